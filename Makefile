@@ -1,0 +1,34 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3.11
+BIN := .venv/bin
+
+.PHONY: help run demo test check lock
+
+help: ## What can be made
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 8
+
+run: .venv/ready ## Everything: servers, schema, topics, catalogue, worker; Ctrl-C stops it all
+	@exec $(BIN)/python -m devstack run
+
+demo: .venv/ready ## Some hundreds of orders against the running worker, and what became of them
+	@exec $(BIN)/python -m bench.demo
+
+test: .venv/ready ## All tests, on servers that they start themselves
+	@exec $(BIN)/python -m pytest
+
+check: .venv/ready ## Formatting, types, import directions
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+lock: .venv/ready ## Pin the dependencies of pyproject.toml anew
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml -o requirements/app.txt
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --all-extras -c requirements/app.txt pyproject.toml -o requirements/dev.txt
+
+.venv/ready: requirements/dev.txt pyproject.toml
+	@echo "Installing the locked dependencies into .venv (about half a minute)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch .venv/ready

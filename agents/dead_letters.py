@@ -1,0 +1,52 @@
+"""What becomes of a message that a handler cannot take."""
+
+import base64
+from typing import Any
+
+from faust.types import EventT, Message
+
+from app import app
+from app.metrics import DEAD_LETTERS
+from app.times import now, rfc3339
+from app.topics import DeadLetter
+
+
+async def bury(message: EventT[Any], handler: str, error: str, attempts: int) -> None:
+    """Send the raw message to `dead_letter` and wait for the broker's acknowledgement.
+
+    Raises KafkaError or ProducerSendError when the broker does not give one.
+    """
+    letter = dead_letter(message.message, handler, error, attempts)
+    acknowledged = await app.producer.send(
+        topic=letter.topic_name,
+        key=message.message.key,
+        value=letter.dumps(),
+        partition=None,
+        timestamp=None,
+        headers=None,
+    )
+    await acknowledged
+    DEAD_LETTERS.labels(handler).inc()
+
+
+def dead_letter(message: Message, handler: str, error: str, attempts: int) -> DeadLetter:
+    """The message as it came, where it came from, and why `handler` cannot take it."""
+    return DeadLetter(
+        topic=message.topic,
+        partition=message.partition,
+        offset=message.offset,
+        key=_base64(message.key),
+        value=_base64(message.value),
+        headers={
+            name: value.decode(errors="replace")
+            for name, value in dict(message.headers or {}).items()
+        },
+        handler=handler,
+        error=error[:500],
+        attempts=attempts,
+        occurredAt=rfc3339(now()),
+    )
+
+
+def _base64(raw: bytes | None) -> str | None:
+    return None if raw is None else base64.b64encode(raw).decode()

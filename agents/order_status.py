@@ -1,0 +1,18 @@
+"""Order status: moves the order on what payment and inventory found, and remembers creations."""
+
+from agents.loop import on
+from app import orders
+from app.topics import (
+    InventoryRejected,
+    InventoryReserved,
+    OrderCreated,
+    PaymentFailed,
+    PaymentSucceeded,
+)
+from tables import replays
+
+mark_paid = on(PaymentSucceeded, orders.mark_paid)
+cancel_unpaid = on(PaymentFailed, orders.cancel_unpaid)
+complete = on(InventoryReserved, orders.complete)
+cancel_unstocked = on(InventoryRejected, orders.cancel_unstocked)
+remember_creation = on(OrderCreated, remember=replays.remember)

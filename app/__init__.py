@@ -1,0 +1,19 @@
+"""The composition root: one Faust app and what it works with, made once, without I/O."""
+
+from app.broker import OrderApp
+from app.cache import Cache
+from app.config import load_settings
+from app.db import Database
+from app.outbox import Relay
+from app.tokens import Tokens
+
+settings = load_settings()
+app = OrderApp(settings)
+database = Database(settings.database_dsn, settings.db_pool_size)
+cache = Cache(settings.redis_url)
+tokens = Tokens(settings.jwt_secret, settings.jwt_ttl_seconds)
+relay = Relay(app, database)
+app.resources += [database, cache]
+database.after_commit = [relay.after_commit, cache.evict_changed]
+
+__all__ = ["app", "cache", "database", "relay", "settings", "tokens"]

@@ -1,0 +1,75 @@
+"""Accounts: register, log in, and the command that makes an administrator."""
+
+import asyncio
+from uuid import uuid4
+
+import asyncpg
+from argon2 import PasswordHasher
+from argon2.exceptions import VerifyMismatchError
+
+from app.db import Database, sql
+from app.errors import EmailTaken, InvalidCredentials
+from app.times import now
+from app.tokens import USER, Identity
+
+_hasher = PasswordHasher()
+_NO_ONES_HASH = _hasher.hash("the password of an account that does not exist")
+_hashing = asyncio.Semaphore(2)
+"""Argon2id takes 64 MiB and a core for each password at a time."""
+
+
+async def _hash(password: str) -> str:
+    async with _hashing:
+        return await asyncio.to_thread(_hasher.hash, password)
+
+
+async def _matches(password_hash: str, password: str) -> bool:
+    async with _hashing:
+        try:
+            return await asyncio.to_thread(_hasher.verify, password_hash, password)
+        except VerifyMismatchError:
+            return False
+
+
+async def register(database: Database, email: str, password: str) -> Identity:
+    """A new account. Raises EmailTaken, whatever the case of its letters."""
+    identity = Identity(uuid4(), email.lower(), USER)
+    password_hash = await _hash(password)
+    try:
+        async with database.transaction() as transaction:
+            await sql.insert_user(
+                transaction.connection,
+                id=identity.id,
+                email=identity.email,
+                password_hash=password_hash,
+                role=identity.role,
+                now=now(),
+            )
+    except asyncpg.UniqueViolationError:
+        raise EmailTaken from None
+    return identity
+
+
+async def log_in(database: Database, email: str, password: str) -> Identity:
+    """The account behind email and password. Raises InvalidCredentials.
+
+    An unknown email costs the same hash as a known one, so that time does not tell them apart.
+    """
+    async with database.connection() as connection:
+        row = await sql.user_by_email(connection, email=email.lower())
+    if not await _matches(row["password_hash"] if row else _NO_ONES_HASH, password) or not row:
+        raise InvalidCredentials
+    return Identity(row["id"], row["email"], row["role"])
+
+
+async def make_admin(database: Database, email: str, password: str) -> None:
+    """Make an administrator, or make the account of that email one, with this password."""
+    password_hash = await _hash(password)
+    async with database.transaction() as transaction:
+        await sql.make_admin(
+            transaction.connection,
+            id=uuid4(),
+            email=email.lower(),
+            password_hash=password_hash,
+            now=now(),
+        )

@@ -1,0 +1,151 @@
+"""PostgreSQL: the pool, the named queries, and the transaction that every hop is made of."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, cast
+from uuid import UUID
+
+import aiosql
+import asyncpg
+from aiosql.adapters.asyncpg import AsyncPGAdapter
+
+if TYPE_CHECKING:
+    from app.topics import Event
+
+
+class _Adapter(AsyncPGAdapter):
+    """Whole results from a given connection; aiosql's own streams them, and looks for a pool."""
+
+    is_aio_driver = False
+
+    def _ordered(self, query_name: str, parameters: dict[str, Any]) -> list[Any]:
+        return [parameters[name] for name in self.var_sorted[query_name]]
+
+    async def select(
+        self,
+        conn: Any,
+        query_name: str,
+        sql: str,
+        parameters: dict[str, Any],
+        record_class: Any = None,
+    ) -> Any:
+        return await conn.fetch(sql, *self._ordered(query_name, parameters))
+
+    async def select_one(
+        self,
+        conn: Any,
+        query_name: str,
+        sql: str,
+        parameters: dict[str, Any],
+        record_class: Any = None,
+    ) -> Any:
+        return await conn.fetchrow(sql, *self._ordered(query_name, parameters))
+
+    async def select_value(
+        self, conn: Any, query_name: str, sql: str, parameters: dict[str, Any]
+    ) -> Any:
+        return await conn.fetchval(sql, *self._ordered(query_name, parameters))
+
+    async def insert_update_delete(
+        self, conn: Any, query_name: str, sql: str, parameters: dict[str, Any]
+    ) -> Any:
+        return await conn.execute(sql, *self._ordered(query_name, parameters))
+
+
+sql: Any = aiosql.from_path(str(files("app.sql")), cast(Any, _Adapter))
+"""The queries of `app/sql/*.sql`, by name."""
+
+AWAY = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.TransactionRollbackError,
+)
+"""PostgreSQL is away or asks to try again: nothing was decided, the same work may be repeated."""
+
+
+@dataclass(slots=True)
+class Transaction:
+    """An open transaction: what it will publish, and which cached things it makes old."""
+
+    connection: asyncpg.Connection
+    events: list["Event"] = field(default_factory=list)
+    changed_orders: set[UUID] = field(default_factory=set)
+    changed_products: set[UUID] = field(default_factory=set)
+
+    def publish(self, event: "Event") -> None:
+        """Put `event` into the outbox when this transaction commits, and only then."""
+        self.events.append(event)
+        self.changed_orders.add(UUID(event.orderId))
+
+
+AfterCommit = Callable[[Transaction], Awaitable[None]]
+
+
+class Database:
+    """The connection pool. `after_commit` runs, in order, once a transaction is durable."""
+
+    def __init__(self, dsn: dict[str, Any], pool_size: int) -> None:
+        self._dsn = dsn
+        self._pool_size = pool_size
+        self._pool: asyncpg.Pool | None = None
+        self.after_commit: list[AfterCommit] = []
+
+    async def open(self) -> None:
+        """Make the pool; connections are opened when they are needed."""
+        self._pool = await asyncpg.create_pool(
+            **self._dsn,
+            min_size=0,
+            max_size=self._pool_size,
+            timeout=5,
+            command_timeout=10,
+            server_settings={"application_name": "orders", "lock_timeout": "2s"},
+        )
+
+    async def close(self) -> None:
+        """Close the pool, waiting for transactions under way."""
+        if self._pool is not None:
+            await self._pool.close()
+
+    async def connect(self, **server_settings: str) -> asyncpg.Connection:
+        """A connection outside the pool, for what lasts: advisory locks and LISTEN."""
+        return await asyncpg.connect(**self._dsn, timeout=5, server_settings=server_settings)
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[asyncpg.Connection]:
+        """A pooled connection for reads. Raises one of AWAY when none is to be had."""
+        if self._pool is None:
+            raise asyncpg.InterfaceError("the pool is not open")
+        async with self._pool.acquire(timeout=5) as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """Commit what the body did together with the events it published, or nothing."""
+        async with self.connection() as connection, connection.transaction():
+            transaction = Transaction(connection)
+            yield transaction
+            if transaction.events:
+                await append_to_outbox(transaction)
+        for hook in self.after_commit:
+            await hook(transaction)
+
+
+async def append_to_outbox(transaction: Transaction) -> None:
+    """Insert the transaction's events, in order, in one statement."""
+    events = transaction.events
+    await sql.append_to_outbox(
+        transaction.connection,
+        event_ids=[event.eventId for event in events],
+        topics=[event.topic_name for event in events],
+        order_ids=[event.orderId for event in events],
+        sequences=[event.sequence for event in events],
+        request_ids=[event.requestId for event in events],
+        times=[event.occurredAt for event in events],
+        payloads=[event.dumps().decode() for event in events],
+    )

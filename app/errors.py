@@ -1,0 +1,169 @@
+"""Every error the service makes, declared once.
+
+The docstring is the default detail a client reads; `status`, `slug` and `title` follow RFC 9457:
+the title never changes within a type. `web.problems` translates them into answers.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+class Problem(Exception):
+    """The request cannot be served"""
+
+    status: ClassVar[int] = 500
+    slug: ClassVar[str] = "internal-error"
+    title: ClassVar[str] = "Internal server error"
+    retry_after: ClassVar[int | None] = None
+    """Seconds after which the same request may succeed, or None."""
+
+    def __init__(self, detail: str | None = None) -> None:
+        self.detail = detail or type(self).__doc__ or self.title
+        super().__init__(self.detail)
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One bad field: what is wrong, and a JSON pointer (RFC 6901) to it as a URI fragment."""
+
+    detail: str
+    pointer: str
+
+
+class InvalidInput(Problem):
+    """The request is not valid"""
+
+    status, slug, title = 400, "invalid-input", "Invalid input"
+
+    def __init__(self, errors: list[FieldError], detail: str | None = None) -> None:
+        super().__init__(detail)
+        self.errors = errors
+
+    @classmethod
+    def of(cls, pointer: str, detail: str) -> "InvalidInput":
+        """The error of a single field, whose detail is also the problem's."""
+        return cls([FieldError(detail, pointer)], detail)
+
+
+class Unauthorized(Problem):
+    """A valid bearer token is required"""
+
+    status, slug, title = 401, "unauthorized", "Unauthorized"
+
+
+class InvalidCredentials(Problem):
+    """Invalid credentials"""
+
+    status, slug, title = 401, "invalid-credentials", "Invalid credentials"
+
+
+class Forbidden(Problem):
+    """You are not allowed to do this"""
+
+    status, slug, title = 403, "forbidden", "Forbidden"
+
+
+class NotFound(Problem):
+    """Nothing is served at this address"""
+
+    status, slug, title = 404, "not-found", "Not found"
+
+
+class OrderNotFound(Problem):
+    """Order not found"""
+
+    status, slug, title = 404, "order-not-found", "Order not found"
+
+
+class ProductNotFound(Problem):
+    """Product not found"""
+
+    status, slug, title = 404, "product-not-found", "Product not found"
+
+
+class MethodNotAllowed(Problem):
+    """This address does not take this method"""
+
+    status, slug, title = 405, "method-not-allowed", "Method not allowed"
+
+
+class EmailTaken(Problem):
+    """Email already exists"""
+
+    status, slug, title = 409, "email-taken", "Email already exists"
+
+
+class ProductNameTaken(Problem):
+    """A product of this name already exists"""
+
+    status, slug, title = 409, "product-name-taken", "Product name already exists"
+
+
+class NotEnoughStock(Problem):
+    """Not enough stock"""
+
+    status, slug, title = 409, "not-enough-stock", "Not enough stock"
+
+
+class NotPayable(Problem):
+    """Only CREATED orders can be paid"""
+
+    status, slug, title = 409, "not-payable", "Order is not payable"
+
+
+class PaymentInProgress(Problem):
+    """A payment of this order is already under way"""
+
+    status, slug, title = 409, "payment-in-progress", "Payment in progress"
+
+
+class IdempotencyInProgress(Problem):
+    """The first request with this Idempotency-Key is still running"""
+
+    status, slug, title = 409, "idempotency-in-progress", "Request in progress"
+    retry_after = 1
+
+
+class StaleVersion(Problem):
+    """The order has changed since the version in If-Match"""
+
+    status, slug, title = 412, "stale-version", "Precondition failed"
+
+
+class PayloadTooLarge(Problem):
+    """The body is larger than 64 KiB"""
+
+    status, slug, title = 413, "payload-too-large", "Payload too large"
+
+
+class UnsupportedMediaType(Problem):
+    """The body must be application/json"""
+
+    status, slug, title = 415, "unsupported-media-type", "Unsupported media type"
+
+
+class IdempotencyKeyReused(Problem):
+    """This Idempotency-Key was used for a different request"""
+
+    status, slug, title = 422, "idempotency-key-reused", "Idempotency key reused"
+
+
+class TotalMismatch(Problem):
+    """totalAmount differs from the catalogue's prices"""
+
+    status, slug, title = 422, "total-mismatch", "Total mismatch"
+
+
+class Unavailable(Problem):
+    """The service cannot reach what it depends on; try again shortly"""
+
+    status, slug, title = 503, "unavailable", "Service unavailable"
+    retry_after = 1
+
+
+class BadEvent(Exception):
+    """Raised when a message can never be handled, however often it is tried."""
+
+
+class UnknownOrder(BadEvent):
+    """Raised when an event speaks of an order that was never placed."""

@@ -1,0 +1,74 @@
+"""Idempotency-Key: one answer per (user, key), kept with the work in one transaction."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from hashlib import sha256
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import orjson
+
+from app.db import Transaction, sql
+from app.errors import IdempotencyInProgress, IdempotencyKeyReused
+from app.times import now
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A client's key, and the fingerprint of the request it came with."""
+
+    user_id: UUID
+    key: str
+    fingerprint: bytes
+    expires_at: datetime
+
+
+def fingerprint(method: str, path: str, query: str, body: bytes) -> bytes:
+    """What makes two requests the same request: method, path, query and body, hashed."""
+    parts = [method.encode(), path.encode(), query.encode(), body]
+    return sha256(b"".join(len(part).to_bytes(8) + part for part in parts)).digest()
+
+
+def expiry(ttl_seconds: int) -> datetime:
+    """When a key that is used at this moment is forgotten."""
+    return now() + timedelta(seconds=ttl_seconds)
+
+
+async def claim(transaction: Transaction, key: Key) -> dict[str, Any] | None:
+    """The stored answer of a finished request with this key; None makes the key ours.
+
+    A request under way is waited for, by PostgreSQL's unique index, up to the lock timeout (2 s).
+    Raises IdempotencyInProgress past that, IdempotencyKeyReused for another request.
+    """
+    try:
+        claimed = await sql.claim_key(
+            transaction.connection,
+            user_id=key.user_id,
+            key=key.key,
+            fingerprint=key.fingerprint,
+            expires_at=key.expires_at,
+        )
+    except asyncpg.LockNotAvailableError:
+        raise IdempotencyInProgress from None
+    if claimed:
+        return None
+    taken = await sql.taken_key(transaction.connection, user_id=key.user_id, key=key.key)
+    return replay(taken["fingerprint"], orjson.loads(taken["answer"]), key)
+
+
+def replay(used_for: bytes, answer: dict[str, Any], key: Key) -> dict[str, Any]:
+    """The answer, for the same request again. Raises IdempotencyKeyReused for another."""
+    if used_for != key.fingerprint:
+        raise IdempotencyKeyReused
+    return answer
+
+
+async def settle(transaction: Transaction, key: Key, answer: dict[str, Any]) -> None:
+    """Store the answer that replays of a claimed key get."""
+    await sql.settle_key(
+        transaction.connection,
+        user_id=key.user_id,
+        key=key.key,
+        answer=orjson.dumps(answer).decode(),
+    )

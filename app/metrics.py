@@ -1,0 +1,22 @@
+"""What operators watch, beside the metrics of Faust's own monitor."""
+
+from prometheus_client import Counter
+
+DUPLICATES = Counter(
+    "orders_duplicate_events_total",
+    "Redelivered events that the changelog-backed table recognised.",
+    ["handler"],
+)
+DEAD_LETTERS = Counter(
+    "orders_dead_letters_total", "Messages that a handler could not take.", ["handler"]
+)
+RETRIES = Counter(
+    "orders_retries_total", "Batches that waited for infrastructure that was away.", ["handler"]
+)
+PUBLISHED = Counter("orders_published_total", "Events acknowledged by the broker.", ["topic"])
+REPLAYS = Counter(
+    "orders_idempotent_replays_total",
+    "Replays of an order's creation, by what knew it.",
+    ["source"],
+)
+CACHE = Counter("orders_cache_total", "Cache lookups.", ["kind", "outcome"])

@@ -1,0 +1,152 @@
+"""The relay: the only sender. It carries committed events from the outbox to their topics.
+
+One worker relays at a time: it holds PostgreSQL's advisory lock on a connection of its own, and the
+lock passes on the moment that connection ends. An event is marked only after the broker (acks=all)
+has acknowledged it, and an order's next event is sent only after its last, so every first copy of
+an event is in sequence; a crash between the two makes a second copy, which the agents recognise.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from hashlib import sha256
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import faust
+from aiokafka.errors import KafkaError
+from faust.exceptions import ProducerSendError
+
+from app.db import AWAY, Database, Transaction, sql
+from app.metrics import PUBLISHED
+from app.times import rfc3339
+
+log = logging.getLogger(__name__)
+
+BATCH = 1000
+SWEEP_SECONDS = 1.0
+"""How long an event may wait whose commit was not heard of: its worker died before telling."""
+
+
+class Relay:
+    """Publishes the outbox while this worker leads; else tells the leader of its commits."""
+
+    def __init__(self, app: faust.App, database: Database) -> None:
+        self._app = app
+        self._database = database
+        self._wake = asyncio.Event()
+        self._leading = False
+        self._telling: asyncio.Task[None] | None = None
+
+    async def after_commit(self, transaction: Transaction) -> None:
+        """Wake whoever relays, without waiting for it."""
+        if not transaction.events:
+            return
+        if self._leading:
+            self._wake.set()
+        elif self._telling is None or self._telling.done():
+            self._telling = asyncio.create_task(self._tell())
+
+    async def _tell(self) -> None:
+        with suppress(*AWAY):
+            async with self._database.connection() as connection:
+                await sql.wake_relay(connection)
+
+    async def run(self) -> None:
+        """Relay until cancelled; what is away is waited for."""
+        delay = 0.1
+        while True:
+            try:
+                async with self._leadership() as connection:
+                    delay = 0.1
+                    await self._publish_forever(connection)
+            except (*AWAY, KafkaError, ProducerSendError) as error:
+                log.warning("The relay waits %.1f s: %r", delay, error)
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, 5)
+
+    @asynccontextmanager
+    async def _leadership(self) -> AsyncIterator[asyncpg.Connection]:
+        connection = await self._database.connect(
+            # A lost mark costs a second copy, so it need not wait for the disk.
+            synchronous_commit="off"
+        )
+        try:
+            await connection.execute("listen outbox")
+            await connection.add_listener("outbox", lambda *_: self._wake.set())
+            await sql.lead_relay(connection)
+            self._leading = True
+            log.info("This worker relays the outbox")
+            yield connection
+        finally:
+            self._leading = False
+            connection.terminate()
+
+    async def _publish_forever(self, connection: asyncpg.Connection) -> None:
+        while True:
+            self._wake.clear()
+            while await self._publish_some(connection):
+                pass
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), SWEEP_SECONDS)
+
+    async def _publish_some(self, connection: asyncpg.Connection) -> bool:
+        """Publish the next event of each waiting order; whether there was any."""
+        rows = await sql.take_from_outbox(connection, batch=BATCH)
+        first: dict[UUID, Any] = {}
+        for row in rows:
+            first.setdefault(row["order_id"], row)
+        if not first:
+            return False
+        outcomes = await self._send(list(first.values()))
+        sent = [row["id"] for row, error in outcomes if error is None]
+        if sent:
+            await sql.mark_published(connection, ids=sent)
+        for _, error in outcomes:
+            if error is not None:
+                raise error
+        return True
+
+    async def _send(self, rows: Sequence[Any]) -> list[tuple[Any, BaseException | None]]:
+        """Each row with the error that kept it from being acknowledged, or None."""
+        acks = [
+            await self._app.producer.send(
+                topic=row["topic"],
+                key=str(row["order_id"]).encode(),
+                value=row["payload"].encode(),
+                partition=None,
+                timestamp=None,
+                headers=headers_of(row),
+            )
+            for row in rows
+        ]
+        results = await asyncio.gather(*acks, return_exceptions=True)
+        errors = [r if isinstance(r, BaseException) else None for r in results]
+        for row, error in zip(rows, errors, strict=True):
+            if error is None:
+                PUBLISHED.labels(row["topic"]).inc()
+        return list(zip(rows, errors, strict=True))
+
+
+def headers_of(row: Any) -> list[tuple[str, bytes]]:
+    """CloudEvents 1.0 in binary mode, and the trace.
+
+    The trace id is a hash of the request id, so that every event a request causes is one trace.
+    """
+    trace = UUID(bytes=sha256(row["request_id"].encode()).digest()[:16]).hex
+    span = row["event_id"].hex[:16]
+    headers = {
+        "ce_id": str(row["event_id"]),
+        "ce_source": "/orders",
+        "ce_specversion": "1.0",
+        "ce_type": row["topic"],
+        "ce_subject": str(row["order_id"]),
+        "ce_time": rfc3339(row["occurred_at"]),
+        "content-type": "application/json",
+        "traceparent": f"00-{trace}-{span}-01",
+        "x-request-id": row["request_id"],
+        "x-event-type": row["topic"],
+    }
+    return [(name, value.encode()) for name, value in headers.items()]

@@ -1,0 +1,23 @@
+-- name: claim_key(user_id, key, fingerprint, expires_at)$
+-- Take a key that is free or expired; nothing when it is taken. Waits for a claim under way.
+insert into idempotency_keys (user_id, key, fingerprint, expires_at)
+values (:user_id, :key, :fingerprint, :expires_at)
+on conflict (user_id, key) do update
+    set fingerprint = excluded.fingerprint, answer = null, expires_at = excluded.expires_at
+    where idempotency_keys.expires_at <= now()
+returning true;
+
+-- name: taken_key(user_id, key)^
+-- What a taken key was used for, and the answer it got.
+select fingerprint, answer from idempotency_keys where user_id = :user_id and key = :key;
+
+-- name: settle_key(user_id, key, answer)!
+-- Store the answer that a replay gets.
+update idempotency_keys set answer = :answer::json where user_id = :user_id and key = :key;
+
+-- name: reap_keys(batch)!
+-- Delete a batch of expired keys.
+delete from idempotency_keys
+where (user_id, key) in (
+    select user_id, key from idempotency_keys where expires_at <= now() limit :batch for update skip locked
+);

@@ -1,0 +1,11 @@
+-- name: claim_notifications(order_ids, kind, channel)
+-- The orders whose notification of this kind was not sent through this channel yet.
+insert into notifications (order_id, kind, channel)
+select order_id, :kind, :channel from unnest(:order_ids::uuid[]) as n (order_id)
+on conflict (order_id, kind, channel) do update set kind = excluded.kind where notifications.sent_at is null
+returning order_id;
+
+-- name: mark_notified(order_ids, kind, channel)!
+-- Note that these were sent.
+update notifications set sent_at = now()
+where order_id = any(:order_ids::uuid[]) and kind = :kind and channel = :channel;

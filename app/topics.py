@@ -1,0 +1,240 @@
+"""Every event, as a Record beside its topic, and who handles it. This is the flow map.
+
+    POST /api/orders    ─> order.created              ─> order_status: remember its answer
+    PATCH …/pay         ─> order.payment_requested    ─> payment: capture
+    payment             ─> payment.succeeded          ─> order_status: PAID
+                           payment.failed             ─> order_status: CANCELLED
+    order_status (PAID) ─> order.paid                 ─> inventory: reserve
+    inventory           ─> inventory.reserved         ─> order_status: COMPLETED
+                           inventory.rejected         ─> order_status: CANCELLED
+    order_status (end)  ─> order.completed            ─> notification
+                           order.cancelled            ─> notification; payment: request the refund
+    payment             ─> payment.refund_requested   ─> payment: refund
+                           payment.refunded
+
+Every arrow is the same: a transaction that appends to the outbox, the relay, a topic.
+Fields are named as they stand on the wire. Records change by adding optional fields.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, cast
+from uuid import UUID
+
+import faust
+import orjson
+from faust.types import AppT, Message, TopicT
+
+from app import app
+
+
+class Event(
+    faust.Record, abstract=True, include_metadata=False, validation=True, serializer="json"
+):
+    """What every event carries; `sequence` is the order's version after it."""
+
+    topic_name: ClassVar[str]
+
+    eventId: str
+    orderId: str
+    sequence: int
+    occurredAt: str
+    requestId: str
+
+
+class OrderCreated(Event):
+    """An order was placed. `answer` and `fingerprint` let its Idempotency-Key be replayed."""
+
+    topic_name = "order.created"
+
+    userId: str
+    totalAmount: float
+    currency: str
+    createdAt: str
+    items: list[dict[str, Any]]
+    customerEmail: str | None = None
+    idempotencyKey: str | None = None
+    fingerprint: str | None = None
+    keyExpiresAt: str | None = None
+    answer: dict[str, Any] | None = None
+
+
+class PaymentRequested(Event):
+    """The customer wants to pay `amount` for an order of `expectedAmount`, in major units."""
+
+    topic_name = "order.payment_requested"
+
+    paymentId: str
+    provider: str
+    amount: float
+    expectedAmount: float
+    currency: str
+
+
+class PaymentSucceeded(Event):
+    """The money was captured."""
+
+    topic_name = "payment.succeeded"
+
+    paymentId: str
+    provider: str
+    amount: float
+    currency: str
+
+
+class PaymentFailed(Event):
+    """The money was not captured, and why."""
+
+    topic_name = "payment.failed"
+
+    paymentId: str
+    provider: str
+    amount: float
+    currency: str
+    reason: str
+
+
+class RefundRequested(Event):
+    """Captured money of a cancelled order must go back."""
+
+    topic_name = "payment.refund_requested"
+
+    paymentId: str
+    provider: str
+    amount: float
+    currency: str
+    reason: str
+
+
+class PaymentRefunded(Event):
+    """The money went back."""
+
+    topic_name = "payment.refunded"
+
+    paymentId: str
+    provider: str
+    amount: float
+    currency: str
+
+
+class OrderPaid(Event):
+    """The order is PAID."""
+
+    topic_name = "order.paid"
+
+    paymentId: str
+    userId: str
+    totalAmount: float
+    currency: str
+
+
+class OrderCompleted(Event):
+    """The order is COMPLETED: paid, and its stock reserved."""
+
+    topic_name = "order.completed"
+
+    userId: str
+    totalAmount: float
+    currency: str
+    customerEmail: str | None = None
+
+
+class OrderCancelled(Event):
+    """The order is CANCELLED, and why."""
+
+    topic_name = "order.cancelled"
+
+    userId: str
+    totalAmount: float
+    currency: str
+    reason: str
+    customerEmail: str | None = None
+
+
+class InventoryReserved(Event):
+    """Every line of the order was set aside: `items` of {productId, quantity}."""
+
+    topic_name = "inventory.reserved"
+
+    items: list[dict[str, Any]]
+
+
+class InventoryRejected(Event):
+    """No line was set aside: `shortages` of {productId, missing} say what was not there."""
+
+    topic_name = "inventory.rejected"
+
+    shortages: list[dict[str, Any]]
+
+
+class DeadLetter(faust.Record, include_metadata=False, serializer="json"):
+    """A message that `handler` could not take: `value` and `key` in base64, where from, and why."""
+
+    topic_name = "dead_letter"
+
+    topic: str
+    partition: int
+    offset: int
+    key: str | None
+    value: str | None
+    headers: dict[str, str]
+    handler: str
+    error: str
+    attempts: int
+    occurredAt: str
+
+
+EVENTS: tuple[type[Event], ...] = (
+    OrderCreated,
+    PaymentRequested,
+    PaymentSucceeded,
+    PaymentFailed,
+    RefundRequested,
+    PaymentRefunded,
+    OrderPaid,
+    OrderCompleted,
+    OrderCancelled,
+    InventoryReserved,
+    InventoryRejected,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """Stands where an event should be: the bytes could not be read as its Record."""
+
+    error: str
+
+
+class EventSchema(faust.Schema[Any, Any]):
+    """Decodes to the topic's Record, or to Malformed: Faust acknowledges what fails to decode."""
+
+    def loads_value(self, app: AppT, message: Message, **_: Any) -> Event | Malformed:
+        """The message's Record. Never raises."""
+        try:
+            return read_event(cast(type[Event], self.value_type), message.value or b"")
+        except (ValueError, TypeError) as error:
+            return Malformed(f"{type(error).__name__}: {error}")
+
+
+def read_event(record: type[Event], value: bytes) -> Event:
+    """The `record` that `value` (JSON) holds; unknown fields are ignored.
+
+    Raises ValueError or TypeError when it holds none.
+    """
+    event = record.from_data(orjson.loads(value))
+    for field in ("eventId", "orderId", "paymentId"):
+        UUID(getattr(event, field, event.orderId))
+    return event
+
+
+def topic_of(record: type[Event]) -> TopicT:
+    """The Faust topic whose messages are `record`s."""
+    return app.topic(
+        record.topic_name,
+        schema=EventSchema(value_type=record, key_serializer="raw", allow_empty=False),
+    )
+
+
+def topic_names() -> list[str]:
+    """Every topic of the system but the changelogs."""
+    return [*(event.topic_name for event in EVENTS), DeadLetter.topic_name]

@@ -1,0 +1,115 @@
+"""/api/orders: place, read, pay."""
+
+from typing import Any
+from uuid import UUID
+
+from aiohttp import web
+
+from app import app, cache, database, orders, payments
+from app.cache import ORDERS
+from app.errors import Forbidden, InvalidInput, OrderNotFound
+from app.lifecycle import Status
+from app.logs import request_id
+from tables.replays import recall
+from web.bodies import NewOrder, Pay, parse, read, validate
+from web.problems import View
+from web.requests import (
+    authenticate,
+    etag,
+    from_cursor,
+    idempotency_key,
+    json_response,
+    moment,
+    page,
+    page_limit,
+    path_id,
+    query_amount,
+    required_version,
+    to_cursor,
+)
+
+
+@app.page("/api/orders")
+class OrdersView(View):
+    """The customer's orders."""
+
+    async def post(self, request: web.Request) -> web.Response:
+        """Place an order; a replay of its Idempotency-Key gets the first answer again."""
+        user = authenticate(request)
+        body = await read(request, NewOrder)
+        key = await idempotency_key(request, user)
+        order, is_duplicate = recall(key) if key else None, True
+        if order is None:
+            order, is_duplicate = await orders.place(
+                database, user, body.basket(), key, request_id.get()
+            )
+        headers = {"Location": f"/api/orders/{order['id']}", "ETag": etag(order)}
+        answer = {**order, "isDuplicate": is_duplicate}
+        return json_response(answer, 200 if is_duplicate else 201, headers)
+
+    async def get(self, request: web.Request) -> web.Response:
+        """A page of the customer's orders, newest first."""
+        user = authenticate(request)
+        limit, status = page_limit(request), _status(request)
+        filters = [str(user.id), status]
+        place = from_cursor(request, filters)
+        before = (moment(place[0]), UUID(place[1])) if place else None
+        entries = await orders.page(database, user.id, status, before, limit + 1)
+
+        def cursor(last: dict[str, Any]) -> str:
+            return to_cursor(filters, [last["createdAt"], last["id"]])
+
+        return json_response(page(entries, limit, cursor))
+
+
+@app.page("/api/orders/{order_id}")
+class OrderView(View):
+    """One order."""
+
+    async def get(self, request: web.Request, order_id: str) -> web.Response:
+        """The order, for its owner or an administrator."""
+        user = authenticate(request)
+        id = path_id(order_id, OrderNotFound)
+        order = await cache.get(ORDERS, id, lambda id: orders.get(database, id))
+        if order["userId"] != str(user.id) and not user.is_admin:
+            raise Forbidden("You are not allowed to access this order")
+        return json_response(order, headers={"ETag": etag(order)})
+
+
+@app.page("/api/orders/{order_id}/pay")
+class PayView(View):
+    """Payment of one order."""
+
+    async def patch(self, request: web.Request, order_id: str) -> web.Response:
+        """Ask for the payment; it runs in the pipeline."""
+        user = authenticate(request)
+        order = await payments.request_payment(
+            database,
+            user,
+            path_id(order_id, OrderNotFound),
+            await _amount(request),
+            required_version(request),
+            await idempotency_key(request, user),
+            request_id.get(),
+        )
+        return json_response(order, headers={"ETag": etag(order)})
+
+
+def _status(request: web.Request) -> Status | None:
+    text = request.query.get("status")
+    try:
+        return None if text is None else Status(text)
+    except ValueError:
+        raise InvalidInput.of("#/status", f"must be one of {', '.join(Status)}") from None
+
+
+async def _amount(request: web.Request) -> int | None:
+    """Minor units to pay, from the query or the body, which may not disagree."""
+    in_query = query_amount(request)
+    raw = await request.read()
+    if not raw:
+        return in_query
+    in_body = validate(Pay, parse(raw, request.content_type)).amount
+    if None not in (in_query, in_body) and in_query != in_body:
+        raise InvalidInput.of("#/amount", "differs between the query and the body")
+    return in_query if in_body is None else in_body
