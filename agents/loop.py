@@ -23,7 +23,6 @@ from faust.types import AgentT, EventT
 
 from agents.dead_letters import bury
 from app import app, cache, database
-from app.cache import ORDERS
 from app.db import AWAY, Transaction
 from app.errors import BadEvent
 from app.metrics import DUPLICATES, RETRIES
@@ -111,7 +110,7 @@ class Loop:
                 fresh.append(message)
         await self._take(fresh)
         # Once more than after the commit: a crash in between would have left an old entry.
-        await cache.evict(ORDERS, _orders_of(messages))
+        await cache.evict_orders(_versions(messages))
         for message in messages:
             await self._stream.ack(message)
 
@@ -184,5 +183,7 @@ def _event(message: Message) -> Event:
     return cast(Event, message.value)
 
 
-def _orders_of(messages: list[Message]) -> set[UUID]:
-    return {UUID(m.value.orderId) for m in messages if isinstance(m.value, Event)}
+def _versions(messages: list[Message]) -> dict[UUID, int]:
+    """The orders that the messages speak of, with the versions that they prove."""
+    events = [_event(message) for message in messages if isinstance(message.value, Event)]
+    return {UUID(event.orderId): event.sequence for event in events}

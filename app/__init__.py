@@ -14,6 +14,6 @@ cache = Cache(settings.redis_url)
 tokens = Tokens(settings.jwt_secret, settings.jwt_ttl_seconds)
 relay = Relay(app, database)
 app.resources += [database, cache]
-database.after_commit = [relay.after_commit, cache.evict_changed]
+database.after_commit = [relay.after_commit, cache.after_commit]
 
 __all__ = ["app", "cache", "database", "relay", "settings", "tokens"]

@@ -2,7 +2,8 @@
 
 from faust.sensors.prometheus import setup_prometheus_sensors
 
-from app import app, database, relay
+from app import app, cache, database, relay
+from app.cache import REST_SECONDS
 from app.db import AWAY, sql
 
 REAP_SECONDS = 60.0
@@ -15,6 +16,12 @@ setup_prometheus_sensors(app, pattern="/metrics", name_prefix="faust")
 async def relay_outbox() -> None:
     """Publish committed events while this worker leads."""
     await relay.run()
+
+
+@app.timer(REST_SECONDS)
+async def settle_evictions() -> None:
+    """Evict what could not be evicted while Redis was away."""
+    await cache.settle()
 
 
 @app.timer(REAP_SECONDS)

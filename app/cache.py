@@ -1,19 +1,21 @@
 """Redis: orders and products by id. A cache that is away costs a miss, never an error.
 
-A writer does not delete what it made old: it puts a fence there, which lives for FENCE_MS and reads
-as a miss. A reader stores only where nothing stands, so one that loaded before the writer's commit
-and comes to store after its eviction finds the fence. FENCE_MS is longer than a read can take.
+Every entry starts with the version of what it holds. A writer leaves a fence there after its
+commit: an entry with its version and no content, which reads as a miss. An entry gives way only to
+one that is at least as new, so a reader that loaded before the commit cannot store after it.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Mapping
 from itertools import islice
 from time import monotonic
 from typing import Any, cast
 from uuid import UUID
 
 import orjson
-import redis.asyncio
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from app.db import Transaction
@@ -22,21 +24,35 @@ from app.metrics import CACHE
 log = logging.getLogger(__name__)
 
 TTL_SECONDS = 600
-FENCE = b"-"
-FENCE_MS = 15_000
 PATIENCE_SECONDS = 0.05
+REST_SECONDS = 1.0
+"""How long Redis is left alone after it did not answer, so that a hanging one costs little."""
+
+STORE = """
+local stored = redis.call('GET', KEYS[1])
+if stored and tonumber(string.match(stored, '^%d+')) > tonumber(ARGV[1]) then return 0 end
+redis.call('SET', KEYS[1], ARGV[1] .. ':' .. ARGV[2], 'EX', ARGV[3])
+return 1
+"""
 
 ORDERS, PRODUCTS = "orders", "products"
+
+Load = Callable[[UUID], Awaitable[tuple[int, dict[str, Any]]]]
+"""Gives an object's version, and the object."""
 
 
 class Cache:
     """JSON objects by kind and id."""
 
     def __init__(self, url: str) -> None:
-        self._redis = redis.asyncio.Redis.from_url(
-            url, socket_timeout=PATIENCE_SECONDS, socket_connect_timeout=PATIENCE_SECONDS
+        self._redis: Redis = Redis.from_url(
+            url,
+            socket_timeout=PATIENCE_SECONDS,
+            socket_connect_timeout=PATIENCE_SECONDS,
+            retry=Retry(NoBackoff(), 0),
         )
-        self._owed: dict[str, float] = {}
+        self._owed: dict[str, tuple[float, int]] = {}
+        self._resting_until = 0.0
 
     async def open(self) -> None:
         """Connections are opened when they are needed."""
@@ -45,69 +61,80 @@ class Cache:
         """Close the connections."""
         await self._redis.aclose()
 
-    async def get(
-        self, kind: str, id: UUID, load: Callable[[UUID], Awaitable[dict[str, Any]]]
-    ) -> dict[str, Any]:
+    async def get(self, kind: str, id: UUID, load: Load) -> dict[str, Any]:
         """The cached object, else what `load` gives, which is then cached."""
         key = f"{kind}:{id}"
-        stored = await self._read(key)
-        if stored and stored != FENCE:
+        if stored := await self._read(key):
             CACHE.labels(kind, "hit").inc()
             return dict(orjson.loads(stored))
         CACHE.labels(kind, "miss").inc()
-        value = await load(id)
-        if stored is None:
-            await self._store(key, value)
+        version, value = await load(id)
+        if not self._resting:
+            await self._store(key, version, orjson.dumps(value))
         return value
 
-    async def _read(self, key: str) -> bytes | None:
-        if not await self._pay():
-            return FENCE
+    async def _read(self, key: str) -> bytes:
+        """The content of the entry; empty for a fence, for none, and where Redis is away."""
+        if not await self.settle():
+            return b""
         try:
-            return cast(bytes | None, await self._redis.get(key))
+            entry = cast(bytes | None, await self._redis.get(key))
         except (RedisError, OSError) as error:
             self._away(error)
-            return FENCE
+            return b""
+        return (entry or b"").partition(b":")[2]
 
-    async def _store(self, key: str, value: dict[str, Any]) -> None:
+    async def _store(self, key: str, version: int, content: bytes) -> None:
         try:
-            await self._redis.set(key, orjson.dumps(value), ex=TTL_SECONDS, nx=True)
+            await self._redis.eval(STORE, 1, key, version, content, TTL_SECONDS)
         except (RedisError, OSError) as error:
             self._away(error)
 
-    async def evict_changed(self, transaction: Transaction) -> None:
-        """After a commit: fence off what it made old."""
-        await self.evict(ORDERS, transaction.changed_orders)
-        await self.evict(PRODUCTS, transaction.changed_products)
+    async def after_commit(self, transaction: Transaction) -> None:
+        """Fence off what the commit made old."""
+        self._owe(ORDERS, transaction.changed_orders)
+        self._owe(PRODUCTS, transaction.changed_products)
+        await self.settle()
 
-    async def evict(self, kind: str, ids: Iterable[UUID]) -> None:
-        """Fence off those objects; where Redis is away, that is owed until it is back."""
-        self._owed.update({f"{kind}:{id}": monotonic() for id in ids})
-        await self._pay()
+    async def evict_orders(self, versions: Mapping[UUID, int]) -> None:
+        """Evict orders up to a version: what a crash after a commit may have left standing."""
+        self._owe(ORDERS, versions)
+        await self.settle()
 
-    async def _pay(self) -> bool:
-        """Put the fences that are owed; whether none is owed any more."""
+    def _owe(self, kind: str, changed: Mapping[UUID, int]) -> None:
+        moment = monotonic()
+        self._owed.update({f"{kind}:{id}": (moment, version) for id, version in changed.items()})
+
+    async def settle(self) -> bool:
+        """Evict what is owed, if Redis is there; whether nothing is owed any more."""
+        if self._resting:
+            return False
         while owed := list(islice(self._owed.items(), 1000)):
             try:
-                pipeline = self._redis.pipeline(transaction=False)
-                for key, _ in owed:
-                    pipeline.set(key, FENCE, px=FENCE_MS)
-                await pipeline.execute()
+                await self._evict(owed)
             except (RedisError, OSError) as error:
                 self._away(error)
-                self._forgive()
                 return False
-            for key, since in owed:
-                if self._owed.get(key) == since:
+            for key, debt in owed:
+                if self._owed.get(key) == debt:
                     del self._owed[key]
         return True
 
-    def _forgive(self) -> None:
-        """Drop debts older than anything Redis may still hold."""
-        horizon = monotonic() - TTL_SECONDS
-        while self._owed and next(iter(self._owed.values())) < horizon:
-            del self._owed[next(iter(self._owed))]
+    async def _evict(self, owed: list[tuple[str, tuple[float, int]]]) -> None:
+        pipeline = self._redis.pipeline(transaction=False)
+        for key, (_, version) in owed:
+            pipeline.eval(STORE, 1, key, version, b"", TTL_SECONDS)
+        await pipeline.execute()
+
+    @property
+    def _resting(self) -> bool:
+        return monotonic() < self._resting_until
 
     def _away(self, error: Exception) -> None:
+        """Leave Redis alone for a while, and forget debts older than anything it may still hold."""
+        self._resting_until = monotonic() + REST_SECONDS
+        horizon = monotonic() - TTL_SECONDS
+        while self._owed and next(iter(self._owed.values()))[0] < horizon:
+            del self._owed[next(iter(self._owed))]
         CACHE.labels("redis", "away").inc()
         log.debug("Redis is away: %r", error)

@@ -65,23 +65,24 @@ AWAY = (
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
     asyncpg.TransactionRollbackError,
+    asyncpg.LockNotAvailableError,
 )
 """PostgreSQL is away or asks to try again: nothing was decided, the same work may be repeated."""
 
 
 @dataclass(slots=True)
 class Transaction:
-    """An open transaction: what it will publish, and which cached things it makes old."""
+    """An open transaction: what it will publish, and the new versions of what it changes."""
 
     connection: asyncpg.Connection
     events: list["Event"] = field(default_factory=list)
-    changed_orders: set[UUID] = field(default_factory=set)
-    changed_products: set[UUID] = field(default_factory=set)
+    changed_orders: dict[UUID, int] = field(default_factory=dict)
+    changed_products: dict[UUID, int] = field(default_factory=dict)
 
     def publish(self, event: "Event") -> None:
         """Put `event` into the outbox when this transaction commits, and only then."""
         self.events.append(event)
-        self.changed_orders.add(UUID(event.orderId))
+        self.changed_orders[UUID(event.orderId)] = event.sequence
 
 
 AfterCommit = Callable[[Transaction], Awaitable[None]]

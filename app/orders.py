@@ -114,13 +114,13 @@ def _created(order: dict[str, Any], key: idempotency.Key | None, request_id: str
     )
 
 
-async def get(database: Database, order_id: UUID) -> dict[str, Any]:
-    """The order as clients see it. Raises OrderNotFound."""
+async def get(database: Database, order_id: UUID) -> tuple[int, dict[str, Any]]:
+    """The order's version, and the order as clients see it. Raises OrderNotFound."""
     async with database.connection() as connection:
         row = await sql.get_order(connection, id=order_id)
     if row is None:
         raise OrderNotFound
-    return order_rows.from_row(row)
+    return row["version"], order_rows.from_row(row)
 
 
 async def page(

@@ -38,6 +38,7 @@ class Relay:
         self._database = database
         self._wake = asyncio.Event()
         self._leading = False
+        self._untold = False
         self._telling: asyncio.Task[None] | None = None
 
     async def after_commit(self, transaction: Transaction) -> None:
@@ -46,13 +47,17 @@ class Relay:
             return
         if self._leading:
             self._wake.set()
-        elif self._telling is None or self._telling.done():
+            return
+        self._untold = True
+        if self._telling is None or self._telling.done():
             self._telling = asyncio.create_task(self._tell())
 
     async def _tell(self) -> None:
         with suppress(*AWAY):
             async with self._database.connection() as connection:
-                await sql.wake_relay(connection)
+                while self._untold:
+                    self._untold = False
+                    await sql.wake_relay(connection)
 
     async def run(self) -> None:
         """Relay until cancelled; what is away is waited for."""

@@ -1,7 +1,7 @@
 """The catalogue, and the stock that orders reserve."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -42,13 +42,13 @@ async def create_product(
     return as_json(row)
 
 
-async def get(database: Database, product_id: UUID) -> dict[str, Any]:
-    """The product as clients see it. Raises ProductNotFound."""
+async def get(database: Database, product_id: UUID) -> tuple[int, dict[str, Any]]:
+    """The product's version, and the product as clients see it. Raises ProductNotFound."""
     async with database.connection() as connection:
         row = await sql.get_product(connection, id=product_id)
     if row is None:
         raise ProductNotFound
-    return as_json(row)
+    return row["version"], as_json(row)
 
 
 async def page(
@@ -97,6 +97,7 @@ async def reserve(transaction: Transaction, events: Sequence[OrderPaid]) -> None
             available.update({id: available[id] - pieces for id, pieces in lines.items()})
             transaction.publish(_reserved(order_rows.stamp(order, event.requestId), lines))
     await _settle(transaction, taken, outcomes)
+    await _evict_again(transaction, locked.keys() - outcomes.keys())
     await order_rows.save(transaction, locked.values())
 
 
@@ -128,14 +129,21 @@ async def _available(
     return {row["id"]: row["available"] for row in rows}
 
 
+async def _evict_again(transaction: Transaction, decided: Set[UUID]) -> None:
+    """Redelivered orders: the worker that decided on them may have died before it evicted."""
+    if decided:
+        rows = await sql.product_versions(transaction.connection, order_ids=list(decided))
+        transaction.changed_products.update({row["id"]: row["version"] for row in rows})
+
+
 async def _settle(
     transaction: Transaction, taken: Counter[UUID], outcomes: Mapping[UUID, str]
 ) -> None:
     if taken:
-        await sql.take_from_stock(
+        rows = await sql.take_from_stock(
             transaction.connection, ids=list(taken), quantities=list(taken.values()), now=now()
         )
-        transaction.changed_products.update(taken)
+        transaction.changed_products.update({row["id"]: row["version"] for row in rows})
     if outcomes:
         await sql.insert_reservations(
             transaction.connection,

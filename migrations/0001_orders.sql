@@ -19,6 +19,7 @@ create table products (
     category    text,
     stocked     bigint not null check (stocked >= 0),
     available   bigint not null check (available between 0 and stocked),
+    version     integer not null default 1,
     created_at  timestamptz not null,
     updated_at  timestamptz not null
 );

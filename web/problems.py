@@ -7,7 +7,6 @@ from dataclasses import asdict
 from typing import Any, cast
 from uuid import uuid4
 
-import asyncpg
 import orjson
 from aiohttp import web
 from faust.web import View as FaustView
@@ -59,7 +58,7 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         return problem_response(request, problem)
     except web.HTTPException as error:
         return _http_error(request, error)
-    except (*AWAY, asyncpg.LockNotAvailableError) as error:
+    except AWAY as error:
         log.warning("%s %s is unavailable: %r", request.method, request.path, error)
         return problem_response(request, Unavailable())
     except Exception:

@@ -1,0 +1,64 @@
+"""Servers, schema and worker for the tests that need them; each is started by its first use.
+
+unit/ needs nothing running; integration/ needs servers; acceptance/ and chaos/ need a worker.
+"""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from devstack.ports import free_port
+from devstack.stack import Stack
+from devstack.worker import Worker, faust
+
+SECRET = "a secret for tests, long enough for HS256"
+
+# `import app` reads its settings; a test that needs a server is given that server's address.
+os.environ.update(
+    JWT_SECRET=SECRET,
+    DB_URL="postgresql://nobody@127.0.0.1:1/nothing",
+    REDIS_URL="redis://127.0.0.1:1/0",
+    KAFKA_BROKERS="127.0.0.1:1",
+)
+
+
+def run_command(environment: dict[str, str], *arguments: str, stdin: str = "") -> str:
+    """Run `faust -A app …` to its end; its output. Fails the test when the command fails."""
+    done = subprocess.run(
+        faust(*arguments),
+        env={**os.environ, **environment},
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """PostgreSQL, Redis and Kafka, empty."""
+    with Stack(tmp_path_factory.mktemp("servers")) as stack:
+        yield stack
+
+
+@pytest.fixture(scope="session")
+def environment(stack: Stack) -> dict[str, str]:
+    """What a worker is given: servers with schema, topics and the demo catalogue."""
+    environment = {**stack.environment, "JWT_SECRET": SECRET, "PORT": str(free_port())}
+    run_command(environment, "migrate")
+    run_command(environment, "demo-catalogue")
+    return environment
+
+
+@pytest.fixture(scope="session")
+def worker(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+    """A worker, started by the CLI and ready."""
+    folder: Path = tmp_path_factory.mktemp("worker")
+    with Worker(environment, folder / "data", folder / "worker.log") as worker:
+        worker.wait_ready()
+        yield worker
