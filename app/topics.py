@@ -224,6 +224,8 @@ def read_event(record: type[Event], value: bytes) -> Event:
     event = record.from_data(orjson.loads(value))
     for field in ("eventId", "orderId", "paymentId"):
         UUID(getattr(event, field, event.orderId))
+    if event.sequence < 1:
+        raise ValueError("sequence must be positive")
     return event
 
 

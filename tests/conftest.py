@@ -56,7 +56,9 @@ def environment(stack: Stack) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def worker(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+def worker(
+    environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Worker]:
     """A worker, started by the CLI and ready."""
     folder: Path = tmp_path_factory.mktemp("worker")
     with Worker(environment, folder / "data", folder / "worker.log") as worker:

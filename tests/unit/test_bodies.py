@@ -1,0 +1,82 @@
+"""What a body may say, and how it is told what is wrong with it."""
+
+from decimal import Decimal
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from app.errors import InvalidInput, UnsupportedMediaType
+from web.bodies import NewOrder, NewProduct, Register, parse, validate
+
+PEN = "0b0e6c3e-6f0c-4d2f-9d0e-3f1a0e0c0a01"
+
+
+def pointers(error: pytest.ExceptionInfo[InvalidInput]) -> set[str]:
+    return {flaw.pointer for flaw in error.value.errors}
+
+
+def test_numbers_are_read_exactly() -> None:
+    assert parse(b"10.000000000000000001", "application/json") == Decimal("10.000000000000000001")
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b"{", b"NaN", b"\xff", b"[" * 100_000, b"1" * 5000, b'{"a":Infinity}']
+)
+def test_what_is_not_json_is_invalid(raw: bytes) -> None:
+    with pytest.raises(InvalidInput) as error:
+        parse(raw, "application/json")
+    assert pointers(error) == {"#"}
+
+
+def test_only_json_is_read() -> None:
+    with pytest.raises(UnsupportedMediaType):
+        parse(b"{}", "text/plain")
+    assert parse(b"{}", "application/merge-patch+json") == {}
+
+
+def test_every_bad_field_is_named() -> None:
+    body = {"items": [{"productId": "x", "quantity": 0}, {}], "totalAmount": -1}
+    with pytest.raises(InvalidInput) as error:
+        validate(NewOrder, body)
+    assert pointers(error) == {
+        "#/items/0/productId",
+        "#/items/0/quantity",
+        "#/items/1/productId",
+        "#/items/1/quantity",
+        "#/totalAmount",
+    }
+
+
+@pytest.mark.parametrize("quantity", [0, -1, 1_000_001, 1.5, "1", True, None])
+def test_a_quantity_is_a_whole_number_within_bounds(quantity: Any) -> None:
+    with pytest.raises(InvalidInput) as error:
+        validate(NewOrder, {"items": [{"productId": PEN, "quantity": quantity}]})
+    assert pointers(error) == {"#/items/0/quantity"}
+
+
+def test_the_same_product_twice_is_merged() -> None:
+    lines = [{"productId": PEN, "quantity": 2}, {"productId": PEN.upper(), "quantity": 3}]
+    assert validate(NewOrder, {"items": lines}).basket().pieces == {UUID(PEN): 5}
+
+
+@pytest.mark.parametrize("count", [0, 101])
+def test_an_order_has_1_to_100_lines(count: int) -> None:
+    lines = [{"productId": str(uuid4()), "quantity": 1} for _ in range(count)]
+    with pytest.raises(InvalidInput) as error:
+        validate(NewOrder, {"items": lines})
+    assert pointers(error) == {"#/items"}
+
+
+@pytest.mark.parametrize("name", ["", "  ", "a\x00b", "\ud800", "x" * 201, 5, None])
+def test_a_product_has_a_name_that_can_be_stored(name: Any) -> None:
+    with pytest.raises(InvalidInput) as error:
+        validate(NewProduct, {"productName": name, "price": 1, "quantity": 1})
+    assert pointers(error) == {"#/productName"}
+
+
+@pytest.mark.parametrize("password", ["1234567", "x" * 129])
+def test_a_password_has_8_to_128_characters(password: str) -> None:
+    with pytest.raises(InvalidInput) as error:
+        validate(Register, {"email": "ann@example.com", "password": password})
+    assert pointers(error) == {"#/password"}
