@@ -5,8 +5,9 @@ commit: an entry with its version and no content, which reads as a miss. An entr
 one that is at least as new, so a reader that loaded before the commit cannot store after it.
 """
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import islice
 from time import monotonic
 from typing import Any, cast
@@ -29,10 +30,14 @@ REST_SECONDS = 1.0
 """How long Redis is left alone after it did not answer, so that a hanging one costs little."""
 
 STORE = """
-local stored = redis.call('GET', KEYS[1])
-if stored and tonumber(string.match(stored, '^%d+')) > tonumber(ARGV[1]) then return 0 end
-redis.call('SET', KEYS[1], ARGV[1] .. ':' .. ARGV[2], 'EX', ARGV[3])
-return 1
+local ttl = table.remove(ARGV)
+for i, key in ipairs(KEYS) do
+    local version, content = ARGV[2 * i - 1], ARGV[2 * i]
+    local stored = redis.call('GET', key)
+    if not stored or tonumber(string.match(stored, '^%d+')) <= tonumber(version) then
+        redis.call('SET', key, version .. ':' .. content, 'EX', ttl)
+    end
+end
 """
 
 ORDERS, PRODUCTS = "orders", "products"
@@ -52,6 +57,7 @@ class Cache:
             retry=Retry(NoBackoff(), 0),
         )
         self._owed: dict[str, tuple[float, int]] = {}
+        self._settling = asyncio.Lock()
         self._resting_until = 0.0
 
     async def open(self) -> None:
@@ -70,12 +76,12 @@ class Cache:
         CACHE.labels(kind, "miss").inc()
         version, value = await load(id)
         if not self._resting:
-            await self._store(key, version, orjson.dumps(value))
+            await self._store([(key, version, orjson.dumps(value))])
         return value
 
     async def _read(self, key: str) -> bytes:
         """The content of the entry; empty for a fence, for none, and where Redis is away."""
-        if not await self.settle():
+        if self._resting or key in self._owed:
             return b""
         try:
             entry = cast(bytes | None, await self._redis.get(key))
@@ -84,11 +90,16 @@ class Cache:
             return b""
         return (entry or b"").partition(b":")[2]
 
-    async def _store(self, key: str, version: int, content: bytes) -> None:
+    async def _store(self, entries: Sequence[tuple[str, int, bytes]]) -> bool:
+        """Store those entries that are not older than what is there; whether Redis took them."""
+        keys = [key for key, _, _ in entries]
+        arguments = [part for _, version, content in entries for part in (version, content)]
         try:
-            await self._redis.eval(STORE, 1, key, version, content, TTL_SECONDS)
+            await self._redis.eval(STORE, len(keys), *keys, *arguments, TTL_SECONDS)
+            return True
         except (RedisError, OSError) as error:
             self._away(error)
+            return False
 
     async def after_commit(self, transaction: Transaction) -> None:
         """Fence off what the commit made old."""
@@ -105,26 +116,14 @@ class Cache:
         moment = monotonic()
         self._owed.update({f"{kind}:{id}": (moment, version) for id, version in changed.items()})
 
-    async def settle(self) -> bool:
-        """Evict what is owed, if Redis is there; whether nothing is owed any more."""
-        if self._resting:
-            return False
-        while owed := list(islice(self._owed.items(), 1000)):
-            try:
-                await self._evict(owed)
-            except (RedisError, OSError) as error:
-                self._away(error)
-                return False
-            for key, debt in owed:
-                if self._owed.get(key) == debt:
-                    del self._owed[key]
-        return True
-
-    async def _evict(self, owed: list[tuple[str, tuple[float, int]]]) -> None:
-        pipeline = self._redis.pipeline(transaction=False)
-        for key, (_, version) in owed:
-            pipeline.eval(STORE, 1, key, version, b"", TTL_SECONDS)
-        await pipeline.execute()
+    async def settle(self) -> None:
+        """Evict what is owed, if Redis is there; what others owe meanwhile goes along."""
+        async with self._settling:
+            while not self._resting and (owed := list(islice(self._owed.items(), 1000))):
+                if await self._store([(key, version, b"") for key, (_, version) in owed]):
+                    for key, debt in owed:
+                        if self._owed.get(key) == debt:
+                            del self._owed[key]
 
     @property
     def _resting(self) -> bool:

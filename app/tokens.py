@@ -1,5 +1,6 @@
 """Bearer tokens: JWT, RFC 7519, HS256."""
 
+import base64
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -32,7 +33,9 @@ class Tokens:
     """Issues and reads tokens of one secret; the algorithm is fixed here, never by the token."""
 
     def __init__(self, secret: str, ttl_seconds: int) -> None:
-        self._secret = secret
+        # Prepared once: PyJWT would examine a plain secret for PEM and DER at each use.
+        encoded = base64.urlsafe_b64encode(secret.encode()).decode().rstrip("=")
+        self._key = jwt.PyJWK({"kty": "oct", "k": encoded}, ALGORITHM)
         self.ttl_seconds = ttl_seconds
 
     def issue(self, identity: Identity) -> str:
@@ -47,12 +50,12 @@ class Tokens:
             "exp": moment + timedelta(seconds=self.ttl_seconds),
             "jti": str(uuid4()),
         }
-        return jwt.encode(claims, self._secret, ALGORITHM)
+        return jwt.encode(claims, self._key, ALGORITHM)
 
     def read(self, token: str) -> Identity:
         """Who the token speaks for. Raises Unauthorized when it is not valid."""
         try:
-            claims = jwt.decode(token, self._secret, [ALGORITHM], options={"require": ["exp"]})
+            claims = jwt.decode(token, self._key, [ALGORITHM], options={"require": ["exp"]})
             return _identity(claims)
         except (jwt.InvalidTokenError, ValueError):
             raise Unauthorized from None

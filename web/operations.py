@@ -43,7 +43,7 @@ class ReadyView(View):
         """Ready once partitions are assigned, tables recovered and PostgreSQL answers."""
         checks = {
             "running": not app.should_stop,
-            "assigned": not app.rebalancing and app.consumer_generation_id > 0,
+            "assigned": not app.rebalancing,
             "recovered": cast(TableManager, app.tables).recovery.completed.is_set(),
             "postgres": await _postgres_answers(),
         }

@@ -1,0 +1,114 @@
+"""`make run`: the servers, the schema and topics, and the worker, until a signal comes."""
+
+import logging
+import shutil
+import time
+from pathlib import Path
+
+from devstack.interrupt import Interrupted, pause
+from devstack.keep import Kept
+from devstack.process import Process
+from devstack.screen import Screen
+from devstack.server import ServerFailed
+from devstack.settings import Refused, only_one, read_settings, secret, web_port
+from devstack.stack import Stack
+from devstack.worker import Worker, faust
+
+
+def run(checkout: Path) -> int:
+    """The exit code: 0 after a signal, 1 after one line that says what is wrong."""
+    # The questions to a starting broker are allowed to fail.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    screen = Screen()
+    state = checkout / ".devstack"
+    try:
+        settings = read_settings(checkout)
+        with only_one(state), web_port(settings, screen.line) as port:
+            Run(state, settings, port, screen).until_interrupted()
+    except Interrupted:
+        return 0
+    except (Refused, ServerFailed) as reason:
+        screen.line(str(reason))
+        return 1
+    return 0
+
+
+class Run:
+    """One run in one checkout, with everything it leaves behind in `state`."""
+
+    def __init__(self, state: Path, settings: dict[str, str], port: int, screen: Screen) -> None:
+        self._screen = screen
+        self._state = state
+        self._stack = Stack(state, settings, screen.line)
+        self._own = {**settings, **secret(settings, state), "PORT": str(port)}
+        self._worker: Worker | None = None
+
+    def until_interrupted(self) -> None:
+        """Raises Interrupted, ServerFailed or Refused, with everything stopped."""
+        try:
+            with self._screen.busy("starting PostgreSQL, Redis and Kafka"):
+                self._stack.start()
+            for command in ("migrate", "demo-catalogue"):
+                self._command(command)
+            self._watch(self._start_worker())
+        finally:
+            self._stop()
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        return {**self._own, **self._stack.environment}
+
+    def _command(self, name: str) -> None:
+        """Runs one of the application's commands to its end. Raises Refused where it fails."""
+        process = Process(
+            faust(name), self._state / "logs" / f"{name}.log", environment=self._environment
+        )
+        begun = time.monotonic()
+        process.start()
+        try:
+            with self._screen.busy(name):
+                while process.alive:
+                    pause(0.05)
+        finally:
+            process.stop(5)
+        if process.exit_code:
+            raise Refused(f"{name} failed: {process.last_words()}")
+        self._screen.line(f"{name} done in {time.monotonic() - begun:.1f} s")
+
+    def _start_worker(self) -> Worker:
+        datadir, log = self._state / "worker", self._state / "logs" / "worker.log"
+        if not self._stack.broker.durable:
+            # Tables there would continue changelogs that the broker has forgotten.
+            shutil.rmtree(datadir, ignore_errors=True)
+        worker = self._worker = Worker(self._environment, datadir, log)
+        worker.start()
+        self._screen.line(f"worker started; its log is {log}")
+        return worker
+
+    def _watch(self, worker: Worker) -> None:
+        """Keeps servers and worker up, and tells each time the worker is ready after a start."""
+        kept = [Kept(server, self._screen.line) for server in [*self._stack.servers, worker]]
+        ready, word = False, "ready"
+        while True:
+            pause(0.2)
+            for one in kept:
+                if one.tend():
+                    ready = False
+                    self._refill(one)
+            if not ready and worker.alive and worker.answers():
+                ready = True
+                (self._state / "url").write_text(f"{worker.url}\n")
+                self._screen.line(f"{word} {worker.url}")
+                word = "ready again"
+
+    def _refill(self, restarted: Kept) -> None:
+        if restarted.server is self._stack.broker and not restarted.server.durable:
+            self._command("migrate")
+
+    def _stop(self) -> None:
+        with self._screen.busy("stopping"):
+            (self._state / "url").unlink(missing_ok=True)
+            if self._worker:
+                self._worker.stop()
+            self._stack.stop()
+        self._screen.line("stopped")

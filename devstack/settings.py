@@ -1,0 +1,68 @@
+"""What `make run` is told from outside, and what it makes up for itself."""
+
+import fcntl
+import os
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from dotenv import dotenv_values
+
+from devstack.ports import claim, free_port
+from devstack.worker import DEFAULT_PORT
+
+
+class Refused(Exception):
+    """`make run` cannot go on; the text is one line."""
+
+
+def read_settings(checkout: Path) -> dict[str, str]:
+    """The environment, and `.env` where the environment is silent; blank counts as unset."""
+    both = {**dotenv_values(checkout / ".env"), **os.environ}
+    return {name: value for name, value in both.items() if value}
+
+
+@contextmanager
+def only_one(state: Path) -> Iterator[None]:
+    """Holds the checkout. Raises Refused where another `make run` does."""
+    state.mkdir(parents=True, exist_ok=True)
+    with (state / "lock").open("wb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Refused("`make run` is running in this checkout already") from None
+        yield
+
+
+def secret(settings: Mapping[str, str], state: Path) -> dict[str, str]:
+    """JWT_SECRET where none is set: a random one, kept, so that tokens outlive a restart."""
+    if settings.get("JWT_SECRET") or settings.get("SECRET_KEY"):
+        return {}
+    file = state / "jwt_secret"
+    if not file.exists() or not file.read_text():
+        file.touch(mode=0o600)
+        file.write_text(secrets.token_urlsafe(48))
+    return {"JWT_SECRET": file.read_text()}
+
+
+@contextmanager
+def web_port(settings: Mapping[str, str], say: Callable[[str], None]) -> Iterator[int]:
+    """Keeps PORT, else 8080, else a free port. Raises Refused where PORT is set and taken."""
+    port = _wanted_port(settings)
+    held = claim(port)
+    if held is None and "PORT" in settings:
+        raise Refused(f"port {port} is taken; set PORT to another one, or leave it unset")
+    while held is None:
+        port = free_port()
+        held = claim(port)
+        say(f"port {DEFAULT_PORT} is taken, so the application listens on {port}")
+    with held:
+        yield port
+
+
+def _wanted_port(settings: Mapping[str, str]) -> int:
+    text = settings.get("PORT", str(DEFAULT_PORT))
+    if not text.isdecimal() or not 0 < int(text) < 65_536:
+        raise Refused(f"PORT must be a number from 1 to 65535, not {text!r}")
+    return int(text)

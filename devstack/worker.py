@@ -1,0 +1,58 @@
+"""The application's worker and its other commands, run through the CLI `faust`."""
+
+import http.client
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from devstack.server import Server
+
+DEFAULT_PORT = 8080
+
+
+def faust(*arguments: str) -> list[str]:
+    """The command line of one of the application's commands."""
+    return [str(Path(sys.executable).with_name("faust")), "-A", "app", *arguments]
+
+
+class Worker(Server):
+    """One worker, listening on `PORT` of its environment.
+
+    `environment` is added to this process's own. Two workers need two data folders and ports.
+    """
+
+    name = "worker"
+
+    def __init__(self, environment: Mapping[str, str], datadir: Path, log: Path) -> None:
+        super().__init__(datadir, int(environment.get("PORT", DEFAULT_PORT)), log)
+        self._environment = environment
+
+    @property
+    def url(self) -> str:
+        return f"http://localhost:{self.port}"
+
+    def command(self) -> list[str]:
+        datadir = ("--datadir", str(self.folder))
+        return faust(*datadir, "-L", "uvloop", "worker", "-l", "info")
+
+    def environment(self) -> Mapping[str, str]:
+        return {**os.environ, **self._environment}
+
+    def start(self) -> None:
+        """Does not wait: `wait_ready` does. Raises ServerFailed."""
+        self.launch()
+
+    def wait_ready(self, seconds: float = 60) -> None:
+        """Waits for /readyz. Raises ServerFailed where the worker ends or `seconds` pass."""
+        self.wait(seconds)
+
+    def answers(self) -> bool:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)
+        try:
+            connection.request("GET", "/readyz")
+            return connection.getresponse().status == 200
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
