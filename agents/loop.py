@@ -35,31 +35,43 @@ BATCH = 500
 BAD = (BadEvent, asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
 
 Handle = Callable[[Transaction, Sequence[Any]], Awaitable[None]]
+"""Decides a batch of events in the transaction that the loop commits."""
+Act = Callable[[Sequence[Any]], Awaitable[None]]
+"""Does for a batch what must not happen inside a transaction; may be repeated after a crash."""
 Remember = Callable[[Any], None]
+"""Writes a table, event by event, after the commit."""
 Message = EventT[Any]
 """A message as Faust gives it; its `value` is our Event, or Malformed."""
 
 
 def on(
-    record: type[Event], handle: Handle | None = None, remember: Remember | None = None
+    record: type[Event],
+    handle: Handle | None = None,
+    *,
+    act: Act | None = None,
+    remember: Remember | None = None,
 ) -> AgentT[Any]:
-    """An agent on the record's topic.
-
-    `handle` decides a batch in one transaction. `remember` writes a table, message by message,
-    after the commit. The agent is named after whichever is given: `orders.mark_paid`.
-    """
-    work = handle or remember
+    """An agent on the record's topic, named after its one work: `orders.mark_paid`."""
+    work = handle or act or remember
     assert work is not None
     name = f"{work.__module__.split('.')[-1]}.{work.__name__}"
 
     async def run(stream: Any) -> None:
         stream = stream.noack()
-        loop = Loop(name, stream, handle, remember)
+        loop = Loop(name, stream, _in_transaction(handle) if handle else act, remember)
         async for messages in batches(stream):
             await loop.process(messages)
 
     run.__doc__ = work.__doc__
     return app.agent(topic_of(record), name=name)(run)
+
+
+def _in_transaction(handle: Handle) -> Act:
+    async def act(events: Sequence[Any]) -> None:
+        async with database.transaction() as transaction:
+            await handle(transaction, events)
+
+    return act
 
 
 async def batches(stream: Stream[Any]) -> AsyncIterator[list[Message]]:
@@ -91,11 +103,11 @@ class Loop:
     """How one handler takes messages."""
 
     def __init__(
-        self, name: str, stream: Stream[Any], handle: Handle | None, remember: Remember | None
+        self, name: str, stream: Stream[Any], act: Act | None, remember: Remember | None
     ) -> None:
         self._name = name
         self._stream = stream
-        self._handle = handle
+        self._act = act
         self._remember = remember
 
     async def process(self, messages: list[Message]) -> None:
@@ -123,7 +135,7 @@ class Loop:
         if not messages:
             return
         try:
-            await self._commit([_event(message) for message in messages])
+            await self._do([_event(message) for message in messages])
         except BAD as error:
             if len(messages) == 1:
                 await self._bury(messages[0], f"{type(error).__name__}: {error}", attempts=2)
@@ -137,14 +149,13 @@ class Loop:
                     self._remember(message.value)
                 mark(self._name, _event(message).eventId)
 
-    async def _commit(self, events: list[Event]) -> None:
-        if self._handle is None:
+    async def _do(self, events: list[Event]) -> None:
+        if self._act is None:
             return
         delay = 0.1
         while True:
             try:
-                async with database.transaction() as transaction:
-                    await self._handle(transaction, events)
+                await self._act(events)
                 return
             except BAD:
                 # Before AWAY: asyncpg's DataError for a bad argument is an InterfaceError too.

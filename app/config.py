@@ -42,6 +42,9 @@ class Settings(BaseSettings):
     )
     jwt_ttl_seconds: int = Field(3600, ge=1)
 
+    smtp_url: str | None = Field(None, pattern=r"^smtps?://[^/?#]+$")
+    mail_from: str = "orders@localhost"
+
     idempotency_ttl_seconds: int = Field(86_400, ge=1)
     currency: str = Field("pln", validation_alias="STRIPE_CURRENCY")
 

@@ -105,5 +105,6 @@ create table notifications (
     kind     text not null check (kind in ('completed', 'cancelled')),
     channel  text not null,
     sent_at  timestamptz,
+    failure  text,
     primary key (order_id, kind, channel)
 );

@@ -5,7 +5,9 @@ select order_id, :kind, :channel from unnest(:order_ids::uuid[]) as n (order_id)
 on conflict (order_id, kind, channel) do update set kind = excluded.kind where notifications.sent_at is null
 returning order_id;
 
--- name: mark_notified(order_ids, kind, channel)!
--- Note that these were sent.
-update notifications set sent_at = now()
-where order_id = any(:order_ids::uuid[]) and kind = :kind and channel = :channel;
+-- name: mark_notified(order_ids, failures, kind, channel)!
+-- Note that these are done with: sent, or never to be sent for the reason given.
+update notifications
+set sent_at = now(), failure = done.failure
+from unnest(:order_ids::uuid[], :failures::text[]) as done (order_id, failure)
+where notifications.order_id = done.order_id and kind = :kind and channel = :channel;

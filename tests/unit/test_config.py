@@ -26,7 +26,7 @@ def test_a_malformed_variable_is_named(
 
 def test_a_missing_database_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DB_URL")
-    with pytest.raises(SystemExit, match="^DB_URL: "):
+    with pytest.raises(SystemExit, match=r"^DB_URL: "):
         load_settings()
 
 

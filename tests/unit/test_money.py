@@ -41,7 +41,7 @@ def test_major_units_become_minor_units(amount: object, minor: int) -> None:
     ],
 )
 def test_what_is_no_amount_is_refused(amount: object) -> None:
-    with pytest.raises(ValueError, match="^must "):
+    with pytest.raises(ValueError, match=r"^must "):
         to_minor(amount)
 
 

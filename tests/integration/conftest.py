@@ -1,0 +1,38 @@
+"""PostgreSQL with the schema, used by the code under test in this process."""
+
+from collections.abc import AsyncIterator
+from uuid import UUID, uuid4
+
+import pytest
+
+from app import stock
+from app.db import Database
+from app.orders import Basket, place
+from app.tokens import Identity
+
+
+@pytest.fixture(scope="session")
+async def database(environment: dict[str, str]) -> AsyncIterator[Database]:
+    """A pool on the tests' PostgreSQL, without relay or cache behind it."""
+    database = Database({"dsn": environment["DB_URL"]}, 5)
+    await database.open()
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+async def order_id(database: Database) -> UUID:
+    """A placed order."""
+    product = await stock.create_product(
+        database,
+        name=f"Product {uuid4()}",
+        price_minor=9999,
+        currency="PLN",
+        quantity=10,
+        description=None,
+        category=None,
+    )
+    customer = Identity(uuid4(), "ann@example.com", "USER")
+    basket = Basket({UUID(product["id"]): 2}, None)
+    order, _ = await place(database, customer, basket, None, "a request")
+    return UUID(order["id"])

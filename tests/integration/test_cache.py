@@ -1,0 +1,108 @@
+"""The cache never shows what is old, and is never missed."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from app.cache import ORDERS, Cache, Load
+from devstack.redis import Redis
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+    folder: Path = tmp_path_factory.mktemp("redis")
+    with Redis(folder) as server:
+        yield server
+
+
+@pytest.fixture
+async def cache(server: Redis) -> AsyncIterator[Cache]:
+    cache = Cache(server.url)
+    yield cache
+    await cache.close()
+
+
+def loads(version: int) -> Load:
+    async def load(id: UUID) -> tuple[int, dict[str, Any]]:
+        return version, {"version": version}
+
+    return load
+
+
+async def loads_nothing(id: UUID) -> tuple[int, dict[str, Any]]:
+    raise AssertionError("the cache was expected to know")
+
+
+async def test_a_second_read_comes_from_the_cache(cache: Cache) -> None:
+    id = uuid4()
+    assert await cache.get(ORDERS, id, loads(1)) == {"version": 1}
+    assert await cache.get(ORDERS, id, loads_nothing) == {"version": 1}
+
+
+async def test_a_change_is_seen_at_once_and_cached_again_at_once(cache: Cache) -> None:
+    id = uuid4()
+    await cache.get(ORDERS, id, loads(1))
+    await cache.evict_orders({id: 2})
+    assert await cache.get(ORDERS, id, loads(2)) == {"version": 2}
+    assert await cache.get(ORDERS, id, loads_nothing) == {"version": 2}
+
+
+async def test_a_reader_that_loaded_before_the_commit_cannot_store_after_it(cache: Cache) -> None:
+    id = uuid4()
+
+    async def load_and_be_overtaken(id: UUID) -> tuple[int, dict[str, Any]]:
+        await cache.evict_orders({id: 2})
+        return 1, {"version": 1}
+
+    await cache.get(ORDERS, id, load_and_be_overtaken)
+    assert await cache.get(ORDERS, id, loads(2)) == {"version": 2}
+
+
+async def test_a_late_eviction_leaves_what_is_newer(cache: Cache) -> None:
+    id = uuid4()
+    await cache.get(ORDERS, id, loads(6))
+    await cache.evict_orders({id: 5})
+    assert await cache.get(ORDERS, id, loads_nothing) == {"version": 6}
+
+
+async def test_without_redis_everything_is_a_miss() -> None:
+    cache = Cache("redis://127.0.0.1:1/0")
+    id = uuid4()
+    await cache.evict_orders({id: 1})
+    assert await cache.get(ORDERS, id, loads(1)) == {"version": 1}
+    assert await cache.get(ORDERS, id, loads(2)) == {"version": 2}
+
+
+async def test_an_eviction_that_redis_did_not_take_is_made_good(
+    server: Redis, cache: Cache
+) -> None:
+    id, other = uuid4(), uuid4()
+    await cache.get(ORDERS, id, loads(1))
+    assert server.pid
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        await cache.evict_orders({id: 2})
+        assert await cache.get(ORDERS, id, loads(2)) == {"version": 2}
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+    async with asyncio.timeout(30):
+        while not await _is_back(cache, other):
+            await asyncio.sleep(0.05)
+    assert await cache.get(ORDERS, id, loads(2)) == {"version": 2}
+
+
+async def _is_back(cache: Cache, id: UUID) -> bool:
+    """Whether Redis has taken what it was owed and keeps entries again."""
+    await cache.settle()
+    await cache.get(ORDERS, id, loads(1))
+    try:
+        await cache.get(ORDERS, id, loads_nothing)
+    except AssertionError:
+        return False
+    return True

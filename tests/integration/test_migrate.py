@@ -1,0 +1,57 @@
+"""The schema and the topics come into being once, and are held to what they were."""
+
+import asyncpg
+import pytest
+
+from app import migrate
+from app.db import Database
+from app.migrate import MigrationChanged, TopicMismatch, create_topics, migrate_database
+from devstack.stack import Stack
+
+
+@pytest.fixture
+async def empty(environment: dict[str, str]) -> Database:
+    """A database of its own, without a schema."""
+    connection = await asyncpg.connect(environment["DB_URL"])
+    await connection.execute("drop database if exists empty")
+    await connection.execute("create database empty")
+    await connection.close()
+    return Database({"dsn": environment["DB_URL"].replace("/orders", "/empty")}, 4)
+
+
+async def test_each_migration_is_applied_once(empty: Database) -> None:
+    assert "0001_orders.sql" in await migrate_database(empty)
+    assert await migrate_database(empty) == []
+
+
+async def test_a_changed_migration_is_refused(
+    empty: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await migrate_database(empty)
+    changed = {name: text + "\n-- changed" for name, text in migrate._migrations().items()}
+    monkeypatch.setattr(migrate, "_migrations", lambda: changed)
+    with pytest.raises(MigrationChanged, match="add a new file"):
+        await migrate_database(empty)
+
+
+async def test_a_migration_that_fails_leaves_nothing(
+    empty: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half = {"0001_half.sql": "create table half (id int); select 1 / 0;"}
+    monkeypatch.setattr(migrate, "_migrations", lambda: half)
+    with pytest.raises(asyncpg.DivisionByZeroError):
+        await migrate_database(empty)
+    connection = await empty.connect()
+    assert await connection.fetchval("select to_regclass('half')") is None
+    await connection.close()
+
+
+async def test_topics_are_created_once_and_keep_their_partitions(
+    stack: Stack, environment: dict[str, str]
+) -> None:
+    brokers = environment["KAFKA_BROKERS"].split(",")
+    topics: dict[str, dict[str, str]] = {"test.migrate": {}}
+    assert await create_topics(brokers, topics, 3, 1) == ["test.migrate"]
+    assert await create_topics(brokers, topics, 3, 1) == []
+    with pytest.raises(TopicMismatch, match=r"KAFKA_PARTITIONS is 5.*3 partitions"):
+        await create_topics(brokers, topics, 5, 1)
