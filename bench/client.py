@@ -1,0 +1,76 @@
+"""An HTTP client that tries again while the worker is away."""
+
+import asyncio
+import json
+import random
+from decimal import Decimal
+from time import monotonic
+from typing import Any
+
+import aiohttp
+
+Json = dict[str, Any]
+
+
+class GaveUp(Exception):
+    """Raised when no final answer came before the deadline."""
+
+
+class Unexpected(Exception):
+    """Raised for an answer with which one cannot go on."""
+
+
+class Client:
+    """Speaks to one worker. Deadlines are in seconds of `time.monotonic`."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
+        self._session = session
+        self._url = url
+        self.retries = 0
+        self.watched = 0
+        """Orders that are being polled."""
+
+    async def ask(self, method: str, path: str, deadline: float, **more: Any) -> tuple[int, Json]:
+        """Status and body of the final answer; amounts are int or Decimal. Raises GaveUp.
+
+        What is sent again is the very same request, Idempotency-Key included.
+        """
+        wait = 0.1
+        while (left := deadline - monotonic()) > 0:
+            timeout, retry_after = aiohttp.ClientTimeout(total=min(10.0, left)), "0"
+            try:
+                async with self._session.request(
+                    method, self._url + path, timeout=timeout, **more
+                ) as answer:
+                    text = await answer.text()
+                if answer.status != 503 and "Retry-After" not in answer.headers:
+                    return answer.status, json.loads(text, parse_float=Decimal)
+                retry_after = answer.headers.get("Retry-After", "0")
+            except (aiohttp.ClientError, ConnectionError, TimeoutError):
+                pass
+            except json.JSONDecodeError:
+                raise Unexpected(f"{method} {path} answered {answer.status}, not JSON") from None
+            pause = max(wait, float(retry_after) if retry_after.isdecimal() else 0.0)
+            # Spread out, or all who were refused together would come back together.
+            await asyncio.sleep(min(pause * random.uniform(1, 1.3), deadline - monotonic()))
+            wait = min(wait * 2, 2.0)
+            self.retries += 1
+        raise GaveUp(f"{method} {path} was not answered in time")
+
+    async def expect(self, method: str, path: str, deadline: float, **more: Any) -> Json:
+        """The body of a 200. Raises Unexpected for any other answer, and GaveUp."""
+        status, body = await self.ask(method, path, deadline, **more)
+        if status != 200:
+            raise Unexpected(f"{method} {path} answered {status}: {body.get('detail')}")
+        return body
+
+    async def entries(self, path: str, token: str, deadline: float) -> list[Json]:
+        """All pages of a list as one. Raises Unexpected, GaveUp."""
+        found: list[Json] = []
+        query, headers = {"limit": "100"}, {"Authorization": f"Bearer {token}"}
+        while True:
+            page = await self.expect("GET", path, deadline, params=query, headers=headers)
+            found += page["data"]
+            if not page["hasMore"]:
+                return found
+            query["cursor"] = page["nextCursor"]
