@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: help run demo test check lock
+.PHONY: help run demo admin test check lock
 
 help: ## What can be made
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 8
@@ -12,6 +12,11 @@ run: .venv/ready ## Everything: servers, schema, topics, catalogue, worker; Ctrl
 
 demo: .venv/ready ## Some hundreds of orders against the running worker, and what became of them
 	@exec $(BIN)/python -m bench.demo
+
+admin: .venv/ready ## Make EMAIL an administrator of what `make run` runs; asks for a password
+	@test -n "$(EMAIL)" || { echo "usage: make admin EMAIL=you@example.com"; exit 2; }
+	@test -f .devstack/environment || { echo "make run is not running here"; exit 1; }
+	@set -a; . ./.devstack/environment; exec $(BIN)/faust -A app create-admin --email "$(EMAIL)"
 
 test: .venv/ready ## All tests, on servers that they start themselves
 	@exec $(BIN)/python -m pytest

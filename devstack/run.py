@@ -10,7 +10,14 @@ from devstack.keep import Kept
 from devstack.process import Process
 from devstack.screen import Screen
 from devstack.server import ServerFailed
-from devstack.settings import Refused, only_one, read_settings, secret, web_port
+from devstack.settings import (
+    Refused,
+    only_one,
+    read_settings,
+    secret,
+    tell_environment,
+    web_port,
+)
 from devstack.stack import Stack
 from devstack.worker import Worker, faust
 
@@ -48,6 +55,7 @@ class Run:
         try:
             with self._screen.busy("starting PostgreSQL, Redis and Kafka"):
                 self._stack.start()
+            tell_environment(self._state, self._environment)
             for command in ("migrate", "demo-catalogue"):
                 self._command(command)
             self._watch(self._start_worker())
@@ -107,7 +115,8 @@ class Run:
 
     def _stop(self) -> None:
         with self._screen.busy("stopping"):
-            (self._state / "url").unlink(missing_ok=True)
+            for told in ("url", "environment"):
+                (self._state / told).unlink(missing_ok=True)
             if self._worker:
                 self._worker.stop()
             self._stack.stop()

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import secrets
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,6 +45,14 @@ def secret(settings: Mapping[str, str], state: Path) -> dict[str, str]:
         file.touch(mode=0o600)
         file.write_text(secrets.token_urlsafe(48))
     return {"JWT_SECRET": file.read_text()}
+
+
+def tell_environment(state: Path, environment: Mapping[str, str]) -> None:
+    """Leaves a file that a shell can read, with what the worker is given beyond this process."""
+    told = {name: value for name, value in environment.items() if os.environ.get(name) != value}
+    file = state / "environment"
+    file.touch(mode=0o600)
+    file.write_text("".join(f"{name}={shlex.quote(value)}\n" for name, value in told.items()))
 
 
 @contextmanager
