@@ -15,6 +15,9 @@ from mode.types import ServiceT
 from app.config import Settings
 from app.logs import logging_config
 
+LARGEST_MESSAGE = 2 * 1024**2
+"""Bytes. A dead letter holds a message in base64, and topics take messages of up to 1 MiB."""
+
 
 class _ConsumerThread(driver.AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
@@ -91,6 +94,7 @@ class OrderApp(faust.App):
             broker_heartbeat_interval=3,
             broker_commit_interval=1.0,
             producer_request_timeout=30,
+            producer_max_request_size=LARGEST_MESSAGE,
             stream_wait_empty=False,
             table_standby_replicas=0,
             topic_partitions=settings.kafka_partitions,
@@ -121,6 +125,7 @@ AUTODISCOVER = [
     "agents.order_status",
     "agents.notification",
     "web.problems",
+    "web.protocol",
     "web.accounts",
     "web.products",
     "web.orders",

@@ -8,9 +8,10 @@ from typing import Any
 from faust.cli import AppCommand, option
 
 from app import accounts, app, database, settings
+from app.broker import LARGEST_MESSAGE
 from app.catalogue import fill_catalogue
 from app.migrate import CHANGELOG, MigrationChanged, TopicMismatch, create_topics, migrate_database
-from app.topics import topic_names
+from app.topics import DeadLetter, topic_names
 
 
 async def _with_database(work: Any) -> Any:
@@ -24,8 +25,9 @@ async def _with_database(work: Any) -> Any:
 @app.command()
 async def migrate(self: AppCommand) -> None:
     """Bring PostgreSQL's schema and Kafka's topics to what this version needs."""
-    changelogs = dict.fromkeys(app.tables.changelog_topics, CHANGELOG)
-    topics: dict[str, dict[str, str]] = {**{name: {} for name in topic_names()}, **changelogs}
+    topics: dict[str, dict[str, str]] = {name: {} for name in topic_names()}
+    topics[DeadLetter.topic_name] = {"max.message.bytes": str(LARGEST_MESSAGE)}
+    topics |= dict.fromkeys(app.tables.changelog_topics, CHANGELOG)
     try:
         files = await migrate_database(database)
         created = await create_topics(

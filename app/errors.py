@@ -142,6 +142,12 @@ class UnsupportedMediaType(Problem):
     status, slug, title = 415, "unsupported-media-type", "Unsupported media type"
 
 
+class ExpectationFailed(Problem):
+    """The header Expect asks for something that is not supported"""
+
+    status, slug, title = 417, "expectation-failed", "Expectation failed"
+
+
 class IdempotencyKeyReused(Problem):
     """This Idempotency-Key was used for a different request"""
 

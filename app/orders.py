@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -11,7 +10,7 @@ from app.db import Database, Transaction, sql
 from app.errors import InvalidInput, NotEnoughStock, OrderNotFound, ProductNotFound, TotalMismatch
 from app.lifecycle import OUT_OF_STOCK, Order, Status, shortages
 from app.money import MAX_MINOR, to_major
-from app.times import now, rfc3339
+from app.times import now, parse_time, rfc3339
 from app.tokens import Identity
 from app.topics import (
     InventoryRejected,
@@ -127,11 +126,14 @@ async def page(
     database: Database,
     user_id: UUID,
     status: Status | None,
-    before: tuple[datetime, UUID] | None,
+    place: list[str] | None,
     size: int,
-) -> list[dict[str, Any]]:
-    """Up to `size` of a user's orders, newest first, behind the place `before` (created_at, id)."""
-    moment, order_id = before or (None, None)
+) -> list[tuple[dict[str, Any], list[str]]]:
+    """Up to `size` of a user's orders, newest first, behind `place`, each with its own place.
+
+    Raises ValueError when `place` is not one of this list.
+    """
+    moment, order_id = (parse_time(place[0]), UUID(place[1])) if place else (None, None)
     async with database.connection() as connection:
         rows = await sql.list_orders(
             connection,
@@ -141,7 +143,8 @@ async def page(
             before_id=order_id,
             page_size=size,
         )
-    return [order_rows.from_row(row) for row in rows]
+    found = [order_rows.from_row(row) for row in rows]
+    return [(order, [order["createdAt"], order["id"]]) for order in found]
 
 
 def _summary(order: Order) -> dict[str, Any]:

@@ -37,19 +37,19 @@ async def request_payment(
     user: Identity,
     order_id: UUID,
     amount_minor: int | None,
-    version: int | None,
+    versions: frozenset[int] | None,
     key: idempotency.Key | None,
     request_id: str,
 ) -> dict[str, Any]:
     """Ask for a payment of `amount_minor` (None: the exact total); the order, still CREATED.
 
-    Raises OrderNotFound, Forbidden, StaleVersion (unless `version` is None or the order's),
+    Raises OrderNotFound, Forbidden, StaleVersion (unless `versions` is None or has the order's),
     NotPayable, PaymentInProgress, IdempotencyKeyReused, IdempotencyInProgress.
     """
     async with database.transaction() as transaction:
         if key and (answer := await idempotency.claim(transaction, key)):
             return answer
-        order = await _payable(transaction, user, order_id, version)
+        order = await _payable(transaction, user, order_id, versions)
         amount = order.total_minor if amount_minor is None else amount_minor
         await _start_attempt(transaction, order, amount, request_id)
         await order_rows.save(transaction, [order])
@@ -61,7 +61,7 @@ async def request_payment(
 
 
 async def _payable(
-    transaction: Transaction, user: Identity, order_id: UUID, version: int | None
+    transaction: Transaction, user: Identity, order_id: UUID, versions: frozenset[int] | None
 ) -> Order:
     try:
         order = (await order_rows.lock(transaction, [order_id]))[order_id]
@@ -69,7 +69,7 @@ async def _payable(
         raise OrderNotFound from None
     if order.user_id != user.id:
         raise Forbidden("You are not allowed to access this order")
-    if version is not None and version != order.version:
+    if versions is not None and order.version not in versions:
         raise StaleVersion
     if order.status is not Status.CREATED:
         raise NotPayable

@@ -1,7 +1,8 @@
 """The catalogue, and the stock that orders reserve."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -10,7 +11,7 @@ from app.db import Database, Transaction, sql
 from app.errors import ProductNameTaken, ProductNotFound
 from app.lifecycle import Status, shortages
 from app.money import to_major
-from app.times import now
+from app.times import now, parse_time
 from app.topics import InventoryRejected, InventoryReserved, OrderPaid
 
 
@@ -51,16 +52,42 @@ async def get(database: Database, product_id: UUID) -> tuple[int, dict[str, Any]
     return row["version"], as_json(row)
 
 
+@dataclass(frozen=True, slots=True)
+class Sort:
+    """An order of the catalogue: the column, how a cursor tells its value, and the query."""
+
+    column: str
+    from_cursor: Callable[[str], Any]
+    query: Any
+
+    def place(self, row: Mapping[str, Any]) -> list[str]:
+        """The row's place in this order, as a cursor tells it."""
+        return [str(row[self.column]), str(row["id"])]
+
+
+SORTS = {
+    "productName": Sort("name", str, sql.list_products_by_name),
+    "-productName": Sort("name", str, sql.list_products_by_name_down),
+    "price": Sort("price_minor", int, sql.list_products_by_price),
+    "-price": Sort("price_minor", int, sql.list_products_by_price_down),
+    "createdAt": Sort("created_at", parse_time, sql.list_products_by_creation),
+    "-createdAt": Sort("created_at", parse_time, sql.list_products_by_creation_down),
+}
+
+
 async def page(
-    database: Database, category: str | None, after: tuple[str, UUID] | None, size: int
-) -> list[dict[str, Any]]:
-    """Up to `size` products by name, behind the place `after` (name, id)."""
-    name, product_id = after or (None, None)
+    database: Database, sort: Sort, category: str | None, place: list[str] | None, size: int
+) -> list[tuple[dict[str, Any], list[str]]]:
+    """Up to `size` products behind `place`, each with its own place.
+
+    Raises ValueError when `place` is not one of this order.
+    """
+    value, product_id = (sort.from_cursor(place[0]), UUID(place[1])) if place else (None, None)
     async with database.connection() as connection:
-        rows = await sql.list_products_by_name(
-            connection, category=category, after=name, after_id=product_id, page_size=size
+        rows = await sort.query(
+            connection, category=category, after=value, after_id=product_id, page_size=size
         )
-    return [as_json(row) for row in rows]
+    return [(as_json(row), sort.place(row)) for row in rows]
 
 
 def as_json(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,3 +11,11 @@ def now() -> datetime:
 def rfc3339(moment: datetime) -> str:
     """`2026-01-03T12:00:00.000000Z`; always six digits, so that text sorts as time does."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def parse_time(text: str) -> datetime:
+    """A moment from ISO 8601 text, in UTC. Raises ValueError for what is none."""
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except OverflowError:
+        raise ValueError("out of range") from None

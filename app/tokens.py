@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 import jwt
 
 from app.errors import Unauthorized
+from app.text import flaw
 from app.times import now
 
 ALGORITHM = "HS256"
@@ -66,6 +67,6 @@ def _identity(claims: dict[str, Any]) -> Identity:
     email = claims.get("email")
     return Identity(
         id=UUID(str(claims.get("userId") or claims.get("sub"))),
-        email=email if isinstance(email, str) else None,
+        email=email if isinstance(email, str) and not flaw(email) else None,
         role=ADMIN if claims.get("role") == ADMIN else USER,
     )

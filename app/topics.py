@@ -221,7 +221,12 @@ def read_event(record: type[Event], value: bytes) -> Event:
 
     Raises ValueError or TypeError when it holds none.
     """
-    event = record.from_data(orjson.loads(value))
+    data = orjson.loads(value)
+    event = record.from_data(data)
+    # Faust would read a null as the text "None".
+    required = record._options.fields.keys() - record._options.optionalset
+    if any(data[field] is None for field in required):
+        raise ValueError("a required field is null")
     for field in ("eventId", "orderId", "paymentId"):
         UUID(getattr(event, field, event.orderId))
     if event.sequence < 1:

@@ -24,6 +24,10 @@ create table products (
     updated_at  timestamptz not null
 );
 
+create index products_by_name on products (name, id);
+create index products_by_price on products (price_minor, id);
+create index products_by_creation on products (created_at, id);
+
 -- version counts the order's events: ETag, and sequence of the latest event.
 create table orders (
     id             uuid primary key,

@@ -18,12 +18,13 @@ replays = table("replays", "answers to creations with an Idempotency-Key")
 
 def remember(event: OrderCreated) -> None:
     """Keep the answer that the event carries. Called while the event is current."""
-    if event.idempotencyKey is not None:
-        replays[_place(event.userId, event.idempotencyKey)] = {
-            "fingerprint": event.fingerprint,
-            "expiresAt": event.keyExpiresAt,
-            "answer": event.answer,
-        }
+    entry = {
+        "fingerprint": event.fingerprint,
+        "expiresAt": event.keyExpiresAt,
+        "answer": event.answer,
+    }
+    if event.idempotencyKey is not None and None not in entry.values():
+        replays[_place(event.userId, event.idempotencyKey)] = entry
 
 
 def recall(key: Key) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, NoReturn, TypeVar
 from uuid import UUID
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -21,13 +22,12 @@ from pydantic.alias_generators import to_camel
 from app.errors import FieldError, InvalidInput, UnsupportedMediaType
 from app.money import to_minor
 from app.orders import Basket
+from app.text import flaw
 
 
 def _storable(text: str) -> str:
-    if "\x00" in text:
-        raise ValueError("must not contain NUL")
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise ValueError("must not contain lone surrogates")
+    if reason := flaw(text):
+        raise ValueError(reason)
     return text
 
 
@@ -104,16 +104,24 @@ T = TypeVar("T", bound=Body)
 
 async def read(request: web.Request, model: type[T]) -> T:
     """The request's body as `model`. Raises InvalidInput naming every bad field."""
-    return validate(model, parse(await request.read(), request.content_type))
+    return validate(model, parse(await raw(request), request.content_type))
 
 
-def parse(raw: bytes, content_type: str) -> Any:
+async def raw(request: web.Request) -> bytes:
+    """The body's bytes. Raises InvalidInput when they do not unpack, HTTP 413 when too many."""
+    try:
+        return await request.read()
+    except (HttpProcessingError, web.RequestPayloadError):
+        raise InvalidInput.of("#", "The body does not unpack as its Content-Encoding") from None
+
+
+def parse(body: bytes, content_type: str) -> Any:
     """The JSON value, its numbers exact. Raises InvalidInput, UnsupportedMediaType."""
     if content_type != "application/json" and not content_type.endswith("+json"):
         raise UnsupportedMediaType
     try:
-        return json.loads(raw.decode(), parse_float=Decimal, parse_constant=_refuse)
-    except (ValueError, RecursionError):
+        return json.loads(body.decode(), parse_float=Decimal, parse_constant=_refuse)
+    except (ValueError, ArithmeticError, RecursionError):
         raise InvalidInput.of("#", "The body is not valid JSON") from None
 
 

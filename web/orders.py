@@ -1,8 +1,5 @@
 """/api/orders: place, read, pay."""
 
-from typing import Any
-from uuid import UUID
-
 from aiohttp import web
 
 from app import app, cache, database, orders, payments
@@ -11,21 +8,20 @@ from app.errors import Forbidden, InvalidInput, OrderNotFound
 from app.lifecycle import Status
 from app.logs import request_id
 from tables.replays import recall
-from web.bodies import NewOrder, Pay, parse, read, validate
+from web.bodies import NewOrder, Pay, parse, raw, read, validate
 from web.problems import View
 from web.requests import (
     authenticate,
+    bad_cursor,
     etag,
     from_cursor,
     idempotency_key,
     json_response,
-    moment,
     page,
     page_limit,
     path_id,
     query_amount,
-    required_version,
-    to_cursor,
+    required_versions,
 )
 
 
@@ -53,13 +49,9 @@ class OrdersView(View):
         limit, status = page_limit(request), _status(request)
         filters = [str(user.id), status]
         place = from_cursor(request, filters)
-        before = (moment(place[0]), UUID(place[1])) if place else None
-        entries = await orders.page(database, user.id, status, before, limit + 1)
-
-        def cursor(last: dict[str, Any]) -> str:
-            return to_cursor(filters, [last["createdAt"], last["id"]])
-
-        return json_response(page(entries, limit, cursor))
+        with bad_cursor():
+            entries = await orders.page(database, user.id, status, place, limit + 1)
+        return json_response(page(entries, limit, filters))
 
 
 @app.page("/api/orders/{order_id}")
@@ -88,7 +80,7 @@ class PayView(View):
             user,
             path_id(order_id, OrderNotFound),
             await _amount(request),
-            required_version(request),
+            required_versions(request),
             await idempotency_key(request, user),
             request_id.get(),
         )
@@ -106,10 +98,10 @@ def _status(request: web.Request) -> Status | None:
 async def _amount(request: web.Request) -> int | None:
     """Minor units to pay, from the query or the body, which may not disagree."""
     in_query = query_amount(request)
-    raw = await request.read()
-    if not raw:
+    body = await raw(request)
+    if not body:
         return in_query
-    in_body = validate(Pay, parse(raw, request.content_type)).amount
+    in_body = validate(Pay, parse(body, request.content_type)).amount
     if None not in (in_query, in_body) and in_query != in_body:
         raise InvalidInput.of("#/amount", "differs between the query and the body")
     return in_query if in_body is None else in_body

@@ -2,7 +2,8 @@
 
 import logging
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, cast
 from uuid import uuid4
@@ -16,6 +17,7 @@ from faust.web.exceptions import WebError
 from app import app
 from app.db import AWAY
 from app.errors import (
+    ExpectationFailed,
     InvalidInput,
     MethodNotAllowed,
     NotFound,
@@ -42,11 +44,20 @@ class View(FaustView):
 @web.middleware
 async def answer_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Give the request its id, and translate what it raises."""
-    token = request_id.set(_request_id(request.headers.get(REQUEST_ID)))
-    try:
+    with with_request_id(request) as id:
         response = await _answer(request, handler)
-        response.headers[REQUEST_ID] = request_id.get()
+        response.headers[REQUEST_ID] = id
         return response
+
+
+@contextmanager
+def with_request_id(request: web.BaseRequest) -> Iterator[str]:
+    """Serve the request under the client's id if that is valid, else under a new one."""
+    offered = request.headers.get(REQUEST_ID, "")
+    id = offered if re.fullmatch(r"[\x20-\x7e]{1,128}", offered) else str(uuid4())
+    token = request_id.set(id)
+    try:
+        yield id
     finally:
         request_id.reset(token)
 
@@ -69,21 +80,21 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
 def _http_error(request: web.Request, error: web.HTTPException) -> web.StreamResponse:
     if error.status < 400:
         raise error
-    problems = {404: NotFound, 405: MethodNotAllowed, 413: PayloadTooLarge}
-    response = problem_response(request, problems.get(error.status, InvalidRequest)())
+    response = problem_response(request, http_problem(error.status))
     if allow := error.headers.get("Allow"):
         response.headers["Allow"] = allow
     return response
 
 
-class InvalidRequest(InvalidInput):
-    """The request is not valid HTTP"""
+def http_problem(status: int) -> Problem:
+    """The problem behind an HTTP error of aiohttp's own."""
+    problems = {404: NotFound, 405: MethodNotAllowed, 413: PayloadTooLarge, 417: ExpectationFailed}
+    if status in problems:
+        return problems[status]()
+    return InvalidInput([], "The request is not valid HTTP") if status < 500 else Problem()
 
-    def __init__(self) -> None:
-        super().__init__([])
 
-
-def problem_response(request: web.Request, problem: Problem) -> web.Response:
+def problem_response(request: web.BaseRequest, problem: Problem) -> web.Response:
     """The problem as its answer; nothing of it is told but what the client may know."""
     body: dict[str, Any] = {
         "type": f"https://order-service/problems/{problem.slug}",
@@ -103,13 +114,6 @@ def problem_response(request: web.Request, problem: Problem) -> web.Response:
     if problem.status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
     return response
-
-
-def _request_id(offered: str | None) -> str:
-    """The client's id if it is 1 to 128 printable ASCII characters, else a new one."""
-    if offered and re.fullmatch(r"[\x20-\x7e]{1,128}", offered):
-        return offered
-    return str(uuid4())
 
 
 cast(Web, app.web).web_app.middlewares.append(answer_problems)

@@ -1,24 +1,22 @@
 """/api/products: the catalogue."""
 
-from typing import Any
-from uuid import UUID
-
 from aiohttp import web
 
 from app import app, cache, database, settings, stock
 from app.cache import PRODUCTS
-from app.errors import ProductNotFound
+from app.errors import InvalidInput, ProductNotFound
 from web.bodies import NewProduct, read
 from web.problems import View
 from web.requests import (
     authenticate,
     authenticate_admin,
+    bad_cursor,
     from_cursor,
     json_response,
     page,
     page_limit,
     path_id,
-    to_cursor,
+    query_text,
 )
 
 
@@ -27,18 +25,17 @@ class ProductsView(View):
     """All products."""
 
     async def get(self, request: web.Request) -> web.Response:
-        """A page of products, by name."""
+        """A page of products, in the order that `sort` asks for."""
         authenticate(request)
-        limit, category = page_limit(request), request.query.get("category")
-        filters = [category]
+        limit, category = page_limit(request), query_text(request, "category")
+        sort = request.query.get("sort", "productName")
+        if sort not in stock.SORTS:
+            raise InvalidInput.of("#/sort", f"must be one of {', '.join(stock.SORTS)}")
+        filters = [sort, category]
         place = from_cursor(request, filters)
-        after = (place[0], UUID(place[1])) if place else None
-        entries = await stock.page(database, category, after, limit + 1)
-
-        def cursor(last: dict[str, Any]) -> str:
-            return to_cursor(filters, [last["productName"], last["id"]])
-
-        return json_response(page(entries, limit, cursor))
+        with bad_cursor():
+            entries = await stock.page(database, stock.SORTS[sort], category, place, limit + 1)
+        return json_response(page(entries, limit, filters))
 
     async def post(self, request: web.Request) -> web.Response:
         """Add a product."""

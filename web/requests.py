@@ -2,19 +2,23 @@
 
 import base64
 import re
-from datetime import datetime
+from collections.abc import Iterator
+from contextlib import contextmanager
 from decimal import Decimal, InvalidOperation
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import orjson
 from aiohttp import web
 
 from app import settings, tokens
-from app.errors import Forbidden, InvalidInput, Problem, StaleVersion, Unauthorized
+from app.errors import Forbidden, InvalidInput, Problem, Unauthorized
 from app.idempotency import Key, expiry, fingerprint
 from app.money import to_minor
+from app.text import flaw
 from app.tokens import Identity
+from web.bodies import raw
 
 DEFAULT_LIMIT, MAX_LIMIT = 20, 100
 
@@ -57,14 +61,14 @@ async def idempotency_key(request: web.Request, user: Identity) -> Key | None:
     header = request.headers.get("Idempotency-Key")
     if header is None:
         return None
-    match = re.fullmatch(r'"([\x20-\x7e]{1,255})"|([\x21\x23-\x7e]{1,255})', header)
+    match = re.fullmatch(r'"([\x20-\x7e]{1,255})"|([\x20\x21\x23-\x7e]{1,255})', header)
     if match is None:
         raise InvalidInput.of("#", "Idempotency-Key must be 1 to 255 printable ASCII characters")
     return Key(
         user_id=user.id,
         key=match[1] or match[2],
         fingerprint=fingerprint(
-            request.method, request.path, request.query_string, await request.read()
+            request.method, request.path, request.query_string, await raw(request)
         ),
         expires_at=expiry(settings.idempotency_ttl_seconds),
     )
@@ -75,15 +79,23 @@ def etag(order: dict[str, Any]) -> str:
     return f'"{order["version"]}"'
 
 
-def required_version(request: web.Request) -> int | None:
-    """The version that If-Match asks for; None for any. Raises StaleVersion for no version."""
+def required_versions(request: web.Request) -> frozenset[int] | None:
+    """The versions that If-Match (RFC 9110) lists, of which the order must have one; None for any.
+
+    Tags that are not ours match nothing.
+    """
     header = request.headers.get("If-Match", "*").strip()
     if header == "*":
         return None
-    match = re.fullmatch(r'"([0-9]{1,9})"', header)
-    if match is None:
-        raise StaleVersion
-    return int(match[1])
+    return frozenset(int(tag) for tag in re.findall(r'(?<!W/)"([0-9]{1,9})"', header))
+
+
+def query_text(request: web.Request, name: str) -> str | None:
+    """A text in the query, if it is there. Raises InvalidInput when it cannot be stored."""
+    text = request.query.get(name)
+    if text is not None and (reason := flaw(text)):
+        raise InvalidInput.of(f"#/{name}", reason)
+    return text
 
 
 def query_amount(request: web.Request) -> int | None:
@@ -117,30 +129,33 @@ def from_cursor(request: web.Request, filters: list[str | None]) -> list[str] | 
     text = request.query.get("cursor")
     if text is None:
         return None
-    try:
+    with bad_cursor():
         padded = text.encode("ascii") + b"=" * (-len(text) % 4)
         bound_to, place = orjson.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
         if bound_to != filters or [type(part) for part in place] != [str, str]:
             raise ValueError
-        UUID(place[1])
+        if flaw(place[0]):
+            raise ValueError
         return list(place)
-    except (ValueError, TypeError):
-        raise InvalidInput.of("#/cursor", "is not a cursor of this list") from None
 
 
-def moment(text: str) -> datetime:
-    """The time in a cursor. Raises InvalidInput."""
+@contextmanager
+def bad_cursor() -> Iterator[None]:
+    """Whatever cannot be read from a cursor is the client's error. Raises InvalidInput."""
     try:
-        return datetime.fromisoformat(text)
-    except ValueError:
+        yield
+    except (ValueError, TypeError, OverflowError, asyncpg.DataError):
         raise InvalidInput.of("#/cursor", "is not a cursor of this list") from None
 
 
-def page(entries: list[dict[str, Any]], limit: int, cursor: Any) -> dict[str, Any]:
-    """A page of up to `limit` of the entries, of which one more was read to see if there is more.
+def page(
+    entries: list[tuple[dict[str, Any], list[str]]], limit: int, filters: list[str | None]
+) -> dict[str, Any]:
+    """A page of up to `limit` entries, each given with its place in the list.
 
-    `cursor` makes the cursor behind an entry.
+    One more than `limit` was read to see whether there is more.
     """
-    data = entries[:limit]
     more = len(entries) > limit
-    return {"data": data, "hasMore": more, "nextCursor": cursor(data[-1]) if more else None}
+    data = [entry for entry, _ in entries[:limit]]
+    next_cursor = to_cursor(filters, entries[limit - 1][1]) if more else None
+    return {"data": data, "hasMore": more, "nextCursor": next_cursor}

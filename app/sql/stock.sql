@@ -14,6 +14,46 @@ where (:category::text is null or category = :category)
 order by name, id
 limit :page_size;
 
+-- name: list_products_by_name_down(category, after, after_id, page_size)
+-- Products by name, downwards, behind the place (after, after_id).
+select * from products
+where (:category::text is null or category = :category)
+  and (:after::text is null or (name, id) < (:after::text, :after_id::uuid))
+order by name desc, id desc
+limit :page_size;
+
+-- name: list_products_by_price(category, after, after_id, page_size)
+-- Products by price, behind the place (after, after_id).
+select * from products
+where (:category::text is null or category = :category)
+  and (:after::bigint is null or (price_minor, id) > (:after::bigint, :after_id::uuid))
+order by price_minor, id
+limit :page_size;
+
+-- name: list_products_by_price_down(category, after, after_id, page_size)
+-- Products by price, downwards, behind the place (after, after_id).
+select * from products
+where (:category::text is null or category = :category)
+  and (:after::bigint is null or (price_minor, id) < (:after::bigint, :after_id::uuid))
+order by price_minor desc, id desc
+limit :page_size;
+
+-- name: list_products_by_creation(category, after, after_id, page_size)
+-- Products by creation, behind the place (after, after_id).
+select * from products
+where (:category::text is null or category = :category)
+  and (:after::timestamptz is null or (created_at, id) > (:after::timestamptz, :after_id::uuid))
+order by created_at, id
+limit :page_size;
+
+-- name: list_products_by_creation_down(category, after, after_id, page_size)
+-- Products by creation, downwards, behind the place (after, after_id).
+select * from products
+where (:category::text is null or category = :category)
+  and (:after::timestamptz is null or (created_at, id) < (:after::timestamptz, :after_id::uuid))
+order by created_at desc, id desc
+limit :page_size;
+
 -- name: insert_product(id, name, price_minor, currency, description, category, quantity, now)^
 -- A new product with its whole quantity available; no row when the name is taken.
 insert into products (id, name, price_minor, currency, description, category, stocked, available, created_at, updated_at)

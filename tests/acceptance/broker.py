@@ -1,0 +1,91 @@
+"""What stands in Kafka, and a way to put there what should not."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.structs import ConsumerRecord, RecordMetadata, TopicPartition
+
+EVENT_TOPICS = (
+    "order.created",
+    "order.payment_requested",
+    "payment.succeeded",
+    "payment.failed",
+    "payment.refund_requested",
+    "payment.refunded",
+    "order.paid",
+    "order.completed",
+    "order.cancelled",
+    "inventory.reserved",
+    "inventory.rejected",
+)
+
+
+class Broker:
+    """Reads topics without a consumer group, and writes to them past the outbox."""
+
+    def __init__(self, brokers: str, producer: AIOKafkaProducer) -> None:
+        self._brokers = brokers
+        self._producer = producer
+
+    async def read(self, topics: Iterable[str]) -> list[ConsumerRecord]:
+        """Everything from the beginning to what is the end at the time of the call."""
+        consumer = AIOKafkaConsumer(
+            *topics,
+            bootstrap_servers=self._brokers,
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=50,
+        )
+        async with consumer:
+            return await _to_the_end(consumer)
+
+    async def events_of(self, order: dict[str, Any]) -> list[ConsumerRecord]:
+        """The order's events from all topics, in sequence."""
+        key = order["id"].encode()
+        events = [message for message in await self.read(EVENT_TOPICS) if message.key == key]
+        return sorted(events, key=lambda message: value_of(message)["sequence"])
+
+    async def dead_letters(self, origins: Iterable[TopicPartition]) -> list[dict[str, Any]]:
+        """The dead letters whose message came from one of the (topic, partition, offset)s."""
+        wanted = set(origins)
+        letters = [value_of(message) for message in await self.read(["dead_letter"])]
+        return [letter for letter in letters if origin_of(letter) in wanted]
+
+    async def partitions(self, topic: str) -> list[int]:
+        """The partitions of a topic."""
+        return sorted(await self._producer.partitions_for(topic))
+
+    async def send(self, topic: str, **message: Any) -> RecordMetadata:
+        """Put a message there; its place, once the broker has it."""
+        return await self._producer.send_and_wait(topic, **message)
+
+    async def send_again(self, message: ConsumerRecord) -> None:
+        """Deliver a message a second time, as a crash between send and mark would."""
+        copy = {"key": message.key, "value": message.value, "headers": list(message.headers)}
+        await self.send(message.topic, partition=message.partition, **copy)
+
+
+def value_of(message: ConsumerRecord) -> dict[str, Any]:
+    """The message's JSON."""
+    return dict(orjson.loads(message.value))
+
+
+def headers_of(message: ConsumerRecord) -> dict[str, str]:
+    """The message's headers as text."""
+    return {name: value.decode() for name, value in message.headers}
+
+
+def origin_of(letter: dict[str, Any]) -> tuple[str, int, int]:
+    """Where a dead letter's message came from: topic, partition, offset."""
+    return letter["topic"], letter["partition"], letter["offset"]
+
+
+async def _to_the_end(consumer: AIOKafkaConsumer) -> list[ConsumerRecord]:
+    ends = await consumer.end_offsets(list(consumer.assignment()))
+    messages: list[ConsumerRecord] = []
+    for partition, end in ends.items():
+        while await consumer.position(partition) < end:
+            for batch in (await consumer.getmany(timeout_ms=200)).values():
+                messages += batch
+    return messages

@@ -1,0 +1,62 @@
+"""Errors that aiohttp answers before any handler or middleware runs, as problem+json too."""
+
+from typing import Any, cast
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+from faust.web.drivers.aiohttp import Web
+
+from app import app
+from web.problems import http_problem, problem_response, with_request_id
+
+
+class _Protocol(RequestHandler):
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """What is not HTTP: aiohttp logs it and closes the connection."""
+        super().handle_error(request, status, exc, message)
+        answer = _problem(request, status)
+        answer.force_close()
+        return answer
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> Any:
+        """An HTTPException comes this far only from below the middleware."""
+        if isinstance(resp, web.HTTPException) and resp.status >= 400:
+            resp = _problem(request, resp.status)
+        return await super().finish_response(request, resp, start_time)
+
+
+def _problem(request: web.BaseRequest, status: int) -> web.Response:
+    with with_request_id(request) as request_id:
+        answer = problem_response(request, http_problem(status))
+        answer.headers["X-Request-Id"] = request_id
+        return answer
+
+
+class _Server(web.Server):
+    def __call__(self) -> RequestHandler:
+        return _Protocol(self, loop=self._loop, **self._kwargs)
+
+
+class _Runner(web.AppRunner):
+    async def _make_server(self) -> web.Server:
+        usual = await super()._make_server()
+        return _Server(
+            usual.request_handler,
+            request_factory=usual.request_factory,
+            loop=usual._loop,
+            **usual._kwargs,
+        )
+
+
+_web = cast(Web, app.web)
+_web._runner = _Runner(_web.web_app, access_log=None)
