@@ -13,7 +13,6 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
-from uuid import UUID
 
 import asyncpg
 from aiokafka.errors import KafkaError
@@ -22,7 +21,7 @@ from faust.exceptions import ProducerSendError
 from faust.types import AgentT, EventT
 
 from agents.dead_letters import bury
-from app import app, cache, database
+from app import app, database
 from app.db import AWAY, Transaction
 from app.errors import BadEvent
 from app.metrics import DUPLICATES, RETRIES
@@ -121,8 +120,6 @@ class Loop:
             else:
                 fresh.append(message)
         await self._take(fresh)
-        # Once more than after the commit: a crash in between would have left an old entry.
-        await cache.evict_orders(_versions(messages))
         for message in messages:
             await self._stream.ack(message)
 
@@ -192,9 +189,3 @@ class Loop:
 
 def _event(message: Message) -> Event:
     return cast(Event, message.value)
-
-
-def _versions(messages: list[Message]) -> dict[UUID, int]:
-    """The orders that the messages speak of, with the versions that they prove."""
-    events = [_event(message) for message in messages if isinstance(message.value, Event)]
-    return {UUID(event.orderId): event.sequence for event in events}

@@ -7,6 +7,7 @@ import faust
 from aiokafka import AIOKafkaConsumer
 from faust.app import BootStrategy
 from faust.transport.drivers import aiokafka as driver
+from faust.types.transports import ProducerT
 from faust.web.drivers.aiohttp import Web
 from mode import Service
 from mode.supervisors import CrashingSupervisor
@@ -32,6 +33,23 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
 class _Consumer(driver.Consumer):
     def _new_consumer_thread(self) -> _ConsumerThread:
         return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def wait_first(self, *coros: Any, **kwargs: Any) -> Any:
+        """Deliver a message to its streams, or give up when a rebalance suspends the flow.
+
+        Faust makes two tasks of it and waits for either: several rounds of a busy loop for each
+        message. A delivery that will not wait, for flow or room, needs none.
+        """
+        if len(coros) == 2 and self._delivers_at_once():
+            delivery, suspended = coros
+            suspended.close()
+            return await delivery
+        return await super().wait_first(*coros, **kwargs)
+
+    def _delivers_at_once(self) -> bool:
+        buffer = self.app.producer.buffer
+        flows = self.app.flow_control.is_active() and not self.suspend_flow.is_set()
+        return flows and buffer.size <= buffer.max_messages
 
 
 class _Transport(driver.Transport):
@@ -107,6 +125,12 @@ class OrderApp(faust.App):
             logging_config=logging_config(settings.log_level),
             web_application_options={"client_max_size": 64 * 1024},
         )
+
+    async def maybe_start_producer(self) -> ProducerT:
+        """The producer, without a round of the loop for each message of a changelog."""
+        if not self.producer.started:
+            await self.producer.maybe_start()
+        return self.producer
 
     def _new_transport(self) -> _Transport:
         return _Transport(self.conf.broker_consumer, self)

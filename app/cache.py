@@ -102,14 +102,13 @@ class Cache:
             return False
 
     async def after_commit(self, transaction: Transaction) -> None:
-        """Fence off what the commit made old."""
-        self._owe(ORDERS, transaction.changed_orders)
-        self._owe(PRODUCTS, transaction.changed_products)
-        await self.settle()
+        """Fence off what the commit made old.
 
-    async def evict_orders(self, versions: Mapping[UUID, int]) -> None:
-        """Evict orders up to a version: what a crash after a commit may have left standing."""
-        self._owe(ORDERS, versions)
+        An order that was locked is fenced off even if it did not change: the transaction that
+        changed it may have died before it came to this.
+        """
+        self._owe(ORDERS, transaction.order_versions)
+        self._owe(PRODUCTS, transaction.product_versions)
         await self.settle()
 
     def _owe(self, kind: str, changed: Mapping[UUID, int]) -> None:

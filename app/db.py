@@ -11,6 +11,9 @@ import aiosql
 import asyncpg
 from aiosql.adapters.asyncpg import AsyncPGAdapter
 
+from app.lifecycle import Order, Payment
+from app.times import now
+
 if TYPE_CHECKING:
     from app.topics import Event
 
@@ -72,17 +75,28 @@ AWAY = (
 
 @dataclass(slots=True)
 class Transaction:
-    """An open transaction: what it will publish, and the new versions of what it changes."""
+    """An open transaction, and what it will write in one statement before it commits."""
 
     connection: asyncpg.Connection
+    orders: dict[UUID, Order] = field(default_factory=dict)
+    """The orders it has locked."""
+    payments: dict[UUID, Payment] = field(default_factory=dict)
+    """Attempts that are new or have moved."""
     events: list["Event"] = field(default_factory=list)
-    changed_orders: dict[UUID, int] = field(default_factory=dict)
-    changed_products: dict[UUID, int] = field(default_factory=dict)
+    answer: tuple[UUID, str, str] | None = None
+    """User, Idempotency-Key, and the answer (JSON) that its replays get."""
+    product_versions: dict[UUID, int] = field(default_factory=dict)
+    """Products that it has changed."""
 
     def publish(self, event: "Event") -> None:
         """Put `event` into the outbox when this transaction commits, and only then."""
         self.events.append(event)
-        self.changed_orders[UUID(event.orderId)] = event.sequence
+
+    @property
+    def order_versions(self) -> dict[UUID, int]:
+        """The orders that it has locked or made, with the versions that it leaves."""
+        made = {UUID(event.orderId): event.sequence for event in self.events}
+        return made | {order.id: order.version for order in self.orders.values()}
 
 
 AfterCommit = Callable[[Transaction], Awaitable[None]]
@@ -132,8 +146,7 @@ class Database:
         async with self.connection() as connection, connection.transaction():
             transaction = Transaction(connection)
             yield transaction
-            if transaction.events:
-                await append_to_outbox(transaction)
+            await write_changes(transaction)
         for hook in self.after_commit:
             await hook(transaction)
 
@@ -142,16 +155,37 @@ async def _nothing_to_reset(connection: asyncpg.Connection) -> None:
     """Nothing here outlives its transaction, so a connection goes back without a round trip."""
 
 
-async def append_to_outbox(transaction: Transaction) -> None:
-    """Insert the transaction's events, in order, in one statement."""
-    events = transaction.events
-    await sql.append_to_outbox(
+async def write_changes(transaction: Transaction) -> None:
+    """Write the changed orders and payments, the answer and the events, in one statement."""
+    events, payments = transaction.events, transaction.payments.values()
+    if not (events or payments or transaction.answer):
+        return
+    published = {UUID(event.orderId) for event in events}
+    orders = [order for order in transaction.orders.values() if order.id in published]
+    user_id, key, answer = transaction.answer or (None, None, None)
+    await sql.write_changes(
         transaction.connection,
+        now=now(),
+        order_ids=[order.id for order in orders],
+        statuses=[order.status for order in orders],
+        versions=[order.version for order in orders],
+        cancel_reasons=[order.cancel_reason for order in orders],
+        order_times=[order.updated_at for order in orders],
+        payment_ids=[payment.id for payment in payments],
+        payment_orders=[payment.order_id for payment in payments],
+        providers=[payment.provider for payment in payments],
+        amounts=[payment.amount_minor for payment in payments],
+        currencies=[payment.currency for payment in payments],
+        payment_statuses=[payment.status for payment in payments],
+        failure_reasons=[payment.failure_reason for payment in payments],
+        user_id=user_id,
+        key=key,
+        answer=answer,
         event_ids=[event.eventId for event in events],
         topics=[event.topic_name for event in events],
-        order_ids=[event.orderId for event in events],
+        event_orders=[event.orderId for event in events],
         sequences=[event.sequence for event in events],
         request_ids=[event.requestId for event in events],
-        times=[event.occurredAt for event in events],
+        event_times=[event.occurredAt for event in events],
         payloads=[event.dumps().decode() for event in events],
     )

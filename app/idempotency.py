@@ -64,11 +64,6 @@ def replay(used_for: bytes, answer: dict[str, Any], key: Key) -> dict[str, Any]:
     return answer
 
 
-async def settle(transaction: Transaction, key: Key, answer: dict[str, Any]) -> None:
-    """Store the answer that replays of a claimed key get."""
-    await sql.settle_key(
-        transaction.connection,
-        user_id=key.user_id,
-        key=key.key,
-        answer=orjson.dumps(answer).decode(),
-    )
+def settle(transaction: Transaction, key: Key, answer: dict[str, Any]) -> None:
+    """Let the transaction store the answer that replays of a claimed key get."""
+    transaction.answer = (key.user_id, key.key, orjson.dumps(answer).decode())

@@ -74,6 +74,30 @@ class Order:
         return self.version
 
 
+class PaymentStatus(StrEnum):
+    """Where a payment attempt stands. VOIDED: its order was not payable any more."""
+
+    PENDING = "PENDING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    VOIDED = "VOIDED"
+    REFUNDING = "REFUNDING"
+    REFUNDED = "REFUNDED"
+
+
+@dataclass(slots=True)
+class Payment:
+    """One attempt to pay an order, through `provider`."""
+
+    id: UUID
+    order_id: UUID
+    provider: str
+    amount_minor: int
+    currency: str
+    status: PaymentStatus = PaymentStatus.PENDING
+    failure_reason: str | None = None
+
+
 def payment_flaw(amount_minor: int, expected_minor: int) -> str | None:
     """Why a payment of `amount_minor` does not settle `expected_minor`; None when it does."""
     return None if amount_minor == expected_minor else INCORRECT_AMOUNT

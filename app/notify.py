@@ -1,6 +1,6 @@
 """Notifications: one per order, kind and channel.
 
-A notification is claimed in one transaction, sent outside of any, and noted as sent in another. A
+A notification is claimed by one statement, sent outside of any transaction, noted by another. A
 crash in between sends it once more, with the same Message-ID, by which mail systems drop a copy.
 """
 
@@ -117,16 +117,16 @@ class Notifier:
                 await self._note(kind, channel, done)
 
     async def _claim(self, kind: str, channel: Channel, order_ids: list[UUID]) -> list[UUID]:
-        async with self._database.transaction() as transaction:
+        async with self._database.connection() as connection:
             rows = await sql.claim_notifications(
-                transaction.connection, order_ids=order_ids, kind=kind, channel=channel.name
+                connection, order_ids=order_ids, kind=kind, channel=channel.name
             )
         return [row["order_id"] for row in rows]
 
     async def _note(self, kind: str, channel: Channel, done: dict[UUID, str | None]) -> None:
-        async with self._database.transaction() as transaction:
+        async with self._database.connection() as connection:
             await sql.mark_notified(
-                transaction.connection,
+                connection,
                 order_ids=list(done),
                 failures=list(done.values()),
                 kind=kind,

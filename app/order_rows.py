@@ -14,27 +14,36 @@ from app.times import now, rfc3339
 from app.topics import Event
 
 
-async def lock(transaction: Transaction, ids: Iterable[UUID]) -> dict[UUID, Order]:
-    """Those orders under their row locks, by id. Raises UnknownOrder when one does not exist."""
-    wanted = set(ids)
+async def lock(transaction: Transaction, events: Sequence[Event]) -> dict[UUID, Order]:
+    """The orders that `events` speak of, under their row locks, by id.
+
+    Those that the transaction publishes events of are written back when it commits. Raises
+    UnknownOrder when one does not exist.
+    """
+    wanted = {UUID(event.orderId) for event in events}
     rows = await sql.lock_orders(transaction.connection, ids=list(wanted))
     if missing := wanted - {row["id"] for row in rows}:
         raise UnknownOrder(f"no such order: {', '.join(map(str, missing))}")
-    return {row["id"]: Order(**{**row, "status": Status(row["status"])}) for row in rows}
+    for row in rows:
+        hold(transaction, row)
+    return transaction.orders
 
 
-async def save(transaction: Transaction, orders: Iterable[Order]) -> None:
-    """Write back locked orders that the transaction has published events of."""
-    changed = [order for order in orders if order.id in transaction.changed_orders]
-    if changed:
-        await sql.save_orders(
-            transaction.connection,
-            ids=[order.id for order in changed],
-            statuses=[order.status for order in changed],
-            versions=[order.version for order in changed],
-            reasons=[order.cancel_reason for order in changed],
-            times=[order.updated_at for order in changed],
-        )
+def hold(transaction: Transaction, row: Mapping[str, Any]) -> Order:
+    """The order in a row that the transaction has locked."""
+    order = Order(
+        id=row["id"],
+        user_id=row["user_id"],
+        status=Status(row["status"]),
+        version=row["version"],
+        total_minor=row["total_minor"],
+        currency=row["currency"],
+        customer_email=row["customer_email"],
+        cancel_reason=row["cancel_reason"],
+        updated_at=row["updated_at"],
+    )
+    transaction.orders[order.id] = order
+    return order
 
 
 def stamp(order: Order, request_id: str) -> dict[str, Any]:
@@ -47,11 +56,6 @@ def stamp(order: Order, request_id: str) -> dict[str, Any]:
         "occurredAt": rfc3339(moment),
         "requestId": request_id,
     }
-
-
-async def locked_for(transaction: Transaction, events: Sequence[Event]) -> dict[UUID, Order]:
-    """The orders that `events` speak of, locked."""
-    return await lock(transaction, (UUID(event.orderId) for event in events))
 
 
 def as_json(row: Mapping[str, Any], lines: Iterable[Sequence[Any]]) -> dict[str, Any]:

@@ -49,7 +49,7 @@ async def place(
             return answer, True
         order = await _insert(transaction, user, basket)
         if key:
-            await idempotency.settle(transaction, key, order)
+            idempotency.settle(transaction, key, order)
         transaction.publish(_created(order, key, request_id))
     return order, False
 
@@ -170,7 +170,7 @@ def cancel(transaction: Transaction, order: Order, reason: str, request_id: str)
 
 async def mark_paid(transaction: Transaction, events: Sequence[PaymentSucceeded]) -> None:
     """Captured money makes a CREATED order PAID."""
-    orders = await order_rows.locked_for(transaction, events)
+    orders = await order_rows.lock(transaction, events)
     for event in events:
         order = orders[UUID(event.orderId)]
         if order.may_become(Status.PAID):
@@ -182,22 +182,20 @@ async def mark_paid(transaction: Transaction, events: Sequence[PaymentSucceeded]
                     paymentId=event.paymentId,
                 )
             )
-    await order_rows.save(transaction, orders.values())
 
 
 async def cancel_unpaid(transaction: Transaction, events: Sequence[PaymentFailed]) -> None:
     """A failed payment cancels an order that is still CREATED."""
-    orders = await order_rows.locked_for(transaction, events)
+    orders = await order_rows.lock(transaction, events)
     for event in events:
         order = orders[UUID(event.orderId)]
         if order.status is Status.CREATED:
             cancel(transaction, order, event.reason, event.requestId)
-    await order_rows.save(transaction, orders.values())
 
 
 async def complete(transaction: Transaction, events: Sequence[InventoryReserved]) -> None:
     """Reserved stock completes a PAID order."""
-    orders = await order_rows.locked_for(transaction, events)
+    orders = await order_rows.lock(transaction, events)
     for event in events:
         order = orders[UUID(event.orderId)]
         if order.may_become(Status.COMPLETED):
@@ -209,14 +207,12 @@ async def complete(transaction: Transaction, events: Sequence[InventoryReserved]
                     customerEmail=order.customer_email,
                 )
             )
-    await order_rows.save(transaction, orders.values())
 
 
 async def cancel_unstocked(transaction: Transaction, events: Sequence[InventoryRejected]) -> None:
     """Missing stock cancels a PAID order."""
-    orders = await order_rows.locked_for(transaction, events)
+    orders = await order_rows.lock(transaction, events)
     for event in events:
         order = orders[UUID(event.orderId)]
         if order.status is Status.PAID:
             cancel(transaction, order, OUT_OF_STOCK, event.requestId)
-    await order_rows.save(transaction, orders.values())

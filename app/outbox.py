@@ -90,31 +90,33 @@ class Relay:
             connection.terminate()
 
     async def _publish_forever(self, connection: asyncpg.Connection) -> None:
+        sent: list[int] = []
         while True:
             self._wake.clear()
-            while await self._publish_some(connection):
-                pass
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), SWEEP_SECONDS)
+            rows = await sql.mark_and_take(connection, sent=sent, batch=BATCH)
+            sent = await self._send(rows) if rows else []
+            if not sent:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), SWEEP_SECONDS)
 
-    async def _publish_some(self, connection: asyncpg.Connection) -> bool:
-        """Publish the next event of each waiting order; whether there was any."""
-        rows = await sql.take_from_outbox(connection, batch=BATCH)
+    async def _send(self, rows: Sequence[Any]) -> list[int]:
+        """Send the first event of each order, and wait; the ids of those acknowledged.
+
+        Raises KafkaError or ProducerSendError when none was.
+        """
         first: dict[UUID, Any] = {}
         for row in rows:
             first.setdefault(row["order_id"], row)
-        if not first:
-            return False
-        outcomes = await self._send(list(first.values()))
-        sent = [row["id"] for row, error in outcomes if error is None]
-        if sent:
-            await sql.mark_published(connection, ids=sent)
-        for _, error in outcomes:
-            if error is not None:
-                raise error
-        return True
+        results = await self._acknowledged(list(first.values()))
+        sent = [row for row, error in results if error is None]
+        for row in sent:
+            PUBLISHED.labels(row["topic"]).inc()
+        errors = [error for _, error in results if error is not None]
+        if errors and not sent:
+            raise errors[0]
+        return [row["id"] for row in sent]
 
-    async def _send(self, rows: Sequence[Any]) -> list[tuple[Any, BaseException | None]]:
+    async def _acknowledged(self, rows: Sequence[Any]) -> list[tuple[Any, BaseException | None]]:
         """Each row with the error that kept it from being acknowledged, or None."""
         acks = [
             await self._app.producer.send(
@@ -129,9 +131,6 @@ class Relay:
         ]
         results = await asyncio.gather(*acks, return_exceptions=True)
         errors = [r if isinstance(r, BaseException) else None for r in results]
-        for row, error in zip(rows, errors, strict=True):
-            if error is None:
-                PUBLISHED.labels(row["topic"]).inc()
         return list(zip(rows, errors, strict=True))
 
 

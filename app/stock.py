@@ -105,7 +105,7 @@ def as_json(row: Mapping[str, Any]) -> dict[str, Any]:
 
 async def reserve(transaction: Transaction, events: Sequence[OrderPaid]) -> None:
     """Set aside every line of a PAID order, or none: first paid, first served."""
-    locked = await order_rows.locked_for(transaction, events)
+    locked = await order_rows.lock(transaction, events)
     paid = [id for id, order in locked.items() if order.status is Status.PAID]
     wanted = await _undecided(transaction, paid)
     available = await _available(transaction, wanted)
@@ -125,7 +125,6 @@ async def reserve(transaction: Transaction, events: Sequence[OrderPaid]) -> None
             transaction.publish(_reserved(order_rows.stamp(order, event.requestId), lines))
     await _settle(transaction, taken, outcomes)
     await _evict_again(transaction, locked.keys() - outcomes.keys())
-    await order_rows.save(transaction, locked.values())
 
 
 def _reserved(stamp: dict[str, Any], lines: Mapping[UUID, int]) -> InventoryReserved:
@@ -160,21 +159,19 @@ async def _evict_again(transaction: Transaction, decided: Set[UUID]) -> None:
     """Redelivered orders: the worker that decided on them may have died before it evicted."""
     if decided:
         rows = await sql.product_versions(transaction.connection, order_ids=list(decided))
-        transaction.changed_products.update({row["id"]: row["version"] for row in rows})
+        transaction.product_versions.update({row["id"]: row["version"] for row in rows})
 
 
 async def _settle(
     transaction: Transaction, taken: Counter[UUID], outcomes: Mapping[UUID, str]
 ) -> None:
-    if taken:
-        rows = await sql.take_from_stock(
-            transaction.connection, ids=list(taken), quantities=list(taken.values()), now=now()
-        )
-        transaction.changed_products.update({row["id"]: row["version"] for row in rows})
     if outcomes:
-        await sql.insert_reservations(
+        rows = await sql.decide_reservations(
             transaction.connection,
             order_ids=list(outcomes),
             outcomes=list(outcomes.values()),
+            product_ids=list(taken),
+            quantities=list(taken.values()),
             now=now(),
         )
+        transaction.product_versions.update({row["id"]: row["version"] for row in rows})

@@ -11,10 +11,6 @@ returning true;
 -- What a taken key was used for, and the answer it got.
 select fingerprint, answer from idempotency_keys where user_id = :user_id and key = :key;
 
--- name: settle_key(user_id, key, answer)!
--- Store the answer that a replay gets.
-update idempotency_keys set answer = :answer::json where user_id = :user_id and key = :key;
-
 -- name: reap_keys(batch)!
 -- Delete a batch of expired keys.
 delete from idempotency_keys

@@ -18,14 +18,15 @@ where id = any(:ids::uuid[])
 order by id
 for no key update;
 
--- name: save_orders(ids, statuses, versions, reasons, times)!
--- Write back what changed in locked orders.
-update orders
-set status = changed.status, version = changed.version,
-    cancel_reason = changed.reason, updated_at = changed.updated_at
-from unnest(:ids::uuid[], :statuses::text[], :versions::int[], :reasons::text[], :times::timestamptz[])
-    as changed (id, status, version, reason, updated_at)
-where orders.id = changed.id;
+-- name: lock_order(id)^
+-- One order with its lines, under its row lock.
+select o.*, (
+    select json_agg(json_build_array(product_id, quantity, unit_price_minor) order by line)
+    from order_items where order_id = o.id
+) as items
+from orders o
+where o.id = :id
+for no key update;
 
 -- name: get_order(id)^
 -- One order with its lines.

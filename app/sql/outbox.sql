@@ -1,24 +1,14 @@
--- name: append_to_outbox(event_ids, topics, order_ids, sequences, request_ids, times, payloads)!
--- Append events; array order is publishing order.
-insert into outbox (event_id, topic, order_id, sequence, request_id, occurred_at, payload)
-select event_id, topic, order_id, sequence, request_id, occurred_at::timestamptz, payload::json
-from unnest(
-    :event_ids::uuid[], :topics::text[], :order_ids::uuid[], :sequences::int[],
-    :request_ids::text[], :times::text[], :payloads::text[]
-) with ordinality as e (event_id, topic, order_id, sequence, request_id, occurred_at, payload, place)
-order by place;
-
--- name: take_from_outbox(batch)
--- The oldest unpublished events. Each order's come in sequence: ids are drawn under its row lock.
+-- name: mark_and_take(sent, batch)
+-- Mark what the broker has acknowledged, and take the oldest events that wait to be sent.
+-- Each order's come in sequence: ids are drawn under its row lock.
+with marked as (
+    update outbox set published_at = now() where id = any(:sent::bigint[])
+)
 select id, event_id, topic, order_id, request_id, occurred_at, payload
 from outbox
-where published_at is null
+where published_at is null and id <> all(:sent::bigint[])
 order by id
 limit :batch;
-
--- name: mark_published(ids)!
--- Mark events that the broker has acknowledged.
-update outbox set published_at = now() where id = any(:ids::bigint[]);
 
 -- name: lead_relay()!
 -- Wait until no other session relays, then hold that place until this session ends.

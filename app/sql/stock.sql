@@ -73,19 +73,19 @@ order by order_id, line;
 -- Products under their row locks, locked in id order so that no two batches wait in a circle.
 select id, available from products where id = any(:ids::uuid[]) order by id for no key update;
 
--- name: take_from_stock(ids, quantities, now)
--- Lower what is available; the table's check refuses to go below zero. The new versions.
+-- name: decide_reservations(order_ids, outcomes, product_ids, quantities, now)
+-- Note what inventory decided (the primary key lets it decide once for an order), and lower what
+-- is available (the table's check refuses to go below zero). The products' new versions.
+with decided as (
+    insert into reservations (order_id, outcome, created_at)
+    select order_id, outcome, :now
+    from unnest(:order_ids::uuid[], :outcomes::text[]) as r (order_id, outcome)
+)
 update products
 set available = available - taken.quantity, version = version + 1, updated_at = :now
-from unnest(:ids::uuid[], :quantities::bigint[]) as taken (id, quantity)
+from unnest(:product_ids::uuid[], :quantities::bigint[]) as taken (id, quantity)
 where products.id = taken.id
 returning products.id, products.version;
-
--- name: insert_reservations(order_ids, outcomes, now)!
--- What inventory decided. The primary key lets it decide once for an order.
-insert into reservations (order_id, outcome, created_at)
-select order_id, outcome, :now
-from unnest(:order_ids::uuid[], :outcomes::text[]) as r (order_id, outcome);
 
 -- name: product_versions(order_ids)
 -- The products of those orders, with their versions.

@@ -5,12 +5,13 @@ import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 import pytest
 
-from app.cache import ORDERS, Cache, Load
+from app.cache import PRODUCTS, Cache, Load
+from app.db import Transaction
 from devstack.redis import Redis
 
 
@@ -28,6 +29,12 @@ async def cache(server: Redis) -> AsyncIterator[Cache]:
     await cache.close()
 
 
+async def evict(cache: Cache, product_id: UUID, version: int) -> None:
+    """As after the commit of a transaction that made `version` of a product."""
+    transaction = Transaction(cast(Any, None), product_versions={product_id: version})
+    await cache.after_commit(transaction)
+
+
 def loads(version: int) -> Load:
     async def load(id: UUID) -> tuple[int, dict[str, Any]]:
         return version, {"version": version}
@@ -41,68 +48,68 @@ async def loads_nothing(id: UUID) -> tuple[int, dict[str, Any]]:
 
 async def test_a_second_read_comes_from_the_cache(cache: Cache) -> None:
     id = uuid4()
-    assert await cache.get(ORDERS, id, loads(1)) == {"version": 1}
-    assert await cache.get(ORDERS, id, loads_nothing) == {"version": 1}
+    assert await cache.get(PRODUCTS, id, loads(1)) == {"version": 1}
+    assert await cache.get(PRODUCTS, id, loads_nothing) == {"version": 1}
 
 
 async def test_a_change_is_seen_at_once_and_cached_again_at_once(cache: Cache) -> None:
     id = uuid4()
-    await cache.get(ORDERS, id, loads(1))
-    await cache.evict_orders({id: 2})
-    assert await cache.get(ORDERS, id, loads(2)) == {"version": 2}
-    assert await cache.get(ORDERS, id, loads_nothing) == {"version": 2}
+    await cache.get(PRODUCTS, id, loads(1))
+    await evict(cache, id, 2)
+    assert await cache.get(PRODUCTS, id, loads(2)) == {"version": 2}
+    assert await cache.get(PRODUCTS, id, loads_nothing) == {"version": 2}
 
 
 async def test_a_reader_that_loaded_before_the_commit_cannot_store_after_it(cache: Cache) -> None:
     id = uuid4()
 
     async def load_and_be_overtaken(id: UUID) -> tuple[int, dict[str, Any]]:
-        await cache.evict_orders({id: 2})
+        await evict(cache, id, 2)
         return 1, {"version": 1}
 
-    await cache.get(ORDERS, id, load_and_be_overtaken)
-    assert await cache.get(ORDERS, id, loads(2)) == {"version": 2}
+    await cache.get(PRODUCTS, id, load_and_be_overtaken)
+    assert await cache.get(PRODUCTS, id, loads(2)) == {"version": 2}
 
 
 async def test_a_late_eviction_leaves_what_is_newer(cache: Cache) -> None:
     id = uuid4()
-    await cache.get(ORDERS, id, loads(6))
-    await cache.evict_orders({id: 5})
-    assert await cache.get(ORDERS, id, loads_nothing) == {"version": 6}
+    await cache.get(PRODUCTS, id, loads(6))
+    await evict(cache, id, 5)
+    assert await cache.get(PRODUCTS, id, loads_nothing) == {"version": 6}
 
 
 async def test_without_redis_everything_is_a_miss() -> None:
     cache = Cache("redis://127.0.0.1:1/0")
     id = uuid4()
-    await cache.evict_orders({id: 1})
-    assert await cache.get(ORDERS, id, loads(1)) == {"version": 1}
-    assert await cache.get(ORDERS, id, loads(2)) == {"version": 2}
+    await evict(cache, id, 1)
+    assert await cache.get(PRODUCTS, id, loads(1)) == {"version": 1}
+    assert await cache.get(PRODUCTS, id, loads(2)) == {"version": 2}
 
 
 async def test_an_eviction_that_redis_did_not_take_is_made_good(
     server: Redis, cache: Cache
 ) -> None:
     id, other = uuid4(), uuid4()
-    await cache.get(ORDERS, id, loads(1))
+    await cache.get(PRODUCTS, id, loads(1))
     assert server.pid
     os.kill(server.pid, signal.SIGSTOP)
     try:
-        await cache.evict_orders({id: 2})
-        assert await cache.get(ORDERS, id, loads(2)) == {"version": 2}
+        await evict(cache, id, 2)
+        assert await cache.get(PRODUCTS, id, loads(2)) == {"version": 2}
     finally:
         os.kill(server.pid, signal.SIGCONT)
     async with asyncio.timeout(30):
         while not await _is_back(cache, other):
             await asyncio.sleep(0.05)
-    assert await cache.get(ORDERS, id, loads(2)) == {"version": 2}
+    assert await cache.get(PRODUCTS, id, loads(2)) == {"version": 2}
 
 
 async def _is_back(cache: Cache, id: UUID) -> bool:
     """Whether Redis has taken what it was owed and keeps entries again."""
     await cache.settle()
-    await cache.get(ORDERS, id, loads(1))
+    await cache.get(PRODUCTS, id, loads(1))
     try:
-        await cache.get(ORDERS, id, loads_nothing)
+        await cache.get(PRODUCTS, id, loads_nothing)
     except AssertionError:
         return False
     return True
