@@ -12,7 +12,7 @@ app = OrderApp(settings)
 database = Database(settings.database_dsn, settings.db_pool_size)
 cache = Cache(settings.redis_url)
 tokens = Tokens(settings.jwt_secret, settings.jwt_ttl_seconds)
-relay = Relay(app, database)
+relay = Relay(settings.kafka_brokers, database)
 app.resources += [database, cache]
 database.after_commit = [relay.after_commit, cache.after_commit]
 

@@ -5,6 +5,8 @@ from typing import Any, Protocol, cast
 
 import faust
 from aiokafka import AIOKafkaConsumer
+from aiokafka.conn import AIOKafkaConnection, CloseReason
+from aiokafka.errors import KafkaConnectionError
 from faust.app import BootStrategy
 from faust.transport.drivers import aiokafka as driver
 from faust.types.transports import ProducerT
@@ -18,6 +20,25 @@ from app.logs import logging_config
 
 LARGEST_MESSAGE = 2 * 1024**2
 """Bytes. A dead letter holds a message in base64, and topics take messages of up to 1 MiB."""
+
+
+_send = AIOKafkaConnection.send
+
+
+def _send_or_break(self: AIOKafkaConnection, *args: Any, **kwargs: Any) -> Any:
+    """Treat uvloop's RuntimeError for a closed transport as the broken connection that it is.
+
+    aiokafka expects an OSError there. Anything else ends its metadata task for good, and with it
+    every later commit and heartbeat of a consumer that seems to be well.
+    """
+    try:
+        return _send(self, *args, **kwargs)
+    except RuntimeError as error:
+        self.close(reason=CloseReason.CONNECTION_BROKEN)
+        raise KafkaConnectionError(f"broken connection: {error}") from error
+
+
+AIOKafkaConnection.send = _send_or_break
 
 
 class _ConsumerThread(driver.AIOKafkaConsumerThread):

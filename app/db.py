@@ -64,6 +64,8 @@ AWAY = (
     OSError,
     TimeoutError,
     asyncpg.InterfaceError,
+    # What a query meets on a connection that the server has just said farewell to.
+    asyncpg.InternalClientError,
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,

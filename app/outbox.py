@@ -15,9 +15,8 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
-import faust
+from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
-from faust.exceptions import ProducerSendError
 
 from app.db import AWAY, Database, Transaction, sql
 from app.metrics import PUBLISHED
@@ -33,8 +32,8 @@ SWEEP_SECONDS = 1.0
 class Relay:
     """Publishes the outbox while this worker leads; else tells the leader of its commits."""
 
-    def __init__(self, app: faust.App, database: Database) -> None:
-        self._app = app
+    def __init__(self, brokers: list[str], database: Database) -> None:
+        self._brokers = brokers
         self._database = database
         self._wake = asyncio.Event()
         self._leading = False
@@ -64,10 +63,10 @@ class Relay:
         delay = 0.1
         while True:
             try:
-                async with self._leadership() as connection:
+                async with self._leadership() as connection, self._producer() as producer:
                     delay = 0.1
-                    await self._publish_forever(connection)
-            except (*AWAY, KafkaError, ProducerSendError) as error:
+                    await self._publish_forever(connection, producer)
+            except (*AWAY, KafkaError) as error:
                 log.warning("The relay waits %.1f s: %r", delay, error)
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, 5)
@@ -89,25 +88,39 @@ class Relay:
             self._leading = False
             connection.terminate()
 
-    async def _publish_forever(self, connection: asyncpg.Connection) -> None:
+    @asynccontextmanager
+    async def _producer(self) -> AsyncIterator[AIOKafkaProducer]:
+        """One of its own: Faust's has a changelog request under way most of the time."""
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self._brokers, acks="all", request_timeout_ms=30_000
+        )
+        try:
+            await producer.start()
+            yield producer
+        finally:
+            await producer.stop()
+
+    async def _publish_forever(
+        self, connection: asyncpg.Connection, producer: AIOKafkaProducer
+    ) -> None:
         sent: list[int] = []
         while True:
             self._wake.clear()
             rows = await sql.mark_and_take(connection, sent=sent, batch=BATCH)
-            sent = await self._send(rows) if rows else []
+            sent = await self._send(producer, rows) if rows else []
             if not sent:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), SWEEP_SECONDS)
 
-    async def _send(self, rows: Sequence[Any]) -> list[int]:
+    async def _send(self, producer: AIOKafkaProducer, rows: Sequence[Any]) -> list[int]:
         """Send the first event of each order, and wait; the ids of those acknowledged.
 
-        Raises KafkaError or ProducerSendError when none was.
+        Raises KafkaError when none was.
         """
         first: dict[UUID, Any] = {}
         for row in rows:
             first.setdefault(row["order_id"], row)
-        results = await self._acknowledged(list(first.values()))
+        results = await _acknowledged(producer, list(first.values()))
         sent = [row for row, error in results if error is None]
         for row in sent:
             PUBLISHED.labels(row["topic"]).inc()
@@ -116,22 +129,23 @@ class Relay:
             raise errors[0]
         return [row["id"] for row in sent]
 
-    async def _acknowledged(self, rows: Sequence[Any]) -> list[tuple[Any, BaseException | None]]:
-        """Each row with the error that kept it from being acknowledged, or None."""
-        acks = [
-            await self._app.producer.send(
-                topic=row["topic"],
-                key=str(row["order_id"]).encode(),
-                value=row["payload"].encode(),
-                partition=None,
-                timestamp=None,
-                headers=headers_of(row),
-            )
-            for row in rows
-        ]
-        results = await asyncio.gather(*acks, return_exceptions=True)
-        errors = [r if isinstance(r, BaseException) else None for r in results]
-        return list(zip(rows, errors, strict=True))
+
+async def _acknowledged(
+    producer: AIOKafkaProducer, rows: Sequence[Any]
+) -> list[tuple[Any, BaseException | None]]:
+    """Send the rows' events; each row with the error that kept it from being acknowledged."""
+    acks = [
+        await producer.send(
+            topic=row["topic"],
+            key=str(row["order_id"]).encode(),
+            value=row["payload"].encode(),
+            headers=headers_of(row),
+        )
+        for row in rows
+    ]
+    results = await asyncio.gather(*acks, return_exceptions=True)
+    errors = [result if isinstance(result, BaseException) else None for result in results]
+    return list(zip(rows, errors, strict=True))
 
 
 def headers_of(row: Any) -> list[tuple[str, bytes]]:

@@ -50,6 +50,10 @@ class Kafka(Broker):
         return [
             self._installation.java,
             "-Xmx512m",
+            # The quick compiler and a collector without threads of its own leave a small machine
+            # to the application, above all in the first minute.
+            "-XX:TieredStopAtLevel=1",
+            "-XX:+UseSerialGC",
             f"-Dlog4j2.configurationFile={_LOGGING}",
             *("-cp", f"{libraries}{os.sep}*", main, *arguments),
         ]

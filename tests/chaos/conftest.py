@@ -1,0 +1,26 @@
+"""Each test has servers of its own, because it kills them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from devstack.stack import Stack
+from tests.chaos.shop import Shop
+from tests.conftest import SECRET, run_command
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Shop]:
+    """Servers that keep what they were given, with schema, topics and catalogue; no worker yet."""
+    with Stack(tmp_path) as stack:
+        if not stack.broker.durable:
+            pytest.skip("Kafka's in-memory stand-in keeps nothing, so nothing can be durable")
+        environment = {**stack.environment, "JWT_SECRET": SECRET}
+        for command in ("migrate", "demo-catalogue"):
+            run_command(environment, command)
+        shop = Shop(stack, environment, tmp_path)
+        try:
+            yield shop
+        finally:
+            shop.close()

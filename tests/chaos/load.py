@@ -1,0 +1,216 @@
+"""Customers at a fixed rate: each places an order, pays it, and follows it to its end.
+
+They send a request again, with its Idempotency-Key, until it is answered.
+"""
+
+import asyncio
+import json
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from decimal import Decimal
+from itertools import count
+from time import monotonic
+from typing import Any
+from uuid import uuid4
+
+import aiohttp
+
+from tests.chaos.shop import Shop
+from tests.chaos.waiting import until
+
+SCARCE, PIECES = "Last umbrella", 3
+"""What more orders ask for than there is."""
+PLENTIFUL = ["Envelope", "Notebook", "Postcard"]
+"""What there is enough of; few products, so that orders queue for the same rows."""
+ENDED = frozenset({"COMPLETED", "CANCELLED"})
+PATIENCE_SECONDS = 100.0
+
+Json = dict[str, Any]
+
+
+class Client:
+    """Asks one worker after the other until one answers."""
+
+    def __init__(self, session: aiohttp.ClientSession, urls: Callable[[], list[str]]) -> None:
+        self.troubles: list[str] = []
+        """What made it ask again."""
+        self._session = session
+        self._urls = urls
+        self._turn = count()
+        self._deadline = monotonic() + PATIENCE_SECONDS
+
+    @property
+    def patient(self) -> bool:
+        """Whether an answer is still worth having."""
+        return monotonic() < self._deadline
+
+    async def ask(
+        self, method: str, path: str, token: str = "", key: str = "", **content: Any
+    ) -> tuple[int, Json]:
+        """The status and body of the answer. Fails the test when none comes."""
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        headers |= {"Idempotency-Key": key} if key else {}
+        while self.patient:
+            try:
+                answer = await self._attempt(method, path, headers, content)
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                answer = repr(error)
+            if not isinstance(answer, str):
+                return answer
+            self.troubles.append(f"{method} {path}: {answer}")
+            await asyncio.sleep(0.2)
+        raise AssertionError(f"never answered: {self.troubles[-3:]}")
+
+    async def expect(self, statuses: set[int], method: str, path: str, **content: Any) -> Json:
+        """The body of an answer of one of these statuses. Fails the test for any other."""
+        status, body = await self.ask(method, path, **content)
+        assert status in statuses, f"{method} {path} answered {status}: {body}"
+        return body
+
+    async def _attempt(self, method: str, path: str, headers: Json, content: Json) -> Any:
+        urls = self._urls()
+        url = urls[next(self._turn) % len(urls)] + path
+        async with self._session.request(method, url, headers=headers, **content) as response:
+            text = await response.text()
+        if response.status == 503 or "Retry-After" in response.headers:
+            return f"{response.status} {text}"
+        return response.status, json.loads(text, parse_float=Decimal)
+
+
+class Load:
+    """Orders of every kind, and what their customers were told."""
+
+    def __init__(self, client: Client, orders: int, rate: float) -> None:
+        self.client = client
+        self.ends: dict[str, str | None] = {}
+        """By order that was promised to its customer: the end the customer saw."""
+        self._expected: dict[str, set[str]] = {}
+        self._count = orders
+        self._rate = rate
+        self._token = ""
+        self._products: dict[str, str] = {}
+        self._requests: dict[str, Json] = {}
+        self._unpaid: list[Json] = []
+        self._running: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Log in, look at the catalogue, and order too many of the scarce product."""
+        account = {"email": f"{secrets.token_hex(6)}@example.com", "password": "of a customer"}
+        await self.client.expect({200}, "POST", "/api/auth/register", json=account)
+        login = await self.client.expect({200}, "POST", "/api/auth/login", json=account)
+        self._token = login["token"]
+        page = await self.client.expect({200}, "GET", "/api/products?limit=100", token=self._token)
+        self._products = {product["productName"]: product["id"] for product in page["data"]}
+        self._unpaid = [await self.place([SCARCE]) for _ in range(self._count // 10)]
+
+    def start(self) -> None:
+        """Let the customers in."""
+        self._running = asyncio.create_task(self._run())
+
+    async def reaches(self, share: float) -> None:
+        """Wait until that share of the orders has been promised."""
+        await until(
+            lambda: self._has_stopped() or len(self.ends) >= share * self._count,
+            f"{share:.0%} of the orders are placed",
+        )
+
+    async def is_turned_away(self) -> None:
+        """Wait until a customer has to ask again."""
+        await until(
+            lambda: self._has_stopped() or self.client.troubles, "a customer has to ask again"
+        )
+
+    async def finish(self) -> None:
+        """Wait until each customer saw the end of the order, or lost patience."""
+        if self._running:
+            await self._running
+        wrong = {i: end for i, end in self.ends.items() if end and end not in self._expected[i]}
+        assert not wrong, f"ended as they should not: {wrong}"
+
+    def abort(self) -> None:
+        """Send the customers home."""
+        if self._running:
+            self._running.cancel()
+
+    async def place(self, products: list[str]) -> Json:
+        """Place an order for one piece of each product."""
+        items = [{"productId": self._products[name], "quantity": 1} for name in products]
+        request = {"token": self._token, "key": str(uuid4()), "json": {"items": items}}
+        order = await self.client.expect({200, 201}, "POST", "/api/orders", **request)
+        self.ends[order["id"]] = None
+        self._requests[order["id"]] = request
+        return order
+
+    async def place_again(self, order_id: str) -> None:
+        """Send the creation again; fails the test unless the answer is the same order."""
+        request = self._requests[order_id]
+        again = await self.client.expect({200}, "POST", "/api/orders", **request)
+        assert (again["id"], again["isDuplicate"]) == (order_id, True)
+
+    async def buy(self, products: list[str], surplus: int = 0) -> Json:
+        """Place an order, pay `surplus` more than its total, and follow it to its end."""
+        order = await self.place(products)
+        await self.settle(order, {"CANCELLED"} if surplus else {"COMPLETED"}, surplus)
+        return order
+
+    async def settle(self, order: Json, ends: set[str], surplus: int = 0) -> None:
+        """Pay a placed order and follow it to its end, which must be one of `ends`."""
+        self._expected[order["id"]] = ends
+        await self._pay(order, surplus)
+        await self._follow(order)
+
+    async def _pay(self, order: Json, surplus: int) -> None:
+        request = {"token": self._token, "key": str(uuid4())}
+        amount = {"amount": str(order["totalAmount"] + surplus)}
+        path = f"/api/orders/{order['id']}/pay"
+        await self.client.expect({200}, "PATCH", path, params=amount, **request)
+
+    async def _follow(self, order: Json) -> None:
+        wait, path = 0.1, f"/api/orders/{order['id']}"
+        while self.ends[order["id"]] is None and self.client.patient:
+            await asyncio.sleep(wait)
+            wait = min(wait * 1.5, 1.0)
+            seen = await self.client.expect({200}, "GET", path, token=self._token)
+            if seen["status"] in ENDED:
+                self.ends[order["id"]] = seen["status"]
+
+    async def _run(self) -> None:
+        async with asyncio.TaskGroup() as customers:
+            for n in range(self._count):
+                customers.create_task(self._serve(n))
+                await asyncio.sleep(1 / self._rate)
+
+    async def _serve(self, n: int) -> None:
+        if n % 10 == 3 and self._unpaid:
+            await self.settle(self._unpaid.pop(), set(ENDED))
+            return
+        order = await self.buy(PLENTIFUL, surplus=int(n % 10 == 7))
+        if n % 10 == 5:
+            await self.place_again(order["id"])
+
+    def _has_stopped(self) -> bool:
+        return self._running is not None and self._running.done()
+
+
+@asynccontextmanager
+async def customers(shop: Shop, orders: int = 200, rate: float = 80) -> AsyncIterator[Load]:
+    """Let customers in; leaving waits until each has seen the end of the order."""
+    async with at_the_counter(shop, orders, rate) as load:
+        load.start()
+        try:
+            yield load
+            await load.finish()
+        finally:
+            load.abort()
+
+
+@asynccontextmanager
+async def at_the_counter(shop: Shop, orders: int = 0, rate: float = 1) -> AsyncIterator[Load]:
+    """A customer who is logged in and does what the test says."""
+    connector = aiohttp.TCPConnector(limit=200)
+    timeout = aiohttp.ClientTimeout(total=15)
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+        load = Load(Client(session, shop.urls), orders, rate)
+        await load.open()
+        yield load

@@ -1,0 +1,62 @@
+"""What is in Kafka, what the workers have taken of it, and putting a message there again."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from importlib import import_module
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+
+from app import app
+from app.broker import AUTODISCOVER
+from app.topics import topic_names
+
+GROUP = app.conf.id
+
+
+def handlers() -> Mapping[str, list[str]]:
+    """The names of the handlers of each topic that has any."""
+    for module in AUTODISCOVER:
+        if module.startswith("agents."):
+            import_module(module)
+    found = defaultdict(list)
+    for name, agent in app.agents.items():
+        for topic in agent.channel.topics:
+            found[topic].append(name)
+    return found
+
+
+async def read_all(brokers: str) -> list[ConsumerRecord]:
+    """Every message of every topic, each partition's in order."""
+    async with AIOKafkaConsumer(bootstrap_servers=brokers, auto_offset_reset="earliest") as reader:
+        partitions = _partitions(topic_names())
+        reader.assign(partitions)
+        ends = await reader.end_offsets(partitions)
+        found: list[ConsumerRecord] = []
+        while any([await reader.position(place) < ends[place] for place in partitions]):
+            for batch in (await reader.getmany(timeout_ms=200)).values():
+                found += batch
+        return found
+
+
+async def lag(brokers: str) -> Counter[str]:
+    """By topic: how many messages the workers have not acknowledged; those without are left out."""
+    settings = {"group_id": GROUP, "enable_auto_commit": False}
+    async with AIOKafkaConsumer(bootstrap_servers=brokers, **settings) as reader:
+        partitions = _partitions(handlers())
+        reader.assign(partitions)
+        left: Counter[str] = Counter()
+        for place, end in (await reader.end_offsets(partitions)).items():
+            left[place.topic] += end - (await reader.committed(place) or 0)
+        return +left
+
+
+async def produce(brokers: str, messages: Iterable[ConsumerRecord]) -> None:
+    """Send copies of the messages, and wait until Kafka has them."""
+    async with AIOKafkaProducer(bootstrap_servers=brokers, acks="all") as producer:
+        for one in messages:
+            await producer.send_and_wait(one.topic, one.value, one.key, headers=[*one.headers])
+
+
+def _partitions(topics: Iterable[str]) -> list[TopicPartition]:
+    count = app.conf.topic_partitions
+    return [TopicPartition(topic, number) for topic in topics for number in range(count)]

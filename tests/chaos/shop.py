@@ -1,0 +1,90 @@
+"""A deployment of the service that a test may break."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from devstack.keep import Kept
+from devstack.ports import free_port
+from devstack.server import Server
+from devstack.stack import Stack
+from devstack.worker import Worker
+from tests.chaos.waiting import POLL_SECONDS
+
+log = logging.getLogger(__name__)
+
+
+class Shop:
+    """Servers with schema and catalogue, and the workers that were hired so far."""
+
+    def __init__(self, stack: Stack, environment: dict[str, str], folder: Path) -> None:
+        self.stack = stack
+        self.workers: list[Worker] = []
+        self._environment = environment
+        self._folder = folder
+        self._kept: dict[Worker, Kept] = {}
+
+    @property
+    def database(self) -> str:
+        """PostgreSQL's address."""
+        return self.stack.postgres.url
+
+    @property
+    def brokers(self) -> str:
+        """Kafka's address."""
+        return self.stack.broker.brokers
+
+    def urls(self) -> list[str]:
+        """Where the workers listen."""
+        return [worker.url for worker in self.workers]
+
+    def hire(self) -> Worker:
+        """Start one more worker, without waiting for it."""
+        name = f"worker-{len(self._kept)}"
+        environment = {**self._environment, "PORT": str(free_port())}
+        folder = self._folder / name / "data"
+        worker = Worker(environment, folder, self._folder / "logs" / f"{name}.log")
+        worker.start()
+        self.workers.append(worker)
+        self._kept[worker] = Kept(worker, log.warning)
+        return worker
+
+    async def hire_ready(self) -> Worker:
+        """Start one more worker, and wait until it takes requests and events."""
+        worker = self.hire()
+        await asyncio.to_thread(worker.wait_ready)
+        return worker
+
+    def lose(self, worker: Worker) -> None:
+        """Kill a worker that nobody starts again."""
+        self.workers.remove(worker)
+        worker.kill()
+
+    def close(self) -> None:
+        """End every worker."""
+        for worker in self.workers:
+            worker.kill()
+
+    @asynccontextmanager
+    async def supervised(self) -> AsyncIterator[None]:
+        """Start workers again that end, as whatever runs them in production does."""
+        supervisor = asyncio.create_task(self._supervise())
+        try:
+            yield
+        finally:
+            supervisor.cancel()
+
+    async def _supervise(self) -> None:
+        while True:
+            for worker in self.workers:
+                self._kept[worker].tend()
+            await asyncio.sleep(POLL_SECONDS)
+
+
+async def start_again(server: Server) -> None:
+    """Start a killed server with its data, and wait for it while everything else goes on."""
+    # From this thread: what another one starts would not end with this process.
+    server.launch()
+    await asyncio.to_thread(server.wait)

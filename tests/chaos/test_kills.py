@@ -1,0 +1,49 @@
+"""Something is killed with -9 while customers are in the shop; no order is lost or done twice."""
+
+from tests.chaos.audit import audit, count
+from tests.chaos.load import customers
+from tests.chaos.shop import Shop, start_again
+from tests.chaos.waiting import until
+
+WAITING = "select count(*) from outbox where published_at is null"
+
+
+async def test_a_killed_worker_loses_no_order(shop: Shop) -> None:
+    """What it had in hand is taken up by its successor."""
+    worker = await shop.hire_ready()
+    async with shop.supervised(), customers(shop) as load:
+        await load.reaches(0.5)
+        worker.kill()
+    await audit(shop, load.ends)
+
+
+async def test_a_killed_broker_loses_no_order(shop: Shop) -> None:
+    """Events wait in the outbox until it is back."""
+    await shop.hire_ready()
+    async with shop.supervised(), customers(shop) as load:
+        await load.reaches(0.5)
+        shop.stack.broker.kill()
+        await until(lambda: count(shop, WAITING), "events wait for the broker")
+        await start_again(shop.stack.broker)
+    await audit(shop, load.ends)
+
+
+async def test_a_killed_database_loses_no_order(shop: Shop) -> None:
+    """What it has confirmed is there when it is back, and customers ask again until then."""
+    await shop.hire_ready()
+    async with shop.supervised(), customers(shop) as load:
+        await load.reaches(0.5)
+        shop.stack.postgres.kill()
+        await load.is_turned_away()
+        await start_again(shop.stack.postgres)
+    await audit(shop, load.ends)
+
+
+async def test_a_killed_cache_is_not_missed(shop: Shop) -> None:
+    """No customer sees an error, and every order ends."""
+    await shop.hire_ready()
+    async with shop.supervised(), customers(shop) as load:
+        await load.reaches(0.5)
+        shop.stack.redis.kill()
+    assert load.client.troubles == []
+    await audit(shop, load.ends)

@@ -1,0 +1,87 @@
+"""Orders are committed and nobody tells of it; their events wait in the outbox."""
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from uuid import UUID, uuid4
+
+from app import orders, payments
+from app.db import Database
+from app.tokens import USER, Identity
+from tests.chaos.audit import audit, count, reading, rest
+from tests.chaos.load import PLENTIFUL
+from tests.chaos.messages import read_all
+from tests.chaos.shop import Shop
+from tests.chaos.waiting import until
+
+ORDERS = 150
+WAITING = "select count(*) from outbox where published_at is null"
+PUBLISHED = "select count(*) from outbox where published_at is not null"
+
+
+async def test_what_is_marked_as_published_is_in_kafka(shop: Shop) -> None:
+    """At every moment, though the worker is killed while it publishes."""
+    placed = await commit_orders(shop)
+    assert await count(shop, WAITING) == 2 * ORDERS
+    worker = shop.hire()
+    async with shop.supervised():
+        await until(lambda: count(shop, PUBLISHED), "the relay publishes")
+        worker.kill()
+        await until(lambda: nothing_waits(shop), "everything is published", 90)
+        assert await rest(shop)
+    await audit(shop, placed)
+
+
+async def test_two_workers_publish_each_event_once_and_in_sequence(shop: Shop) -> None:
+    """One of them relays for both, and for whoever died before it could tell of its commit."""
+    workers = [await shop.hire_ready(), await shop.hire_ready()]
+    placed = await commit_orders(shop)
+    assert await rest(shop)
+    await audit(shop, placed)
+    copies = Counter(dict(m.headers)["ce_id"] for m in await read_all(shop.brokers))
+    assert set(copies.values()) == {1}
+    assert sum("relays the outbox" in worker.log.read_text() for worker in workers) == 1
+
+
+async def commit_orders(shop: Shop) -> dict[str, str]:
+    """Place orders and ask for their payment, without telling a worker; how they will end."""
+    customer = Identity(uuid4(), "customer@example.com", USER)
+    async with open_database(shop) as database:
+        basket = orders.Basket(dict.fromkeys(await product_ids(shop), 1), None)
+        placed = [
+            (await orders.place(database, customer, basket, None, "chaos"))[0]["id"]
+            for _ in range(ORDERS)
+        ]
+        for order in placed:
+            await payments.request_payment(
+                database, customer, UUID(order), None, None, None, "chaos"
+            )
+    return dict.fromkeys(placed, "COMPLETED")
+
+
+@asynccontextmanager
+async def open_database(shop: Shop) -> AsyncIterator[Database]:
+    """The application's own way to PostgreSQL, with no relay to wake."""
+    database = Database({"dsn": shop.database}, 4)
+    await database.open()
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+async def product_ids(shop: Shop) -> list[UUID]:
+    """The products there are plenty of."""
+    async with reading(shop) as connection:
+        query = "select id from products where name = any($1)"
+        return [row["id"] for row in await connection.fetch(query, PLENTIFUL)]
+
+
+async def nothing_waits(shop: Shop) -> bool:
+    """Whether all is published; fails the test where something is marked that is not in Kafka."""
+    async with reading(shop) as connection:
+        events = await connection.fetch("select event_id, published_at from outbox")
+    present = {dict(message.headers)["ce_id"].decode() for message in await read_all(shop.brokers)}
+    marked = {str(event["event_id"]) for event in events if event["published_at"]}
+    assert marked <= present
+    return len(marked) == len(events)

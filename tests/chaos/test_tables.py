@@ -1,0 +1,102 @@
+"""An event comes a second time: the tables recognise it, and where they do not, PostgreSQL does."""
+
+import shutil
+from collections import Counter
+from collections.abc import Iterable
+from uuid import uuid4
+
+import aiohttp
+import orjson
+from aiokafka import ConsumerRecord
+from prometheus_client.parser import text_string_to_metric_families
+
+from devstack.worker import Worker
+from tests.chaos.audit import audit, rest, snapshot
+from tests.chaos.load import PIECES, PLENTIFUL, SCARCE, Load, at_the_counter
+from tests.chaos.messages import handlers, produce, read_all
+from tests.chaos.shop import Shop, start_again
+
+DUPLICATES = "orders_duplicate_events_total"
+REPLAYS = "orders_idempotent_replays_total"
+
+
+async def test_a_worker_that_lost_its_disk_recognises_every_event(shop: Shop) -> None:
+    """The tables come back from the changelog, so an event redelivered changes nothing."""
+    worker = await shop.hire_ready()
+    async with at_the_counter(shop) as load:
+        await every_ending(load)
+        await lose_disk(shop, worker)
+        known, before = await metric(worker, DUPLICATES), await snapshot(shop)
+        messages = await read_all(shop.brokers)
+        await produce(shop.brokers, messages)
+        assert await rest(shop)
+        assert await metric(worker, DUPLICATES) - known == handlings(messages)
+        assert await snapshot(shop) == before
+    await audit(shop, load.ends)
+
+
+async def test_a_worker_that_lost_its_disk_repeats_its_answers(shop: Shop) -> None:
+    """A creation sent again is answered from the table, not made again."""
+    worker = await shop.hire_ready()
+    async with at_the_counter(shop) as load:
+        orders = await every_ending(load)
+        await lose_disk(shop, worker)
+        for order in orders:
+            await load.place_again(order)
+        assert await metric(worker, REPLAYS) == {"table": len(orders)}
+    await audit(shop, load.ends)
+
+
+async def test_an_event_that_no_table_knows_is_decided_by_postgresql(shop: Shop) -> None:
+    """With its mark lost an event is handled again, and finds its effect there already."""
+    worker = await shop.hire_ready()
+    async with at_the_counter(shop) as load:
+        await every_ending(load)
+        assert await rest(shop)
+        known, before = await metric(worker, DUPLICATES), await snapshot(shop)
+        messages = await read_all(shop.brokers)
+        await produce(shop.brokers, map(unknown, messages))
+        assert await rest(shop)
+        assert await metric(worker, DUPLICATES) == known
+        assert await snapshot(shop) == before
+
+
+async def every_ending(load: Load) -> list[str]:
+    """The orders that customers placed: completed, out of stock, wrongly paid."""
+    rivals = [await load.place([SCARCE]) for _ in range(PIECES + 1)]
+    for rival in rivals:
+        await load.settle(rival, {"COMPLETED", "CANCELLED"})
+    await load.buy(PLENTIFUL)
+    await load.buy(PLENTIFUL, surplus=1)
+    assert Counter(load.ends.values()) == {"COMPLETED": PIECES + 1, "CANCELLED": 2}
+    return list(load.ends)
+
+
+async def lose_disk(shop: Shop, worker: Worker) -> None:
+    """Kill the worker when it has nothing left to do, and start it with an empty folder."""
+    assert await rest(shop)
+    worker.kill()
+    shutil.rmtree(worker.folder)
+    await start_again(worker)
+    assert await rest(shop)
+
+
+def handlings(messages: Iterable[ConsumerRecord]) -> Counter[str]:
+    """By handler: how many of the messages it is given."""
+    by_topic = handlers()
+    return Counter(name for message in messages for name in by_topic.get(message.topic, []))
+
+
+def unknown(message: ConsumerRecord) -> ConsumerRecord:
+    """The same message with an event id that no table knows."""
+    event = {**orjson.loads(message.value), "eventId": str(uuid4())}
+    message.value = orjson.dumps(event)
+    return message
+
+
+async def metric(worker: Worker, name: str) -> Counter[str]:
+    """The counter's values by its one label."""
+    async with aiohttp.request("GET", f"{worker.url}/metrics") as response:
+        families = text_string_to_metric_families(await response.text())
+    samples = [sample for family in families for sample in family.samples if sample.name == name]
+    return Counter({next(iter(one.labels.values())): int(one.value) for one in samples})

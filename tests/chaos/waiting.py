@@ -1,0 +1,28 @@
+"""Waiting for a condition, with a bound; never for a time."""
+
+import asyncio
+from collections.abc import Callable
+from inspect import isawaitable
+from time import monotonic
+from typing import Any
+
+POLL_SECONDS = 0.05
+
+
+async def until(holds: Callable[[], Any], what: str, seconds: float = 60) -> None:
+    """Return once `holds`, a function or coroutine function, is true; fail the test without it."""
+    assert await comes_true(holds, seconds), f"not within {seconds:g} s: {what}"
+
+
+async def comes_true(holds: Callable[[], Any], seconds: float) -> bool:
+    """Whether `holds` becomes true within `seconds`."""
+    deadline = monotonic() + seconds
+    while not await _value(holds()):
+        if monotonic() > deadline:
+            return False
+        await asyncio.sleep(POLL_SECONDS)
+    return True
+
+
+async def _value(answer: Any) -> Any:
+    return await answer if isawaitable(answer) else answer
