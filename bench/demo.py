@@ -24,7 +24,7 @@ async def demo(client: Client, options: argparse.Namespace, progress: Progress) 
     deadline = monotonic() + options.patience
     tokens = [await _enter(client, deadline) for _ in range(options.customers)]
     before = await client.entries("/api/products", tokens[0], deadline)
-    orders, start = _plan(before, options.orders), monotonic()
+    orders, start = _plan(before, options.orders, options.warm_up), monotonic()
     await _shop(client, tokens, orders, options, progress)
     report = summary(orders, monotonic() - start, client.retries)
     known = {order.id for order in orders}
@@ -47,7 +47,7 @@ async def _enter(client: Client, deadline: float) -> str:
     return str((await client.expect("POST", "/api/auth/login", deadline, **request))["token"])
 
 
-def _plan(catalogue: list[Json], count: int) -> list[Order]:
+def _plan(catalogue: list[Json], count: int, warm_up: int) -> list[Order]:
     # An order takes at most two of a product, so only the umbrella can run out.
     plenty = [product for product in catalogue if product["availableQuantity"] >= 2 * count]
     if not plenty:
@@ -56,7 +56,10 @@ def _plan(catalogue: list[Json], count: int) -> list[Order]:
     # In a row, so that more of them pass the check at creation than there are umbrellas.
     rush = range(count // 2, count // 2 + round(count * 0.03)) if scarce else range(0)
     baskets = [_basket(scarce, 1) if n in rush else _basket(plenty, 2) for n in range(count)]
-    return [Order(items, n % 20 == 7, n % 20 == 13) for n, items in enumerate(baskets)]
+    return [
+        Order(items, n % 20 == 7, n % 20 == 13, warms_up=n < warm_up)
+        for n, items in enumerate(baskets)
+    ]
 
 
 def _basket(shelf: list[Json], most: int) -> list[Json]:
@@ -107,8 +110,11 @@ def _address(told: str | None) -> str:
 def _options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.demo", description=__doc__)
     parser.add_argument("--url", help="the worker; default: ORDERS_URL, else what `make run` wrote")
-    parser.add_argument("--orders", type=int, default=400)
+    parser.add_argument("--orders", type=int, default=500)
     parser.add_argument("--rate", type=float, default=50.0, help="orders per second")
+    parser.add_argument(
+        "--warm-up", type=int, default=100, help="how many of the first to leave out of the latency"
+    )
     parser.add_argument("--customers", type=int, default=5)
     parser.add_argument("--patience", type=float, default=60.0, help="seconds for each order")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead")

@@ -15,7 +15,8 @@ _PERCENTILES = {"p50": 0.50, "p99": 0.99, "max": 1.0}
 def summary(orders: list[Order], seconds: float, retries: int) -> Json:
     """All that the orders tell; latencies are in milliseconds, null without completed orders."""
     ended: Counter[str] = Counter(order.status for order in orders)
-    took = sorted(order.latency_ms for order in orders if order.latency_ms is not None)
+    measured = [order for order in orders if not order.warms_up]
+    took = sorted(order.latency_ms for order in measured if order.latency_ms is not None)
     rank = {name: ceil(len(took) * share) - 1 for name, share in _PERCENTILES.items()}
     return {
         "placed": sum(order.id != "" for order in orders),
@@ -26,6 +27,7 @@ def summary(orders: list[Order], seconds: float, retries: int) -> Json:
         "replays": sum(order.is_replayed for order in orders),
         "wrong": dict(Counter(order.wrong for order in orders if order.wrong)),
         "retries": retries,
+        "measured": len(measured),
         "latencyMs": {name: took[n] if took else None for name, n in rank.items()},
         "seconds": round(seconds, 2),
         "ordersPerSecond": round(len(orders) / seconds, 1),
@@ -59,6 +61,7 @@ def table(report: Json) -> Table:
         *((f"wrong: {answer}", count) for answer, count in report["wrong"].items()),
         ("requests sent again", report["retries"]),
         ("pay → COMPLETED, p50 / p99 / max", " / ".join(latency) + " ms" if latency else "–"),
+        ("  measured on the last", f"{report['measured']} orders"),
         ("time", f"{report['seconds']} s: {report['ordersPerSecond']} orders/s"),
         ("pieces in stock before", pieces["before"]),
         ("pieces in stock after", pieces["after"]),

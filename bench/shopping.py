@@ -26,6 +26,8 @@ class Order:
     latency_ms: float | None = None
     """From the answer to pay to COMPLETED, by the server's clock."""
     is_replayed: bool = False
+    warms_up: bool = False
+    """Among the first, which meet cold caches and compilers: not in the latency."""
     wrong: str | None = None
     """An answer that the service should not give."""
 

@@ -64,11 +64,13 @@ def test_the_report_counts_what_became_of_each_order() -> None:
         Order(items, False, False, "REFUSED", reason="Not enough stock"),
         Order(items, False, False, "PAID", "d"),
         Order(items, False, False),
+        Order(items, False, False, "COMPLETED", "e", latency_ms=5000, warms_up=True),
     ]
     report = summary(orders, 2, 0)
-    assert (report["placed"], report["completed"], report["unfinished"]) == (102, 100, 2)
+    assert (report["placed"], report["completed"], report["unfinished"]) == (103, 101, 2)
+    assert report["measured"] == 104
     assert report["cancelled"] == {"Incorrect amount": 1}
     assert report["refused"] == {"Not enough stock": 1}
     assert report["latencyMs"] == {"p50": 50, "p99": 99, "max": 100}
-    shelf = [{"availableQuantity": 300}], [{"availableQuantity": 100}]
+    shelf = [{"availableQuantity": 300}], [{"availableQuantity": 98}]
     assert stock(orders, *shelf)["agrees"]
