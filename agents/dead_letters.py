@@ -6,9 +6,13 @@ from typing import Any
 from faust.types import EventT, Message
 
 from app import app
+from app.broker import LARGEST_MESSAGE
 from app.metrics import DEAD_LETTERS
 from app.times import now, rfc3339
 from app.topics import DeadLetter
+
+LARGEST_LETTER = LARGEST_MESSAGE - 1024
+"""Bytes; the rest is for what Kafka adds."""
 
 
 async def bury(message: EventT[Any], handler: str, error: str, attempts: int) -> None:
@@ -17,10 +21,15 @@ async def bury(message: EventT[Any], handler: str, error: str, attempts: int) ->
     Raises KafkaError or ProducerSendError when the broker does not give one.
     """
     letter = dead_letter(message.message, handler, error, attempts)
+    value = letter.dumps()
+    if len(value) > LARGEST_LETTER:
+        letter.key, letter.value, letter.headers = None, None, {}
+        letter.error = f"{error} (left out for its size; it stands at its place)"
+        value = letter.dumps()
     acknowledged = await app.producer.send(
         topic=letter.topic_name,
-        key=message.message.key,
-        value=letter.dumps(),
+        key=None,
+        value=value,
         partition=None,
         timestamp=None,
         headers=None,
@@ -38,7 +47,7 @@ def dead_letter(message: Message, handler: str, error: str, attempts: int) -> De
         key=_base64(message.key),
         value=_base64(message.value),
         headers={
-            name: value.decode(errors="replace")
+            name: (value or b"").decode(errors="replace")
             for name, value in dict(message.headers or {}).items()
         },
         handler=handler,

@@ -21,7 +21,7 @@ from faust.exceptions import ProducerSendError
 from faust.types import AgentT, EventT
 
 from agents.dead_letters import bury
-from app import app, database
+from app import app, pipeline
 from app.db import AWAY, Transaction
 from app.errors import BadEvent
 from app.metrics import DUPLICATES, RETRIES
@@ -35,8 +35,6 @@ BAD = (BadEvent, asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
 
 Handle = Callable[[Transaction, Sequence[Any]], Awaitable[None]]
 """Decides a batch of events in the transaction that the loop commits."""
-Act = Callable[[Sequence[Any]], Awaitable[None]]
-"""Does for a batch what must not happen inside a transaction; may be repeated after a crash."""
 Remember = Callable[[Any], None]
 """Writes a table, event by event, after the commit."""
 Message = EventT[Any]
@@ -47,30 +45,21 @@ def on(
     record: type[Event],
     handle: Handle | None = None,
     *,
-    act: Act | None = None,
     remember: Remember | None = None,
 ) -> AgentT[Any]:
     """An agent on the record's topic, named after its one work: `orders.mark_paid`."""
-    work = handle or act or remember
+    work = handle or remember
     assert work is not None
     name = f"{work.__module__.split('.')[-1]}.{work.__name__}"
 
     async def run(stream: Any) -> None:
         stream = stream.noack()
-        loop = Loop(name, stream, _in_transaction(handle) if handle else act, remember)
+        loop = Loop(name, stream, handle, remember)
         async for messages in batches(stream):
             await loop.process(messages)
 
     run.__doc__ = work.__doc__
     return app.agent(topic_of(record), name=name)(run)
-
-
-def _in_transaction(handle: Handle) -> Act:
-    async def act(events: Sequence[Any]) -> None:
-        async with database.transaction() as transaction:
-            await handle(transaction, events)
-
-    return act
 
 
 async def batches(stream: Stream[Any]) -> AsyncIterator[list[Message]]:
@@ -102,11 +91,11 @@ class Loop:
     """How one handler takes messages."""
 
     def __init__(
-        self, name: str, stream: Stream[Any], act: Act | None, remember: Remember | None
+        self, name: str, stream: Stream[Any], handle: Handle | None, remember: Remember | None
     ) -> None:
         self._name = name
         self._stream = stream
-        self._act = act
+        self._handle = handle
         self._remember = remember
 
     async def process(self, messages: list[Message]) -> None:
@@ -132,7 +121,7 @@ class Loop:
         if not messages:
             return
         try:
-            await self._do([_event(message) for message in messages])
+            await self._commit([_event(message) for message in messages])
         except BAD as error:
             if len(messages) == 1:
                 await self._bury(messages[0], f"{type(error).__name__}: {error}", attempts=2)
@@ -146,17 +135,15 @@ class Loop:
                     self._remember(message.value)
                 mark(self._name, _event(message).eventId)
 
-    async def _do(self, events: list[Event]) -> None:
-        if self._act is None:
+    async def _commit(self, events: list[Event]) -> None:
+        if self._handle is None:
             return
         delay = 0.1
         while True:
             try:
-                await self._act(events)
+                async with pipeline.transaction() as transaction:
+                    await self._handle(transaction, events)
                 return
-            except BAD:
-                # Before AWAY: asyncpg's DataError for a bad argument is an InterfaceError too.
-                raise
             except AWAY as error:
                 delay = await self._wait(delay, error)
 

@@ -1,11 +1,11 @@
 """Notification: tells the customer how the order ended."""
 
 from agents.loop import on
-from app import database, settings
-from app.notify import Notifier, channels
+from app import settings
+from app.notify import Notifier
 from app.topics import OrderCancelled, OrderCompleted
 
-notifier = Notifier(database, channels(settings.smtp_url, settings.mail_from))
+notifier = Notifier(sends_mail=settings.smtp_url is not None)
 
-completed = on(OrderCompleted, act=notifier.tell_completed)
-cancelled = on(OrderCancelled, act=notifier.tell_cancelled)
+completed = on(OrderCompleted, notifier.tell_completed)
+cancelled = on(OrderCancelled, notifier.tell_cancelled)

@@ -7,13 +7,17 @@ from app.db import Database
 from app.outbox import Relay
 from app.tokens import Tokens
 
+PIPELINE_POOL_SIZE = 12
+"""One connection for each agent: requests have a pool of their own and cannot starve the agents."""
+
 settings = load_settings()
 app = OrderApp(settings)
 database = Database(settings.database_dsn, settings.db_pool_size)
+pipeline = Database(settings.database_dsn, PIPELINE_POOL_SIZE)
 cache = Cache(settings.redis_url)
 tokens = Tokens(settings.jwt_secret, settings.jwt_ttl_seconds)
-relay = Relay(settings.kafka_brokers, database)
-app.resources += [database, cache]
-database.after_commit = [relay.after_commit, cache.after_commit]
+relay = Relay(settings.kafka_brokers, pipeline)
+app.resources += [database, pipeline, cache]
+database.after_commit = pipeline.after_commit = [relay.after_commit, cache.after_commit]
 
-__all__ = ["app", "cache", "database", "relay", "settings", "tokens"]
+__all__ = ["app", "cache", "database", "pipeline", "relay", "settings", "tokens"]

@@ -2,9 +2,10 @@
 
 from faust.sensors.prometheus import setup_prometheus_sensors
 
-from app import app, cache, database, relay
+from app import app, cache, database, relay, settings
 from app.cache import REST_SECONDS
 from app.db import AWAY, sql
+from app.mail import Mail, send_mails
 
 REAP_SECONDS = 60.0
 REAP_BATCH = 1000
@@ -18,6 +19,13 @@ async def relay_outbox() -> None:
     await relay.run()
 
 
+@app.task
+async def send_mail() -> None:
+    """Send the mails that agents have noted, where there is a mail server."""
+    if settings.smtp_url:
+        await send_mails(database, Mail(settings.smtp_url, settings.mail_from))
+
+
 @app.timer(REST_SECONDS)
 async def settle_evictions() -> None:
     """Evict what could not be evicted while Redis was away."""
@@ -26,9 +34,10 @@ async def settle_evictions() -> None:
 
 @app.timer(REAP_SECONDS)
 async def reap_idempotency_keys() -> None:
-    """Forget a batch of expired Idempotency-Keys."""
+    """Forget expired Idempotency-Keys, batch by batch."""
     try:
         async with database.connection() as connection:
-            await sql.reap_keys(connection, batch=REAP_BATCH)
+            while await sql.reap_keys(connection, batch=REAP_BATCH) == f"DELETE {REAP_BATCH}":
+                pass
     except AWAY:
         app.log.warning("PostgreSQL is away: expired keys are reaped later")

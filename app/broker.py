@@ -59,7 +59,7 @@ class _Consumer(driver.Consumer):
         """Deliver a message to its streams, or give up when a rebalance suspends the flow.
 
         Faust makes two tasks of it and waits for either: several rounds of a busy loop for each
-        message. A delivery that will not wait, for flow or room, needs none.
+        message. A delivery that will not wait, for flow, the producer or room, needs none.
         """
         if len(coros) == 2 and self._delivers_at_once():
             delivery, suspended = coros
@@ -68,9 +68,10 @@ class _Consumer(driver.Consumer):
         return await super().wait_first(*coros, **kwargs)
 
     def _delivers_at_once(self) -> bool:
-        buffer = self.app.producer.buffer
-        flows = self.app.flow_control.is_active() and not self.suspend_flow.is_set()
-        return flows and buffer.size <= buffer.max_messages
+        buffer, flow = self.app.producer.buffer, self.app.flow_control
+        flows = flow.is_active() and not self.suspend_flow.is_set()
+        has_room = not any(queue.full() for queue in flow._queues)
+        return flows and has_room and buffer.size <= buffer.max_messages
 
 
 class _Transport(driver.Transport):
@@ -78,7 +79,7 @@ class _Transport(driver.Transport):
 
 
 class _Web(Web):
-    # The front page is ours.
+    # The front page is ours: web/operations.py.
     production_blueprints = ()
     handler_shutdown_timeout = 10.0
 
@@ -132,6 +133,7 @@ class OrderApp(faust.App):
             broker_session_timeout=10,
             broker_heartbeat_interval=3,
             broker_commit_interval=1.0,
+            broker_max_poll_records=1000,
             producer_request_timeout=30,
             producer_max_request_size=LARGEST_MESSAGE,
             stream_wait_empty=False,

@@ -1,6 +1,8 @@
 """Settings, read once from the environment (else from a `.env` file) and frozen."""
 
+import re
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -22,7 +24,7 @@ class Settings(BaseSettings):
     port: int = Field(8080, ge=1, le=65535)
     log_level: str = Field("INFO", pattern="^(?i:debug|info|warn|warning|error|critical)$")
 
-    db_url: str | None = None
+    db_url: str | None = Field(None, pattern="^postgres(ql)?://")
     db_host: str = "localhost"
     db_port: int = 5432
     db_name: str | None = None
@@ -30,7 +32,7 @@ class Settings(BaseSettings):
     db_password: str | None = None
     db_pool_size: int = Field(12, ge=4)
 
-    redis_url: str = "redis://localhost:6379/0"
+    redis_url: str = Field("redis://localhost:6379/0", pattern="^(rediss?|unix)://")
 
     kafka_brokers: Annotated[list[str], NoDecode] = Field(min_length=1)
     kafka_partitions: int = Field(4, ge=1)
@@ -42,7 +44,7 @@ class Settings(BaseSettings):
     )
     jwt_ttl_seconds: int = Field(3600, ge=1)
 
-    smtp_url: str | None = Field(None, pattern=r"^smtps?://[^/?#]+$")
+    smtp_url: str | None = Field(None, pattern=r"^smtps?://[^/?#]+:[0-9]+/?$")
     mail_from: str = "orders@localhost"
 
     idempotency_ttl_seconds: int = Field(86_400, ge=1)
@@ -54,6 +56,22 @@ class Settings(BaseSettings):
         """`host:port,host:port` as a list."""
         if isinstance(value, str):
             return [part.strip() for part in value.split(",") if part.strip()]
+        return value
+
+    @field_validator("kafka_brokers")
+    @classmethod
+    def brokers_have_ports(cls, value: list[str]) -> list[str]:
+        """Each is `host:port`."""
+        if any(re.fullmatch(r"[^:/\s]+:[0-9]{1,5}", broker) is None for broker in value):
+            raise ValueError("must be host:port, several separated by commas")
+        return value
+
+    @field_validator("db_url", "redis_url", "smtp_url")
+    @classmethod
+    def port_is_a_number(cls, value: str | None) -> str | None:
+        """The port of a URL, where it has one, is a number from 0 to 65535."""
+        if value is not None:
+            _ = urlsplit(value).port
         return value
 
     @field_validator("currency")

@@ -71,8 +71,10 @@ AWAY = (
     asyncpg.InsufficientResourcesError,
     asyncpg.TransactionRollbackError,
     asyncpg.LockNotAvailableError,
+    asyncpg.ReadOnlySQLTransactionError,
 )
-"""PostgreSQL is away or asks to try again: nothing was decided, the same work may be repeated."""
+"""PostgreSQL is away or asks to try again. The same work may be repeated: if the commit did arrive,
+the states that it left show it."""
 
 
 @dataclass(slots=True)
@@ -130,9 +132,16 @@ class Database:
         if self._pool is not None:
             await self._pool.close()
 
-    async def connect(self, **server_settings: str) -> asyncpg.Connection:
-        """A connection outside the pool, for what lasts: advisory locks and LISTEN."""
-        return await asyncpg.connect(**self._dsn, timeout=5, server_settings=server_settings)
+    async def connect(
+        self, command_timeout: float | None = None, **server_settings: str
+    ) -> asyncpg.Connection:
+        """A connection outside the pool, for what lasts: advisory locks and LISTEN.
+
+        `command_timeout` is in seconds; None lets a statement wait.
+        """
+        return await asyncpg.connect(
+            **self._dsn, timeout=5, command_timeout=command_timeout, server_settings=server_settings
+        )
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[asyncpg.Connection]:

@@ -160,6 +160,13 @@ class TotalMismatch(Problem):
     status, slug, title = 422, "total-mismatch", "Total mismatch"
 
 
+class Overloaded(Problem):
+    """The service takes no new orders until it has caught up with those it has"""
+
+    status, slug, title = 503, "overloaded", "Overloaded"
+    retry_after = 1
+
+
 class Unavailable(Problem):
     """The service cannot reach what it depends on; try again shortly"""
 

@@ -1,7 +1,7 @@
 """The relay: the only sender. It carries committed events from the outbox to their topics.
 
 One worker relays at a time: it holds PostgreSQL's advisory lock on a connection of its own, and the
-lock passes on the moment that connection ends. An event is marked only after the broker (acks=all)
+lock ends with that connection. An event is marked only after the broker (acks=all)
 has acknowledged it, and an order's next event is sent only after its last, so every first copy of
 an event is in sequence; a crash between the two makes a second copy, which the agents recognise.
 """
@@ -53,9 +53,9 @@ class Relay:
 
     async def _tell(self) -> None:
         with suppress(*AWAY):
-            async with self._database.connection() as connection:
-                while self._untold:
-                    self._untold = False
+            while self._untold:
+                self._untold = False
+                async with self._database.connection() as connection:
                     await sql.wake_relay(connection)
 
     async def run(self) -> None:
@@ -74,13 +74,17 @@ class Relay:
     @asynccontextmanager
     async def _leadership(self) -> AsyncIterator[asyncpg.Connection]:
         connection = await self._database.connect(
+            command_timeout=10,
             # A lost mark costs a second copy, so it need not wait for the disk.
-            synchronous_commit="off"
+            synchronous_commit="off",
+            # A leader whose machine is gone must not keep the lock for hours.
+            tcp_keepalives_idle="5",
+            tcp_keepalives_interval="2",
+            tcp_keepalives_count="3",
         )
         try:
-            await connection.execute("listen outbox")
+            await _win(connection)
             await connection.add_listener("outbox", lambda *_: self._wake.set())
-            await sql.lead_relay(connection)
             self._leading = True
             log.info("This worker relays the outbox")
             yield connection
@@ -128,6 +132,17 @@ class Relay:
         if errors and not sent:
             raise errors[0]
         return [row["id"] for row in sent]
+
+
+async def _win(connection: asyncpg.Connection) -> None:
+    """Ask for the lead until it is ours.
+
+    Waiting for it inside a statement would hold a snapshot, and with it every dead row.
+    """
+    while True:
+        if await sql.try_to_lead(connection):
+            return
+        await asyncio.sleep(SWEEP_SECONDS)
 
 
 async def _acknowledged(

@@ -212,7 +212,7 @@ class EventSchema(faust.Schema[Any, Any]):
         """The message's Record. Never raises."""
         try:
             return read_event(cast(type[Event], self.value_type), message.value or b"")
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, AttributeError) as error:
             return Malformed(f"{type(error).__name__}: {error}")
 
 
@@ -227,8 +227,8 @@ def read_event(record: type[Event], value: bytes) -> Event:
     required = record._options.fields.keys() - record._options.optionalset
     if any(data[field] is None for field in required):
         raise ValueError("a required field is null")
-    for field in ("eventId", "orderId", "paymentId"):
-        UUID(getattr(event, field, event.orderId))
+    for field in record._options.fields.keys() & {"eventId", "orderId", "paymentId"}:
+        UUID(getattr(event, field))
     if event.sequence < 1:
         raise ValueError("sequence must be positive")
     return event

@@ -77,7 +77,7 @@ class Shopper:
     async def _follow(self, order: Order, paid_at: datetime) -> None:
         path, headers = f"/api/orders/{order.id}", self._bearer()
         self.client.watched += 1
-        wait = 0.05
+        wait = 0.2
         try:
             while order.status not in ("COMPLETED", "CANCELLED"):
                 await asyncio.sleep(max(0.05, min(wait, (self.deadline - monotonic()) / 2)))

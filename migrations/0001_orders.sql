@@ -104,11 +104,18 @@ create table outbox (
 
 create index outbox_waiting on outbox (id) where published_at is null;
 
+-- sent_at: told, or given up for the reason in failure. due_at: when a mail is to be tried (again).
 create table notifications (
-    order_id uuid not null references orders,
-    kind     text not null check (kind in ('completed', 'cancelled')),
-    channel  text not null,
-    sent_at  timestamptz,
-    failure  text,
+    order_id  uuid not null references orders,
+    kind      text not null check (kind in ('completed', 'cancelled')),
+    channel   text not null check (channel in ('log', 'mail')),
+    recipient text,
+    reason    text,
+    attempts  integer not null default 0,
+    due_at    timestamptz,
+    sent_at   timestamptz,
+    failure   text,
     primary key (order_id, kind, channel)
 );
+
+create index notifications_due on notifications (due_at) where sent_at is null;

@@ -37,7 +37,7 @@ def _not_blank(text: str) -> str:
     return text.strip()
 
 
-Text = Annotated[str, AfterValidator(_storable)]
+Storable = AfterValidator(_storable)
 Money = Annotated[int, BeforeValidator(to_minor)]
 """Minor units, from a JSON number of major units."""
 
@@ -51,25 +51,25 @@ class Body(BaseModel):
 class Register(Body):
     """A new account."""
 
-    email: Annotated[EmailStr, AfterValidator(_storable)]
-    password: Annotated[Text, Field(min_length=8, max_length=128)]
+    email: Annotated[EmailStr, Storable]
+    password: Annotated[str, Field(min_length=8, max_length=128), Storable]
 
 
 class Login(Body):
     """Credentials; wrong ones are 401, whatever their form."""
 
-    email: Annotated[Text, Field(max_length=320)]
-    password: Annotated[Text, Field(max_length=1024)]
+    email: Annotated[str, Field(max_length=320), Storable]
+    password: Annotated[str, Field(max_length=1024), Storable]
 
 
 class NewProduct(Body):
     """A product for the catalogue."""
 
-    product_name: Annotated[Text, Field(max_length=200), AfterValidator(_not_blank)]
+    product_name: Annotated[str, Field(max_length=200), Storable, AfterValidator(_not_blank)]
     price: Money
     quantity: Annotated[int, Field(strict=True, ge=0, le=1_000_000_000)]
-    description: Annotated[Text, Field(max_length=5000)] | None = None
-    category: Annotated[Text, Field(max_length=100)] | None = None
+    description: Annotated[str, Field(max_length=5000), Storable] | None = None
+    category: Annotated[str, Field(max_length=100), Storable] | None = None
 
 
 class Item(Body):
@@ -98,6 +98,16 @@ class Pay(Body):
 
     amount: Money | None = None
 
+
+OWN_WORDS = {
+    "missing": "is required",
+    "model_type": "must be a JSON object",
+    "string_too_short": "must have at least {min_length} characters",
+    "string_too_long": "must have at most {max_length} characters",
+    "too_short": "must have at least {min_length}",
+    "too_long": "must have at most {max_length}",
+}
+"""Where pydantic's message speaks of Python, or of the wrong thing."""
 
 T = TypeVar("T", bound=Body)
 
@@ -141,4 +151,5 @@ def validate(model: type[T], value: Any) -> T:
 
 def _field_error(problem: Any) -> FieldError:
     path = "/".join(str(part).replace("~", "~0").replace("/", "~1") for part in problem["loc"])
-    return FieldError(problem["msg"].removeprefix("Value error, "), f"#/{path}")
+    told = OWN_WORDS.get(problem["type"], problem["msg"]).format(**problem.get("ctx", {}))
+    return FieldError(told.removeprefix("Value error, "), f"#/{path}")

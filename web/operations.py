@@ -1,6 +1,7 @@
 """What operators and load balancers ask: is it alive, is it ready, is it well."""
 
 import asyncio
+from importlib.metadata import version
 from typing import Any, cast
 
 from aiohttp import web
@@ -13,6 +14,17 @@ from web.problems import View
 from web.requests import json_response
 
 PATIENCE_SECONDS = 2.0
+VERSION = version("faust-orders")
+
+
+@app.page("/")
+class FrontView(View):
+    """What this is."""
+
+    async def get(self, request: web.Request) -> web.Response:
+        """Name, version, and where to go on."""
+        links = {name: f"/{name}" for name in ("health", "livez", "readyz", "metrics")}
+        return json_response({"name": "faust-orders", "version": VERSION, "links": links})
 
 
 @app.page("/health")

@@ -1,10 +1,14 @@
 """/api/orders: place, read, pay."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from aiohttp import web
 
 from app import app, cache, database, orders, payments
 from app.cache import ORDERS
-from app.errors import Forbidden, InvalidInput, OrderNotFound
+from app.errors import Forbidden, InvalidInput, OrderNotFound, Overloaded
 from app.lifecycle import Status
 from app.logs import request_id
 from tables.replays import recall
@@ -24,6 +28,19 @@ from web.requests import (
     required_versions,
 )
 
+MOST_AT_ONCE = 200
+"""Creations under way in this worker; past that, waiting would only make all of them slower."""
+_under_way = asyncio.Semaphore(MOST_AT_ONCE)
+
+
+@asynccontextmanager
+async def _placing() -> AsyncIterator[None]:
+    """Count a creation. Raises Overloaded instead of waiting."""
+    if _under_way.locked():
+        raise Overloaded
+    async with _under_way:
+        yield
+
 
 @app.page("/api/orders")
 class OrdersView(View):
@@ -36,9 +53,10 @@ class OrdersView(View):
         key = await idempotency_key(request, user)
         order, is_duplicate = recall(key) if key else None, True
         if order is None:
-            order, is_duplicate = await orders.place(
-                database, user, body.basket(), key, request_id.get()
-            )
+            async with _placing():
+                order, is_duplicate = await orders.place(
+                    database, user, body.basket(), key, request_id.get()
+                )
         headers = {"Location": f"/api/orders/{order['id']}", "ETag": etag(order)}
         answer = {**order, "isDuplicate": is_duplicate}
         return json_response(answer, 200 if is_duplicate else 201, headers)

@@ -1,13 +1,34 @@
--- name: claim_notifications(order_ids, kind, channel)
--- The orders whose notification of this kind was not sent through this channel yet.
-insert into notifications (order_id, kind, channel)
-select order_id, :kind, :channel from unnest(:order_ids::uuid[]) as n (order_id)
-on conflict (order_id, kind, channel) do update set kind = excluded.kind where notifications.sent_at is null
+-- name: note_notifications(order_ids, kind, channel)
+-- Note that these are told through a channel that tells at once; those that were not told before.
+insert into notifications (order_id, kind, channel, sent_at)
+select order_id, :kind, :channel, now() from unnest(:order_ids::uuid[]) as n (order_id)
+on conflict do nothing
 returning order_id;
 
--- name: mark_notified(order_ids, failures, kind, channel)!
--- Note that these are done with: sent, or never to be sent for the reason given.
+-- name: note_mails(order_ids, kind, recipients, reasons)!
+-- Note mails that are to be sent.
+insert into notifications (order_id, kind, channel, recipient, reason, due_at)
+select order_id, :kind, 'mail', recipient, reason, now()
+from unnest(:order_ids::uuid[], :recipients::text[], :reasons::text[])
+    as n (order_id, recipient, reason)
+on conflict do nothing;
+
+-- name: take_due_mails(batch)
+-- Take mails that are due. They are due again, later each time, unless they are noted as sent.
 update notifications
-set sent_at = now(), failure = done.failure
-from unnest(:order_ids::uuid[], :failures::text[]) as done (order_id, failure)
-where notifications.order_id = done.order_id and kind = :kind and channel = :channel;
+set attempts = attempts + 1,
+    due_at = now() + least(interval '1 minute' * power(2, attempts), interval '1 hour')
+where (order_id, kind, channel) in (
+    select order_id, kind, channel
+    from notifications
+    where sent_at is null and due_at <= now()
+    order by due_at
+    limit :batch
+    for update skip locked
+)
+returning order_id, kind, recipient, reason, attempts;
+
+-- name: note_sent(order_id, kind, failure)!
+-- Note that a mail is done with: sent, or never to be sent for the reason given.
+update notifications set sent_at = now(), failure = :failure
+where order_id = :order_id and kind = :kind and channel = 'mail';

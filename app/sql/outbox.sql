@@ -10,9 +10,9 @@ where published_at is null and id <> all(:sent::bigint[])
 order by id
 limit :batch;
 
--- name: lead_relay()!
--- Wait until no other session relays, then hold that place until this session ends.
-select pg_advisory_lock(7070001);
+-- name: try_to_lead()$
+-- Become the session that relays, until it ends; false where another one is.
+select pg_try_advisory_lock(7070001);
 
 -- name: wake_relay()!
 -- Tell the relaying worker that another worker has committed events.

@@ -1,5 +1,6 @@
 """Customers are told once, by every channel, through a real SMTP server."""
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 from uuid import UUID, uuid4
@@ -9,7 +10,8 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import Envelope
 
 from app.db import Database
-from app.notify import Channel, Ended, Log, Mail, Notifier
+from app.mail import ATTEMPTS, Mail, send_due
+from app.notify import Notifier
 from app.topics import OrderCancelled, OrderCompleted
 from devstack.ports import free_port
 
@@ -70,13 +72,28 @@ async def noted(database: Database, order_id: UUID) -> dict[str, tuple[bool, str
     return {row["channel"]: (row["sent_at"] is not None, row["failure"]) for row in rows}
 
 
+async def tell_completed(database: Database, *events: OrderCompleted) -> None:
+    async with database.transaction() as transaction:
+        await Notifier(sends_mail=True).tell_completed(transaction, events)
+
+
+async def make_due(database: Database, order_id: UUID, attempts: int = 0) -> None:
+    """As if the time until the next attempt had passed."""
+    async with database.connection() as connection:
+        await connection.execute(
+            "update notifications set due_at = now(), attempts = $2 where order_id = $1",
+            order_id,
+            attempts,
+        )
+
+
 async def test_a_redelivered_event_sends_no_second_mail(
     database: Database, order_id: UUID, mailbox: tuple[Mailbox, str]
 ) -> None:
     box, url = mailbox
-    notifier = Notifier(database, [Log(), Mail(url, "shop@example.com")])
     for _ in range(3):
-        await notifier.tell_completed([completed(order_id)])
+        await tell_completed(database, completed(order_id))
+        await send_due(database, Mail(url, "shop@example.com"))
     assert [mail.rcpt_tos for mail in box.mails] == [["ann@example.com"]]
     assert f"Message-ID: <{order_id}.completed@orders>".encode() in box.mails[0].original_content
     assert await noted(database, order_id) == {"log": (True, None), "mail": (True, None)}
@@ -86,7 +103,9 @@ async def test_a_mail_about_a_cancelled_order_says_why(
     database: Database, order_id: UUID, mailbox: tuple[Mailbox, str]
 ) -> None:
     box, url = mailbox
-    await Notifier(database, [Mail(url, "shop@example.com")]).tell_cancelled([cancelled(order_id)])
+    async with database.transaction() as transaction:
+        await Notifier(sends_mail=True).tell_cancelled(transaction, [cancelled(order_id)])
+    await send_due(database, Mail(url, "shop@example.com"))
     assert b"is cancelled (Out of stock)" in box.mails[0].original_content
 
 
@@ -94,60 +113,49 @@ async def test_a_refused_recipient_is_noted_and_not_tried_again(
     database: Database, order_id: UUID, mailbox: tuple[Mailbox, str]
 ) -> None:
     _, url = mailbox
-    notifier = Notifier(database, [Mail(url, "shop@example.com")])
-    await notifier.tell_completed([completed(order_id, "nobody@example.com")])
+    await tell_completed(database, completed(order_id, "nobody@example.com"))
+    await send_due(database, Mail(url, "shop@example.com"))
     (sent, failure) = (await noted(database, order_id))["mail"]
     assert sent and failure and "no such user" in failure
 
 
-async def test_an_order_without_an_email_needs_no_mail_server(
+@pytest.mark.parametrize("email", ["a@", "<", "x\ny@example.com", "é@exämple.com"])
+async def test_what_is_no_address_holds_up_nobody(
+    database: Database, order_id: UUID, mailbox: tuple[Mailbox, str], email: str
+) -> None:
+    await tell_completed(database, completed(order_id, email))
+    await send_due(database, Mail(mailbox[1], "shop@example.com"))
+    assert (await noted(database, order_id))["mail"][0]
+
+
+async def test_an_order_without_an_email_has_no_mail(database: Database, order_id: UUID) -> None:
+    await tell_completed(database, completed(order_id, None))
+    assert await noted(database, order_id) == {"log": (True, None)}
+
+
+async def test_a_mail_waits_for_its_server_and_is_given_up_in_the_end(
     database: Database, order_id: UUID
 ) -> None:
-    notifier = Notifier(database, [Mail("smtp://127.0.0.1:1", "shop@example.com")])
-    await notifier.tell_completed([completed(order_id, None)])
-    assert await noted(database, order_id) == {"mail": (True, None)}
-
-
-class FailsOnce:
-    """A channel that is away at its second message."""
-
-    name = "flaky"
-
-    def __init__(self) -> None:
-        self.sent: list[str] = []
-        self._away = [False, True]
-
-    async def send(self, kind: str, event: Ended) -> None:
-        if self._away and self._away.pop(0):
-            raise ConnectionRefusedError
-        self.sent.append(event.orderId)
-
-
-async def test_what_was_sent_before_a_channel_went_away_is_not_sent_again(
-    database: Database, order_id: UUID
-) -> None:
-    channel = FailsOnce()
-    notifier = Notifier(database, [channel])
-    orders = [order_id, await _another(database, order_id)]
+    nowhere = Mail("smtp://127.0.0.1:1", "shop@example.com")
+    await tell_completed(database, completed(order_id))
     with pytest.raises(ConnectionRefusedError):
-        await notifier.tell_completed([completed(id) for id in orders])
-    await notifier.tell_completed([completed(id) for id in orders])
-    assert sorted(channel.sent) == sorted(str(id) for id in orders)
+        await send_due(database, nowhere)
+    assert (await noted(database, order_id))["mail"] == (False, None)
+    assert await send_due(database, nowhere) == 0, "it is not due yet"
+    await make_due(database, order_id, ATTEMPTS - 1)
+    await send_due(database, nowhere)
+    (sent, failure) = (await noted(database, order_id))["mail"]
+    assert sent and failure and failure.startswith("given up")
 
 
-async def _another(database: Database, order_id: UUID) -> UUID:
-    """A copy of the order."""
-    async with database.connection() as connection:
-        return await connection.fetchval(
-            """
-            insert into orders select gen_random_uuid(), user_id, customer_email, status,
-                total_minor, currency, cancel_reason, version, created_at, updated_at
-            from orders where id = $1 returning id
-            """,
-            order_id,
-        )
-
-
-def test_the_log_and_the_mail_are_channels() -> None:
-    told: list[Channel] = [Log(), Mail("smtp://localhost", "shop@example.com")]
-    assert [channel.name for channel in told] == ["log", "mail"]
+async def test_two_workers_do_not_take_the_same_mail(
+    database: Database, order_id: UUID, mailbox: tuple[Mailbox, str]
+) -> None:
+    box, url = mailbox
+    await tell_completed(database, completed(order_id))
+    mail = Mail(url, "shop@example.com")
+    assert sorted(await asyncio.gather(send_due(database, mail), send_due(database, mail))) == [
+        0,
+        1,
+    ]
+    assert len(box.mails) == 1

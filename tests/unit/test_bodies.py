@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from app.errors import InvalidInput, UnsupportedMediaType
+from app.errors import FieldError, InvalidInput, UnsupportedMediaType
 from web.bodies import NewOrder, NewProduct, Register, parse, validate
 
 PEN = "0b0e6c3e-6f0c-4d2f-9d0e-3f1a0e0c0a01"
@@ -75,8 +75,20 @@ def test_a_product_has_a_name_that_can_be_stored(name: Any) -> None:
     assert pointers(error) == {"#/productName"}
 
 
-@pytest.mark.parametrize("password", ["1234567", "x" * 129])
-def test_a_password_has_8_to_128_characters(password: str) -> None:
+@pytest.mark.parametrize(
+    ("password", "told"),
+    [
+        ("1234567", "must have at least 8 characters"),
+        ("x" * 129, "must have at most 128 characters"),
+    ],
+)
+def test_a_password_has_8_to_128_characters(password: str, told: str) -> None:
     with pytest.raises(InvalidInput) as error:
         validate(Register, {"email": "ann@example.com", "password": password})
-    assert pointers(error) == {"#/password"}
+    assert error.value.errors == [FieldError(told, "#/password")]
+
+
+def test_what_is_wrong_is_told_in_words_of_json() -> None:
+    with pytest.raises(InvalidInput) as error:
+        validate(NewOrder, {"items": [1]})
+    assert error.value.errors == [FieldError("must be a JSON object", "#/items/0")]

@@ -14,6 +14,13 @@ from app.config import load_settings
         ("STRIPE_CURRENCY", "jpy"),
         ("STRIPE_CURRENCY", "zloty"),
         ("LOG_LEVEL", "loud"),
+        ("KAFKA_BROKERS", "localhost"),
+        ("KAFKA_BROKERS", "localhost:port"),
+        ("DB_URL", "nonsense"),
+        ("DB_URL", "postgresql://localhost:port/orders"),
+        ("REDIS_URL", "localhost:6379"),
+        ("SMTP_URL", "smtp://localhost:99999"),
+        ("SMTP_URL", "http://localhost:25"),
     ],
 )
 def test_a_malformed_variable_is_named(

@@ -98,6 +98,7 @@ def test_each_field_that_yesterday_did_not_know_is_optional(record: type[Event])
         b"{}",
         json.dumps({**envelope(), **PAYMENT, "orderId": "no uuid"}).encode(),
         json.dumps({**envelope(), **PAYMENT, "paymentId": "no uuid"}).encode(),
+        json.dumps({**envelope(), **PAYMENT, "paymentId": {"a": 1}}).encode(),
         json.dumps({**envelope(), **PAYMENT, "sequence": "third"}).encode(),
         json.dumps({**envelope(), **PAYMENT, "sequence": 0}).encode(),
     ],

@@ -1,0 +1,127 @@
+"""Mail to customers: SMTP, from the notifications that the agent has noted.
+
+A mail is taken for a while (`due_at` moves on), sent, and noted as sent. A crash in between sends
+it once more, with the same Message-ID, by which mail systems drop a copy.
+"""
+
+import asyncio
+import logging
+import smtplib
+import ssl
+from email.message import EmailMessage
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from app.db import AWAY, Database, sql
+
+log = logging.getLogger(__name__)
+
+BATCH = 10
+ATTEMPTS = 10
+PATIENCE_SECONDS = 10
+IDLE_SECONDS = 1.0
+
+
+class Undeliverable(Exception):
+    """Raised when a mail can never be delivered."""
+
+
+class Mail:
+    """A mail server: `smtp://user:password@host:port`, or `smtps://` for TLS from the start."""
+
+    def __init__(self, url: str, sender: str) -> None:
+        self._url = urlsplit(url)
+        self._sender = sender
+
+    async def send(self, notification: Any) -> None:
+        """Deliver one. Raises Undeliverable, or OSError when it may work later."""
+        await asyncio.to_thread(self._deliver, self._compose(notification))
+
+    def _compose(self, notification: Any) -> EmailMessage:
+        order_id, kind = notification["order_id"], notification["kind"]
+        reason = f" ({notification['reason']})" if notification["reason"] else ""
+        mail = EmailMessage()
+        try:
+            mail["From"], mail["To"] = self._sender, notification["recipient"]
+            mail["Subject"] = f"Your order is {kind}"
+            mail["Message-ID"] = f"<{order_id}.{kind}@orders>"
+            mail.set_content(f"Your order {order_id} is {kind}{reason}.\n")
+        except (ValueError, IndexError) as error:
+            raise Undeliverable(f"not an address: {error}") from None
+        return mail
+
+    def _deliver(self, mail: EmailMessage) -> None:
+        try:
+            with self._connect() as server:
+                server.send_message(mail)
+        except smtplib.SMTPRecipientsRefused as refused:
+            if all(code >= 500 for code, _ in refused.recipients.values()):
+                raise Undeliverable(str(refused)) from None
+            raise
+        except smtplib.SMTPNotSupportedError as error:
+            raise Undeliverable(str(error)) from None
+        except smtplib.SMTPResponseException as error:
+            if error.smtp_code >= 500:
+                raise Undeliverable(str(error)) from None
+            raise
+
+    def _connect(self) -> smtplib.SMTP:
+        host, port = self._url.hostname or "", self._url.port or 0
+        if self._url.scheme == "smtps":
+            context = ssl.create_default_context()
+            server: smtplib.SMTP = smtplib.SMTP_SSL(
+                host, port, timeout=PATIENCE_SECONDS, context=context
+            )
+        else:
+            server = smtplib.SMTP(host, port, timeout=PATIENCE_SECONDS)
+        if self._url.username:
+            if self._url.scheme == "smtp":
+                # A password never travels in clear.
+                server.starttls(context=ssl.create_default_context())
+            server.login(unquote(self._url.username), unquote(self._url.password or ""))
+        return server
+
+
+async def send_mails(database: Database, mail: Mail) -> None:
+    """Send what is due, until cancelled; what is away is waited for."""
+    while True:
+        try:
+            if not await send_due(database, mail):
+                await asyncio.sleep(IDLE_SECONDS)
+        except AWAY as error:
+            log.warning("Mail waits: %r", error)
+            await asyncio.sleep(IDLE_SECONDS)
+
+
+async def send_due(database: Database, mail: Mail) -> int:
+    """Send a batch of the mails that are due; how many were taken. Raises what kept one back."""
+    async with database.connection() as connection:
+        rows = await sql.take_due_mails(connection, batch=BATCH)
+    sent = await asyncio.gather(
+        *(_send(database, mail, row) for row in rows), return_exceptions=True
+    )
+    for outcome in sent:
+        if outcome is not None:
+            raise outcome
+    return len(rows)
+
+
+async def _send(database: Database, mail: Mail, row: Any) -> None:
+    failure = await _failure(mail, row)
+    if failure:
+        log.warning("No mail for %s order %s: %s", row["kind"], row["order_id"], failure)
+    async with database.connection() as connection:
+        await sql.note_sent(connection, order_id=row["order_id"], kind=row["kind"], failure=failure)
+
+
+async def _failure(mail: Mail, row: Any) -> str | None:
+    """Why the mail will never be sent; None when it was. Raises OSError when it may work later."""
+    try:
+        await mail.send(row)
+        return None
+    except Undeliverable as failure:
+        return str(failure)
+    except OSError as error:
+        if row["attempts"] >= ATTEMPTS:
+            return f"given up after {ATTEMPTS} attempts: {error}"
+        raise
