@@ -59,3 +59,16 @@ async def test_the_log_tells_which_request_a_notification_goes_back_to(
     order = await customer.buys(product, request_id=request_id)
     (line,) = await logged(f"Sending notification for completed order {order['id']}")
     assert request_id in line
+
+
+async def test_the_front_page_tells_what_this_is(api: Api) -> None:
+    answer = await api.ask("GET", "/")
+    assert answer.status == 200
+    assert answer.body["name"] and answer.body["version"]
+    for link in answer.body["links"].values():
+        assert (await api.ask("GET", link)).status == 200
+
+
+@pytest.mark.parametrize("path", ["/router/", "/table/", "/graph", "/stats", "/performance/"])
+async def test_faust_shows_no_data_and_no_topology(api: Api, path: str) -> None:
+    assert (await api.ask("GET", path)).status == 404
