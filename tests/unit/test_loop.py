@@ -1,0 +1,146 @@
+"""The loop of the agents, with a handler that fails in every way it can; no server needed."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any, cast
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from agents import loop
+from agents.loop import Loop
+from app.errors import BadEvent
+from app.topics import Malformed, OrderPaid
+
+
+class Journal:
+    """Stands for stream, PostgreSQL, table and dead_letter, and tells what happened, in order."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, Any]] = []
+        self.marked: set[str] = set()
+
+    def _set_current_event(self, event: Any) -> None: ...
+
+    async def ack(self, message: Any) -> None:
+        self.lines.append(("ack", message.n))
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[list[int]]:
+        work: list[int] = []
+        yield work
+        self.lines.append(("commit", work))
+
+    def is_marked(self, handler: str, event_id: str) -> bool:
+        return event_id in self.marked
+
+    def mark(self, handler: str, event_id: str) -> None:
+        self.marked.add(event_id)
+        self.lines.append(("mark", len(self.marked)))
+
+    async def bury(self, message: Any, handler: str, error: str, attempts: int) -> None:
+        self.lines.append(("bury", message.n))
+
+    def told(self, *kinds: str) -> list[tuple[str, Any]]:
+        return [line for line in self.lines if line[0] in kinds]
+
+
+@pytest.fixture
+def journal(monkeypatch: pytest.MonkeyPatch) -> Journal:
+    journal = Journal()
+    monkeypatch.setattr(loop, "pipeline", journal)
+    for name in ("is_marked", "mark", "bury"):
+        monkeypatch.setattr(loop, name, getattr(journal, name))
+    return journal
+
+
+def message(n: int) -> Any:
+    event = OrderPaid(
+        eventId=str(uuid4()),
+        orderId=str(uuid4()),
+        sequence=n + 1,
+        occurredAt="2026-01-03T12:00:00.000000Z",
+        requestId="a request",
+        paymentId=str(uuid4()),
+        userId=str(uuid4()),
+        totalAmount=1,
+        currency="PLN",
+    )
+    return SimpleNamespace(n=n, value=event, message=SimpleNamespace(tp="topic/0", offset=n))
+
+
+def fails(journal: Journal, decide: Callable[[int], Exception | None]) -> Loop:
+    """A loop whose handler raises what `decide` gives for an event's number, if anything."""
+
+    async def handle(work: list[int], events: Sequence[OrderPaid]) -> None:
+        for event in events:
+            if error := decide(event.sequence - 1):
+                raise error
+            work.append(event.sequence - 1)
+
+    return Loop("stock.reserve", cast(Any, journal), cast(Any, handle), None)
+
+
+async def test_a_batch_is_one_transaction_then_marks_then_acknowledgements(
+    journal: Journal,
+) -> None:
+    await fails(journal, lambda n: None).process([message(n) for n in range(3)])
+    assert journal.lines == [
+        ("commit", [0, 1, 2]),
+        *(("mark", n) for n in (1, 2, 3)),
+        *(("ack", n) for n in (0, 1, 2)),
+    ]
+
+
+@pytest.mark.parametrize(
+    "error", [BadEvent("no"), asyncpg.DataError("no"), asyncpg.ForeignKeyViolationError("no")]
+)
+async def test_a_bad_message_is_found_and_its_neighbours_are_handled(
+    journal: Journal, error: Exception
+) -> None:
+    await fails(journal, lambda n: error if n == 1 else None).process(
+        [message(n) for n in range(4)]
+    )
+    assert journal.told("commit", "bury") == [
+        ("commit", [0]),
+        ("bury", 1),
+        ("commit", [2]),
+        ("commit", [3]),
+    ]
+    assert journal.told("ack") == [("ack", n) for n in range(4)]
+
+
+async def test_what_could_not_be_read_is_put_aside(journal: Journal) -> None:
+    good, bad = message(0), message(1)
+    bad.value = Malformed("not JSON")
+    await fails(journal, lambda n: None).process([bad, good])
+    assert journal.told("bury", "commit", "ack") == [
+        ("bury", 1),
+        ("commit", [0]),
+        ("ack", 1),
+        ("ack", 0),
+    ]
+
+
+async def test_what_is_away_is_waited_for_and_buries_nothing(journal: Journal) -> None:
+    outages = [ConnectionRefusedError(), asyncpg.CannotConnectNowError("starting up")]
+    await fails(journal, lambda n: outages.pop() if outages else None).process([message(0)])
+    assert journal.told("commit", "bury", "ack") == [("commit", [0]), ("ack", 0)]
+
+
+async def test_a_bug_leaves_the_whole_batch_unacknowledged(journal: Journal) -> None:
+    bug = fails(journal, lambda n: RuntimeError("a bug") if n == 2 else None)
+    with pytest.raises(RuntimeError):
+        await bug.process([message(n) for n in range(3)])
+    assert journal.lines == []
+
+
+async def test_a_redelivered_event_is_only_acknowledged(journal: Journal) -> None:
+    once = message(0)
+    handler = fails(journal, lambda n: None)
+    await handler.process([once])
+    await handler.process([once, message(1)])
+    assert journal.told("commit") == [("commit", [0]), ("commit", [1])]
+    assert journal.told("ack") == [("ack", 0), ("ack", 0), ("ack", 1)]
