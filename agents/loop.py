@@ -24,7 +24,7 @@ from agents.dead_letters import bury
 from app import app, pipeline
 from app.db import AWAY, Transaction
 from app.errors import BadEvent
-from app.metrics import DUPLICATES, RETRIES
+from app.metrics import DEAD_LETTERS, DUPLICATES, RETRIES
 from app.topics import Event, Malformed, topic_of
 from tables.handled import is_marked, mark
 
@@ -51,6 +51,9 @@ def on(
     work = handle or remember
     assert work is not None
     name = f"{work.__module__.split('.')[-1]}.{work.__name__}"
+
+    for counter in (DEAD_LETTERS, DUPLICATES, RETRIES):
+        counter.labels(name)  # shown as 0 from the start, so that an alert sees the first rise
 
     async def run(stream: Any) -> None:
         stream = stream.noack()

@@ -6,11 +6,19 @@ import sys
 from typing import Any
 
 from faust.cli import AppCommand, option
+from pydantic import EmailStr, TypeAdapter, ValidationError
 
 from app import accounts, app, database, settings
 from app.broker import LARGEST_MESSAGE
 from app.catalogue import fill_catalogue
-from app.migrate import CHANGELOG, MigrationChanged, TopicMismatch, create_topics, migrate_database
+from app.migrate import (
+    CHANGELOG,
+    CurrencyMismatch,
+    MigrationChanged,
+    TopicMismatch,
+    create_topics,
+    migrate_database,
+)
 from app.topics import DeadLetter, topic_names
 
 
@@ -29,11 +37,11 @@ async def migrate(self: AppCommand) -> None:
     topics[DeadLetter.topic_name] = {"max.message.bytes": str(LARGEST_MESSAGE)}
     topics |= dict.fromkeys(app.tables.changelog_topics, CHANGELOG)
     try:
-        files = await migrate_database(database)
+        files = await migrate_database(database, settings.currency)
         created = await create_topics(
             settings.kafka_brokers, topics, settings.kafka_partitions, settings.kafka_replication
         )
-    except (MigrationChanged, TopicMismatch) as error:
+    except (CurrencyMismatch, MigrationChanged, TopicMismatch) as error:
         raise SystemExit(str(error)) from None
     self.say(f"{len(files)} migrations applied, {len(created)} topics created")
 
@@ -50,7 +58,11 @@ async def demo_catalogue(self: AppCommand) -> None:
     option("--password-stdin", is_flag=True, help="read the password from standard input"),
 )
 async def create_admin(self: AppCommand, email: str, password_stdin: bool) -> None:
-    """Make an administrator, or make the account of that email one."""
+    """Make an administrator; an account of that email becomes one, with this password."""
+    try:
+        TypeAdapter(EmailStr).validate_python(email)
+    except ValidationError:
+        raise SystemExit(f"{email} is not an email") from None
     if password_stdin:
         password = sys.stdin.readline().rstrip("\n")
     else:

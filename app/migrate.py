@@ -18,25 +18,35 @@ class MigrationChanged(Exception):
     """Raised when a migration that was applied differs from the file of its name."""
 
 
+class CurrencyMismatch(Exception):
+    """Raised when the catalogue is priced in another currency than the configured one."""
+
+
 class TopicMismatch(Exception):
     """Raised when a topic exists with another number of partitions than the rest."""
 
 
-async def migrate_database(database: Database) -> list[str]:
+async def migrate_database(database: Database, currency: str) -> list[str]:
     """Apply what has not been applied, each file in its own transaction; the names applied.
 
-    One process migrates at a time. Raises MigrationChanged.
+    One process migrates at a time. Raises MigrationChanged, and CurrencyMismatch when products are
+    priced in another currency than `currency`.
     """
     connection = await database.connect()
     try:
         await sql.lock_migrations(connection)
         await sql.prepare_migrations(connection)
         applied = {row["name"]: row["checksum"] for row in await sql.applied_migrations(connection)}
-        return [
+        files = [
             name
             for name, text in sorted(_migrations().items())
             if await _apply(connection, name, text, applied.get(name))
         ]
+        if foreign := await sql.foreign_currency(connection, currency=currency):
+            raise CurrencyMismatch(
+                f"STRIPE_CURRENCY is {currency}, but the catalogue has prices in {foreign}"
+            )
+        return files
     finally:
         await connection.close()
 

@@ -63,13 +63,16 @@ async def _insert(transaction: Transaction, user: Identity, basket: Basket) -> d
         raise ProductNotFound
     if shortages(basket.pieces, {id: row["available"] for id, row in products.items()}):
         raise NotEnoughStock
+    currencies = {row["currency"] for row in products.values()}
+    if len(currencies) > 1:
+        raise InvalidInput.of("#/items", "the products are priced in different currencies")
     lines = [(id, pieces, products[id]["price_minor"]) for id, pieces in basket.pieces.items()]
     row = {
         "id": uuid4(),
         "user_id": user.id,
         "customer_email": user.email,
         "total_minor": _total(lines, basket.expected_total),
-        "currency": next(iter(products.values()))["currency"],
+        "currency": currencies.pop(),
         "now": now(),
     }
     await sql.insert_order(

@@ -1,5 +1,6 @@
 """Errors that aiohttp answers before any handler or middleware runs, as problem+json too."""
 
+import logging
 from typing import Any, cast
 
 from aiohttp import web
@@ -8,6 +9,8 @@ from faust.web.drivers.aiohttp import Web
 
 from app import app
 from web.problems import http_problem, problem_response, with_request_id
+
+log = logging.getLogger(__name__)
 
 
 class _Protocol(RequestHandler):
@@ -20,8 +23,10 @@ class _Protocol(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """What is not HTTP: aiohttp logs it and closes the connection."""
-        super().handle_error(request, status, exc, message)
+        """What is not HTTP: one line, and the end of the connection."""
+        if status >= 500 or request.writer.output_size > 0:
+            return super().handle_error(request, status, exc, message)
+        log.info("Refused what is not HTTP: %s", type(exc).__name__)
         answer = _problem(request, status)
         answer.force_close()
         return answer

@@ -58,9 +58,12 @@ def path_id(text: str, not_found: type[Problem]) -> UUID:
 
 async def idempotency_key(request: web.Request, user: Identity) -> Key | None:
     """The Idempotency-Key, bare or quoted, with the request's fingerprint. Raises InvalidInput."""
-    header = request.headers.get("Idempotency-Key")
-    if header is None:
+    headers = request.headers.getall("Idempotency-Key", [])
+    if len(headers) > 1:
+        raise InvalidInput.of("#", "Idempotency-Key must be given once")
+    if not headers:
         return None
+    header = headers[0]
     match = re.fullmatch(r'"([\x20-\x7e]{1,255})"|([\x20\x21\x23-\x7e]{1,255})', header)
     if match is None:
         raise InvalidInput.of("#", "Idempotency-Key must be 1 to 255 printable ASCII characters")
@@ -100,9 +103,12 @@ def query_text(request: web.Request, name: str) -> str | None:
 
 def query_amount(request: web.Request) -> int | None:
     """Minor units of `amount` in the query, if any. Raises InvalidInput."""
-    text = request.query.get("amount")
-    if text is None:
+    amounts = request.query.getall("amount", [])
+    if len(amounts) > 1:
+        raise InvalidInput.of("#/amount", "must be given once")
+    if not amounts:
         return None
+    text = amounts[0]
     try:
         return to_minor(Decimal(text) if re.fullmatch(r"-?[0-9.]{1,40}", text) else None)
     except InvalidOperation:
@@ -114,7 +120,7 @@ def query_amount(request: web.Request) -> int | None:
 def page_limit(request: web.Request) -> int:
     """How many entries a page may have: 1 to 100. Raises InvalidInput."""
     text = request.query.get("limit", str(DEFAULT_LIMIT))
-    if not re.fullmatch("[0-9]{1,9}", text) or int(text) < 1:
+    if not re.fullmatch("[0-9]{1,100}", text) or int(text) < 1:
         raise InvalidInput.of("#/limit", "must be a whole number from 1 to 100")
     return min(int(text), MAX_LIMIT)
 

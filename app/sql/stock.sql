@@ -93,3 +93,7 @@ select distinct p.id, p.version
 from order_items i
 join products p on p.id = i.product_id
 where i.order_id = any(:order_ids::uuid[]);
+
+-- name: foreign_currency(currency)$
+-- A currency of the catalogue that is not this one.
+select currency from products where currency <> :currency limit 1;

@@ -1,11 +1,19 @@
 """The schema and the topics come into being once, and are held to what they were."""
 
+from uuid import UUID
+
 import asyncpg
 import pytest
 
 from app import migrate
 from app.db import Database
-from app.migrate import MigrationChanged, TopicMismatch, create_topics, migrate_database
+from app.migrate import (
+    CurrencyMismatch,
+    MigrationChanged,
+    TopicMismatch,
+    create_topics,
+    migrate_database,
+)
 from devstack.stack import Stack
 
 
@@ -20,18 +28,18 @@ async def empty(environment: dict[str, str]) -> Database:
 
 
 async def test_each_migration_is_applied_once(empty: Database) -> None:
-    assert "0001_orders.sql" in await migrate_database(empty)
-    assert await migrate_database(empty) == []
+    assert "0001_orders.sql" in await migrate_database(empty, "PLN")
+    assert await migrate_database(empty, "PLN") == []
 
 
 async def test_a_changed_migration_is_refused(
     empty: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await migrate_database(empty)
+    await migrate_database(empty, "PLN")
     changed = {name: text + "\n-- changed" for name, text in migrate._migrations().items()}
     monkeypatch.setattr(migrate, "_migrations", lambda: changed)
     with pytest.raises(MigrationChanged, match="add a new file"):
-        await migrate_database(empty)
+        await migrate_database(empty, "PLN")
 
 
 async def test_a_migration_that_fails_leaves_nothing(
@@ -40,7 +48,7 @@ async def test_a_migration_that_fails_leaves_nothing(
     half = {"0001_half.sql": "create table half (id int); select 1 / 0;"}
     monkeypatch.setattr(migrate, "_migrations", lambda: half)
     with pytest.raises(asyncpg.DivisionByZeroError):
-        await migrate_database(empty)
+        await migrate_database(empty, "PLN")
     connection = await empty.connect()
     assert await connection.fetchval("select to_regclass('half')") is None
     await connection.close()
@@ -55,3 +63,10 @@ async def test_topics_are_created_once_and_keep_their_partitions(
     assert await create_topics(brokers, topics, 3, 1) == []
     with pytest.raises(TopicMismatch, match=r"KAFKA_PARTITIONS is 5.*3 partitions"):
         await create_topics(brokers, topics, 5, 1)
+
+
+async def test_a_catalogue_of_another_currency_is_refused(
+    database: Database, order_id: UUID
+) -> None:
+    with pytest.raises(CurrencyMismatch, match="STRIPE_CURRENCY is EUR.*PLN"):
+        await migrate_database(database, "EUR")
