@@ -119,7 +119,7 @@ class Loop:
         with self._current(message):
             return is_marked(self._name, _event(message).eventId)
 
-    async def _take(self, messages: list[Message]) -> None:
+    async def _take(self, messages: list[Message], attempts: int = 1) -> None:
         """Commit, then mark; a batch that holds a bad message is taken apart, one by one."""
         if not messages:
             return
@@ -127,10 +127,10 @@ class Loop:
             await self._commit([_event(message) for message in messages])
         except BAD as error:
             if len(messages) == 1:
-                await self._bury(messages[0], f"{type(error).__name__}: {error}", attempts=2)
+                await self._bury(messages[0], f"{type(error).__name__}: {error}", attempts)
                 return
             for message in messages:
-                await self._take([message])
+                await self._take([message], attempts + 1)
             return
         for message in messages:
             with self._current(message):

@@ -21,6 +21,7 @@ class Journal:
     def __init__(self) -> None:
         self.lines: list[tuple[str, Any]] = []
         self.marked: set[str] = set()
+        self.attempts: list[int] = []
 
     def _set_current_event(self, event: Any) -> None: ...
 
@@ -42,6 +43,7 @@ class Journal:
 
     async def bury(self, message: Any, handler: str, error: str, attempts: int) -> None:
         self.lines.append(("bury", message.n))
+        self.attempts.append(attempts)
 
     def told(self, *kinds: str) -> list[tuple[str, Any]]:
         return [line for line in self.lines if line[0] in kinds]
@@ -110,6 +112,13 @@ async def test_a_bad_message_is_found_and_its_neighbours_are_handled(
         ("commit", [3]),
     ]
     assert journal.told("ack") == [("ack", n) for n in range(4)]
+    assert journal.attempts == [2], "once with its neighbours, once alone"
+
+
+async def test_a_bad_message_that_came_alone_was_tried_once(journal: Journal) -> None:
+    await fails(journal, lambda n: BadEvent("no")).process([message(0)])
+    assert journal.lines == [("bury", 0), ("ack", 0)]
+    assert journal.attempts == [1]
 
 
 async def test_what_could_not_be_read_is_put_aside(journal: Journal) -> None:
