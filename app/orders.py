@@ -54,25 +54,28 @@ async def place(
     return order, False
 
 
-async def _insert(transaction: Transaction, user: Identity, basket: Basket) -> dict[str, Any]:
-    products = {
-        row["id"]: row
-        for row in await sql.products_by_ids(transaction.connection, ids=list(basket.pieces))
-    }
+async def _products(transaction: Transaction, basket: Basket) -> dict[UUID, Any]:
+    """What the basket asks for, all of it there, in one currency."""
+    rows = await sql.products_by_ids(transaction.connection, ids=list(basket.pieces))
+    products = {row["id"]: row for row in rows}
     if basket.pieces.keys() - products.keys():
         raise ProductNotFound
     if shortages(basket.pieces, {id: row["available"] for id, row in products.items()}):
         raise NotEnoughStock
-    currencies = {row["currency"] for row in products.values()}
-    if len(currencies) > 1:
+    if len({row["currency"] for row in rows}) > 1:
         raise InvalidInput.of("#/items", "the products are priced in different currencies")
+    return products
+
+
+async def _insert(transaction: Transaction, user: Identity, basket: Basket) -> dict[str, Any]:
+    products = await _products(transaction, basket)
     lines = [(id, pieces, products[id]["price_minor"]) for id, pieces in basket.pieces.items()]
     row = {
         "id": uuid4(),
         "user_id": user.id,
         "customer_email": user.email,
         "total_minor": _total(lines, basket.expected_total),
-        "currency": currencies.pop(),
+        "currency": next(iter(products.values()))["currency"],
         "now": now(),
     }
     await sql.insert_order(
