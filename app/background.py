@@ -1,6 +1,7 @@
 """What a worker does besides serving requests and events."""
 
-from faust.sensors.prometheus import setup_prometheus_sensors
+from faust.sensors.prometheus import FaustMetrics, PrometheusMonitor
+from prometheus_client import REGISTRY
 
 from app import app, cache, database, relay, settings
 from app.cache import REST_SECONDS
@@ -10,7 +11,7 @@ from app.mail import Mail, send_mails
 REAP_SECONDS = 60.0
 REAP_BATCH = 1000
 
-setup_prometheus_sensors(app, pattern="/metrics", name_prefix="faust")
+app.monitor = PrometheusMonitor(metrics=FaustMetrics.create(REGISTRY, "faust"))
 
 
 @app.task

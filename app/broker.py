@@ -191,5 +191,7 @@ AUTODISCOVER = [
     "web.products",
     "web.orders",
     "web.operations",
+    "web.documents",
+    "web.problem_pages",
 ]
 """Each module by name: Faust lets a listed module's import error stop the worker, no other's."""

@@ -174,6 +174,11 @@ class Unavailable(Problem):
     retry_after = 1
 
 
+def every_problem() -> list[type[Problem]]:
+    """The whole catalogue, the one for bugs first."""
+    return [Problem, *Problem.__subclasses__()]
+
+
 class BadEvent(Exception):
     """Raised when a message can never be handled, however often it is tried."""
 

@@ -13,6 +13,8 @@ from app.db import Transaction, sql
 from app.errors import IdempotencyInProgress, IdempotencyKeyReused
 from app.times import now
 
+MAX_KEY_LENGTH = 255
+
 
 @dataclass(frozen=True, slots=True)
 class Key:

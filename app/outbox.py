@@ -28,6 +28,19 @@ BATCH = 1000
 SWEEP_SECONDS = 1.0
 """How long an event may wait whose commit was not heard of: its worker died before telling."""
 
+HEADER_NAMES = (
+    "ce_id",
+    "ce_source",
+    "ce_specversion",
+    "ce_type",
+    "ce_subject",
+    "ce_time",
+    "content-type",
+    "traceparent",
+    "x-request-id",
+    "x-event-type",
+)
+
 
 class Relay:
     """Publishes the outbox while this worker leads; else tells the leader of its commits."""
@@ -170,16 +183,16 @@ def headers_of(row: Any) -> list[tuple[str, bytes]]:
     """
     trace = UUID(bytes=sha256(row["request_id"].encode()).digest()[:16]).hex
     span = row["event_id"].hex[:16]
-    headers = {
-        "ce_id": str(row["event_id"]),
-        "ce_source": "/orders",
-        "ce_specversion": "1.0",
-        "ce_type": row["topic"],
-        "ce_subject": str(row["order_id"]),
-        "ce_time": rfc3339(row["occurred_at"]),
-        "content-type": "application/json",
-        "traceparent": f"00-{trace}-{span}-01",
-        "x-request-id": row["request_id"],
-        "x-event-type": row["topic"],
-    }
-    return [(name, value.encode()) for name, value in headers.items()]
+    values = (
+        str(row["event_id"]),
+        "/orders",
+        "1.0",
+        row["topic"],
+        str(row["order_id"]),
+        rfc3339(row["occurred_at"]),
+        "application/json",
+        f"00-{trace}-{span}-01",
+        row["request_id"],
+        row["topic"],
+    )
+    return [(name, value.encode()) for name, value in zip(HEADER_NAMES, values, strict=True)]

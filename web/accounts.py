@@ -5,19 +5,27 @@ from typing import Any
 from aiohttp import web
 
 from app import accounts, app, database, tokens
+from app.errors import EmailTaken, InvalidCredentials
 from app.tokens import Identity
-from web.bodies import Login, Register, read
+from web.answers import Account, RegisteredAccount, Token
+from web.bodies import Login, Register
+from web.endpoint import Answer, Who, endpoint
 from web.problems import View
-from web.requests import authenticate, json_response
+from web.requests import json_response
 
 
 @app.page("/api/auth/register")
 class RegisterView(View):
     """New accounts."""
 
-    async def post(self, request: web.Request) -> web.Response:
+    @endpoint(
+        "register",
+        Answer(200, "The account", RegisteredAccount),
+        body=Register,
+        own_problems=(EmailTaken,),
+    )
+    async def post(self, request: web.Request, body: Register) -> web.Response:
         """Register a customer."""
-        body = await read(request, Register)
         return json_response(_told(await accounts.register(database, body.email, body.password)))
 
 
@@ -25,9 +33,14 @@ class RegisterView(View):
 class LoginView(View):
     """Tokens."""
 
-    async def post(self, request: web.Request) -> web.Response:
+    @endpoint(
+        "login",
+        Answer(200, "A bearer token", Token),
+        body=Login,
+        own_problems=(InvalidCredentials,),
+    )
+    async def post(self, request: web.Request, body: Login) -> web.Response:
         """Exchange credentials for a bearer token."""
-        body = await read(request, Login)
         identity = await accounts.log_in(database, body.email, body.password)
         token = {"token": tokens.issue(identity), "tokenType": "Bearer"}
         return json_response({**token, "expiresIn": tokens.ttl_seconds})
@@ -37,14 +50,20 @@ class LoginView(View):
 class MeView(View):
     """Who the token speaks for."""
 
-    async def get(self, request: web.Request) -> web.Response:
+    @endpoint("whoAmI", Answer(200, "Who asks", Account), who=Who.USER, stores=False)
+    async def get(self, request: web.Request, user: Identity) -> web.Response:
         """Tell who asks."""
-        return json_response(_told(authenticate(request)))
+        return json_response(_told(user))
 
 
 @app.page("/api/auth/profile")
-class ProfileView(MeView):
+class ProfileView(View):
     """The same, at the address that older clients know."""
+
+    @endpoint("profile", Answer(200, "Who asks", Account), who=Who.USER, stores=False)
+    async def get(self, request: web.Request, user: Identity) -> web.Response:
+        """Tell who asks."""
+        return json_response(_told(user))
 
 
 def _told(identity: Identity) -> dict[str, Any]:

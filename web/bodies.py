@@ -16,11 +16,13 @@ from pydantic import (
     EmailStr,
     Field,
     ValidationError,
+    WithJsonSchema,
 )
 from pydantic.alias_generators import to_camel
+from pydantic.config import JsonDict
 
 from app.errors import FieldError, InvalidInput, UnsupportedMediaType
-from app.money import to_minor
+from app.money import MAX_MINOR, to_minor
 from app.orders import Basket
 from app.text import flaw
 
@@ -37,39 +39,83 @@ def _not_blank(text: str) -> str:
     return text.strip()
 
 
+NO_NUL: JsonDict = {"pattern": r"^[^\x00]*$"}
+NOT_BLANK: JsonDict = {"pattern": r"^[^\x00]*[^\x00\s][^\x00]*$"}
 Storable = AfterValidator(_storable)
-Money = Annotated[int, BeforeValidator(to_minor)]
+NotBlank = AfterValidator(_not_blank)
+Text = Annotated[str, Field(json_schema_extra=NO_NUL), Storable]
+"""Text that PostgreSQL and UTF-8 can hold."""
+MONEY_SCHEMA: JsonDict = {
+    "type": "number",
+    "minimum": 0,
+    "maximum": MAX_MINOR / 100,
+    "multipleOf": 0.01,
+    "description": "Major units, with at most two decimals",
+}
+Money = Annotated[int, BeforeValidator(to_minor), WithJsonSchema(MONEY_SCHEMA)]
 """Minor units, from a JSON number of major units."""
+MOST_PIECES = 1_000_000_000
 
 
-class Body(BaseModel):
-    """A JSON object; unknown fields are ignored."""
+class BaseShape(BaseModel):
+    """What a client sends, in camelCase."""
 
     model_config = ConfigDict(alias_generator=to_camel, frozen=True)
+
+
+class Body(BaseShape):
+    """A JSON object; unknown fields are ignored."""
+
+
+class StrictBody(Body):
+    """A JSON object whose fields may all be left out: a misspelt one is refused, not ignored."""
+
+    model_config = ConfigDict(alias_generator=to_camel, frozen=True, extra="forbid")
 
 
 class Register(Body):
     """A new account."""
 
     email: Annotated[EmailStr, Storable]
-    password: Annotated[str, Field(min_length=8, max_length=128), Storable]
+    password: Annotated[
+        str, Field(min_length=8, max_length=128, json_schema_extra=NO_NUL), Storable
+    ]
 
 
 class Login(Body):
     """Credentials; wrong ones are 401, whatever their form."""
 
-    email: Annotated[str, Field(max_length=320), Storable]
-    password: Annotated[str, Field(max_length=1024), Storable]
+    email: Annotated[str, Field(max_length=320, json_schema_extra=NO_NUL), Storable]
+    password: Annotated[str, Field(max_length=1024, json_schema_extra=NO_NUL), Storable]
 
 
 class NewProduct(Body):
     """A product for the catalogue."""
 
-    product_name: Annotated[str, Field(max_length=200), Storable, AfterValidator(_not_blank)]
+    product_name: Annotated[
+        str, Field(max_length=200, json_schema_extra=NOT_BLANK), Storable, NotBlank
+    ]
     price: Money
-    quantity: Annotated[int, Field(strict=True, ge=0, le=1_000_000_000)]
-    description: Annotated[str, Field(max_length=5000), Storable] | None = None
-    category: Annotated[str, Field(max_length=100), Storable] | None = None
+    quantity: Annotated[int, Field(strict=True, ge=0, le=MOST_PIECES)]
+    description: (
+        Annotated[str, Field(max_length=5000, json_schema_extra=NO_NUL), Storable] | None
+    ) = None
+    category: Annotated[str, Field(max_length=100, json_schema_extra=NO_NUL), Storable] | None = (
+        None
+    )
+
+
+class ProductChanges(StrictBody):
+    """What is to change of a product; what is left out stays. `addQuantity` restocks."""
+
+    price: Money | None = None
+    description: (
+        Annotated[str, Field(max_length=5000, json_schema_extra=NO_NUL), Storable] | None
+    ) = None
+    category: Annotated[str, Field(max_length=100, json_schema_extra=NO_NUL), Storable] | None = (
+        None
+    )
+    add_quantity: Annotated[int, Field(strict=True, ge=-MOST_PIECES, le=MOST_PIECES)] | None = None
 
 
 class Item(Body):
@@ -93,10 +139,19 @@ class NewOrder(Body):
         return Basket(dict(pieces), self.total_amount)
 
 
-class Pay(Body):
+class Pay(StrictBody):
     """What the customer pays; nothing means the exact total."""
 
     amount: Money | None = None
+
+
+class Cancel(StrictBody):
+    """Why the order is cancelled."""
+
+    reason: (
+        Annotated[str, Field(max_length=500, json_schema_extra=NOT_BLANK), Storable, NotBlank]
+        | None
+    ) = None
 
 
 OWN_WORDS = {
@@ -106,15 +161,23 @@ OWN_WORDS = {
     "string_too_long": "must have at most {max_length} characters",
     "too_short": "must have at least {min_length}",
     "too_long": "must have at most {max_length}",
+    "extra_forbidden": "is not known here",
+    "enum": "must be one of {expected}",
 }
 """Where pydantic's message speaks of Python, or of the wrong thing."""
 
 T = TypeVar("T", bound=Body)
 
 
-async def read(request: web.Request, model: type[T]) -> T:
-    """The request's body as `model`. Raises InvalidInput naming every bad field."""
-    return validate(model, parse(await raw(request), request.content_type))
+async def read(request: web.Request, shape: type[T]) -> T:
+    """The request's body as `shape`. Raises InvalidInput naming every bad field."""
+    return validate(shape, parse(await raw(request), request.content_type))
+
+
+async def read_if_any(request: web.Request, shape: type[T]) -> T:
+    """The same, of a body that may be left out. Raises InvalidInput naming every bad field."""
+    body = await raw(request)
+    return validate(shape, parse(body, request.content_type) if body else {})
 
 
 async def raw(request: web.Request) -> bytes:
@@ -139,14 +202,19 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")
 
 
-def validate(model: type[T], value: Any) -> T:
-    """The value as `model`. Raises InvalidInput naming every bad field."""
+def validate(shape: type[T], value: Any) -> T:
+    """The value as `shape`. Raises InvalidInput naming every bad field."""
     if not isinstance(value, dict):
         raise InvalidInput.of("#", "The body must be a JSON object")
     try:
-        return model.model_validate(value)
+        return shape.model_validate(value)
     except ValidationError as error:
-        raise InvalidInput([_field_error(problem) for problem in error.errors()]) from None
+        raise InvalidInput(field_errors(error)) from None
+
+
+def field_errors(error: ValidationError) -> list[FieldError]:
+    """What pydantic found, in words for the client, field by field."""
+    return [_field_error(problem) for problem in error.errors()]
 
 
 def _field_error(problem: Any) -> FieldError:

@@ -1,38 +1,58 @@
 """What operators and load balancers ask: is it alive, is it ready, is it well."""
 
 import asyncio
-from importlib.metadata import version
 from typing import Any, cast
 
 from aiohttp import web
 from faust.tables.manager import TableManager
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from app import app, database
 from app.db import AWAY, sql
 from app.times import now, rfc3339
+from app.version import VERSION
+from web.answers import Checks, Front, Health
+from web.endpoint import Answer, endpoint
 from web.problems import View
+from web.queries import ChecksQuery
 from web.requests import json_response
 
 PATIENCE_SECONDS = 2.0
-VERSION = version("faust-orders")
+TEXT = {"type": "string"}
+LINKS = {
+    "docs": "/docs",
+    "openapi": "/openapi.json",
+    "asyncapi": "/asyncapi.json",
+    "problems": "/problems",
+    "health": "/health",
+    "livez": "/livez",
+    "readyz": "/readyz",
+    "metrics": "/metrics",
+}
 
 
 @app.page("/")
 class FrontView(View):
     """What this is."""
 
+    @endpoint("front", Answer(200, "Where to go on", Front), stores=False)
     async def get(self, request: web.Request) -> web.Response:
         """Name, version, and where to go on."""
-        links = {name: f"/{name}" for name in ("health", "livez", "readyz", "metrics")}
-        return json_response({"name": "faust-orders", "version": VERSION, "links": links})
+        return json_response({"name": "faust-orders", "version": VERSION, "links": LINKS})
 
 
 @app.page("/health")
 class HealthView(View):
     """Whether PostgreSQL and Kafka can be reached."""
 
+    @endpoint(
+        "health",
+        Answer(200, "UP", Health),
+        Answer(503, "DOWN", Health),
+        stores=False,
+    )
     async def get(self, request: web.Request) -> web.Response:
-        """UP or DOWN."""
+        """UP, or DOWN where PostgreSQL or Kafka cannot be reached."""
         well = all(await asyncio.gather(_postgres_answers(), _kafka_answers()))
         body = {"status": "UP" if well else "DOWN", "timestamp": rfc3339(now())}
         return json_response(body, 200 if well else 503)
@@ -42,16 +62,30 @@ class HealthView(View):
 class LiveView(View):
     """Whether the process serves."""
 
-    async def get(self, request: web.Request) -> web.Response:
-        """Always, unless it is stopping."""
-        return _checks(request, {"running": not app.should_stop})
+    @endpoint(
+        "livez",
+        Answer(200, "It is alive", Checks),
+        Answer(503, "It is stopping", Checks),
+        query=ChecksQuery,
+        stores=False,
+    )
+    async def get(self, request: web.Request, query: ChecksQuery) -> web.Response:
+        """Whether the process serves; it does, unless it is stopping."""
+        return _checks(query, {"running": not app.should_stop})
 
 
 @app.page("/readyz")
 class ReadyView(View):
     """Whether this worker takes requests and events."""
 
-    async def get(self, request: web.Request) -> web.Response:
+    @endpoint(
+        "readyz",
+        Answer(200, "Send it traffic", Checks),
+        Answer(503, "Not now", Checks),
+        query=ChecksQuery,
+        stores=False,
+    )
+    async def get(self, request: web.Request, query: ChecksQuery) -> web.Response:
         """Ready once partitions are assigned, tables recovered and PostgreSQL answers."""
         checks = {
             "running": not app.should_stop,
@@ -59,13 +93,23 @@ class ReadyView(View):
             "recovered": cast(TableManager, app.tables).recovery.completed.is_set(),
             "postgres": await _postgres_answers(),
         }
-        return _checks(request, checks)
+        return _checks(query, checks)
 
 
-def _checks(request: web.Request, checks: dict[str, bool]) -> web.Response:
+@app.page("/metrics")
+class MetricsView(View):
+    """What Prometheus scrapes."""
+
+    @endpoint("metrics", Answer(200, "Prometheus text", TEXT, media=("text/plain",)), stores=False)
+    async def get(self, request: web.Request) -> web.Response:
+        """Faust's monitor (`faust_…`) and the service's own metrics (`orders_…`)."""
+        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+def _checks(query: ChecksQuery, checks: dict[str, bool]) -> web.Response:
     ok = all(checks.values())
     body: dict[str, object] = {"status": "ok" if ok else "unavailable"}
-    if "verbose" in request.query:
+    if query.verbose is not None:
         body["checks"] = checks
     return json_response(body, 200 if ok else 503)
 

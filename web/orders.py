@@ -1,36 +1,41 @@
-"""/api/orders: place, read, pay."""
+"""/api/orders: place, list, read, pay."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from uuid import UUID
 
 from aiohttp import web
 
 from app import app, cache, database, orders, payments
 from app.cache import ORDERS
-from app.errors import Forbidden, InvalidInput, OrderNotFound, Overloaded
-from app.lifecycle import Status
-from app.logs import request_id
-from tables.replays import recall
-from web.bodies import NewOrder, Pay, parse, raw, read, validate
-from web.problems import View
-from web.requests import (
-    authenticate,
-    bad_cursor,
-    etag,
-    from_cursor,
-    idempotency_key,
-    json_response,
-    page,
-    page_limit,
-    path_id,
-    query_amount,
-    required_versions,
+from app.errors import (
+    Forbidden,
+    InvalidInput,
+    NotEnoughStock,
+    NotPayable,
+    Overloaded,
+    PaymentInProgress,
+    ProductNotFound,
+    TotalMismatch,
 )
+from app.idempotency import Key
+from app.logs import request_id
+from app.tokens import Identity
+from tables.replays import recall
+from web.answers import Order, OrderPage, PlacedOrder
+from web.bodies import NewOrder, Pay
+from web.endpoint import Answer, Link, Who, endpoint
+from web.problems import View
+from web.queries import OrdersQuery, PayQuery
+from web.requests import bad_cursor, etag, from_cursor, json_response, page
 
 MOST_AT_ONCE = 200
 """Creations under way in this worker; past that, waiting would only make all of them slower."""
 _under_way = asyncio.Semaphore(MOST_AT_ONCE)
+
+WITH_ORDER = {"order_id": "$response.body#/id"}
+NEXT_STEPS = tuple(Link(name, WITH_ORDER) for name in ("getOrder", "payOrder"))
 
 
 @asynccontextmanager
@@ -46,11 +51,19 @@ async def _placing() -> AsyncIterator[None]:
 class OrdersView(View):
     """The customer's orders."""
 
-    async def post(self, request: web.Request) -> web.Response:
+    @endpoint(
+        "placeOrder",
+        Answer(201, "The order", PlacedOrder, ("Location", "ETag"), NEXT_STEPS),
+        Answer(200, "The answer to the first request", PlacedOrder, ("Location", "ETag")),
+        who=Who.USER,
+        body=NewOrder,
+        idempotent=True,
+        own_problems=(ProductNotFound, NotEnoughStock, TotalMismatch, Overloaded),
+    )
+    async def post(
+        self, request: web.Request, user: Identity, body: NewOrder, key: Key | None
+    ) -> web.Response:
         """Place an order; a replay of its Idempotency-Key gets the first answer again."""
-        user = authenticate(request)
-        body = await read(request, NewOrder)
-        key = await idempotency_key(request, user)
         order, is_duplicate = recall(key) if key else None, True
         if order is None:
             async with _placing():
@@ -61,26 +74,39 @@ class OrdersView(View):
         answer = {**order, "isDuplicate": is_duplicate}
         return json_response(answer, 200 if is_duplicate else 201, headers)
 
-    async def get(self, request: web.Request) -> web.Response:
+    @endpoint(
+        "listOrders",
+        Answer(
+            200,
+            "A page",
+            OrderPage,
+            links=(Link("listOrders", {"cursor": "$response.body#/nextCursor"}),),
+        ),
+        who=Who.USER,
+        query=OrdersQuery,
+    )
+    async def get(self, request: web.Request, user: Identity, query: OrdersQuery) -> web.Response:
         """A page of the customer's orders, newest first."""
-        user = authenticate(request)
-        limit, status = page_limit(request), _status(request)
-        filters = [str(user.id), status]
-        place = from_cursor(request, filters)
+        filters = [str(user.id), query.status]
+        place = from_cursor(query.cursor, filters)
         with bad_cursor():
-            entries = await orders.page(database, user.id, status, place, limit + 1)
-        return json_response(page(entries, limit, filters))
+            entries = await orders.page(database, user.id, query.status, place, query.limit + 1)
+        return json_response(page(entries, query.limit, filters))
 
 
 @app.page("/api/orders/{order_id}")
 class OrderView(View):
     """One order."""
 
-    async def get(self, request: web.Request, order_id: str) -> web.Response:
+    @endpoint(
+        "getOrder",
+        Answer(200, "The order", Order, ("ETag",)),
+        who=Who.USER,
+        own_problems=(Forbidden,),
+    )
+    async def get(self, request: web.Request, user: Identity, order_id: UUID) -> web.Response:
         """The order, for its owner or an administrator."""
-        user = authenticate(request)
-        id = path_id(order_id, OrderNotFound)
-        order = await cache.get(ORDERS, id, lambda id: orders.get(database, id))
+        order = await cache.get(ORDERS, order_id, lambda id: orders.get(database, id))
         if order["userId"] != str(user.id) and not user.is_admin:
             raise Forbidden("You are not allowed to access this order")
         return json_response(order, headers={"ETag": etag(order)})
@@ -90,36 +116,36 @@ class OrderView(View):
 class PayView(View):
     """Payment of one order."""
 
-    async def patch(self, request: web.Request, order_id: str) -> web.Response:
-        """Ask for the payment; it runs in the pipeline."""
-        user = authenticate(request)
+    @endpoint(
+        "payOrder",
+        Answer(200, "The order, still CREATED", Order, ("ETag",)),
+        who=Who.USER,
+        query=PayQuery,
+        body=Pay,
+        body_required=False,
+        idempotent=True,
+        conditional=True,
+        own_problems=(Forbidden, NotPayable, PaymentInProgress),
+    )
+    async def patch(
+        self,
+        request: web.Request,
+        user: Identity,
+        order_id: UUID,
+        query: PayQuery,
+        body: Pay,
+        versions: frozenset[int] | None,
+        key: Key | None,
+    ) -> web.Response:
+        """Ask for the payment, which runs in the pipeline; no amount means the exact total."""
         order = await payments.request_payment(
-            database,
-            user,
-            path_id(order_id, OrderNotFound),
-            await _amount(request),
-            required_versions(request),
-            await idempotency_key(request, user),
-            request_id.get(),
+            database, user, order_id, _amount(query, body), versions, key, request_id.get()
         )
         return json_response(order, headers={"ETag": etag(order)})
 
 
-def _status(request: web.Request) -> Status | None:
-    text = request.query.get("status")
-    try:
-        return None if text is None else Status(text)
-    except ValueError:
-        raise InvalidInput.of("#/status", f"must be one of {', '.join(Status)}") from None
-
-
-async def _amount(request: web.Request) -> int | None:
+def _amount(query: PayQuery, body: Pay) -> int | None:
     """Minor units to pay, from the query or the body, which may not disagree."""
-    in_query = query_amount(request)
-    body = await raw(request)
-    if not body:
-        return in_query
-    in_body = validate(Pay, parse(body, request.content_type)).amount
-    if None not in (in_query, in_body) and in_query != in_body:
+    if None not in (query.amount, body.amount) and query.amount != body.amount:
         raise InvalidInput.of("#/amount", "differs between the query and the body")
-    return in_query if in_body is None else in_body
+    return query.amount if body.amount is None else body.amount

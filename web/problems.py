@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 REQUEST_ID = "X-Request-Id"
+TYPES = "https://order-service/problems/"
+"""Before the slug, in `type`."""
 
 
 class View(FaustView):
@@ -97,7 +99,7 @@ def http_problem(status: int) -> Problem:
 def problem_response(request: web.BaseRequest, problem: Problem) -> web.Response:
     """The problem as its answer; nothing of it is told but what the client may know."""
     body: dict[str, Any] = {
-        "type": f"https://order-service/problems/{problem.slug}",
+        "type": f"{TYPES}{problem.slug}",
         "title": problem.title,
         "status": problem.status,
         "detail": problem.detail,

@@ -1,46 +1,60 @@
 """/api/products: the catalogue."""
 
+from uuid import UUID
+
 from aiohttp import web
 
 from app import app, cache, database, settings, stock
 from app.cache import PRODUCTS
-from app.errors import InvalidInput, ProductNotFound
-from web.bodies import NewProduct, read
+from app.errors import ProductNameTaken
+from app.tokens import Identity
+from web.answers import Product, ProductPage
+from web.bodies import NewProduct
+from web.endpoint import Answer, Link, Who, endpoint
 from web.problems import View
-from web.requests import (
-    authenticate,
-    authenticate_admin,
-    bad_cursor,
-    from_cursor,
-    json_response,
-    page,
-    page_limit,
-    path_id,
-    query_text,
-)
+from web.queries import ProductsQuery
+from web.requests import bad_cursor, from_cursor, json_response, page
 
 
 @app.page("/api/products")
 class ProductsView(View):
     """All products."""
 
-    async def get(self, request: web.Request) -> web.Response:
+    @endpoint(
+        "listProducts",
+        Answer(
+            200,
+            "A page",
+            ProductPage,
+            links=(Link("listProducts", {"cursor": "$response.body#/nextCursor"}),),
+        ),
+        who=Who.USER,
+        query=ProductsQuery,
+    )
+    async def get(self, request: web.Request, user: Identity, query: ProductsQuery) -> web.Response:
         """A page of products, in the order that `sort` asks for."""
-        authenticate(request)
-        limit, category = page_limit(request), query_text(request, "category")
-        sort = request.query.get("sort", "productName")
-        if sort not in stock.SORTS:
-            raise InvalidInput.of("#/sort", f"must be one of {', '.join(stock.SORTS)}")
-        filters = [sort, category]
-        place = from_cursor(request, filters)
+        filters = [query.sort, query.category]
+        place = from_cursor(query.cursor, filters)
+        sort = stock.SORTS[query.sort]
         with bad_cursor():
-            entries = await stock.page(database, stock.SORTS[sort], category, place, limit + 1)
-        return json_response(page(entries, limit, filters))
+            entries = await stock.page(database, sort, query.category, place, query.limit + 1)
+        return json_response(page(entries, query.limit, filters))
 
-    async def post(self, request: web.Request) -> web.Response:
+    @endpoint(
+        "addProduct",
+        Answer(
+            201,
+            "The product",
+            Product,
+            ("Location",),
+            (Link("getProduct", {"product_id": "$response.body#/id"}),),
+        ),
+        who=Who.ADMIN,
+        body=NewProduct,
+        own_problems=(ProductNameTaken,),
+    )
+    async def post(self, request: web.Request, user: Identity, body: NewProduct) -> web.Response:
         """Add a product."""
-        authenticate_admin(request)
-        body = await read(request, NewProduct)
         product = await stock.create_product(
             database,
             name=body.product_name,
@@ -58,8 +72,8 @@ class ProductsView(View):
 class ProductView(View):
     """One product."""
 
-    async def get(self, request: web.Request, product_id: str) -> web.Response:
+    @endpoint("getProduct", Answer(200, "The product", Product), who=Who.USER)
+    async def get(self, request: web.Request, user: Identity, product_id: UUID) -> web.Response:
         """The product, from the cache where it is there."""
-        authenticate(request)
-        id = path_id(product_id, ProductNotFound)
-        return json_response(await cache.get(PRODUCTS, id, lambda id: stock.get(database, id)))
+        product = await cache.get(PRODUCTS, product_id, lambda id: stock.get(database, id))
+        return json_response(product)

@@ -4,7 +4,6 @@ import base64
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from decimal import Decimal, InvalidOperation
 from typing import Any
 from uuid import UUID
 
@@ -15,12 +14,9 @@ from aiohttp import web
 from app import settings, tokens
 from app.errors import Forbidden, InvalidInput, Problem, Unauthorized
 from app.idempotency import Key, expiry, fingerprint
-from app.money import to_minor
 from app.text import flaw
 from app.tokens import Identity
 from web.bodies import raw
-
-DEFAULT_LIMIT, MAX_LIMIT = 20, 100
 
 
 def json_response(
@@ -93,46 +89,13 @@ def required_versions(request: web.Request) -> frozenset[int] | None:
     return frozenset(int(tag) for tag in re.findall(r'(?<!W/)"([0-9]{1,9})"', header))
 
 
-def query_text(request: web.Request, name: str) -> str | None:
-    """A text in the query, if it is there. Raises InvalidInput when it cannot be stored."""
-    text = request.query.get(name)
-    if text is not None and (reason := flaw(text)):
-        raise InvalidInput.of(f"#/{name}", reason)
-    return text
-
-
-def query_amount(request: web.Request) -> int | None:
-    """Minor units of `amount` in the query, if any. Raises InvalidInput."""
-    amounts = request.query.getall("amount", [])
-    if len(amounts) > 1:
-        raise InvalidInput.of("#/amount", "must be given once")
-    if not amounts:
-        return None
-    text = amounts[0]
-    try:
-        return to_minor(Decimal(text) if re.fullmatch(r"-?[0-9.]{1,40}", text) else None)
-    except InvalidOperation:
-        raise InvalidInput.of("#/amount", "must be a number") from None
-    except ValueError as error:
-        raise InvalidInput.of("#/amount", str(error)) from None
-
-
-def page_limit(request: web.Request) -> int:
-    """How many entries a page may have: 1 to 100. Raises InvalidInput."""
-    text = request.query.get("limit", str(DEFAULT_LIMIT))
-    if not re.fullmatch("[0-9]{1,100}", text) or int(text) < 1:
-        raise InvalidInput.of("#/limit", "must be a whole number from 1 to 100")
-    return min(int(text), MAX_LIMIT)
-
-
 def to_cursor(filters: list[str | None], place: list[str]) -> str:
     """An opaque cursor: the place behind the last entry, bound to the filters."""
     return base64.urlsafe_b64encode(orjson.dumps([filters, place])).decode().rstrip("=")
 
 
-def from_cursor(request: web.Request, filters: list[str | None]) -> list[str] | None:
-    """The place that the request's cursor tells, if it has one. Raises InvalidInput."""
-    text = request.query.get("cursor")
+def from_cursor(text: str | None, filters: list[str | None]) -> list[str] | None:
+    """The place that a cursor tells, if there is one. Raises InvalidInput."""
     if text is None:
         return None
     with bad_cursor():

@@ -3,27 +3,19 @@
 from collections import defaultdict
 
 from app import errors
-from app.errors import Problem
-
-
-def declared() -> list[type[Problem]]:
-    return [
-        value
-        for value in vars(errors).values()
-        if isinstance(value, type) and issubclass(value, Problem)
-    ]
+from app.errors import every_problem
 
 
 def test_each_type_has_one_title_and_one_status() -> None:
     by_slug = defaultdict(set)
-    for error in declared():
+    for error in every_problem():
         by_slug[error.slug].add((error.status, error.title))
     assert all(len(told) == 1 for told in by_slug.values())
-    assert len(by_slug) == len(declared())
+    assert len(by_slug) == len(every_problem())
 
 
 def test_each_error_says_in_its_docstring_what_the_client_reads() -> None:
-    for error in declared():
+    for error in every_problem():
         assert error.__doc__ and not error.__doc__.endswith(".") and "\n" not in error.__doc__
 
 

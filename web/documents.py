@@ -1,0 +1,104 @@
+"""The documents that describe the service, and Swagger UI to try it."""
+
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, cast
+
+import orjson
+import swagger_ui
+from aiohttp import web
+from faust.web.drivers.aiohttp import Web
+
+from app import app, settings
+from app.version import VERSION
+from web import asyncapi, openapi
+from web.endpoint import Answer, Declaration, endpoint
+from web.pages import html
+from web.problems import View
+from web.requests import json_response
+
+OBJECT = {"type": "object"}
+TEXT = {"type": "string"}
+HTML = ("text/html",)
+
+
+def views() -> list[tuple[str, Any]]:
+    """Every page that is served, Faust's own included: path and view."""
+    return sorted(cast(Web, app.web).views.items())
+
+
+@cache
+def declared_operations() -> list[tuple[str, str, Declaration, str]]:
+    """Every operation: path, method, declaration and description."""
+    return list(openapi.operations(views()))
+
+
+@cache
+def _openapi() -> Any:
+    return orjson.Fragment(orjson.dumps(openapi.document(views(), VERSION)))
+
+
+@cache
+def _asyncapi() -> Any:
+    readers = [
+        (name, topic) for name, agent in app.agents.items() for topic in agent.channel.topics
+    ]
+    return orjson.Fragment(
+        orjson.dumps(asyncapi.document(sorted(readers), settings.kafka_brokers, VERSION))
+    )
+
+
+@app.page("/openapi.json")
+class OpenApiView(View):
+    """The HTTP interface."""
+
+    @endpoint("openapi", Answer(200, "OpenAPI 3.1", OBJECT), stores=False)
+    async def get(self, request: web.Request) -> web.Response:
+        """The HTTP interface, as OpenAPI 3.1."""
+        return json_response(_openapi())
+
+
+@app.page("/v3/api-docs")
+class ApiDocsView(View):
+    """The same, at the address that Spring's clients know."""
+
+    @endpoint("apiDocs", Answer(200, "OpenAPI 3.1", OBJECT), stores=False)
+    async def get(self, request: web.Request) -> web.Response:
+        """The HTTP interface, as OpenAPI 3.1."""
+        return json_response(_openapi())
+
+
+@app.page("/asyncapi.json")
+class AsyncApiView(View):
+    """The topics."""
+
+    @endpoint("asyncapi", Answer(200, "AsyncAPI 3", OBJECT), stores=False)
+    async def get(self, request: web.Request) -> web.Response:
+        """The topics and their messages, as AsyncAPI 3."""
+        return json_response(_asyncapi())
+
+
+@app.page("/docs")
+class DocsView(View):
+    """Swagger UI."""
+
+    @endpoint("docs", Answer(200, "A page", TEXT, media=HTML), stores=False)
+    async def get(self, request: web.Request) -> web.Response:
+        """Swagger UI, to read and to try the interface."""
+        return html(STATIC.joinpath("docs.html").read_text())
+
+
+@app.page("/swagger-ui/index.html")
+class SwaggerUiView(View):
+    """The same, at the address that Spring's clients know."""
+
+    @endpoint("swaggerUi", Answer(200, "A page", TEXT, media=HTML), stores=False)
+    async def get(self, request: web.Request) -> web.Response:
+        """Swagger UI, to read and to try the interface."""
+        return html(STATIC.joinpath("docs.html").read_text())
+
+
+STATIC = files("web.static")
+app.web.add_static("/assets/swagger-ui", str(Path(swagger_ui.__file__).with_name("static")))
+app.web.add_static("/assets/own", str(STATIC))

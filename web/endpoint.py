@@ -1,0 +1,159 @@
+"""A declared operation: who may call it, what it reads, what it answers.
+
+The declaration does the work (authenticate, read, refuse) and is the documentation: `web.openapi`
+writes OpenAPI from it, so neither can drift from the other.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import wraps
+from typing import Any, TypeVar, cast
+
+from aiohttp import web
+from faust.web import View as FaustView
+
+from app.errors import (
+    Forbidden,
+    IdempotencyInProgress,
+    IdempotencyKeyReused,
+    InvalidInput,
+    OrderNotFound,
+    PayloadTooLarge,
+    Problem,
+    ProductNotFound,
+    StaleVersion,
+    Unauthorized,
+    Unavailable,
+    UnsupportedMediaType,
+)
+from web.bodies import Body, read, read_if_any
+from web.queries import Query, read_query
+from web.requests import (
+    authenticate,
+    authenticate_admin,
+    idempotency_key,
+    path_id,
+    required_versions,
+)
+
+
+class Who(Enum):
+    """Who may call an operation."""
+
+    ANYONE = "anyone"
+    USER = "user"
+    ADMIN = "admin"
+
+
+NOT_FOUND: Mapping[str, type[Problem]] = {
+    "order_id": OrderNotFound,
+    "product_id": ProductNotFound,
+}
+"""By the name of an id in a path: what it is when nothing has that id."""
+
+JSON, PROBLEM_JSON, EVENT_STREAM = (
+    "application/json",
+    "application/problem+json",
+    "text/event-stream",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What can be done next with an answer (OpenAPI's Link Object): where each parameter is."""
+
+    operation: str
+    parameters: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A successful answer: its status, the shape of its body, and the headers it adds."""
+
+    status: int
+    told: str
+    shape: Any = None
+    headers: tuple[str, ...] = ()
+    links: tuple[Link, ...] = ()
+    media: tuple[str, ...] = (JSON,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declaration:
+    """All that is known of an operation before a request comes."""
+
+    name: str
+    answers: tuple[Answer, ...]
+    who: Who = Who.ANYONE
+    body: type[Body] | None = None
+    body_required: bool = True
+    query: type[Query] | None = None
+    idempotent: bool = False
+    conditional: bool = False
+    stores: bool = True
+    """Whether it needs what can be away."""
+    own_problems: tuple[type[Problem], ...] = ()
+    raw_body: str | None = None
+    """What a body that the handler reads itself is; None where there is none."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Further request headers, and what each means."""
+
+    def problems(self, path: str) -> set[type[Problem]]:
+        """Every problem that a request to `path` may be answered with, but a bug's 500."""
+        found: set[type[Problem]] = {InvalidInput, *self.own_problems}
+        found |= {problem for name, problem in NOT_FOUND.items() if f"{{{name}}}" in path}
+        found |= {Unauthorized} if self.who is not Who.ANYONE else set()
+        found |= {Forbidden} if self.who is Who.ADMIN else set()
+        found |= {PayloadTooLarge, UnsupportedMediaType} if self.body else set()
+        found |= {PayloadTooLarge} if self.raw_body or self.idempotent else set()
+        found |= {IdempotencyKeyReused, IdempotencyInProgress} if self.idempotent else set()
+        found |= {StaleVersion} if self.conditional else set()
+        return found | ({Unavailable} if self.stores else set())
+
+    async def read(self, request: web.Request, path: Mapping[str, str]) -> dict[str, Any]:
+        """The handler's arguments. Raises one of `problems`, in the order a client expects."""
+        given: dict[str, Any] = {}
+        if self.who is not Who.ANYONE:
+            admin = self.who is Who.ADMIN
+            given["user"] = authenticate_admin(request) if admin else authenticate(request)
+        given |= {
+            n: path_id(text, NOT_FOUND[n]) if n in NOT_FOUND else text for n, text in path.items()
+        }
+        if self.query:
+            given["query"] = read_query(request, self.query)
+        if self.body:
+            reader = read if self.body_required else read_if_any
+            given["body"] = await reader(request, self.body)
+        if self.conditional:
+            given["versions"] = required_versions(request)
+        if self.idempotent:
+            given["key"] = await idempotency_key(request, given["user"])
+        return given
+
+
+Handler = TypeVar("Handler", bound=Callable[..., Awaitable[web.StreamResponse]])
+
+
+def endpoint(name: str, *answers: Answer, **declared: Any) -> Callable[[Handler], Handler]:
+    """Declare a view's method as the operation `name`; see Declaration for what may be said.
+
+    The method is called with what was declared, by name: `user`, `body`, `query`, `key`,
+    `versions`, and the ids of its path.
+    """
+    declaration = Declaration(name=name, answers=answers, **declared)
+
+    def declare(handler: Handler) -> Handler:
+        @wraps(handler)
+        async def serve(view: FaustView, request: web.Request, **path: str) -> Any:
+            return await handler(view, request, **await declaration.read(request, path))
+
+        cast(Any, serve).declaration = declaration
+        return cast(Handler, serve)
+
+    return declare
+
+
+def declaration_of(method: Any) -> Declaration | None:
+    """What was declared of a view's method, if anything."""
+    return getattr(method, "declaration", None)

@@ -1,0 +1,238 @@
+"""OpenAPI 3.1, made from what the views declare; nothing of it is written by hand.
+
+https://spec.openapis.org/oas/v3.1.1
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from http import HTTPStatus
+from inspect import cleandoc
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
+
+from app.errors import Problem
+from app.idempotency import MAX_KEY_LENGTH
+from web.answers import ProblemDetails
+from web.endpoint import (
+    JSON,
+    NOT_FOUND,
+    PROBLEM_JSON,
+    Answer,
+    Declaration,
+    Link,
+    Who,
+    declaration_of,
+)
+from web.problems import TYPES
+
+Json = dict[str, Any]
+
+METHODS = ("get", "post", "patch", "put", "delete")
+REFERENCE = "#/components/schemas/{model}"
+BEARER = "bearer"
+TEXT: Json = {"type": "string"}
+
+HEADERS: dict[str, Json] = {
+    "X-Request-Id": {
+        "description": "The id of the request: the client's, where it sent a valid one",
+        "schema": {"type": "string"},
+    },
+    "Location": {
+        "description": "Where what was made is found",
+        "schema": {"type": "string"},
+    },
+    "ETag": {
+        "description": "The order's version, for If-Match (RFC 9110)",
+        "schema": {"type": "string", "pattern": '^"[0-9]+"$'},
+    },
+    "Retry-After": {
+        "description": "Seconds after which the same request may succeed",
+        "schema": {"type": "integer", "minimum": 1},
+    },
+}
+
+IDEMPOTENCY_KEY: Json = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "The same key with the same request gets the first answer again, for 24 hours "
+    "unless configured otherwise; with another request it is refused. Bare or quoted.",
+    "schema": {"type": "string", "pattern": f"^[!#-~]{{1,{MAX_KEY_LENGTH}}}$"},
+}
+IF_MATCH: Json = {
+    "name": "If-Match",
+    "in": "header",
+    "description": "Entity tags (RFC 9110), of which the order must have one",
+    "schema": {"type": "string"},
+}
+
+
+def document(views: Iterable[tuple[str, Any]], version: str) -> Json:
+    """The whole description of the operations that `views`, (path, view) pairs, declare."""
+    declared = list(operations(views))
+    paths: Json = defaultdict(dict)
+    for path, method, declaration, told in declared:
+        paths[path][method] = _operation(path, declaration, told)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Orders",
+            "version": version,
+            "description": "Event-driven orders: placed and paid over HTTP, carried out by a "
+            "pipeline. Every error is application/problem+json (RFC 9457).",
+        },
+        "servers": [{"url": "/"}],
+        "tags": [{"name": name} for name in sorted({_tag(path) for path in paths})],
+        "paths": dict(paths),
+        "components": {
+            "schemas": _schemas([declaration for _, _, declaration, _ in declared]),
+            "headers": HEADERS,
+            "securitySchemes": {
+                BEARER: {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+            },
+        },
+    }
+
+
+def operations(views: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, str, Declaration, str]]:
+    """Every declared operation: its path, method, declaration and description."""
+    for path, view in views:
+        for method in METHODS:
+            handler = getattr(view, method)
+            if declaration := declaration_of(handler):
+                yield path, method, declaration, cleandoc(handler.__doc__ or "")
+
+
+def _schemas(declarations: list[Declaration]) -> Json:
+    sent: set[type[BaseModel]] = {d.body for d in declarations if d.body}
+    answered: set[type[BaseModel]] = {
+        answer.shape
+        for declaration in declarations
+        for answer in declaration.answers
+        if isinstance(answer.shape, type) and issubclass(answer.shape, BaseModel)
+    }
+    shapes = [*_modes(sent, "validation"), *_modes({*answered, ProblemDetails}, "serialization")]
+    _, schemas = models_json_schema(shapes, ref_template=REFERENCE)
+    return dict(sorted(schemas["$defs"].items()))
+
+
+def _modes(shapes: set[type[BaseModel]], mode: JsonSchemaMode) -> list[Any]:
+    return [(shape, mode) for shape in sorted(shapes, key=lambda shape: shape.__name__)]
+
+
+def _tag(path: str) -> str:
+    _, first, *more = path.split("/")
+    return more[0] if first == "api" else "operations"
+
+
+def _operation(path: str, declared: Declaration, told: str) -> Json:
+    operation: Json = {
+        "operationId": declared.name,
+        "tags": [_tag(path)],
+        "summary": told.splitlines()[0].rstrip("."),
+        "description": told,
+        "parameters": list(_parameters(path, declared)),
+        "responses": _responses(path, declared),
+        "security": [] if declared.who is Who.ANYONE else [{BEARER: []}],
+    }
+    if declared.body:
+        content = {JSON: {"schema": {"$ref": REFERENCE.format(model=declared.body.__name__)}}}
+        operation["requestBody"] = {"required": declared.body_required, "content": content}
+    if declared.raw_body:
+        content = {JSON: {"schema": {"type": "object", "description": declared.raw_body}}}
+        operation["requestBody"] = {"required": True, "content": content}
+    return operation
+
+
+def _parameters(path: str, declared: Declaration) -> Iterator[Json]:
+    for part in path.split("/"):
+        if part.startswith("{"):
+            name = part.strip("{}")
+            schema = {"type": "string", **({"format": "uuid"} if name in NOT_FOUND else {})}
+            yield {"name": name, "in": "path", "required": True, "schema": schema}
+    if declared.query:
+        yield from _query_parameters(declared.query)
+    if declared.idempotent:
+        yield IDEMPOTENCY_KEY
+    if declared.conditional:
+        yield IF_MATCH
+    for name, told in declared.headers.items():
+        yield {"name": name, "in": "header", "description": told, "schema": {"type": "string"}}
+
+
+def _query_parameters(shape: type[BaseModel]) -> Iterator[Json]:
+    schema = shape.model_json_schema(ref_template=REFERENCE)
+    for name, field in schema["properties"].items():
+        yield {
+            "name": name,
+            "in": "query",
+            "description": field.pop("description", ""),
+            "required": name in schema.get("required", []),
+            "schema": _without_null(field),
+        }
+
+
+def _without_null(schema: Json) -> Json:
+    """A query parameter cannot be null; it can only be left out."""
+    kinds = [kind for kind in schema.get("anyOf", []) if kind != {"type": "null"}]
+    more = {k: v for k, v in schema.items() if k not in ("anyOf", "title") and v is not None}
+    return {**more, **kinds[0]} if len(kinds) == 1 else more
+
+
+def _responses(path: str, declared: Declaration) -> Json:
+    responses = {str(answer.status): _answer(answer) for answer in declared.answers}
+    by_status: dict[int, list[type[Problem]]] = defaultdict(list)
+    for problem in sorted(declared.problems(path), key=lambda problem: problem.slug):
+        by_status[problem.status].append(problem)
+    for status, problems in sorted(by_status.items()):
+        described = _problems(status, problems)
+        if answer := responses.get(str(status)):
+            answer["content"] |= described["content"]
+        else:
+            responses[str(status)] = described
+    return responses
+
+
+def _answer(answer: Answer) -> Json:
+    schema = _schema(answer.shape)
+    content = {
+        media: {"schema": schema if media == answer.media[0] else TEXT} for media in answer.media
+    }
+    told: Json = {"description": answer.told, "headers": _headers(answer.headers)}
+    told |= {"content": content} if answer.shape is not None else {}
+    return told | ({"links": _links(answer.links)} if answer.links else {})
+
+
+def _schema(shape: Any) -> Json:
+    if isinstance(shape, type) and issubclass(shape, BaseModel):
+        return {"$ref": REFERENCE.format(model=shape.__name__)}
+    return dict(shape or {})
+
+
+def _headers(names: Iterable[str]) -> Json:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in ("X-Request-Id", *names)}
+
+
+def _links(links: Iterable[Link]) -> Json:
+    return {
+        link.operation: {"operationId": link.operation, "parameters": dict(link.parameters)}
+        for link in links
+    }
+
+
+def _problems(status: int, problems: list[type[Problem]]) -> Json:
+    types = [f"{TYPES}{problem.slug}" for problem in problems]
+    schema = {
+        "allOf": [
+            {"$ref": REFERENCE.format(model=ProblemDetails.__name__)},
+            {"properties": {"type": {"enum": types}, "status": {"const": status}}},
+        ]
+    }
+    told = "; ".join(str(problem.__doc__) for problem in problems)
+    comes_back = any(problem.retry_after for problem in problems)
+    return {
+        "description": f"{HTTPStatus(status).phrase}: {told}",
+        "headers": _headers(["Retry-After"] if comes_back else []),
+        "content": {PROBLEM_JSON: {"schema": schema}},
+    }

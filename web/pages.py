@@ -1,0 +1,29 @@
+"""HTML pages, from templates in `web/static`."""
+
+from html import escape
+from importlib.resources import files
+from string import Template
+
+from aiohttp import web
+
+PAGE_POLICY = (
+    "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+"""Content-Security-Policy of pages: everything from here, nothing inline but styles."""
+
+
+def page(title: str, body: str) -> str:
+    """A page in the service's plain dress; `body` is HTML."""
+    template = Template(files("web.static").joinpath("page.html").read_text())
+    return template.substitute(title=escape(title), body=body)
+
+
+def html(text: str, policy: str = PAGE_POLICY) -> web.Response:
+    """A page that may load its scripts and styles from this service only."""
+    return web.Response(
+        text=text,
+        content_type="text/html",
+        charset="utf-8",
+        headers={"Content-Security-Policy": policy},
+    )

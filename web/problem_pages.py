@@ -1,0 +1,71 @@
+"""/problems: what each type of problem means; the pages that `type` names."""
+
+from html import escape
+
+from aiohttp import web
+
+from app import app
+from app.errors import NotFound, Problem, every_problem
+from web.documents import HTML, TEXT, declared_operations
+from web.endpoint import Answer, endpoint
+from web.pages import html, page
+from web.problems import TYPES, View
+
+
+@app.page("/problems")
+class ProblemsView(View):
+    """All types."""
+
+    @endpoint("listProblems", Answer(200, "A page", TEXT, media=HTML), stores=False)
+    async def get(self, request: web.Request) -> web.Response:
+        """Every type of problem there is."""
+        rows = "".join(_row(problem) for problem in _sorted())
+        head = "<tr><th>Status<th>Type<th>Title<th>Meaning</tr>"
+        return html(page("Problems", f"<h1>Problems</h1><table>{head}{rows}</table>"))
+
+
+@app.page("/problems/{slug}")
+class ProblemView(View):
+    """One type."""
+
+    @endpoint(
+        "getProblem",
+        Answer(200, "A page", TEXT, media=HTML),
+        stores=False,
+        own_problems=(NotFound,),
+    )
+    async def get(self, request: web.Request, slug: str) -> web.Response:
+        """What one type of problem means, and what may be answered with it."""
+        for problem in _sorted():
+            if problem.slug == slug:
+                return html(page(problem.title, _explained(problem)))
+        raise NotFound
+
+
+def _sorted() -> list[type[Problem]]:
+    return sorted(every_problem(), key=lambda problem: (problem.status, problem.slug))
+
+
+def _row(problem: type[Problem]) -> str:
+    link = f'<a href="/problems/{problem.slug}"><code>{problem.slug}</code></a>'
+    told = escape(problem.__doc__ or "")
+    return f"<tr><td>{problem.status}<td>{link}<td>{escape(problem.title)}<td>{told}</tr>"
+
+
+def _explained(problem: type[Problem]) -> str:
+    again = (
+        "The same request may succeed later: wait for the seconds in <code>Retry-After</code>."
+        if problem.retry_after
+        else "The same request will be answered the same until something changes."
+    )
+    places = "".join(
+        f"<li><code>{method.upper()} {escape(path)}</code> ({declared.name})"
+        for path, method, declared, _ in declared_operations()
+        if problem in declared.problems(path)
+    )
+    where = f"<h2>Answered by</h2><ul>{places}</ul>" if places else ""
+    return (
+        f"<p><a href='/problems'>All problems</a></p><h1>{problem.status} {escape(problem.title)}"
+        f"</h1><p><code>{TYPES}{problem.slug}</code></p>"
+        f"<p>{escape(problem.__doc__ or '')}.</p><p>{again}</p>{where}"
+    )
