@@ -12,8 +12,8 @@ PIPELINE_POOL_SIZE = 12
 
 settings = load_settings()
 app = OrderApp(settings)
-database = Database(settings.database_dsn, settings.db_pool_size)
-pipeline = Database(settings.database_dsn, PIPELINE_POOL_SIZE)
+database = Database(settings.database_dsn, settings.db_pool_size, "orders requests")
+pipeline = Database(settings.database_dsn, PIPELINE_POOL_SIZE, "orders agents")
 cache = Cache(settings.redis_url)
 tokens = Tokens(settings.jwt_secret, settings.jwt_ttl_seconds)
 relay = Relay(settings.kafka_brokers, pipeline)

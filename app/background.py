@@ -6,10 +6,13 @@ from prometheus_client import REGISTRY
 from app import app, cache, database, relay, settings
 from app.cache import REST_SECONDS
 from app.db import AWAY, sql
+from app.expiry import BATCH, expire_due
 from app.mail import Mail, send_mails
+from app.times import now
 
 REAP_SECONDS = 60.0
 REAP_BATCH = 1000
+EXPIRY_SECONDS = 1.0
 
 app.monitor = PrometheusMonitor(metrics=FaustMetrics.create(REGISTRY, "faust"))
 
@@ -31,6 +34,16 @@ async def send_mail() -> None:
 async def settle_evictions() -> None:
     """Evict what could not be evicted while Redis was away."""
     await cache.settle()
+
+
+@app.timer(EXPIRY_SECONDS)
+async def expire_orders() -> None:
+    """Cancel orders that were not paid in time."""
+    try:
+        while await expire_due(database, now()) == BATCH:
+            pass
+    except AWAY as error:
+        app.log.warning("Unpaid orders are cancelled later: %r", error)
 
 
 @app.timer(REAP_SECONDS)

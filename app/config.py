@@ -47,6 +47,7 @@ class Settings(BaseSettings):
     smtp_url: str | None = Field(None, pattern=r"^smtps?://[^/?#]+:[0-9]+/?$")
     mail_from: str = "orders@localhost"
 
+    order_ttl_seconds: int = Field(1800, ge=1, le=31_536_000)
     idempotency_ttl_seconds: int = Field(86_400, ge=1)
     currency: str = Field("pln", validation_alias="STRIPE_CURRENCY")
 

@@ -109,8 +109,10 @@ AfterCommit = Callable[[Transaction], Awaitable[None]]
 class Database:
     """The connection pool. `after_commit` runs, in order, once a transaction is durable."""
 
-    def __init__(self, dsn: dict[str, Any], pool_size: int) -> None:
+    def __init__(self, dsn: dict[str, Any], pool_size: int, name: str = "orders") -> None:
+        """`name` is what pg_stat_activity and the server's log call these connections."""
         self._dsn = dsn
+        self._name = name
         self._pool_size = pool_size
         self._pool: asyncpg.Pool | None = None
         self.after_commit: list[AfterCommit] = []
@@ -124,7 +126,7 @@ class Database:
             timeout=5,
             command_timeout=10,
             reset=_nothing_to_reset,
-            server_settings={"application_name": "orders", "lock_timeout": "2s"},
+            server_settings={"application_name": self._name, "lock_timeout": "2s"},
         )
 
     async def close(self) -> None:
@@ -140,7 +142,10 @@ class Database:
         `command_timeout` is in seconds; None lets a statement wait.
         """
         return await asyncpg.connect(
-            **self._dsn, timeout=5, command_timeout=command_timeout, server_settings=server_settings
+            **self._dsn,
+            timeout=5,
+            command_timeout=command_timeout,
+            server_settings={"application_name": self._name, **server_settings},
         )
 
     @asynccontextmanager

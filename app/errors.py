@@ -111,6 +111,18 @@ class NotPayable(Problem):
     status, slug, title = 409, "not-payable", "Order is not payable"
 
 
+class NotCancellable(Problem):
+    """Only CREATED or PAID orders can be cancelled"""
+
+    status, slug, title = 409, "not-cancellable", "Order is not cancellable"
+
+
+class StockBelowReserved(Problem):
+    """The stock cannot fall below what is reserved"""
+
+    status, slug, title = 409, "stock-below-reserved", "Stock below what is reserved"
+
+
 class PaymentInProgress(Problem):
     """A payment of this order is already under way"""
 

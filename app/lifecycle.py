@@ -30,6 +30,9 @@ MOVES: Mapping[Status, frozenset[Status]] = {
 
 INCORRECT_AMOUNT = "Incorrect amount"
 OUT_OF_STOCK = "Out of stock"
+CANCELLED_BY_OWNER = "Cancelled by the customer"
+CANCELLED_BY_ADMIN = "Cancelled by an administrator"
+EXPIRED = "expired"
 
 
 class IllegalMove(Exception):
@@ -74,6 +77,16 @@ class Order:
         return self.version
 
 
+def payable(status: Status) -> bool:
+    """Whether an order of this status takes a payment, unless one is live already."""
+    return status is Status.CREATED
+
+
+def cancellable(status: Status) -> bool:
+    """Whether an order of this status may be cancelled by hand."""
+    return Status.CANCELLED in MOVES[status]
+
+
 class PaymentStatus(StrEnum):
     """Where a payment attempt stands. VOIDED: its order was not payable any more."""
 
@@ -83,6 +96,10 @@ class PaymentStatus(StrEnum):
     VOIDED = "VOIDED"
     REFUNDING = "REFUNDING"
     REFUNDED = "REFUNDED"
+
+
+LIVE = frozenset({PaymentStatus.PENDING, PaymentStatus.SUCCEEDED})
+"""Of these an order has one attempt at most."""
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 import orjson
 
 from app.db import Transaction, sql
-from app.errors import UnknownOrder
+from app.errors import OrderNotFound, UnknownOrder
 from app.lifecycle import Order, Status
 from app.money import to_major
 from app.times import now, rfc3339
@@ -29,6 +29,17 @@ async def lock(transaction: Transaction, events: Sequence[Event]) -> dict[UUID, 
     return transaction.orders
 
 
+async def lock_one(transaction: Transaction, order_id: UUID) -> tuple[Order, Mapping[str, Any]]:
+    """The order that a request speaks of, under its row lock, and its row with its lines.
+
+    Raises OrderNotFound.
+    """
+    row = await sql.lock_order(transaction.connection, id=order_id)
+    if row is None:
+        raise OrderNotFound
+    return hold(transaction, row), row
+
+
 def hold(transaction: Transaction, row: Mapping[str, Any]) -> Order:
     """The order in a row that the transaction has locked."""
     order = Order(
@@ -44,6 +55,19 @@ def hold(transaction: Transaction, row: Mapping[str, Any]) -> Order:
     )
     transaction.orders[order.id] = order
     return order
+
+
+def changed(row: Mapping[str, Any], order: Order) -> dict[str, Any]:
+    """The order as clients see it once the transaction commits; `row` is how it was locked."""
+    return from_row(
+        {
+            **row,
+            "status": order.status,
+            "version": order.version,
+            "cancel_reason": order.cancel_reason,
+            "updated_at": order.updated_at,
+        }
+    )
 
 
 def stamp(order: Order, request_id: str) -> dict[str, Any]:

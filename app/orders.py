@@ -1,35 +1,33 @@
 """Orders: placing and reading them, and what the order-status agent makes of events."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
-from app import idempotency, order_rows
+from app import idempotency, order_rows, placing
 from app.db import Database, Transaction, sql
-from app.errors import InvalidInput, NotEnoughStock, OrderNotFound, ProductNotFound, TotalMismatch
-from app.lifecycle import OUT_OF_STOCK, Order, Status, shortages
-from app.money import MAX_MINOR, to_major
-from app.times import now, parse_time, rfc3339
+from app.errors import Forbidden, NotCancellable, OrderNotFound, StaleVersion
+from app.lifecycle import (
+    CANCELLED_BY_ADMIN,
+    CANCELLED_BY_OWNER,
+    OUT_OF_STOCK,
+    Order,
+    Status,
+    cancellable,
+)
+from app.money import to_major
+from app.placing import Basket as Basket
+from app.times import parse_time
 from app.tokens import Identity
 from app.topics import (
     InventoryRejected,
     InventoryReserved,
     OrderCancelled,
     OrderCompleted,
-    OrderCreated,
     OrderPaid,
     PaymentFailed,
     PaymentSucceeded,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Basket:
-    """What a customer wants: pieces by product, and the total (minor units) they expect, if any."""
-
-    pieces: Mapping[UUID, int]
-    expected_total: int | None
 
 
 async def place(
@@ -47,76 +45,49 @@ async def place(
     async with database.transaction() as transaction:
         if key and (answer := await idempotency.claim(transaction, key)):
             return answer, True
-        order = await _insert(transaction, user, basket)
+        order = await placing.insert(transaction, user, basket)
         if key:
             idempotency.settle(transaction, key, order)
-        transaction.publish(_created(order, key, request_id))
+        transaction.publish(placing.created(order, key, request_id))
     return order, False
 
 
-async def _products(transaction: Transaction, basket: Basket) -> dict[UUID, Any]:
-    """What the basket asks for, all of it there, in one currency."""
-    rows = await sql.products_by_ids(transaction.connection, ids=list(basket.pieces))
-    products = {row["id"]: row for row in rows}
-    if basket.pieces.keys() - products.keys():
-        raise ProductNotFound
-    if shortages(basket.pieces, {id: row["available"] for id, row in products.items()}):
-        raise NotEnoughStock
-    if len({row["currency"] for row in rows}) > 1:
-        raise InvalidInput.of("#/items", "the products are priced in different currencies")
-    return products
+async def request_cancel(
+    database: Database,
+    user: Identity,
+    order_id: UUID,
+    reason: str | None,
+    versions: frozenset[int] | None,
+    key: idempotency.Key | None,
+    request_id: str,
+) -> dict[str, Any]:
+    """Cancel a CREATED or PAID order at once, for its owner or an administrator; the order.
+
+    Without a `reason` the order says who cancelled it. What was reserved or captured, and a payment
+    that is still pending, is undone in the pipeline. Raises OrderNotFound, Forbidden, StaleVersion
+    (unless `versions` is None or has the order's), NotCancellable, IdempotencyKeyReused,
+    IdempotencyInProgress.
+    """
+    async with database.transaction() as transaction:
+        if key and (answer := await idempotency.claim(transaction, key)):
+            return answer
+        order, row = await order_rows.lock_one(transaction, order_id)
+        _require_cancellable(order, user, versions)
+        by_whom = CANCELLED_BY_OWNER if order.user_id == user.id else CANCELLED_BY_ADMIN
+        cancel(transaction, order, reason or by_whom, request_id)
+        answer = order_rows.changed(row, order)
+        if key:
+            idempotency.settle(transaction, key, answer)
+    return answer
 
 
-async def _insert(transaction: Transaction, user: Identity, basket: Basket) -> dict[str, Any]:
-    products = await _products(transaction, basket)
-    lines = [(id, pieces, products[id]["price_minor"]) for id, pieces in basket.pieces.items()]
-    row = {
-        "id": uuid4(),
-        "user_id": user.id,
-        "customer_email": user.email,
-        "total_minor": _total(lines, basket.expected_total),
-        "currency": next(iter(products.values()))["currency"],
-        "now": now(),
-    }
-    await sql.insert_order(
-        transaction.connection,
-        **row,
-        product_ids=[line[0] for line in lines],
-        quantities=[line[1] for line in lines],
-        prices=[line[2] for line in lines],
-    )
-    fresh = {"status": Status.CREATED, "cancel_reason": None, "version": 1}
-    times = {"created_at": row["now"], "updated_at": row["now"]}
-    return order_rows.as_json({**row, **fresh, **times}, lines)
-
-
-def _total(lines: Iterable[tuple[UUID, int, int]], expected: int | None) -> int:
-    total = sum(pieces * price for _, pieces, price in lines)
-    if total > MAX_MINOR:
-        raise InvalidInput.of("#/items", "the order's total is more than 9999999999999.99")
-    if expected is not None and expected != total:
-        raise TotalMismatch
-    return total
-
-
-def _created(order: dict[str, Any], key: idempotency.Key | None, request_id: str) -> OrderCreated:
-    return OrderCreated(
-        eventId=str(uuid4()),
-        orderId=order["id"],
-        sequence=1,
-        occurredAt=order["createdAt"],
-        requestId=request_id,
-        userId=order["userId"],
-        totalAmount=order["totalAmount"],
-        currency=order["currency"],
-        createdAt=order["createdAt"],
-        items=order["items"],
-        customerEmail=order["customerEmail"],
-        idempotencyKey=key.key if key else None,
-        fingerprint=key.fingerprint.hex() if key else None,
-        keyExpiresAt=rfc3339(key.expires_at) if key else None,
-        answer=order if key else None,
-    )
+def _require_cancellable(order: Order, user: Identity, versions: frozenset[int] | None) -> None:
+    if order.user_id != user.id and not user.is_admin:
+        raise Forbidden("You are not allowed to access this order")
+    if versions is not None and order.version not in versions:
+        raise StaleVersion
+    if not cancellable(order.status):
+        raise NotCancellable
 
 
 async def get(database: Database, order_id: UUID) -> tuple[int, dict[str, Any]]:
@@ -139,16 +110,25 @@ async def page(
 
     Raises ValueError when `place` is not one of this list.
     """
+    return await page_all(database, user_id, status, place, size)
+
+
+async def page_all(
+    database: Database,
+    user_id: UUID | None,
+    status: Status | None,
+    place: list[str] | None,
+    size: int,
+) -> list[tuple[dict[str, Any], list[str]]]:
+    """As `page`, of every user's orders where `user_id` is None. Raises ValueError likewise."""
     moment, order_id = (parse_time(place[0]), UUID(place[1])) if place else (None, None)
+    wanted = {"statuses": [status] if status else list(Status), "page_size": size}
+    behind = {"before": moment, "before_id": order_id}
     async with database.connection() as connection:
-        rows = await sql.list_orders(
-            connection,
-            user_id=user_id,
-            status=status,
-            before=moment,
-            before_id=order_id,
-            page_size=size,
-        )
+        if user_id is None:
+            rows = await sql.list_orders(connection, **wanted, **behind)
+        else:
+            rows = await sql.list_orders_of_user(connection, user_id=user_id, **wanted, **behind)
     found = [order_rows.from_row(row) for row in rows]
     return [(order, [order["createdAt"], order["id"]]) for order in found]
 

@@ -88,6 +88,7 @@ class Relay:
     async def _leadership(self) -> AsyncIterator[asyncpg.Connection]:
         connection = await self._database.connect(
             command_timeout=10,
+            application_name="orders relay",
             # A lost mark costs a second copy, so it need not wait for the disk.
             synchronous_commit="off",
             # A leader whose machine is gone must not keep the lock for hours.

@@ -11,11 +11,10 @@ from app.db import Database, Transaction, sql
 from app.errors import (
     Forbidden,
     NotPayable,
-    OrderNotFound,
     PaymentInProgress,
     StaleVersion,
 )
-from app.lifecycle import Order, Payment, PaymentStatus, Status, payment_flaw
+from app.lifecycle import Order, Payment, PaymentStatus, Status, payable, payment_flaw
 from app.money import to_major
 from app.tokens import Identity
 from app.topics import (
@@ -48,12 +47,10 @@ async def request_payment(
         async with database.transaction() as transaction:
             if key and (answer := await idempotency.claim(transaction, key)):
                 return answer
-            row = await sql.lock_order(transaction.connection, id=order_id)
-            order = _payable(transaction, user, row, versions)
+            order, row = await order_rows.lock_one(transaction, order_id)
+            _require_payable(order, user, versions)
             _start_attempt(transaction, order, amount_minor, request_id)
-            answer = order_rows.from_row(
-                {**row, "version": order.version, "updated_at": order.updated_at}
-            )
+            answer = order_rows.changed(row, order)
             if key:
                 idempotency.settle(transaction, key, answer)
     except asyncpg.UniqueViolationError:
@@ -61,19 +58,13 @@ async def request_payment(
     return answer
 
 
-def _payable(
-    transaction: Transaction, user: Identity, row: Any, versions: frozenset[int] | None
-) -> Order:
-    if row is None:
-        raise OrderNotFound
-    order = order_rows.hold(transaction, row)
+def _require_payable(order: Order, user: Identity, versions: frozenset[int] | None) -> None:
     if order.user_id != user.id:
         raise Forbidden("You are not allowed to access this order")
     if versions is not None and order.version not in versions:
         raise StaleVersion
-    if order.status is not Status.CREATED:
+    if not payable(order.status):
         raise NotPayable
-    return order
 
 
 def _start_attempt(

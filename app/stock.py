@@ -1,18 +1,22 @@
 """The catalogue, and the stock that orders reserve."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence, Set
+from typing import Any, TypedDict
 from uuid import UUID, uuid4
 
 from app import order_rows
 from app.db import Database, Transaction, sql
-from app.errors import ProductNameTaken, ProductNotFound
+from app.errors import InvalidInput, ProductNameTaken, ProductNotFound, StockBelowReserved
 from app.lifecycle import Status, shortages
 from app.money import to_major
-from app.times import now, parse_time
-from app.topics import InventoryRejected, InventoryReserved, OrderPaid
+from app.sorts import SORTS as SORTS
+from app.sorts import Sort
+from app.times import now
+from app.topics import InventoryRejected, InventoryReserved, OrderCancelled, OrderPaid
+
+MOST_PIECES = 1_000_000_000_000
+"""Of one product in stock, so that no sum can overflow."""
 
 
 async def create_product(
@@ -52,27 +56,54 @@ async def get(database: Database, product_id: UUID) -> tuple[int, dict[str, Any]
     return row["version"], as_json(row)
 
 
-@dataclass(frozen=True, slots=True)
-class Sort:
-    """An order of the catalogue: the column, how a cursor tells its value, and the query."""
+class ProductChanges(TypedDict, total=False):
+    """What of a product changes: a key that is absent leaves it, None empties it."""
 
-    column: str
-    from_cursor: Callable[[str], Any]
-    query: Any
-
-    def place(self, row: Mapping[str, Any]) -> list[str]:
-        """The row's place in this order, as a cursor tells it."""
-        return [str(row[self.column]), str(row["id"])]
+    price_minor: int
+    description: str | None
+    category: str | None
+    add_quantity: int
 
 
-SORTS = {
-    "productName": Sort("name", str, sql.list_products_by_name),
-    "-productName": Sort("name", str, sql.list_products_by_name_down),
-    "price": Sort("price_minor", int, sql.list_products_by_price),
-    "-price": Sort("price_minor", int, sql.list_products_by_price_down),
-    "createdAt": Sort("created_at", parse_time, sql.list_products_by_creation),
-    "-createdAt": Sort("created_at", parse_time, sql.list_products_by_creation_down),
-}
+async def update_product(
+    database: Database, product_id: UUID, changes: ProductChanges
+) -> dict[str, Any]:
+    """Change a product, and add `add_quantity` pieces (fewer than none: take away); the product.
+
+    Raises ProductNotFound, StockBelowReserved, InvalidInput (more than MOST_PIECES in stock).
+    """
+    added = changes.get("add_quantity", 0)
+    if added > MOST_PIECES:
+        raise _too_many()
+    if added < -MOST_PIECES:
+        raise StockBelowReserved
+    async with database.transaction() as transaction:
+        row = await sql.update_product(
+            transaction.connection,
+            id=product_id,
+            price_minor=changes.get("price_minor"),
+            sets_description="description" in changes,
+            description=changes.get("description"),
+            sets_category="category" in changes,
+            category=changes.get("category"),
+            add_quantity=added,
+            most=MOST_PIECES,
+            now=now(),
+        )
+        if row is None:
+            await _refuse(transaction, product_id, added)
+        transaction.product_versions[product_id] = row["version"]
+    return as_json(row)
+
+
+async def _refuse(transaction: Transaction, product_id: UUID, added: int) -> None:
+    if await sql.get_product(transaction.connection, id=product_id) is None:
+        raise ProductNotFound
+    raise StockBelowReserved if added < 0 else _too_many()
+
+
+def _too_many() -> InvalidInput:
+    return InvalidInput.of("#/addQuantity", f"at most {MOST_PIECES} pieces can be in stock")
 
 
 async def page(
@@ -83,10 +114,12 @@ async def page(
     Raises ValueError when `place` is not one of this order.
     """
     value, product_id = (sort.from_cursor(place[0]), UUID(place[1])) if place else (None, None)
+    behind = {"after": value, "after_id": product_id, "page_size": size}
     async with database.connection() as connection:
-        rows = await sort.query(
-            connection, category=category, after=value, after_id=product_id, page_size=size
-        )
+        if category is None:
+            rows = await sort.all(connection, **behind)
+        else:
+            rows = await sort.of_category(connection, category=category, **behind)
     return [(as_json(row), sort.place(row)) for row in rows]
 
 
@@ -125,6 +158,24 @@ async def reserve(transaction: Transaction, events: Sequence[OrderPaid]) -> None
             transaction.publish(_reserved(order_rows.stamp(order, event.requestId), lines))
     await _settle(transaction, taken, outcomes)
     await _evict_again(transaction, locked.keys() - outcomes.keys())
+
+
+async def release(transaction: Transaction, events: Sequence[OrderCancelled]) -> None:
+    """Give back what was set aside for orders that were cancelled, once.
+
+    An order that is cancelled before it was decided on holds nothing, and never will: `reserve`
+    decides for PAID orders only. Both look under the order's lock.
+    """
+    locked = await order_rows.lock(transaction, events)
+    cancelled = [id for id, order in locked.items() if order.status is Status.CANCELLED]
+    held = await sql.lock_set_aside(transaction.connection, order_ids=cancelled)
+    # Also of what was released before: the worker that did may have died before it evicted.
+    transaction.product_versions.update({row["id"]: row["version"] for row in held})
+    if held:
+        rows = await sql.release_reservations(
+            transaction.connection, order_ids=cancelled, now=now()
+        )
+        transaction.product_versions.update({row["id"]: row["version"] for row in rows})
 
 
 def _reserved(stamp: dict[str, Any], lines: Mapping[UUID, int]) -> InventoryReserved:

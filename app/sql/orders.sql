@@ -1,9 +1,11 @@
--- name: insert_order(id, user_id, customer_email, total_minor, currency, now, product_ids, quantities, prices)!
--- A new order, version 1, with its lines in array order.
+-- name: insert_order(id, user_id, customer_email, total_minor, currency, now, product_ids, quantities, prices, due_at)!
+-- A new order, version 1, with its lines in array order, and its deadline.
 with placed as (
     insert into orders (id, user_id, customer_email, status, total_minor, currency, version, created_at, updated_at)
     values (:id, :user_id, :customer_email, 'CREATED', :total_minor, :currency, 1, :now, :now)
     returning id
+), deadline as (
+    insert into order_deadlines (order_id, due_at) values (:id, :due_at)
 )
 insert into order_items (order_id, line, product_id, quantity, unit_price_minor)
 select placed.id, line, product_id, quantity, price
@@ -37,15 +39,79 @@ select o.*, (
 from orders o
 where o.id = :id;
 
--- name: list_orders(user_id, status, before, before_id, page_size)
--- A user's orders, newest first, behind the place (before, before_id); a null filter is none.
+-- name: list_orders_of_user(user_id, statuses, before, before_id, page_size)
+-- A user's orders of those statuses, newest first, behind the place (before, before_id).
+-- Each status is a range of one index, so a page costs the same wherever it lies.
 select o.*, (
     select json_agg(json_build_array(product_id, quantity, unit_price_minor) order by line)
     from order_items where order_id = o.id
 ) as items
-from orders o
-where o.user_id = :user_id
-  and (:status::text is null or o.status = :status)
-  and (:before::timestamptz is null or (o.created_at, o.id) < (:before::timestamptz, :before_id::uuid))
-order by o.created_at desc, o.id desc
-limit :page_size;
+from (
+    select page.*
+    from unnest(:statuses::text[]) as wanted (status)
+    cross join lateral (
+        select * from orders
+        where user_id = :user_id and orders.status = wanted.status
+          and (created_at, id) < (
+              coalesce(:before::timestamptz, 'infinity'),
+              coalesce(:before_id::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+          )
+        order by created_at desc, id desc
+        limit :page_size
+    ) as page
+    order by page.created_at desc, page.id desc
+    limit :page_size
+) as o
+order by o.created_at desc, o.id desc;
+
+-- name: list_orders(statuses, before, before_id, page_size)
+-- Orders of those statuses, newest first, behind the place (before, before_id).
+-- Each status is a range of one index, so a page costs the same wherever it lies.
+select o.*, (
+    select json_agg(json_build_array(product_id, quantity, unit_price_minor) order by line)
+    from order_items where order_id = o.id
+) as items
+from (
+    select page.*
+    from unnest(:statuses::text[]) as wanted (status)
+    cross join lateral (
+        select * from orders
+        where orders.status = wanted.status
+          and (created_at, id) < (
+              coalesce(:before::timestamptz, 'infinity'),
+              coalesce(:before_id::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+          )
+        order by created_at desc, id desc
+        limit :page_size
+    ) as page
+    order by page.created_at desc, page.id desc
+    limit :page_size
+) as o
+order by o.created_at desc, o.id desc;
+
+-- name: lock_due_orders(now, batch)
+-- Orders whose deadline has passed, under their row locks; those that someone works on come later.
+select o.id, o.user_id, o.status, o.version, o.total_minor, o.currency, o.customer_email,
+    o.cancel_reason, o.updated_at
+from order_deadlines d
+join orders o on o.id = d.order_id
+where d.due_at <= :now
+order by d.due_at
+limit :batch
+for no key update of o skip locked;
+
+-- name: settle_deadlines(order_ids, unpaid, now, later)
+-- Delete the passed deadlines of locked orders; an unpaid order with a live attempt is looked at
+-- again later. Reads the deadlines anew: they are moved only under the order's lock.
+with in_payment as (
+    select order_id from payments
+    where order_id = any(:unpaid::uuid[]) and status in ('PENDING', 'SUCCEEDED')
+), postponed as (
+    update order_deadlines set due_at = :later
+    where due_at <= :now and order_id in (select order_id from in_payment)
+)
+delete from order_deadlines
+where due_at <= :now
+  and order_id = any(:order_ids::uuid[])
+  and order_id not in (select order_id from in_payment)
+returning order_id;

@@ -1,0 +1,37 @@
+"""The orders in which the catalogue can be listed."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from app.db import sql
+from app.times import parse_time
+
+
+@dataclass(frozen=True, slots=True)
+class Sort:
+    """An order of the catalogue: the column, how a cursor tells its value, and the queries."""
+
+    column: str
+    from_cursor: Callable[[str], Any]
+    all: Any
+    of_category: Any
+
+    def place(self, row: Mapping[str, Any]) -> list[str]:
+        """The row's place in this order, as a cursor tells it."""
+        return [str(row[self.column]), str(row["id"])]
+
+
+def _sort(column: str, from_cursor: Callable[[str], Any], by: str) -> Sort:
+    queries = getattr(sql, f"list_products_by_{by}"), getattr(sql, f"list_category_by_{by}")
+    return Sort(column, from_cursor, *queries)
+
+
+SORTS = {
+    "productName": _sort("name", str, "name"),
+    "-productName": _sort("name", str, "name_down"),
+    "price": _sort("price_minor", int, "price"),
+    "-price": _sort("price_minor", int, "price_down"),
+    "createdAt": _sort("created_at", parse_time, "creation"),
+    "-createdAt": _sort("created_at", parse_time, "creation_down"),
+}

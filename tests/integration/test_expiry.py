@@ -1,0 +1,120 @@
+"""An order that is not paid by its deadline is cancelled, once, by whichever worker is first."""
+
+import asyncio
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import pytest
+
+from app import orders, payments
+from app.db import Database
+from app.expiry import PATIENCE, expire_due
+from app.times import now
+from app.topics import PaymentRequested, PaymentSucceeded
+from tests.integration.hops import (
+    add_product,
+    cancel,
+    deliver,
+    order_of,
+    pay,
+    request_payment,
+    status,
+    topics,
+)
+
+
+@pytest.fixture(autouse=True)
+async def no_other_deadlines(database: Database) -> None:
+    """Deadlines that other tests left would count too."""
+    async with database.connection() as connection:
+        await connection.execute("delete from order_deadlines")
+
+
+async def deadline(database: Database, order_id: UUID) -> datetime | None:
+    async with database.connection() as connection:
+        due_at: datetime | None = await connection.fetchval(
+            "select due_at from order_deadlines where order_id = $1", order_id
+        )
+    return due_at
+
+
+def after_the_deadline() -> datetime:
+    return now() + timedelta(seconds=1801)
+
+
+async def test_an_unpaid_order_expires_at_its_deadline_and_not_before(database: Database) -> None:
+    order_id = await order_of(database, {await add_product(database): 1})
+    assert await expire_due(database, now() + timedelta(seconds=1700)) == 0
+    assert await expire_due(database, after_the_deadline()) == 1
+    _, order = await orders.get(database, order_id)
+    assert (order["status"], order["cancelReason"]) == ("CANCELLED", "expired")
+    assert await topics(database, order_id) == ["order.created", "order.cancelled"]
+    assert await deadline(database, order_id) is None
+    assert await expire_due(database, after_the_deadline()) == 0
+
+
+async def test_an_order_that_went_on_keeps_its_state_and_loses_its_deadline(
+    database: Database,
+) -> None:
+    product = await add_product(database)
+    paid, gone = await order_of(database, {product: 1}), await order_of(database, {product: 1})
+    await pay(database, paid)
+    await cancel(database, gone)
+    assert await expire_due(database, after_the_deadline()) == 2
+    assert [await status(database, id) for id in (paid, gone)] == ["PAID", "CANCELLED"]
+    assert (await topics(database, gone)).count("order.cancelled") == 1
+    assert await deadline(database, paid) is None
+
+
+async def test_a_payment_under_way_is_waited_for(database: Database) -> None:
+    order_id = await order_of(database, {await add_product(database): 1})
+    await request_payment(database, order_id)
+    late = after_the_deadline()
+    await expire_due(database, late)
+    assert (await status(database, order_id), await deadline(database, order_id)) == (
+        "CREATED",
+        late + PATIENCE,
+    )
+    await deliver(database, payments.capture, PaymentRequested, order_id)
+    await expire_due(database, late + PATIENCE)
+    assert await status(database, order_id) == "CREATED", "the money is captured already"
+    await deliver(database, orders.mark_paid, PaymentSucceeded, order_id)
+    await expire_due(database, late + 2 * PATIENCE)
+    assert (await status(database, order_id), await deadline(database, order_id)) == ("PAID", None)
+
+
+async def test_a_deadline_that_was_moved_counts_as_it_stands(database: Database) -> None:
+    order_id = await order_of(database, {await add_product(database): 1})
+    later = after_the_deadline() + timedelta(hours=1)
+    async with database.connection() as connection:
+        await connection.execute(
+            "update order_deadlines set due_at = $2 where order_id = $1", order_id, later
+        )
+    assert await expire_due(database, after_the_deadline()) == 0
+    assert await expire_due(database, later) == 1
+
+
+async def test_an_order_that_someone_works_on_is_left_for_later(database: Database) -> None:
+    order_id = await order_of(database, {await add_product(database): 1})
+    async with database.connection() as connection, connection.transaction():
+        await connection.fetch("select from orders where id = $1 for no key update", order_id)
+        assert await expire_due(database, after_the_deadline()) == 0
+    assert await expire_due(database, after_the_deadline()) == 1
+
+
+async def test_many_workers_expire_each_order_once(database: Database) -> None:
+    product = await add_product(database, quantity=100)
+    order_ids = [await order_of(database, {product: 1}) for _ in range(40)]
+    late = after_the_deadline()
+
+    async def work() -> int:
+        done = 0
+        while taken := await expire_due(database, late, 3):
+            done += taken
+        return done
+
+    assert sum(await asyncio.gather(*(work() for _ in range(4)))) >= len(order_ids)
+    while await expire_due(database, late):
+        pass
+    for order_id in order_ids:
+        assert await topics(database, order_id) == ["order.created", "order.cancelled"]
