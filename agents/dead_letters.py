@@ -8,6 +8,7 @@ from faust.types import EventT, Message
 from app import app
 from app.broker import LARGEST_MESSAGE
 from app.metrics import DEAD_LETTERS
+from app.parked import headers_of
 from app.times import now, rfc3339
 from app.topics import DeadLetter
 
@@ -46,10 +47,7 @@ def dead_letter(message: Message, handler: str, error: str, attempts: int) -> De
         offset=message.offset,
         key=_base64(message.key),
         value=_base64(message.value),
-        headers={
-            name: (value or b"").decode(errors="replace")
-            for name, value in dict(message.headers or {}).items()
-        },
+        headers=headers_of(message),
         handler=handler,
         error=error[:500],
         attempts=attempts,

@@ -25,6 +25,7 @@ from app import app, pipeline
 from app.db import AWAY, Transaction
 from app.errors import BadEvent
 from app.metrics import DEAD_LETTERS, DUPLICATES, RETRIES
+from app.parked import park
 from app.topics import Event, Malformed, topic_of
 from tables.handled import is_marked, mark
 
@@ -141,24 +142,29 @@ class Loop:
     async def _commit(self, events: list[Event]) -> None:
         if self._handle is None:
             return
-        delay = 0.1
-        while True:
-            try:
-                async with pipeline.transaction() as transaction:
-                    await self._handle(transaction, events)
-                return
-            except AWAY as error:
-                delay = await self._wait(delay, error)
+        handle = self._handle
+
+        async def commit() -> None:
+            async with pipeline.transaction() as transaction:
+                await handle(transaction, events)
+
+        await self._insist(commit)
 
     async def _bury(self, message: Message, error: str, attempts: int) -> None:
         where = f"{message.message.tp} at {message.message.offset}"
         log.error("%s cannot take %s: %s", self._name, where, error)
+        # Each by itself: PostgreSQL that is away must not cost further dead letters.
+        await self._insist(lambda: bury(message, self._name, error, attempts))
+        await self._insist(lambda: park(pipeline, message.message, self._name, error, attempts))
+
+    async def _insist(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do the work; infrastructure that is away is waited for."""
         delay = 0.1
         while True:
             try:
-                return await bury(message, self._name, error, attempts)
-            except (KafkaError, ProducerSendError) as away:
-                delay = await self._wait(delay, away)
+                return await work()
+            except (*AWAY, KafkaError, ProducerSendError) as error:
+                delay = await self._wait(delay, error)
 
     async def _wait(self, delay: float, error: Exception) -> float:
         """Sleep for `delay` seconds; the next delay."""

@@ -5,6 +5,7 @@ from app.cache import Cache
 from app.config import load_settings
 from app.db import Database
 from app.outbox import Relay
+from app.timeline import Followers
 from app.tokens import Tokens
 
 PIPELINE_POOL_SIZE = 12
@@ -18,6 +19,12 @@ cache = Cache(settings.redis_url)
 tokens = Tokens(settings.jwt_secret, settings.jwt_ttl_seconds)
 relay = Relay(settings.kafka_brokers, pipeline)
 app.resources += [database, pipeline, cache]
-database.after_commit = pipeline.after_commit = [relay.after_commit, cache.after_commit]
+followers = Followers(database)
+# Followers last: whoever hears of a change must not read the cache's old state.
+database.after_commit = pipeline.after_commit = [
+    relay.after_commit,
+    cache.after_commit,
+    followers.after_commit,
+]
 
-__all__ = ["app", "cache", "database", "pipeline", "relay", "settings", "tokens"]
+__all__ = ["app", "cache", "database", "followers", "pipeline", "relay", "settings", "tokens"]

@@ -22,6 +22,7 @@ class Journal:
         self.lines: list[tuple[str, Any]] = []
         self.marked: set[str] = set()
         self.attempts: list[int] = []
+        self.outages: list[Exception] = []
 
     def _set_current_event(self, event: Any) -> None: ...
 
@@ -45,6 +46,11 @@ class Journal:
         self.lines.append(("bury", message.n))
         self.attempts.append(attempts)
 
+    async def park(self, _: Any, message: Any, handler: str, error: str, attempts: int) -> None:
+        if self.outages:
+            raise self.outages.pop()
+        self.lines.append(("park", message.offset))
+
     def told(self, *kinds: str) -> list[tuple[str, Any]]:
         return [line for line in self.lines if line[0] in kinds]
 
@@ -53,7 +59,7 @@ class Journal:
 def journal(monkeypatch: pytest.MonkeyPatch) -> Journal:
     journal = Journal()
     monkeypatch.setattr(loop, "pipeline", journal)
-    for name in ("is_marked", "mark", "bury"):
+    for name in ("is_marked", "mark", "bury", "park"):
         monkeypatch.setattr(loop, name, getattr(journal, name))
     return journal
 
@@ -117,8 +123,14 @@ async def test_a_bad_message_is_found_and_its_neighbours_are_handled(
 
 async def test_a_bad_message_that_came_alone_was_tried_once(journal: Journal) -> None:
     await fails(journal, lambda n: BadEvent("no")).process([message(0)])
-    assert journal.lines == [("bury", 0), ("ack", 0)]
+    assert journal.lines == [("bury", 0), ("park", 0), ("ack", 0)]
     assert journal.attempts == [1]
+
+
+async def test_a_bad_message_is_buried_once_while_postgresql_is_away(journal: Journal) -> None:
+    journal.outages = [ConnectionRefusedError(), asyncpg.CannotConnectNowError("starting up")]
+    await fails(journal, lambda n: BadEvent("no")).process([message(0)])
+    assert journal.lines == [("bury", 0), ("park", 0), ("ack", 0)]
 
 
 async def test_what_could_not_be_read_is_put_aside(journal: Journal) -> None:

@@ -1,0 +1,165 @@
+"""What an order waits for: the question an operator has about every order that stands still."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import orjson
+
+from app.db import Database, sql
+from app.errors import OrderNotFound
+from app.lifecycle import LIVE, PaymentStatus, Status, cancellable, payable
+from app.times import parse_time, rfc3339
+
+MOST_PARKED = 20
+
+
+class Waiting(NamedTuple):
+    """For what, and since when."""
+
+    what: str
+    since: datetime
+
+
+CUSTOMER = "payment by the customer"
+
+
+class Attempt(NamedTuple):
+    """An attempt to pay: where it stands, when it was made, and when it came to stand there."""
+
+    status: PaymentStatus
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """An order, and what PostgreSQL knows around it."""
+
+    order_id: UUID
+    user_id: UUID
+    status: Status
+    created_at: datetime
+    updated_at: datetime
+    due_at: datetime | None = None
+    attempts: Sequence[Attempt] = ()
+    outcome: str | None = None
+    """What inventory decided, at `decided_at`."""
+    decided_at: datetime | None = None
+    unsent: tuple[str, datetime] | None = None
+    """Topic and time of the oldest event that the broker has not acknowledged."""
+
+
+async def explain(database: Database, order_id: UUID) -> dict[str, Any]:
+    """What the order waits for and since when, the next timer, parked messages, allowed actions.
+
+    {orderId, userId, status, waitingFor: {what, since} | null, nextTimer: {kind, at} | null,
+    parked: [{handler, topic, partition, offset, error, attempts, parkedAt}] (the latest 20),
+    actions: ["pay", "cancel"]}; "pay" is the owner's alone. Raises OrderNotFound, one of AWAY.
+    """
+    async with database.connection() as connection:
+        row = await sql.explain_order(connection, id=order_id)
+        if row is None:
+            raise OrderNotFound
+        parked = await sql.parked_messages_of(connection, order_id=order_id, most=MOST_PARKED)
+    return {**explanation(_facts(row)), "parked": [_parked(message) for message in parked]}
+
+
+def explanation(facts: Facts) -> dict[str, Any]:
+    """The answer, without parked messages."""
+    waiting = waiting_for(facts)
+    timer = facts.due_at if facts.status is Status.CREATED else None
+    return {
+        "orderId": str(facts.order_id),
+        "userId": str(facts.user_id),
+        "status": facts.status,
+        "waitingFor": waiting and {"what": waiting.what, "since": rfc3339(waiting.since)},
+        "nextTimer": timer and {"kind": "expiry", "at": rfc3339(timer)},
+        "actions": actions(facts),
+    }
+
+
+def waiting_for(facts: Facts) -> Waiting | None:
+    """The next step of the order; the relay comes before any agent. None: nothing is left to do."""
+    step = _next_step(facts)
+    if step and step.what != CUSTOMER and facts.unsent:
+        topic, occurred_at = facts.unsent
+        return Waiting(f"the relay, to send {topic}", occurred_at)
+    return step
+
+
+def _next_step(facts: Facts) -> Waiting | None:
+    match facts.status:
+        case Status.CREATED:
+            return _payment(facts)
+        case Status.PAID:
+            return _stock(facts)
+        case Status.COMPLETED:
+            return None
+        case Status.CANCELLED:
+            return _giving_back(facts)
+
+
+def _payment(facts: Facts) -> Waiting:
+    latest = {attempt.status: attempt for attempt in facts.attempts}
+    if pending := latest.get(PaymentStatus.PENDING):
+        return Waiting("the payment agent, to capture the money", pending.created_at)
+    if captured := latest.get(PaymentStatus.SUCCEEDED):
+        return Waiting("the order-status agent, to mark it paid", captured.updated_at)
+    if failed := latest.get(PaymentStatus.FAILED):
+        return Waiting("the order-status agent, to cancel it", failed.updated_at)
+    return Waiting(CUSTOMER, facts.created_at)
+
+
+def _stock(facts: Facts) -> Waiting:
+    if facts.decided_at is None:
+        return Waiting("the inventory agent, to reserve the stock", facts.updated_at)
+    end = "complete" if facts.outcome == "RESERVED" else "cancel"
+    return Waiting(f"the order-status agent, to {end} it", facts.decided_at)
+
+
+def _giving_back(facts: Facts) -> Waiting | None:
+    latest = {attempt.status: attempt for attempt in facts.attempts}
+    if PaymentStatus.SUCCEEDED in latest:
+        return Waiting("the payment agent, to request the refund", facts.updated_at)
+    if refunding := latest.get(PaymentStatus.REFUNDING):
+        return Waiting("the payment agent, to refund the money", refunding.updated_at)
+    if facts.outcome == "RESERVED":
+        return Waiting("the inventory agent, to release the stock", facts.updated_at)
+    return None
+
+
+def actions(facts: Facts) -> list[str]:
+    """What may be asked of the order, by the rules that its endpoints follow."""
+    live = any(attempt.status in LIVE for attempt in facts.attempts)
+    allowed = {
+        "pay": payable(facts.status) and not live,
+        "cancel": cancellable(facts.status),
+    }
+    return [action for action, may in allowed.items() if may]
+
+
+def _facts(row: Mapping[str, Any]) -> Facts:
+    attempts = orjson.loads(row["payments"] or "[]")
+    return Facts(
+        order_id=row["id"],
+        user_id=row["user_id"],
+        status=Status(row["status"]),
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+        due_at=row["due_at"],
+        attempts=[
+            Attempt(PaymentStatus(status), parse_time(created_at), parse_time(updated_at))
+            for status, created_at, updated_at in attempts
+        ],
+        outcome=row["outcome"],
+        decided_at=row["decided_at"],
+        unsent=(row["topic"], row["occurred_at"]) if row["topic"] else None,
+    )
+
+
+def _parked(row: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("handler", "topic", "partition", "offset", "error", "attempts")
+    return {**{name: row[name] for name in names}, "parkedAt": rfc3339(row["parked_at"])}

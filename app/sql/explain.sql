@@ -1,0 +1,36 @@
+-- name: explain_order(id)^
+-- What an order may wait for: itself, its deadline, payments, reservation, and oldest unsent event.
+select o.id, o.user_id, o.status, o.created_at, o.updated_at, d.due_at,
+    r.outcome, r.created_at as decided_at, unsent.topic, unsent.occurred_at, (
+        select json_agg(json_build_array(status, created_at, updated_at) order by created_at)
+        from payments where order_id = o.id
+    ) as payments
+from orders o
+left join order_deadlines d on d.order_id = o.id
+left join reservations r on r.order_id = o.id
+left join lateral (
+    select topic, occurred_at
+    from outbox
+    where order_id = o.id and published_at is null
+    order by sequence
+    limit 1
+) as unsent on true
+where o.id = :id;
+
+-- name: parked_messages_of(order_id, most)
+-- The latest messages of an order that a handler could not take.
+select handler, topic, partition, "offset", error, attempts, parked_at
+from parked_messages
+where order_id = :order_id
+order by id desc
+limit :most;
+
+-- name: park_message(handler, topic, partition, offset, order_id, key, value, headers, error, attempts, now)!
+-- Keep a message that a handler could not take; once.
+insert into parked_messages (
+    handler, topic, partition, "offset", order_id, key, value, headers, error, attempts, parked_at
+)
+values (
+    :handler, :topic, :partition, :offset, :order_id, :key, :value, :headers, :error, :attempts, :now
+)
+on conflict do nothing;

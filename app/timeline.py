@@ -1,0 +1,117 @@
+"""An order's timeline: its events as they stand in the outbox, and word of new ones."""
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from app.db import AWAY, Database, Transaction, sql
+from app.times import rfc3339
+
+log = logging.getLogger(__name__)
+
+PAGE = 100
+TICK_SECONDS = 0.5
+"""How long a commit of another worker may go unnoticed by those who follow its order."""
+
+ENVELOPE = {"eventId", "orderId", "sequence", "occurredAt", "requestId"}
+INTERNAL = {"answer", "fingerprint", "idempotencyKey", "keyExpiresAt"}
+
+
+async def events_after(database: Database, order_id: UUID, sequence: int) -> list[dict[str, Any]]:
+    """The order's committed events behind `sequence` (0: all), oldest first.
+
+    Each is {sequence, type, occurredAt, requestId, data}; `type` is the topic's name. An order that
+    does not exist has none. Raises one of AWAY.
+    """
+    events: list[dict[str, Any]] = []
+    async with database.connection() as connection:
+        while True:
+            after = events[-1]["sequence"] if events else sequence
+            rows = await sql.events_after(
+                connection, order_id=order_id, sequence=after, page_size=PAGE
+            )
+            events += [_told(row) for row in rows]
+            if len(rows) < PAGE:
+                return events
+
+
+def _told(row: Any) -> dict[str, Any]:
+    payload = orjson.loads(row["payload"])
+    return {
+        "sequence": row["sequence"],
+        "type": row["topic"],
+        "occurredAt": rfc3339(row["occurred_at"]),
+        "requestId": row["request_id"],
+        "data": {name: payload[name] for name in payload.keys() - ENVELOPE - INTERNAL},
+    }
+
+
+class Followers:
+    """Wakes those who follow an order when it has new events.
+
+    Commits of this worker wake at once, through `after_commit`; those of other workers are found by
+    one query per tick for all followed orders, and none while nobody follows.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._wakes: defaultdict[UUID, set[asyncio.Event]] = defaultdict(set)
+        self._known: dict[UUID, int] = {}
+        self._watching: asyncio.Task[None] | None = None
+
+    @asynccontextmanager
+    async def follow(self, order_id: UUID) -> AsyncIterator[asyncio.Event]:
+        """An event that is set, to be cleared by its reader, whenever the order may have news.
+
+        Clear it before reading the timeline, then wait for it: nothing is missed.
+        """
+        wake = asyncio.Event()
+        self._wakes[order_id].add(wake)
+        if self._watching is None or self._watching.done():
+            self._watching = asyncio.create_task(self._watch())
+        try:
+            yield wake
+        finally:
+            self._leave(order_id, wake)
+
+    def _leave(self, order_id: UUID, wake: asyncio.Event) -> None:
+        self._wakes[order_id].discard(wake)
+        if not self._wakes[order_id]:
+            del self._wakes[order_id]
+            self._known.pop(order_id, None)
+        if not self._wakes and self._watching:
+            self._watching.cancel()
+            self._watching = None
+
+    async def after_commit(self, transaction: Transaction) -> None:
+        """Wake those who follow the orders that the commit published events of."""
+        if self._wakes:
+            for event in transaction.events:
+                self._notice(UUID(event.orderId), event.sequence)
+
+    def _notice(self, order_id: UUID, version: int) -> None:
+        if order_id in self._wakes and version > self._known.get(order_id, 0):
+            self._known[order_id] = version
+            for wake in self._wakes[order_id]:
+                wake.set()
+
+    async def _watch(self) -> None:
+        while True:
+            try:
+                await self.look()
+            except AWAY as error:
+                log.debug("Followers hear of other workers later: %r", error)
+            await asyncio.sleep(TICK_SECONDS)
+
+    async def look(self) -> None:
+        """Ask PostgreSQL once for the versions of all followed orders. Raises one of AWAY."""
+        async with self._database.connection() as connection:
+            rows = await sql.order_versions(connection, ids=list(self._wakes))
+        for row in rows:
+            self._notice(row["id"], row["version"])
