@@ -1,5 +1,6 @@
--- Without a place a list starts before everything: a null test beside the comparison, or beside the
--- category, would keep a prepared statement from the index.
+-- Without a place a list starts before everything: a null test beside the comparison would keep a
+-- prepared statement from the index. A category is asked for as one of an array, and sorted by: were
+-- it an equality, the planner could walk an index without it and filter a whole catalogue for a page.
 
 -- name: list_products_by_name(after, after_id, page_size)
 -- Products by name, behind the place (after, after_id).
@@ -64,59 +65,59 @@ limit :page_size;
 -- name: list_category_by_name(category, after, after_id, page_size)
 -- Products of a category by name, behind the place (after, after_id).
 select * from products
-where category = :category and (name, id) > (
+where category = any(array[:category]) and (name, id) > (
     coalesce(:after::text, ''),
     coalesce(:after_id::uuid, '00000000-0000-0000-0000-000000000000')
 )
-order by name, id
+order by category, name, id
 limit :page_size;
 
 -- name: list_category_by_name_down(category, after, after_id, page_size)
 -- Products of a category by name, downwards, behind the place (after, after_id).
 select * from products
-where category = :category and (name, id) < (
+where category = any(array[:category]) and (name, id) < (
     coalesce(:after::text, (select name from products order by name desc, id desc limit 1)),
     coalesce(:after_id::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
 )
-order by name desc, id desc
+order by category desc, name desc, id desc
 limit :page_size;
 
 -- name: list_category_by_price(category, after, after_id, page_size)
 -- Products of a category by price, behind the place (after, after_id).
 select * from products
-where category = :category and (price_minor, id) > (
+where category = any(array[:category]) and (price_minor, id) > (
     coalesce(:after::bigint, -1),
     coalesce(:after_id::uuid, '00000000-0000-0000-0000-000000000000')
 )
-order by price_minor, id
+order by category, price_minor, id
 limit :page_size;
 
 -- name: list_category_by_price_down(category, after, after_id, page_size)
 -- Products of a category by price, downwards, behind the place (after, after_id).
 select * from products
-where category = :category and (price_minor, id) < (
+where category = any(array[:category]) and (price_minor, id) < (
     coalesce(:after::bigint, 9223372036854775807),
     coalesce(:after_id::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
 )
-order by price_minor desc, id desc
+order by category desc, price_minor desc, id desc
 limit :page_size;
 
 -- name: list_category_by_creation(category, after, after_id, page_size)
 -- Products of a category by creation, behind the place (after, after_id).
 select * from products
-where category = :category and (created_at, id) > (
+where category = any(array[:category]) and (created_at, id) > (
     coalesce(:after::timestamptz, '-infinity'),
     coalesce(:after_id::uuid, '00000000-0000-0000-0000-000000000000')
 )
-order by created_at, id
+order by category, created_at, id
 limit :page_size;
 
 -- name: list_category_by_creation_down(category, after, after_id, page_size)
 -- Products of a category by creation, downwards, behind the place (after, after_id).
 select * from products
-where category = :category and (created_at, id) < (
+where category = any(array[:category]) and (created_at, id) < (
     coalesce(:after::timestamptz, 'infinity'),
     coalesce(:after_id::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
 )
-order by created_at desc, id desc
+order by category desc, created_at desc, id desc
 limit :page_size;

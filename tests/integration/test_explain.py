@@ -1,0 +1,140 @@
+"""What an order waits for, asked of real rows; and the messages of it that were parked."""
+
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from app import orders, payments, stock
+from app.db import Database
+from app.errors import OrderNotFound
+from app.explain import explain
+from app.parked import park
+from app.topics import (
+    InventoryReserved,
+    OrderCancelled,
+    PaymentRequested,
+    PaymentSucceeded,
+    RefundRequested,
+)
+from tests.integration.hops import (
+    ANN,
+    add_product,
+    cancel,
+    deliver,
+    order_of,
+    request_payment,
+    reserve,
+)
+
+
+async def publish_all(database: Database) -> None:
+    """As if the relay had sent everything."""
+    async with database.connection() as connection:
+        await connection.execute("update outbox set published_at = now()")
+
+
+async def waits_for(database: Database, order_id: UUID) -> str | None:
+    await publish_all(database)
+    waiting = (await explain(database, order_id))["waitingFor"]
+    return waiting and waiting["what"]
+
+
+async def test_an_order_says_at_each_step_what_comes_next(database: Database) -> None:
+    order_id = await order_of(database, {await add_product(database): 1})
+    assert await waits_for(database, order_id) == "payment by the customer"
+    await request_payment(database, order_id)
+    assert await waits_for(database, order_id) == "the payment agent, to capture the money"
+    await deliver(database, payments.capture, PaymentRequested, order_id)
+    assert await waits_for(database, order_id) == "the order-status agent, to mark it paid"
+    await deliver(database, orders.mark_paid, PaymentSucceeded, order_id)
+    assert await waits_for(database, order_id) == "the inventory agent, to reserve the stock"
+    await reserve(database, order_id)
+    assert await waits_for(database, order_id) == "the order-status agent, to complete it"
+    await deliver(database, orders.complete, InventoryReserved, order_id)
+    assert await waits_for(database, order_id) is None
+
+
+async def test_a_cancelled_order_waits_until_all_is_given_back(database: Database) -> None:
+    order_id = await order_of(database, {await add_product(database): 1})
+    await request_payment(database, order_id)
+    await deliver(database, payments.capture, PaymentRequested, order_id)
+    await deliver(database, orders.mark_paid, PaymentSucceeded, order_id)
+    await reserve(database, order_id)
+    await cancel(database, order_id)
+    assert await waits_for(database, order_id) == "the payment agent, to request the refund"
+    await deliver(database, payments.request_refunds, OrderCancelled, order_id)
+    assert await waits_for(database, order_id) == "the payment agent, to refund the money"
+    await deliver(database, payments.refund, RefundRequested, order_id)
+    assert await waits_for(database, order_id) == "the inventory agent, to release the stock"
+    await deliver(database, stock.release, OrderCancelled, order_id)
+    assert await waits_for(database, order_id) is None
+
+
+async def test_an_event_that_is_not_sent_yet_is_waited_for_first(database: Database) -> None:
+    order_id = await order_of(database, {await add_product(database): 1})
+    await publish_all(database)
+    await request_payment(database, order_id)
+    told = await explain(database, order_id)
+    _, order = await orders.get(database, order_id)
+    assert told["waitingFor"] == {
+        "what": "the relay, to send order.payment_requested",
+        "since": order["updatedAt"],
+    }
+
+
+async def test_an_unpaid_order_tells_its_owner_its_timer_and_what_may_be_done(
+    database: Database,
+) -> None:
+    order_id = await order_of(database, {await add_product(database): 1})
+    told = await explain(database, order_id)
+    assert (told["orderId"], told["userId"]) == (str(order_id), str(ANN.id))
+    assert (told["status"], told["actions"]) == ("CREATED", ["pay", "cancel"])
+    assert told["nextTimer"]["kind"] == "expiry"
+    assert told["parked"] == []
+
+
+async def test_an_unknown_order_is_not_found(database: Database) -> None:
+    with pytest.raises(OrderNotFound):
+        await explain(database, uuid4())
+
+
+def message(key: bytes | None, offset: int = 7, **changes: Any) -> Any:
+    """A message as Faust gives it, of a topic of its own."""
+    whole = {"topic": f"topic-{uuid4()}", "partition": 3, "offset": offset, "key": key}
+    return SimpleNamespace(
+        **{**whole, "value": b"\xff\x00", "headers": [("h", b"\xff")], **changes}
+    )
+
+
+async def test_a_parked_message_is_told_with_its_order_once(database: Database) -> None:
+    order_id = await order_of(database, {await add_product(database): 1})
+    parked = message(str(order_id).encode())
+    for _ in range(2):
+        await park(database, parked, "stock.reserve", "it \0 is \ud800 bad", 2)
+    await park(database, parked, "payments.capture", "it is bad here too", 1)
+    other, first = (await explain(database, order_id))["parked"]
+    assert other["handler"] == "payments.capture"
+    assert first.pop("parkedAt").endswith("Z")
+    assert first == {
+        "handler": "stock.reserve",
+        "topic": parked.topic,
+        "partition": 3,
+        "offset": 7,
+        "error": "it \N{REPLACEMENT CHARACTER} is ? bad",
+        "attempts": 2,
+    }
+
+
+@pytest.mark.parametrize("key", [None, b"", b"key", b"\xff\xfe"])
+async def test_a_message_of_no_order_is_parked_as_it_came(
+    database: Database, key: bytes | None
+) -> None:
+    parked = message(key, value=None)
+    await park(database, parked, "stock.reserve", "no", 1)
+    async with database.connection() as connection:
+        row = await connection.fetchrow(
+            "select * from parked_messages where topic = $1", parked.topic
+        )
+    assert (row["order_id"], row["key"], row["value"]) == (None, key, None)

@@ -1,0 +1,117 @@
+"""What an order waits for, from the facts alone."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from app.explain import Attempt, Facts, actions, explanation, waiting_for
+from app.lifecycle import PaymentStatus, Status
+
+PLACED = datetime(2026, 1, 3, 12, tzinfo=UTC)
+TRIED, MOVED, CHANGED = (PLACED + timedelta(minutes=n) for n in (1, 2, 3))
+UNSENT = ("order.paid", MOVED)
+
+
+def facts(status: Status, **known: Any) -> Facts:
+    return Facts(uuid4(), uuid4(), status, PLACED, CHANGED, **known)
+
+
+def attempt(status: PaymentStatus) -> list[Attempt]:
+    return [Attempt(status, TRIED, MOVED)]
+
+
+STEPS: list[tuple[Status, dict[str, Any], str, datetime]] = [
+    (Status.CREATED, {}, "payment by the customer", PLACED),
+    (
+        *(Status.CREATED, {"attempts": attempt(PaymentStatus.PENDING)}),
+        *("the payment agent, to capture the money", TRIED),
+    ),
+    (
+        *(Status.CREATED, {"attempts": attempt(PaymentStatus.SUCCEEDED)}),
+        *("the order-status agent, to mark it paid", MOVED),
+    ),
+    (
+        *(Status.CREATED, {"attempts": attempt(PaymentStatus.FAILED)}),
+        *("the order-status agent, to cancel it", MOVED),
+    ),
+    (Status.PAID, {}, "the inventory agent, to reserve the stock", CHANGED),
+    (
+        *(Status.PAID, {"outcome": "RESERVED", "decided_at": MOVED}),
+        *("the order-status agent, to complete it", MOVED),
+    ),
+    (
+        *(Status.PAID, {"outcome": "REJECTED", "decided_at": MOVED}),
+        *("the order-status agent, to cancel it", MOVED),
+    ),
+    (
+        *(Status.CANCELLED, {"attempts": attempt(PaymentStatus.SUCCEEDED)}),
+        *("the payment agent, to request the refund", CHANGED),
+    ),
+    (
+        *(Status.CANCELLED, {"attempts": attempt(PaymentStatus.REFUNDING)}),
+        *("the payment agent, to refund the money", MOVED),
+    ),
+    (
+        *(Status.CANCELLED, {"outcome": "RESERVED", "decided_at": MOVED}),
+        *("the inventory agent, to release the stock", CHANGED),
+    ),
+]
+
+
+@pytest.mark.parametrize(("status", "known", "what", "since"), STEPS)
+def test_an_order_waits_for_its_next_step(
+    status: Status, known: dict[str, Any], what: str, since: datetime
+) -> None:
+    assert waiting_for(facts(status, **known)) == (what, since)
+
+
+@pytest.mark.parametrize(("status", "known", "what", "since"), STEPS[1:])
+def test_every_step_of_an_agent_waits_for_the_relay_first(
+    status: Status, known: dict[str, Any], what: str, since: datetime
+) -> None:
+    waiting = waiting_for(facts(status, **known, unsent=UNSENT))
+    assert waiting == ("the relay, to send order.paid", MOVED)
+
+
+def test_a_customer_need_not_wait_for_the_relay() -> None:
+    waiting = waiting_for(facts(Status.CREATED, unsent=("order.created", PLACED)))
+    assert waiting == ("payment by the customer", PLACED)
+
+
+@pytest.mark.parametrize(
+    ("status", "known"),
+    [
+        (Status.COMPLETED, {"attempts": attempt(PaymentStatus.SUCCEEDED), "outcome": "RESERVED"}),
+        (Status.COMPLETED, {"unsent": ("order.completed", MOVED)}),
+        (Status.CANCELLED, {}),
+        (Status.CANCELLED, {"attempts": attempt(PaymentStatus.VOIDED)}),
+        (Status.CANCELLED, {"attempts": attempt(PaymentStatus.REFUNDED), "outcome": "RELEASED"}),
+    ],
+)
+def test_an_order_that_has_ended_waits_for_nothing(status: Status, known: dict[str, Any]) -> None:
+    assert waiting_for(facts(status, **known)) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "attempts", "allowed"),
+    [
+        (Status.CREATED, [], ["pay", "cancel"]),
+        (Status.CREATED, attempt(PaymentStatus.PENDING), ["cancel"]),
+        (Status.CREATED, attempt(PaymentStatus.SUCCEEDED), ["cancel"]),
+        (Status.PAID, attempt(PaymentStatus.SUCCEEDED), ["cancel"]),
+        (Status.COMPLETED, attempt(PaymentStatus.SUCCEEDED), []),
+        (Status.CANCELLED, [], []),
+    ],
+)
+def test_the_actions_are_those_the_endpoints_allow(
+    status: Status, attempts: list[Attempt], allowed: list[str]
+) -> None:
+    assert actions(facts(status, attempts=attempts)) == allowed
+
+
+def test_a_deadline_is_a_timer_only_while_the_order_is_unpaid() -> None:
+    told = explanation(facts(Status.CREATED, due_at=MOVED))
+    assert told["nextTimer"] == {"kind": "expiry", "at": "2026-01-03T12:02:00.000000Z"}
+    assert explanation(facts(Status.PAID, due_at=MOVED))["nextTimer"] is None
