@@ -2,13 +2,16 @@
 
     POST /api/orders    ─> order.created              ─> order_status: remember its answer
     PATCH …/pay         ─> order.payment_requested    ─> payment: capture
+    POST …/cancel       ─> order.cancelled
+    the expiry timer    ─> order.cancelled
     payment             ─> payment.succeeded          ─> order_status: PAID
                            payment.failed             ─> order_status: CANCELLED
     order_status (PAID) ─> order.paid                 ─> inventory: reserve
     inventory           ─> inventory.reserved         ─> order_status: COMPLETED
                            inventory.rejected         ─> order_status: CANCELLED
     order_status (end)  ─> order.completed            ─> notification
-                           order.cancelled            ─> notification; payment: request the refund
+                           order.cancelled            ─> notification; payment: request the refund;
+                                                         inventory: release
     payment             ─> payment.refund_requested   ─> payment: refund
                            payment.refunded
 

@@ -27,6 +27,10 @@ select exists (select from outbox where published_at is null)
     or exists (select from orders where status not in ('COMPLETED', 'CANCELLED'))
     or exists (select from payments where status in ('PENDING', 'REFUNDING'))
     or exists (
+        select from orders o join reservations r on r.order_id = o.id
+        where o.status = 'CANCELLED' and r.outcome = 'RESERVED'
+    )
+    or exists (
         select from orders o
         where not exists (
             select from notifications n where n.order_id = o.id and n.sent_at is not null

@@ -24,5 +24,6 @@ def test_the_texts_that_clients_of_the_seed_systems_know() -> None:
     assert errors.ProductNotFound().detail == "Product not found"
     assert errors.NotEnoughStock().detail == "Not enough stock"
     assert errors.NotPayable().detail == "Only CREATED orders can be paid"
+    assert errors.NotCancellable().detail == "Only CREATED or PAID orders can be cancelled"
     assert errors.EmailTaken().detail == "Email already exists"
     assert errors.InvalidCredentials().detail == "Invalid credentials"

@@ -6,7 +6,16 @@ from uuid import uuid4
 
 import pytest
 
-from app.lifecycle import MOVES, IllegalMove, Order, Status, payment_flaw, shortages
+from app.lifecycle import (
+    MOVES,
+    IllegalMove,
+    Order,
+    Status,
+    cancellable,
+    payable,
+    payment_flaw,
+    shortages,
+)
 
 NOW = datetime(2026, 1, 3, 12, tzinfo=UTC)
 LEGAL = {
@@ -36,6 +45,11 @@ def test_an_order_moves_only_where_the_contract_lets_it(start: Status, end: Stat
 
 def test_completed_and_cancelled_are_final() -> None:
     assert MOVES[Status.COMPLETED] == MOVES[Status.CANCELLED] == frozenset()
+
+
+def test_only_a_created_order_is_payable_and_only_an_ended_one_not_cancellable() -> None:
+    assert [status for status in Status if payable(status)] == [Status.CREATED]
+    assert [status for status in Status if cancellable(status)] == [Status.CREATED, Status.PAID]
 
 
 def test_each_event_moves_the_version_on_by_one() -> None:
