@@ -1,10 +1,15 @@
-"""The composition root: one Faust app and what it works with, made once, without I/O."""
+"""The composition root: one Faust app and what it works with, made once.
+
+It reads settings and the files of keys that they name, and connects to nothing.
+"""
 
 from app.broker import OrderApp
 from app.cache import Cache
 from app.config import load_settings
 from app.db import Database
+from app.keys import load_keys
 from app.outbox import Relay
+from app.rate_limits import RateLimits
 from app.timeline import Followers
 from app.tokens import Tokens
 
@@ -16,9 +21,17 @@ app = OrderApp(settings)
 database = Database(settings.database_dsn, settings.db_pool_size, "orders requests")
 pipeline = Database(settings.database_dsn, PIPELINE_POOL_SIZE, "orders agents")
 cache = Cache(settings.redis_url)
-tokens = Tokens(settings.jwt_secret, settings.jwt_ttl_seconds)
+rate_limits = RateLimits(
+    settings.redis_url, settings.auth_rate_limit, settings.login_failures_limit
+)
+tokens = Tokens(
+    load_keys(settings),
+    settings.jwt_ttl_seconds,
+    issuer=settings.jwt_issuer,
+    audience=settings.jwt_audience,
+)
 relay = Relay(settings.kafka_brokers, pipeline)
-app.resources += [database, pipeline, cache]
+app.resources += [database, pipeline, cache, rate_limits]
 followers = Followers(database)
 # Followers last: whoever hears of a change must not read the cache's old state.
 database.after_commit = pipeline.after_commit = [
@@ -27,4 +40,14 @@ database.after_commit = pipeline.after_commit = [
     followers.after_commit,
 ]
 
-__all__ = ["app", "cache", "database", "followers", "pipeline", "relay", "settings", "tokens"]
+__all__ = [
+    "app",
+    "cache",
+    "database",
+    "followers",
+    "pipeline",
+    "rate_limits",
+    "relay",
+    "settings",
+    "tokens",
+]

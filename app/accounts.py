@@ -9,6 +9,7 @@ from argon2.exceptions import VerifyMismatchError
 
 from app.db import Database, sql
 from app.errors import EmailTaken, InvalidCredentials
+from app.rate_limits import RateLimits
 from app.times import now
 from app.tokens import USER, Identity
 
@@ -50,16 +51,17 @@ async def register(database: Database, email: str, password: str) -> Identity:
     return identity
 
 
-async def log_in(database: Database, email: str, password: str) -> Identity:
-    """The account behind email and password. Raises InvalidCredentials.
+async def log_in(database: Database, limits: RateLimits, email: str, password: str) -> Identity:
+    """The account behind email and password. Raises InvalidCredentials, TooManyRequests.
 
     An unknown email costs the same hash as a known one, so that time does not tell them apart.
     """
-    async with database.connection() as connection:
-        row = await sql.user_by_email(connection, email=email.lower())
-    if not await _matches(row["password_hash"] if row else _NO_ONES_HASH, password) or not row:
-        raise InvalidCredentials
-    return Identity(row["id"], row["email"], row["role"])
+    async with limits.login(email):
+        async with database.connection() as connection:
+            row = await sql.user_by_email(connection, email=email.lower())
+        if not await _matches(row["password_hash"] if row else _NO_ONES_HASH, password) or not row:
+            raise InvalidCredentials
+        return Identity(row["id"], row["email"], row["role"])
 
 
 async def make_admin(database: Database, email: str, password: str) -> None:

@@ -185,7 +185,10 @@ AUTODISCOVER = [
     "agents.inventory",
     "agents.order_status",
     "agents.notification",
+    "web.headers",
     "web.problems",
+    "web.origins",
+    "web.addresses",
     "web.protocol",
     "web.accounts",
     "web.products",
@@ -194,4 +197,7 @@ AUTODISCOVER = [
     "web.documents",
     "web.problem_pages",
 ]
-"""Each module by name: Faust lets a listed module's import error stop the worker, no other's."""
+"""Each module by name: Faust lets a listed module's import error stop the worker, no other's.
+
+Middlewares run in the order in which their modules stand here.
+"""

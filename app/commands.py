@@ -59,6 +59,8 @@ async def demo_catalogue(self: AppCommand) -> None:
 )
 async def create_admin(self: AppCommand, email: str, password_stdin: bool) -> None:
     """Make an administrator; an account of that email becomes one, with this password."""
+    if not settings.auth_local:
+        raise SystemExit("AUTH_LOCAL is false: accounts are kept elsewhere")
     try:
         TypeAdapter(EmailStr).validate_python(email)
     except ValidationError:

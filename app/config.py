@@ -4,7 +4,8 @@ import re
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, ValidationError, field_validator
+from limits import RateLimitItem, parse_many
+from pydantic import AliasChoices, BeforeValidator, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 # ISO 4217 currencies whose minor unit is not a hundredth: amounts here always have two decimals.
@@ -14,11 +15,31 @@ NOT_TWO_DECIMALS = (
 )
 
 
+ORIGIN = r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?"
+
+
+def _limit(value: object) -> object:
+    """One limit, like `10/15 minutes`. Raises ValueError."""
+    if not isinstance(value, str):
+        return value
+    first, *more = parse_many(value)
+    if more or first.amount < 1:
+        raise ValueError("must be one limit of at least 1, like 10/15 minutes")
+    return first
+
+
+Limit = Annotated[RateLimitItem, BeforeValidator(_limit)]
+
+
 class Settings(BaseSettings):
     """What an operator can set. Names are the environment's, in lower case."""
 
     model_config = SettingsConfigDict(
-        env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True
+        env_file=".env",
+        env_file_encoding="utf-8",
+        extra="ignore",
+        frozen=True,
+        arbitrary_types_allowed=True,
     )
 
     port: int = Field(8080, ge=1, le=65535)
@@ -39,10 +60,20 @@ class Settings(BaseSettings):
     kafka_replication: int = Field(1, ge=1)
     kafka_fetch_wait_ms: int = Field(100, ge=1)
 
-    jwt_secret: str = Field(
-        min_length=32, validation_alias=AliasChoices("JWT_SECRET", "SECRET_KEY")
+    jwt_secret: str | None = Field(
+        None, validation_alias=AliasChoices("JWT_SECRET", "SECRET_KEY"), repr=False
     )
+    jwt_public_key: str | None = Field(None, min_length=1)
+    jwt_jwks_file: str | None = Field(None, min_length=1)
+    jwt_issuer: str | None = Field(None, min_length=1)
+    jwt_audience: str | None = Field(None, min_length=1)
     jwt_ttl_seconds: int = Field(3600, ge=1)
+    auth_local: bool = True
+    auth_rate_limit: Limit = parse_many("300/minute")[0]
+    login_failures_limit: Limit = parse_many("10/15 minutes")[0]
+
+    trusted_proxies: int = Field(0, ge=0)
+    cors_origins: Annotated[list[str], NoDecode] = []
 
     smtp_url: str | None = Field(None, pattern=r"^smtps?://[^/?#]+:[0-9]+/?$")
     mail_from: str = "orders@localhost"
@@ -51,10 +82,10 @@ class Settings(BaseSettings):
     idempotency_ttl_seconds: int = Field(86_400, ge=1)
     currency: str = Field("pln", validation_alias="STRIPE_CURRENCY")
 
-    @field_validator("kafka_brokers", mode="before")
+    @field_validator("kafka_brokers", "cors_origins", mode="before")
     @classmethod
-    def split_brokers(cls, value: object) -> object:
-        """`host:port,host:port` as a list."""
+    def split_list(cls, value: object) -> object:
+        """`one,other` as a list."""
         if isinstance(value, str):
             return [part.strip() for part in value.split(",") if part.strip()]
         return value
@@ -65,6 +96,27 @@ class Settings(BaseSettings):
         """Each is `host:port`."""
         if any(re.fullmatch(r"[^:/\s]+:[0-9]{1,5}", broker) is None for broker in value):
             raise ValueError("must be host:port, several separated by commas")
+        return value
+
+    @field_validator("jwt_secret")
+    @classmethod
+    def secret_is_one(cls, value: str | None) -> str | None:
+        """At least 32 bytes (RFC 7518, section 3.2), and no key that others may know."""
+        if value is not None and len(value.encode()) < 32:
+            raise ValueError("must have at least 32 bytes")
+        if value is not None and "-----BEGIN" in value:
+            raise ValueError("must be a secret, not a PEM text")
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def origins_are_origins(cls, value: list[str]) -> list[str]:
+        """Each is a scheme, a host and perhaps a port, as browsers write them; or all are allowed.
+
+        Raises ValueError.
+        """
+        if value != ["*"] and any(re.fullmatch(ORIGIN, origin) is None for origin in value):
+            raise ValueError("must be `*`, or origins like https://shop.example.com")
         return value
 
     @field_validator("db_url", "redis_url", "smtp_url")
@@ -106,6 +158,10 @@ def load_settings() -> Settings:
         raise SystemExit(_one_line(error)) from None
     if not settings.db_url and not (settings.db_name and settings.db_user):
         raise SystemExit("DB_URL: set it, or DB_NAME and DB_USER (and DB_PASSWORD, DB_HOST)")
+    if not (settings.jwt_secret or settings.jwt_public_key or settings.jwt_jwks_file):
+        raise SystemExit("JWT_SECRET: set it, or JWT_PUBLIC_KEY or JWT_JWKS_FILE")
+    if settings.auth_local and not settings.jwt_secret:
+        raise SystemExit("AUTH_LOCAL: must be false, since without JWT_SECRET no token is issued")
     return settings
 
 

@@ -14,7 +14,7 @@ class Problem(Exception):
     status: ClassVar[int] = 500
     slug: ClassVar[str] = "internal-error"
     title: ClassVar[str] = "Internal server error"
-    retry_after: ClassVar[int | None] = None
+    retry_after: int | None = None
     """Seconds after which the same request may succeed, or None."""
 
     def __init__(self, detail: str | None = None) -> None:
@@ -170,6 +170,17 @@ class TotalMismatch(Problem):
     """totalAmount differs from the catalogue's prices"""
 
     status, slug, title = 422, "total-mismatch", "Total mismatch"
+
+
+class TooManyRequests(Problem):
+    """Too many attempts; try again later"""
+
+    status, slug, title = 429, "too-many-requests", "Too many requests"
+    retry_after = 1
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__()
+        self.retry_after = retry_after
 
 
 class Overloaded(Problem):

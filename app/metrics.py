@@ -20,3 +20,6 @@ REPLAYS = Counter(
     ["source"],
 )
 CACHE = Counter("orders_cache_total", "Cache lookups.", ["kind", "outcome"])
+RATE_LIMITED = Counter(
+    "orders_rate_limited_total", "Requests refused for their rate, by what was counted.", ["limit"]
+)

@@ -1,6 +1,5 @@
-"""Bearer tokens: JWT, RFC 7519, HS256."""
+"""Bearer tokens: JWT, RFC 7519."""
 
-import base64
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
@@ -11,10 +10,10 @@ from uuid import UUID, uuid4
 import jwt
 
 from app.errors import Unauthorized
+from app.keys import HS256, Keys
 from app.text import flaw
 from app.times import now
 
-ALGORITHM = "HS256"
 USER, ADMIN = "USER", "ADMIN"
 TOKENS_REMEMBERED = 4096
 LEEWAY_SECONDS = 5
@@ -36,20 +35,32 @@ class Identity:
 
 
 class Tokens:
-    """Issues and reads tokens of one secret; the algorithm is fixed here, never by the token."""
+    """Issues tokens with the secret, and reads those that one of the keys has signed.
 
-    def __init__(self, secret: str, ttl_seconds: int) -> None:
-        # Prepared once: PyJWT would examine a plain secret for PEM and DER at each use.
-        encoded = base64.urlsafe_b64encode(secret.encode()).decode().rstrip("=")
-        self._key = jwt.PyJWK({"kty": "oct", "k": encoded}, ALGORITHM)
+    Where `issuer` or `audience` is given, a token must be by it, or for it, and those issued are.
+    """
+
+    def __init__(
+        self,
+        keys: Keys,
+        ttl_seconds: int,
+        *,
+        issuer: str | None = None,
+        audience: str | None = None,
+    ) -> None:
+        self._keys = keys
         self.ttl_seconds = ttl_seconds
+        self._issuer, self._audience = issuer, audience
         # A client sends its token with each request; the signature need be checked once.
         self._verified = lru_cache(TOKENS_REMEMBERED)(self._verify)
 
     def issue(self, identity: Identity) -> str:
-        """A token that speaks for `identity` for `ttl_seconds`."""
+        """A token that speaks for `identity` for `ttl_seconds`. Needs the secret."""
+        assert self._keys.secret, "without a secret, AUTH_LOCAL is false"
         moment = now()
         claims = {
+            "iss": self._issuer,
+            "aud": self._audience,
             "sub": str(identity.id),
             "userId": str(identity.id),
             "email": identity.email,
@@ -58,7 +69,8 @@ class Tokens:
             "exp": moment + timedelta(seconds=self.ttl_seconds),
             "jti": str(uuid4()),
         }
-        return jwt.encode(claims, self._key, ALGORITHM)
+        told = {name: value for name, value in claims.items() if value is not None}
+        return jwt.encode(told, self._keys.secret, HS256)
 
     def read(self, token: str) -> Identity:
         """Who the token speaks for. Raises Unauthorized when it is not valid."""
@@ -69,23 +81,34 @@ class Tokens:
 
     def _verify(self, token: str) -> tuple[Identity, float]:
         try:
-            claims = jwt.decode(
-                token,
-                self._key,
-                [ALGORITHM],
-                options={"require": ["exp"], "verify_aud": False},
-                leeway=LEEWAY_SECONDS,
-            )
+            claims = self._claims(token)
             return _identity(claims), float(claims["exp"])
-        except (jwt.InvalidTokenError, ValueError):
+        except (jwt.PyJWTError, ValueError, OverflowError, RecursionError):
+            # The last two are for an `exp` of 1e999 and for JSON of a thousand brackets.
             raise Unauthorized from None
+
+    def _claims(self, token: str) -> dict[str, Any]:
+        key = self._keys.of(jwt.get_unverified_header(token))
+        return jwt.decode(
+            token,
+            key,
+            [key.algorithm_name],
+            options={"require": ["exp"], "verify_aud": self._audience is not None},
+            issuer=self._issuer,
+            audience=self._audience,
+            leeway=LEEWAY_SECONDS,
+        )
 
 
 def _identity(claims: dict[str, Any]) -> Identity:
     """Raises ValueError when the user is not a UUID."""
-    email = claims.get("email")
+    email, user = claims.get("email"), claims.get("userId")
+    if user is None:
+        user = claims.get("sub")
+    if not isinstance(user, str):
+        raise ValueError("the user must be a UUID")
     return Identity(
-        id=UUID(str(claims.get("userId") or claims.get("sub"))),
+        id=UUID(user),
         email=email if isinstance(email, str) and not flaw(email) else None,
         role=ADMIN if claims.get("role") == ADMIN else USER,
     )

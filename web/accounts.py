@@ -4,7 +4,7 @@ from typing import Any
 
 from aiohttp import web
 
-from app import accounts, app, database, tokens
+from app import accounts, app, database, rate_limits, settings, tokens
 from app.errors import EmailTaken, InvalidCredentials
 from app.tokens import Identity
 from web.answers import Account, RegisteredAccount, Token
@@ -14,7 +14,6 @@ from web.problems import View
 from web.requests import json_response
 
 
-@app.page("/api/auth/register")
 class RegisterView(View):
     """New accounts."""
 
@@ -22,6 +21,7 @@ class RegisterView(View):
         "register",
         Answer(200, "The account", RegisteredAccount),
         body=Register,
+        limited=True,
         own_problems=(EmailTaken,),
     )
     async def post(self, request: web.Request, body: Register) -> web.Response:
@@ -29,7 +29,6 @@ class RegisterView(View):
         return json_response(_told(await accounts.register(database, body.email, body.password)))
 
 
-@app.page("/api/auth/login")
 class LoginView(View):
     """Tokens."""
 
@@ -37,11 +36,12 @@ class LoginView(View):
         "login",
         Answer(200, "A bearer token", Token),
         body=Login,
+        limited=True,
         own_problems=(InvalidCredentials,),
     )
     async def post(self, request: web.Request, body: Login) -> web.Response:
         """Exchange credentials for a bearer token."""
-        identity = await accounts.log_in(database, body.email, body.password)
+        identity = await accounts.log_in(database, rate_limits, body.email, body.password)
         token = {"token": tokens.issue(identity), "tokenType": "Bearer"}
         return json_response({**token, "expiresIn": tokens.ttl_seconds})
 
@@ -68,3 +68,8 @@ class ProfileView(View):
 
 def _told(identity: Identity) -> dict[str, Any]:
     return {"id": str(identity.id), "email": identity.email, "role": identity.role}
+
+
+if settings.auth_local:
+    app.page("/api/auth/register")(RegisterView)
+    app.page("/api/auth/login")(LoginView)

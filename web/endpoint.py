@@ -13,6 +13,7 @@ from typing import Any, TypeVar, cast
 from aiohttp import web
 from faust.web import View as FaustView
 
+from app import rate_limits
 from app.errors import (
     Forbidden,
     IdempotencyInProgress,
@@ -23,6 +24,7 @@ from app.errors import (
     Problem,
     ProductNotFound,
     StaleVersion,
+    TooManyRequests,
     Unauthorized,
     Unavailable,
     UnsupportedMediaType,
@@ -91,6 +93,8 @@ class Declaration:
     query: type[Query] | None = None
     idempotent: bool = False
     conditional: bool = False
+    limited: bool = False
+    """Whether an address may call it only so often."""
     stores: bool = True
     """Whether it needs what can be away."""
     own_problems: tuple[type[Problem], ...] = ()
@@ -109,11 +113,14 @@ class Declaration:
         found |= {PayloadTooLarge} if self.raw_body or self.idempotent else set()
         found |= {IdempotencyKeyReused, IdempotencyInProgress} if self.idempotent else set()
         found |= {StaleVersion} if self.conditional else set()
+        found |= {TooManyRequests} if self.limited else set()
         return found | ({Unavailable} if self.stores else set())
 
     async def read(self, request: web.Request, path: Mapping[str, str]) -> dict[str, Any]:
         """The handler's arguments. Raises one of `problems`, in the order a client expects."""
         given: dict[str, Any] = {}
+        if self.limited:
+            await rate_limits.count_request(request.remote)
         if self.who is not Who.ANYONE:
             admin = self.who is Who.ADMIN
             given["user"] = authenticate_admin(request) if admin else authenticate(request)

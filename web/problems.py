@@ -26,11 +26,11 @@ from app.errors import (
     Unavailable,
 )
 from app.logs import request_id
+from web.headers import REQUEST_ID, SERVED_AS
 
 log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-REQUEST_ID = "X-Request-Id"
 TYPES = "https://order-service/problems/"
 """Before the slug, in `type`."""
 
@@ -46,20 +46,19 @@ class View(FaustView):
 @web.middleware
 async def answer_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Give the request its id, and translate what it raises."""
-    with with_request_id(request) as id:
-        response = await _answer(request, handler)
-        response.headers[REQUEST_ID] = id
-        return response
+    with with_request_id(request):
+        return await _answer(request, handler)
 
 
 @contextmanager
-def with_request_id(request: web.BaseRequest) -> Iterator[str]:
+def with_request_id(request: web.BaseRequest) -> Iterator[None]:
     """Serve the request under the client's id if that is valid, else under a new one."""
     offered = request.headers.get(REQUEST_ID, "")
     id = offered if re.fullmatch(r"[\x20-\x7e]{1,128}", offered) else str(uuid4())
+    request[SERVED_AS] = id
     token = request_id.set(id)
     try:
-        yield id
+        yield
     finally:
         request_id.reset(token)
 

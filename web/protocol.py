@@ -8,6 +8,7 @@ from aiohttp.web_protocol import RequestHandler
 from faust.web.drivers.aiohttp import Web
 
 from app import app
+from web.headers import add_headers
 from web.problems import http_problem, problem_response, with_request_id
 
 log = logging.getLogger(__name__)
@@ -41,10 +42,11 @@ class _Protocol(RequestHandler):
 
 
 def _problem(request: web.BaseRequest, status: int) -> web.Response:
-    with with_request_id(request) as request_id:
+    with with_request_id(request):
         answer = problem_response(request, http_problem(status))
-        answer.headers["X-Request-Id"] = request_id
-        return answer
+    # What has no application around it prepares its answer without a signal.
+    add_headers(request, answer)
+    return answer
 
 
 class _Server(web.Server):

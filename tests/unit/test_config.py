@@ -9,6 +9,21 @@ from app.config import load_settings
     ("name", "value"),
     [
         ("JWT_SECRET", "too short"),
+        ("JWT_SECRET", "ł" * 15),
+        ("JWT_SECRET", "-----BEGIN PUBLIC KEY-----\\nMFkwEwYHKoZIzj0CAQYI"),
+        ("JWT_PUBLIC_KEY", ""),
+        ("JWT_JWKS_FILE", ""),
+        ("JWT_ISSUER", ""),
+        ("JWT_AUDIENCE", ""),
+        ("AUTH_LOCAL", "perhaps"),
+        ("AUTH_RATE_LIMIT", "often"),
+        ("AUTH_RATE_LIMIT", "0/minute"),
+        ("AUTH_RATE_LIMIT", "5/fortnight"),
+        ("LOGIN_FAILURES_LIMIT", "10/minute;100/hour"),
+        ("TRUSTED_PROXIES", "-1"),
+        ("CORS_ORIGINS", "shop.example.com"),
+        ("CORS_ORIGINS", "https://shop.example.com/"),
+        ("CORS_ORIGINS", "https://shop.example.com,*"),
         ("PORT", "eighty"),
         ("KAFKA_BROKERS", " , "),
         ("STRIPE_CURRENCY", "jpy"),
@@ -35,6 +50,38 @@ def test_a_missing_database_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DB_URL")
     with pytest.raises(SystemExit, match=r"^DB_URL: "):
         load_settings()
+
+
+def test_a_worker_without_any_key_names_the_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("JWT_SECRET")
+    with pytest.raises(SystemExit, match=r"^JWT_SECRET: [^\n]+$"):
+        load_settings()
+
+
+@pytest.mark.parametrize("name", ["JWT_PUBLIC_KEY", "JWT_JWKS_FILE"])
+def test_a_worker_that_can_only_verify_must_be_told_so(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.delenv("JWT_SECRET")
+    monkeypatch.setenv(name, "a file")
+    with pytest.raises(SystemExit, match=r"^AUTH_LOCAL: [^\n]+$"):
+        load_settings()
+    monkeypatch.setenv("AUTH_LOCAL", "false")
+    assert not load_settings().auth_local
+
+
+def test_a_secret_is_measured_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JWT_SECRET", "ł" * 16)
+    assert load_settings().jwt_secret == "ł" * 16
+
+
+def test_limits_and_origins_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOGIN_FAILURES_LIMIT", "3 per 2 hours")
+    monkeypatch.setenv("CORS_ORIGINS", "https://shop.example.com, http://[::1]:3000")
+    settings = load_settings()
+    limits = [settings.auth_rate_limit, settings.login_failures_limit]
+    assert [(limit.amount, limit.get_expiry()) for limit in limits] == [(300, 60), (3, 7200)]
+    assert settings.cors_origins == ["https://shop.example.com", "http://[::1]:3000"]
 
 
 def test_the_names_of_both_seeds_are_understood(monkeypatch: pytest.MonkeyPatch) -> None:

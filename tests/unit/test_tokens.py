@@ -1,5 +1,7 @@
 """Tokens are trusted for their signature, never for what they say of it."""
 
+import base64
+import json
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -8,17 +10,31 @@ import jwt
 import pytest
 
 from app.errors import Unauthorized
+from app.keys import Keys, secret_key
 from app.times import now
 from app.tokens import Identity, Tokens
 
 SECRET = "s" * 48
-TOKENS = Tokens(SECRET, 60)
+TOKENS = Tokens(Keys(secret_key(SECRET)), 60)
 
 
 def signed(secret: str = SECRET, algorithm: str = "HS256", **claims: Any) -> str:
     usual = {"sub": str(uuid4()), "exp": now() + timedelta(minutes=1)}
     given = {name: value for name, value in {**usual, **claims}.items() if value is not None}
     return jwt.encode(given, secret if algorithm != "none" else None, algorithm)
+
+
+def odd(header: str, payload: str = "{}") -> str:
+    """A token of JSON that no library would write, without a signature."""
+    parts = (
+        base64.urlsafe_b64encode(part.encode()).decode().rstrip("=") for part in (header, payload)
+    )
+    return ".".join([*parts, ""])
+
+
+def signed_text(payload: str) -> str:
+    """A well-signed token of this text."""
+    return jwt.api_jws.encode(payload.encode(), SECRET, "HS256")
 
 
 def test_a_token_speaks_for_whom_it_was_issued() -> None:
@@ -47,15 +63,50 @@ def test_without_a_role_or_email_it_is_a_plain_user() -> None:
     [
         "",
         "a.b.c",
+        "\udcff.b.c",
         signed(secret="t" * 32),
         signed(algorithm="none"),
         signed(algorithm="HS384"),
         signed(exp=now() - timedelta(seconds=6)),
         signed(exp=None),
+        signed(nbf=now() + timedelta(seconds=30)),
         signed(sub="ann"),
         signed(sub=None),
+        signed(userId=""),
+        signed(userId=["00000000-0000-4000-8000-000000000000"]),
+        odd('{"alg": ["HS256"]}'),
+        odd('{"alg": "HS256", "kid": {}}'),
+        odd("[" * 5000),
+        signed_text("[" * 5000),
+        signed_text(json.dumps({"sub": str(uuid4())})[:-1] + ', "exp": 1e999}'),
     ],
 )
+@pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning")
 def test_any_other_token_is_refused(token: str) -> None:
     with pytest.raises(Unauthorized):
         TOKENS.read(token)
+
+
+def test_a_token_that_was_read_before_ends_when_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    token = signed()
+    TOKENS.read(token)
+    later = (now() + timedelta(seconds=66)).timestamp()
+    monkeypatch.setitem(Tokens.read.__globals__, "time", lambda: later)
+    with pytest.raises(Unauthorized):
+        TOKENS.read(token)
+
+
+def test_issuer_and_audience_are_issued_and_checked_where_they_are_configured() -> None:
+    tokens = Tokens(
+        Keys(secret_key(SECRET)), 60, issuer="https://id.example.com", audience="orders"
+    )
+    ann = Identity(uuid4(), None, "USER")
+    assert tokens.read(tokens.issue(ann)) == ann
+    right = {"iss": "https://id.example.com", "aud": ["orders", "invoices"]}
+    tokens.read(signed(**right))
+    for wrong in ({"iss": "https://other.example.com"}, {"aud": "invoices"}):
+        with pytest.raises(Unauthorized):
+            tokens.read(signed(**{**right, **wrong}))
+    for missing in right:
+        with pytest.raises(Unauthorized):
+            tokens.read(signed(**{**right, missing: None}))

@@ -1,0 +1,113 @@
+"""The keys that tokens are verified with. Each is bound to one algorithm before any token is seen.
+
+A token's header only picks among them, so it cannot have a public key taken for an HMAC secret
+(RFC 8725, section 3.1).
+"""
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from jwt import InvalidKeyError, PyJWK, PyJWTError
+from jwt.algorithms import ECAlgorithm, RSAAlgorithm
+
+from app.config import Settings
+
+HS256 = "HS256"
+PUBLIC_ALGORITHMS = {("RSA", None): "RS256", ("EC", "P-256"): "ES256"}
+"""By a JWK's `kty` and `crv` (RFC 7518, section 6)."""
+MIN_RSA_BITS = 2048
+"""RFC 7518, section 3.3."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """`secret` signs and verifies HS256; `public`, and those by key id, verify RS256 or ES256."""
+
+    secret: PyJWK | None = None
+    public: PyJWK | None = None
+    by_id: Mapping[str, PyJWK] = field(default_factory=dict)
+
+    def of(self, header: Mapping[str, Any]) -> PyJWK:
+        """The one key that may have signed a token of this header. Raises InvalidKeyError."""
+        asymmetric = self.by_id.get(header.get("kid", ""), self.public)
+        key = self.secret if header.get("alg") == HS256 else asymmetric
+        if key is None:
+            raise InvalidKeyError("no key for this token")
+        return key
+
+
+def load_keys(settings: Settings) -> Keys:
+    """The keys of the settings, or the end of the process with one line naming a bad variable."""
+    secret, pem, file = settings.jwt_secret, settings.jwt_public_key, settings.jwt_jwks_file
+    try:
+        variable = "JWT_PUBLIC_KEY"
+        public = public_key(pem) if pem else None
+        variable = "JWT_JWKS_FILE"
+        by_id = key_set(Path(file).read_bytes()) if file else {}
+    except (ValueError, OSError, PyJWTError) as error:
+        # The text of an error of cryptography's goes over several lines.
+        raise SystemExit(f"{variable}: {' '.join(str(error).split())}") from None
+    return Keys(secret_key(secret) if secret else None, public, by_id)
+
+
+def secret_key(secret: str) -> PyJWK:
+    """A secret, prepared once: PyJWT would examine a plain one for PEM and DER at each use."""
+    encoded = base64.urlsafe_b64encode(secret.encode()).decode().rstrip("=")
+    return PyJWK({"kty": "oct", "k": encoded}, HS256)
+
+
+def public_key(pem: str) -> PyJWK:
+    """The public key of a PEM text (`\\n` may stand for its line ends), or of a file of one.
+
+    Raises ValueError, OSError.
+    """
+    text = pem.replace("\\n", "\n") if "-----BEGIN" in pem else Path(pem).read_text()
+    try:
+        key = load_pem_public_key(text.encode())
+    except ValueError:
+        raise ValueError("must be the PEM text of a public key, or a file that holds it") from None
+    if isinstance(key, RSAPublicKey):
+        return _bound(RSAAlgorithm.to_jwk(key, as_dict=True))
+    if isinstance(key, EllipticCurvePublicKey):
+        return _bound(ECAlgorithm.to_jwk(key, as_dict=True))
+    raise ValueError("must be a key of RSA or of EC P-256")
+
+
+def key_set(document: bytes) -> dict[str, PyJWK]:
+    """The signature keys of a JWK Set (RFC 7517) by their ids. Raises ValueError, PyJWTError."""
+    keys: dict[str, PyJWK] = {}
+    for jwk in _members(document):
+        id = jwk.get("kid")
+        if not isinstance(id, str) or id in keys:
+            raise ValueError("each key needs a `kid` of its own")
+        keys[id] = _bound(jwk)
+    if not keys:
+        raise ValueError("must hold at least one key for signatures")
+    return keys
+
+
+def _members(document: bytes) -> list[dict[str, Any]]:
+    """All keys but those for encryption, which identity providers publish beside the others."""
+    parsed = orjson.loads(document)
+    keys = parsed.get("keys") if isinstance(parsed, dict) else None
+    if not isinstance(keys, list) or not all(isinstance(key, dict) for key in keys):
+        raise ValueError("must be a JWK Set: an object with an array `keys`")
+    return [key for key in keys if key.get("use") != "enc"]
+
+
+def _bound(jwk: dict[str, Any]) -> PyJWK:
+    """The public key with the one algorithm of its kind."""
+    algorithm = PUBLIC_ALGORITHMS.get((str(jwk.get("kty")), jwk.get("crv") and str(jwk["crv"])))
+    if algorithm is None or jwk.get("alg", algorithm) != algorithm or "d" in jwk:
+        raise ValueError("only public keys of RSA (RS256) and EC P-256 (ES256) are taken")
+    key = PyJWK(jwk, algorithm)
+    if algorithm == "RS256" and key.key.key_size < MIN_RSA_BITS:
+        raise ValueError(f"an RSA key must have at least {MIN_RSA_BITS} bits")
+    return key
