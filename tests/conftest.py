@@ -27,7 +27,22 @@ os.environ.update(
 
 def run_command(environment: dict[str, str], *arguments: str, stdin: str = "") -> str:
     """Run `faust -A app …` to its end; its output. Fails the test when the command fails."""
-    done = subprocess.run(
+    done = _run(environment, arguments, stdin)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def run_in_vain(environment: dict[str, str], *arguments: str) -> str:
+    """Run `faust -A app …` to its end; its errors. Fails the test when the command succeeds."""
+    done = _run(environment, arguments, "")
+    assert done.returncode != 0, done.stdout
+    return done.stderr
+
+
+def _run(
+    environment: dict[str, str], arguments: tuple[str, ...], stdin: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         faust(*arguments),
         env={**os.environ, **environment},
         input=stdin,
@@ -35,8 +50,6 @@ def run_command(environment: dict[str, str], *arguments: str, stdin: str = "") -
         text=True,
         timeout=60,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 @pytest.fixture(scope="session")

@@ -5,14 +5,10 @@ entries are theirs; whatever stands before them is the client's own word.
 """
 
 from ipaddress import IPv4Address, IPv6Address
-from typing import cast
 
 from aiohttp import hdrs
 from aiohttp_remotes import XForwardedRelaxed
-from faust.web.drivers.aiohttp import Web
 from multidict import CIMultiDict, MultiMapping
-
-from app import app, settings
 
 
 class ForwardedFor(XForwardedRelaxed):
@@ -32,8 +28,3 @@ class ForwardedFor(XForwardedRelaxed):
     def get_forwarded_host(self, headers: MultiMapping[str]) -> list[str]:
         """No answer depends on it."""
         return []
-
-
-if settings.trusted_proxies:
-    forwarded_for = ForwardedFor(settings.trusted_proxies)
-    cast(Web, app.web).web_app.middlewares.append(forwarded_for.middleware)

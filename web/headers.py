@@ -5,12 +5,7 @@ Strict-Transport-Security is not among them, because the worker speaks plain HTT
 the proxy that speaks TLS (RFC 6797, section 7.2).
 """
 
-from typing import cast
-
 from aiohttp import web
-from faust.web.drivers.aiohttp import Web
-
-from app import app
 
 REQUEST_ID = "X-Request-Id"
 SERVED_AS = web.RequestKey("served_as", str)
@@ -34,8 +29,6 @@ def add_headers(request: web.BaseRequest, response: web.StreamResponse) -> None:
         response.headers[REQUEST_ID] = id
 
 
-async def _before_sending(request: web.Request, response: web.StreamResponse) -> None:
+async def before_sending(request: web.Request, response: web.StreamResponse) -> None:
+    """`add_headers`, as a signal of aiohttp's."""
     add_headers(request, response)
-
-
-cast(Web, app.web).web_app.on_response_prepare.append(_before_sending)

@@ -5,16 +5,14 @@ import re
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Any, cast
+from typing import Any
 from uuid import uuid4
 
 import orjson
 from aiohttp import web
 from faust.web import View as FaustView
-from faust.web.drivers.aiohttp import Web
 from faust.web.exceptions import WebError
 
-from app import app
 from app.db import AWAY
 from app.errors import (
     ExpectationFailed,
@@ -115,6 +113,3 @@ def problem_response(request: web.BaseRequest, problem: Problem) -> web.Response
     if problem.status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
     return response
-
-
-cast(Web, app.web).web_app.middlewares.append(answer_problems)

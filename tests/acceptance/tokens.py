@@ -1,10 +1,11 @@
-"""Bearer tokens that another identity provider issues with the shared secret."""
+"""Bearer tokens that another identity provider issues, with the shared secret or its own key."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
 import jwt
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 from tests.conftest import SECRET
 
@@ -16,6 +17,14 @@ def in_an_hour() -> datetime:
 
 def token(secret: str = SECRET, algorithm: str = "HS256", **claims: Any) -> str:
     """A valid customer's token but for the `claims` given; a claim of None is left out."""
+    return jwt.encode(_told(claims), secret, algorithm)
+
+
+def signed_by(key: EllipticCurvePrivateKey, algorithm: str, kid: str, **claims: Any) -> str:
+    """The same, of an issuer that has a key of its own."""
+    return jwt.encode(_told(claims), key, algorithm, headers={"kid": kid})
+
+
+def _told(claims: dict[str, Any]) -> dict[str, Any]:
     usual = {"userId": str(uuid4()), "role": "USER", "exp": in_an_hour()}
-    told = {name: value for name, value in {**usual, **claims}.items() if value is not None}
-    return jwt.encode(told, secret, algorithm)
+    return {name: value for name, value in {**usual, **claims}.items() if value is not None}

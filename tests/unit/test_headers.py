@@ -1,0 +1,121 @@
+"""What every answer carries, and whose address a request has, whatever the handler does."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+
+from app.errors import OrderNotFound
+from web.headers import USUAL
+from web.middlewares import surround
+
+SHOP = "https://shop.example.com"
+PREFLIGHT = {"Access-Control-Request-Method": "PATCH"}
+
+Client = TestClient[web.Request, web.Application]
+
+
+async def tell_address(request: web.Request) -> web.Response:
+    return web.Response(text=request.remote)
+
+
+async def stream(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Cache-Control": "no-cache"})
+    await response.prepare(request)
+    await response.write(b"data: 1\n\n")
+    return response
+
+
+async def refuse(request: web.Request) -> web.Response:
+    raise OrderNotFound
+
+
+def application(origins: list[str], proxies: int) -> web.Application:
+    application = web.Application()
+    surround(application, origins, proxies)
+    application.router.add_get("/address", tell_address)
+    application.router.add_get("/stream", stream)
+    application.router.add_get("/refuse", refuse)
+    return application
+
+
+@pytest.fixture
+async def client(request: pytest.FixtureRequest) -> AsyncIterator[Client]:
+    """Of an application of the (origins, proxies) that the test is marked with."""
+    origins, proxies = getattr(request, "param", ([SHOP], 2))
+    async with TestClient(TestServer(application(origins, proxies))) as client:
+        yield client
+
+
+@pytest.mark.parametrize("path", ["/address", "/stream", "/refuse", "/nothing"])
+async def test_every_answer_carries_the_usual_headers_and_its_id(client: Client, path: str) -> None:
+    answer = await client.get(path, headers={"X-Request-Id": "mine", "Origin": SHOP})
+    kept = {"Cache-Control": "no-cache"} if path == "/stream" else {}
+    assert {name: answer.headers[name] for name in USUAL} == {**USUAL, **kept}
+    assert answer.headers["X-Request-Id"] == "mine"
+    assert answer.headers["Access-Control-Allow-Origin"] == SHOP
+    assert answer.headers["Vary"] == "Origin"
+    assert "etag" in answer.headers["Access-Control-Expose-Headers"]
+    assert "Access-Control-Allow-Credentials" not in answer.headers
+    assert "Strict-Transport-Security" not in answer.headers
+
+
+async def test_a_preflight_is_told_what_may_be_sent(client: Client) -> None:
+    answer = await client.options("/refuse", headers={**PREFLIGHT, "Origin": SHOP})
+    assert answer.status == 200
+    assert answer.headers["Access-Control-Allow-Origin"] == SHOP
+    assert "PATCH" in answer.headers["Access-Control-Allow-Methods"]
+    allowed = answer.headers["Access-Control-Allow-Headers"].split(", ")
+    assert {"authorization", "idempotency-key", "if-match", "last-event-id"} <= set(allowed)
+    assert answer.headers["X-Request-Id"]
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example.com", f"{SHOP}.evil.com", "http://shop.example.com", "null"]
+)
+async def test_another_origin_is_told_nothing(client: Client, origin: str) -> None:
+    for answer in (
+        await client.get("/refuse", headers={"Origin": origin}),
+        await client.get("/stream", headers={"Origin": origin}),
+        await client.options("/refuse", headers={**PREFLIGHT, "Origin": origin}),
+    ):
+        assert not any(name.startswith("Access-Control") for name in answer.headers)
+
+
+@pytest.mark.parametrize("client", [(["*"], 0)], indirect=True)
+async def test_where_all_origins_are_allowed_none_is_named(client: Client) -> None:
+    answer = await client.get("/refuse", headers={"Origin": "https://anyone.example.com"})
+    assert answer.headers["Access-Control-Allow-Origin"] == "*"
+    assert "Vary" not in answer.headers
+
+
+@pytest.mark.parametrize("client", [([], 0)], indirect=True)
+async def test_without_origins_or_proxies_their_headers_mean_nothing(client: Client) -> None:
+    answer = await client.options("/refuse", headers={**PREFLIGHT, "Origin": SHOP})
+    assert answer.status == 405
+    assert not any(name.startswith("Access-Control") for name in answer.headers)
+    told = await client.get("/address", headers={"X-Forwarded-For": "203.0.113.5"})
+    assert await told.text() == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("lines", "address"),
+    [
+        ([], "127.0.0.1"),
+        (["203.0.113.5"], "127.0.0.1"),
+        (["203.0.113.5, 10.0.0.1"], "203.0.113.5"),
+        (["2001:db8::1, 10.0.0.1"], "2001:db8::1"),
+        (["198.51.100.7, 203.0.113.5, 10.0.0.1"], "203.0.113.5"),
+        (["198.51.100.7", "203.0.113.5, 10.0.0.1"], "203.0.113.5"),
+        (["unknown, <script>, 203.0.113.5", "10.0.0.1"], "203.0.113.5"),
+    ],
+)
+async def test_the_address_is_what_the_outermost_of_two_proxies_saw(
+    client: Client, lines: list[str], address: str
+) -> None:
+    headers = [("X-Forwarded-For", line) for line in lines]
+    more = [("X-Forwarded-Host", "evil.example.com"), ("X-Forwarded-Proto", "gopher")]
+    answer = await client.get("/address", headers=[*headers, *more])
+    assert (answer.status, await answer.text()) == (200, address)

@@ -1,0 +1,28 @@
+"""What every request and its answer pass, the outermost first."""
+
+from typing import cast
+
+from aiohttp import web
+from faust.web.drivers.aiohttp import Web
+
+from app import app, settings
+from web.addresses import ForwardedFor
+from web.headers import before_sending
+from web.origins import allow_origins
+from web.problems import answer_problems
+
+
+def surround(application: web.Application, origins: list[str], trusted_proxies: int) -> None:
+    """Give the application its middlewares and signals.
+
+    The request's id comes first: what a later middleware makes of the request keeps it.
+    """
+    application.middlewares.append(answer_problems)
+    application.on_response_prepare.append(before_sending)
+    if origins:
+        allow_origins(application, origins)
+    if trusted_proxies:
+        application.middlewares.append(ForwardedFor(trusted_proxies).middleware)
+
+
+surround(cast(Web, app.web).web_app, settings.cors_origins, settings.trusted_proxies)
