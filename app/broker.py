@@ -82,10 +82,22 @@ class _Transport(driver.Transport):
     Consumer = _Consumer
 
 
+FAUST_PAGES = "/faust/"
+
+
 class _Web(Web):
-    # The front page is ours: web/operations.py.
-    production_blueprints = ()
+    # The front page is ours: web/operations.py. Faust's pages are served where they are asked for,
+    # below an address of their own, and only to administrators: web/monitor.py.
     handler_shutdown_timeout = 10.0
+
+    def _enabled_blueprints(self) -> list[tuple[str, Any]]:
+        if not cast(OrderApp, self.app).settings.faust_pages:
+            return []
+        return [
+            (FAUST_PAGES, "faust.web.apps.stats:blueprint"),
+            (f"{FAUST_PAGES}router", "faust.web.apps.router:blueprint"),
+            (f"{FAUST_PAGES}table", "faust.web.apps.tables.blueprint"),
+        ]
 
 
 class Resource(Protocol):
@@ -190,7 +202,10 @@ AUTODISCOVER = [
     "web.accounts",
     "web.products",
     "web.orders",
+    "web.order_actions",
+    "web.order_events",
     "web.operations",
+    "web.monitor",
     "web.documents",
     "web.problem_pages",
 ]

@@ -60,6 +60,8 @@ class Settings(BaseSettings):
     kafka_replication: int = Field(1, ge=1)
     kafka_fetch_wait_ms: int = Field(100, ge=1)
 
+    faust_pages: bool = False
+
     jwt_secret: str | None = Field(
         None, validation_alias=AliasChoices("JWT_SECRET", "SECRET_KEY"), repr=False
     )

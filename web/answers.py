@@ -163,3 +163,70 @@ class ProblemDetails(Shape):
     instance: str
     request_id: str
     errors: list[FieldProblem] = []
+
+
+class Waiting(Shape):
+    """For what an order waits, and since when."""
+
+    what: str
+    since: datetime
+
+
+class Timer(Shape):
+    """What happens by itself, and when."""
+
+    kind: Literal["expiry"]
+    at: datetime
+
+
+class ParkedMessage(Shape):
+    """A message of the order that a handler could not take: where it stands, and why."""
+
+    handler: str
+    topic: str
+    partition: int
+    offset: int
+    error: str
+    attempts: int
+    parked_at: datetime
+
+
+class Explanation(Shape):
+    """Why an order stands where it stands, and what may be done about it."""
+
+    order_id: UUID
+    status: Status
+    waiting_for: Waiting | None
+    next_timer: Timer | None
+    parked: list[ParkedMessage]
+    actions: list[Literal["pay", "cancel"]]
+
+
+class Lag(Shape):
+    """Consumer lag of one partition: messages between what is committed and the end."""
+
+    topic: str
+    partition: int
+    committed: int
+    end: int
+    lag: Annotated[int, Field(ge=0)]
+
+
+class Outbox(Shape):
+    """How many events wait to be sent, and since when the oldest does."""
+
+    waiting: Annotated[int, Field(ge=0)]
+    oldest: datetime | None
+
+
+class Monitor(Shape):
+    """How one worker does; rates are over the last second."""
+
+    version: str
+    timestamp: datetime
+    rebalancing: bool
+    messages_per_second: float
+    events_per_second: float
+    rebalances: int | None
+    lag: list[Lag]
+    outbox: Outbox

@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from decimal import Decimal
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar, cast
 from uuid import UUID
 
 from aiohttp import web
@@ -21,6 +21,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 from pydantic.config import JsonDict
 
+from app import stock
 from app.errors import FieldError, InvalidInput, UnsupportedMediaType
 from app.money import MAX_MINOR, to_minor
 from app.orders import Basket
@@ -105,17 +106,34 @@ class NewProduct(Body):
     )
 
 
+def _all_left_out(schema: dict[str, Any]) -> None:
+    for field in schema["properties"].values():
+        field.pop("default", None)
+    schema["minProperties"] = 1
+
+
 class ProductChanges(StrictBody):
     """What is to change of a product; what is left out stays. `addQuantity` restocks."""
 
-    price: Money | None = None
+    model_config = ConfigDict(json_schema_extra=_all_left_out)
+
+    price: Money = 0
     description: (
         Annotated[str, Field(max_length=5000, json_schema_extra=NO_NUL), Storable] | None
     ) = None
     category: Annotated[str, Field(max_length=100, json_schema_extra=NO_NUL), Storable] | None = (
         None
     )
-    add_quantity: Annotated[int, Field(strict=True, ge=-MOST_PIECES, le=MOST_PIECES)] | None = None
+    add_quantity: Annotated[int, Field(strict=True, ge=-MOST_PIECES, le=MOST_PIECES)] = 0
+
+    def changes(self) -> stock.ProductChanges:
+        """Only what the client named. Raises InvalidInput when that is nothing."""
+        named = self.model_dump(exclude_unset=True)
+        if not named:
+            raise InvalidInput.of("#", "Nothing is to change")
+        if "price" in named:
+            named["price_minor"] = named.pop("price")
+        return cast(stock.ProductChanges, named)
 
 
 class Item(Body):

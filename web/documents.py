@@ -1,7 +1,6 @@
 """The documents that describe the service, and Swagger UI to try it."""
 
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,14 +12,12 @@ from faust.web.drivers.aiohttp import Web
 from app import app, settings
 from app.version import VERSION
 from web import asyncapi, openapi
-from web.endpoint import Answer, Declaration, endpoint
-from web.pages import html
+from web.endpoint import HTML, TEXT, Answer, Declaration, endpoint
+from web.pages import STATIC, html
 from web.problems import View
 from web.requests import json_response
 
 OBJECT = {"type": "object"}
-TEXT = {"type": "string"}
-HTML = ("text/html",)
 
 
 def views() -> list[tuple[str, Any]]:
@@ -99,6 +96,5 @@ class SwaggerUiView(View):
         return html(STATIC.joinpath("docs.html").read_text())
 
 
-STATIC = files("web.static")
 app.web.add_static("/assets/swagger-ui", str(Path(swagger_ui.__file__).with_name("static")))
 app.web.add_static("/assets/own", str(STATIC))

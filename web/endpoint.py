@@ -61,6 +61,10 @@ JSON, PROBLEM_JSON, EVENT_STREAM = (
 )
 
 
+HTML = ("text/html",)
+TEXT: Mapping[str, Any] = {"type": "string"}
+
+
 @dataclass(frozen=True, slots=True)
 class Link:
     """What can be done next with an answer (OpenAPI's Link Object): where each parameter is."""

@@ -8,6 +8,7 @@ from faust.web.drivers.aiohttp import Web
 from app import app, settings
 from web.addresses import ForwardedFor
 from web.headers import before_sending
+from web.monitor import only_administrators
 from web.origins import allow_origins
 from web.problems import answer_problems
 
@@ -23,6 +24,7 @@ def surround(application: web.Application, origins: list[str], trusted_proxies: 
         allow_origins(application, origins)
     if trusted_proxies:
         application.middlewares.append(ForwardedFor(trusted_proxies).middleware)
+    application.middlewares.append(only_administrators)
 
 
 surround(cast(Web, app.web).web_app, settings.cors_origins, settings.trusted_proxies)

@@ -19,6 +19,7 @@ from web.endpoint import (
     JSON,
     NOT_FOUND,
     PROBLEM_JSON,
+    TEXT,
     Answer,
     Declaration,
     Link,
@@ -32,7 +33,6 @@ Json = dict[str, Any]
 METHODS = ("get", "post", "patch", "put", "delete")
 REFERENCE = "#/components/schemas/{model}"
 BEARER = "bearer"
-TEXT: Json = {"type": "string"}
 
 HEADERS: dict[str, Json] = {
     "X-Request-Id": {

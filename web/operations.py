@@ -12,18 +12,18 @@ from app.db import AWAY, sql
 from app.times import now, rfc3339
 from app.version import VERSION
 from web.answers import Checks, Front, Health
-from web.endpoint import Answer, endpoint
+from web.endpoint import TEXT, Answer, endpoint
 from web.problems import View
 from web.queries import ChecksQuery
 from web.requests import json_response
 
 PATIENCE_SECONDS = 2.0
-TEXT = {"type": "string"}
 LINKS = {
     "docs": "/docs",
     "openapi": "/openapi.json",
     "asyncapi": "/asyncapi.json",
     "problems": "/problems",
+    "console": "/console",
     "health": "/health",
     "livez": "/livez",
     "readyz": "/readyz",

@@ -1,21 +1,19 @@
-"""/api/orders: place, list, read, pay."""
+"""/api/orders: place, list, read."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 from uuid import UUID
 
 from aiohttp import web
 
-from app import app, cache, database, orders, payments
+from app import app, cache, database, orders
 from app.cache import ORDERS
 from app.errors import (
     Forbidden,
-    InvalidInput,
     NotEnoughStock,
-    NotPayable,
     Overloaded,
-    PaymentInProgress,
     ProductNotFound,
     TotalMismatch,
 )
@@ -24,10 +22,10 @@ from app.logs import request_id
 from app.tokens import Identity
 from tables.replays import recall
 from web.answers import Order, OrderPage, PlacedOrder
-from web.bodies import NewOrder, Pay
+from web.bodies import NewOrder
 from web.endpoint import Answer, Link, Who, endpoint
 from web.problems import View
-from web.queries import OrdersQuery, PayQuery
+from web.queries import AllOrdersQuery, OrdersQuery
 from web.requests import bad_cursor, etag, from_cursor, json_response, page
 
 MOST_AT_ONCE = 200
@@ -35,7 +33,11 @@ MOST_AT_ONCE = 200
 _under_way = asyncio.Semaphore(MOST_AT_ONCE)
 
 WITH_ORDER = {"order_id": "$response.body#/id"}
-NEXT_STEPS = tuple(Link(name, WITH_ORDER) for name in ("getOrder", "payOrder"))
+NEXT_STEPS = tuple(
+    Link(name, WITH_ORDER)
+    for name in ("getOrder", "payOrder", "cancelOrder", "listOrderEvents", "explainOrder")
+)
+NEXT_PAGE = {"cursor": "$response.body#/nextCursor"}
 
 
 @asynccontextmanager
@@ -76,12 +78,7 @@ class OrdersView(View):
 
     @endpoint(
         "listOrders",
-        Answer(
-            200,
-            "A page",
-            OrderPage,
-            links=(Link("listOrders", {"cursor": "$response.body#/nextCursor"}),),
-        ),
+        Answer(200, "A page", OrderPage, links=(Link("listOrders", NEXT_PAGE),)),
         who=Who.USER,
         query=OrdersQuery,
     )
@@ -91,6 +88,28 @@ class OrdersView(View):
         place = from_cursor(query.cursor, filters)
         with bad_cursor():
             entries = await orders.page(database, user.id, query.status, place, query.limit + 1)
+        return json_response(page(entries, query.limit, filters))
+
+
+@app.page("/api/orders/admin")
+class AllOrdersView(View):
+    """Everybody's orders."""
+
+    @endpoint(
+        "listAllOrders",
+        Answer(200, "A page", OrderPage, links=(Link("listAllOrders", NEXT_PAGE),)),
+        who=Who.ADMIN,
+        query=AllOrdersQuery,
+    )
+    async def get(
+        self, request: web.Request, user: Identity, query: AllOrdersQuery
+    ) -> web.Response:
+        """A page of all orders, or of one user's, newest first."""
+        whose, status = query.user_id, query.status
+        filters = ["all", str(whose), status]
+        place = from_cursor(query.cursor, filters)
+        with bad_cursor():
+            entries = await orders.page_all(database, whose, status, place, query.limit + 1)
         return json_response(page(entries, query.limit, filters))
 
 
@@ -106,46 +125,16 @@ class OrderView(View):
     )
     async def get(self, request: web.Request, user: Identity, order_id: UUID) -> web.Response:
         """The order, for its owner or an administrator."""
-        order = await cache.get(ORDERS, order_id, lambda id: orders.get(database, id))
-        if order["userId"] != str(user.id) and not user.is_admin:
-            raise Forbidden("You are not allowed to access this order")
+        order = await shown(user, order_id)
         return json_response(order, headers={"ETag": etag(order)})
 
 
-@app.page("/api/orders/{order_id}/pay")
-class PayView(View):
-    """Payment of one order."""
+async def shown(user: Identity, order_id: UUID) -> dict[str, Any]:
+    """The order, from the cache where it is there, if `user` may see it.
 
-    @endpoint(
-        "payOrder",
-        Answer(200, "The order, still CREATED", Order, ("ETag",)),
-        who=Who.USER,
-        query=PayQuery,
-        body=Pay,
-        body_required=False,
-        idempotent=True,
-        conditional=True,
-        own_problems=(Forbidden, NotPayable, PaymentInProgress),
-    )
-    async def patch(
-        self,
-        request: web.Request,
-        user: Identity,
-        order_id: UUID,
-        query: PayQuery,
-        body: Pay,
-        versions: frozenset[int] | None,
-        key: Key | None,
-    ) -> web.Response:
-        """Ask for the payment, which runs in the pipeline; no amount means the exact total."""
-        order = await payments.request_payment(
-            database, user, order_id, _amount(query, body), versions, key, request_id.get()
-        )
-        return json_response(order, headers={"ETag": etag(order)})
-
-
-def _amount(query: PayQuery, body: Pay) -> int | None:
-    """Minor units to pay, from the query or the body, which may not disagree."""
-    if None not in (query.amount, body.amount) and query.amount != body.amount:
-        raise InvalidInput.of("#/amount", "differs between the query and the body")
-    return query.amount if body.amount is None else body.amount
+    Raises OrderNotFound, Forbidden.
+    """
+    order = await cache.get(ORDERS, order_id, lambda id: orders.get(database, id))
+    if order["userId"] != str(user.id) and not user.is_admin:
+        raise Forbidden("You are not allowed to access this order")
+    return order

@@ -6,6 +6,7 @@ from string import Template
 
 from aiohttp import web
 
+STATIC = files("web.static")
 PAGE_POLICY = (
     "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
@@ -15,7 +16,7 @@ PAGE_POLICY = (
 
 def page(title: str, body: str) -> str:
     """A page in the service's plain dress; `body` is HTML."""
-    template = Template(files("web.static").joinpath("page.html").read_text())
+    template = Template(STATIC.joinpath("page.html").read_text())
     return template.substitute(title=escape(title), body=body)
 
 

@@ -6,8 +6,8 @@ from aiohttp import web
 
 from app import app
 from app.errors import NotFound, Problem, every_problem
-from web.documents import HTML, TEXT, declared_operations
-from web.endpoint import Answer, endpoint
+from web.documents import declared_operations
+from web.endpoint import HTML, TEXT, Answer, endpoint
 from web.pages import html, page
 from web.problems import TYPES, View
 

@@ -6,14 +6,16 @@ from aiohttp import web
 
 from app import app, cache, database, settings, stock
 from app.cache import PRODUCTS
-from app.errors import ProductNameTaken
+from app.errors import ProductNameTaken, StockBelowReserved
 from app.tokens import Identity
 from web.answers import Product, ProductPage
-from web.bodies import NewProduct
+from web.bodies import NewProduct, ProductChanges
 from web.endpoint import Answer, Link, Who, endpoint
 from web.problems import View
 from web.queries import ProductsQuery
 from web.requests import bad_cursor, from_cursor, json_response, page
+
+WITH_PRODUCT = {"product_id": "$response.body#/id"}
 
 
 @app.page("/api/products")
@@ -47,7 +49,7 @@ class ProductsView(View):
             "The product",
             Product,
             ("Location",),
-            (Link("getProduct", {"product_id": "$response.body#/id"}),),
+            tuple(Link(name, WITH_PRODUCT) for name in ("getProduct", "changeProduct")),
         ),
         who=Who.ADMIN,
         body=NewProduct,
@@ -77,3 +79,16 @@ class ProductView(View):
         """The product, from the cache where it is there."""
         product = await cache.get(PRODUCTS, product_id, lambda id: stock.get(database, id))
         return json_response(product)
+
+    @endpoint(
+        "changeProduct",
+        Answer(200, "The product", Product),
+        who=Who.ADMIN,
+        body=ProductChanges,
+        own_problems=(StockBelowReserved,),
+    )
+    async def patch(
+        self, request: web.Request, user: Identity, product_id: UUID, body: ProductChanges
+    ) -> web.Response:
+        """Change price, description or category, or restock; what is left out stays as it is."""
+        return json_response(await stock.update_product(database, product_id, body.changes()))

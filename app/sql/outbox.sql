@@ -17,3 +17,7 @@ select pg_try_advisory_lock(7070001);
 -- name: wake_relay()!
 -- Tell the relaying worker that another worker has committed events.
 select pg_notify('outbox', '');
+
+-- name: outbox_waiting()^
+-- How many events wait to be sent, and since when the oldest does.
+select count(*) as count, min(occurred_at) as oldest from outbox where published_at is null;

@@ -63,6 +63,12 @@ class Customer:
         assert answer.status == 200, answer
         return dict(answer.body)
 
+    async def cancel(self, order: Json, reason: Any = None, **headers: Any) -> Answer:
+        """Ask for the order to be cancelled."""
+        more = {} if reason is None else {"json": {"reason": reason}}
+        path = f"/api/orders/{order['id']}/cancel"
+        return await self.ask("POST", path, headers=headers_for(**headers), **more)
+
     async def see(self, order: Json) -> Json:
         """The order as it stands."""
         answer = await self.ask("GET", f"/api/orders/{order['id']}")
@@ -127,4 +133,14 @@ class Admin(Customer):
         """A product in the catalogue."""
         answer = await self.post_product(**fields)
         assert answer.status == 201, answer
+        return dict(answer.body)
+
+    async def change(self, product: Json, **fields: Any) -> Answer:
+        """Ask for changes of a product."""
+        return await self.ask("PATCH", f"/api/products/{product['id']}", json=fields)
+
+    async def changes(self, product: Json, **fields: Any) -> Json:
+        """The product with its changes."""
+        answer = await self.change(product, **fields)
+        assert answer.status == 200, answer
         return dict(answer.body)

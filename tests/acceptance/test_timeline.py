@@ -1,0 +1,163 @@
+"""What happened to an order, as a list and as a live stream, and what it waits for."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import uuid4
+
+import aiohttp
+import pytest
+
+from devstack.worker import Worker
+from tests.acceptance.client import eventually
+from tests.acceptance.customer import Admin, Customer
+from tests.acceptance.problems import assert_problem
+
+Order = dict[str, Any]
+
+HAPPY = [
+    "order.created",
+    "order.payment_requested",
+    "payment.succeeded",
+    "order.paid",
+    "inventory.reserved",
+    "order.completed",
+]
+
+
+async def events(customer: Customer, order: Order) -> list[dict[str, Any]]:
+    answer = await customer.ask("GET", f"/api/orders/{order['id']}/events")
+    assert answer.status == 200, answer
+    return list(answer.body["data"])
+
+
+Stream = AsyncIterator[dict[str, str]]
+
+
+@asynccontextmanager
+async def streaming(
+    worker: Worker, customer: Customer, order: Order, last: str | None = None
+) -> AsyncIterator[Stream]:
+    """The live events of an order, each as its fields."""
+    headers = {"Authorization": f"Bearer {customer.token}", "Accept": "text/event-stream"}
+    headers |= {} if last is None else {"Last-Event-ID": last}
+    url = f"{worker.url}/api/orders/{order['id']}/events"
+    async with aiohttp.ClientSession() as session, session.get(url, headers=headers) as answer:
+        assert answer.status == 200
+        assert answer.headers["Content-Type"] == "text/event-stream"
+        assert answer.headers["X-Request-Id"]
+        yield _fields(answer.content)
+
+
+async def _fields(lines: aiohttp.StreamReader) -> Stream:
+    event: dict[str, str] = {}
+    async for line in lines:
+        name, _, value = line.decode().rstrip("\n").partition(": ")
+        if name and not line.startswith(b":"):
+            event[name] = value
+        elif event:
+            yield event
+            event = {}
+
+
+async def take(stream: Stream, count: int) -> list[dict[str, str]]:
+    async with asyncio.timeout(20):
+        return [await anext(stream) for _ in range(count)]
+
+
+async def test_a_timeline_tells_every_event_in_sequence(
+    customer: Customer, product: dict[str, Any]
+) -> None:
+    order = await customer.buys(product, request_id="paid-by-hand")
+    told = await events(customer, order)
+    assert [event["type"] for event in told] == HAPPY
+    assert [event["sequence"] for event in told] == [1, 2, 3, 4, 5, 6]
+    assert {event["requestId"] for event in told[1:]} == {"paid-by-hand"}
+    assert told[0]["data"]["items"] == order["items"]
+
+
+async def test_a_timeline_keeps_what_is_internal_to_itself(
+    customer: Customer, product: dict[str, Any]
+) -> None:
+    order = await customer.placed(product, key="secret key")
+    (created,) = await events(customer, order)
+    assert not {"answer", "fingerprint", "idempotencyKey"} & created["data"].keys()
+
+
+async def test_a_stream_tells_what_was_and_then_what_comes(
+    worker: Worker, customer: Customer, product: dict[str, Any]
+) -> None:
+    order = await customer.placed(product)
+    async with streaming(worker, customer, order) as stream:
+        (created,) = await take(stream, 1)
+        assert (created["id"], created["event"]) == ("1", "order.created")
+        await customer.paid(order)
+        rest = await take(stream, 5)
+    assert [event["event"] for event in rest] == HAPPY[1:]
+    assert [json.loads(event["data"]) for event in [created, *rest]] == await events(
+        customer, order
+    )
+
+
+async def test_a_stream_goes_on_behind_the_last_event_that_arrived(
+    worker: Worker, customer: Customer, product: dict[str, Any]
+) -> None:
+    order = await customer.buys(product)
+    async with streaming(worker, customer, order, last="4") as stream:
+        assert [event["id"] for event in await take(stream, 2)] == ["5", "6"]
+
+
+@pytest.mark.parametrize("last", ["x", "-1", "1.5", "9" * 30])
+async def test_a_stream_cannot_go_on_behind_what_is_no_event(
+    customer: Customer, product: dict[str, Any], last: str
+) -> None:
+    order = await customer.placed(product)
+    headers = {"Accept": "text/event-stream", "Last-Event-ID": last}
+    answer = await customer.ask("GET", f"/api/orders/{order['id']}/events", headers=headers)
+    assert_problem(answer, 400)
+
+
+@pytest.mark.parametrize("what", ["events", "explain"])
+async def test_a_timeline_is_the_owner_s_and_the_administrators(
+    customer: Customer, stranger: Customer, admin: Admin, product: dict[str, Any], what: str
+) -> None:
+    order = await customer.placed(product)
+    path = f"/api/orders/{order['id']}/{what}"
+    headers = {"Accept": "text/event-stream"}
+    for more in ({}, {"headers": headers}):
+        refused = await stranger.ask("GET", path, **more)
+        assert_problem(refused, 403, "You are not allowed to access this order")
+    assert (await admin.ask("GET", path)).status == 200
+    unknown = await customer.ask("GET", f"/api/orders/{uuid4()}/{what}")
+    assert_problem(unknown, 404, "Order not found")
+
+
+async def explained(customer: Customer, order: Order) -> dict[str, Any]:
+    answer = await customer.ask("GET", f"/api/orders/{order['id']}/explain")
+    assert answer.status == 200, answer
+    return dict(answer.body)
+
+
+async def test_an_unpaid_order_waits_for_its_customer_until_it_expires(
+    customer: Customer, product: dict[str, Any]
+) -> None:
+    order = await customer.placed(product)
+    told = await explained(customer, order)
+    assert told["waitingFor"] == {
+        "what": "payment by the customer",
+        "since": order["createdAt"],
+    }
+    assert told["nextTimer"]["kind"] == "expiry"
+    assert told["nextTimer"]["at"] > order["createdAt"]
+    assert {"pay", "cancel"} <= set(told["actions"])
+    assert told["parked"] == []
+
+
+async def test_a_final_order_waits_for_nothing(customer: Customer, product: dict[str, Any]) -> None:
+    order = await customer.buys(product)
+    told = await eventually(
+        lambda: explained(customer, order), lambda told: told["waitingFor"] is None
+    )
+    assert (told["status"], told["nextTimer"], told["actions"]) == ("COMPLETED", None, [])

@@ -1,0 +1,78 @@
+"""What administrators watch: Faust's monitor, consumer lag, the outbox; and Faust's own pages."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from aiohttp import web
+
+from app import app, database
+from app.broker import FAUST_PAGES
+from app.db import sql
+from app.times import now, rfc3339
+from app.tokens import Identity
+from app.version import VERSION
+from web.answers import Monitor
+from web.endpoint import HTML, TEXT, Answer, Who, endpoint
+from web.pages import STATIC, html
+from web.problems import Handler, View
+from web.requests import authenticate_admin, json_response
+
+
+@app.page("/api/monitor")
+class MonitorView(View):
+    """How this worker does."""
+
+    @endpoint("monitor", Answer(200, "How this worker does", Monitor), who=Who.ADMIN)
+    async def get(self, request: web.Request, user: Identity) -> web.Response:
+        """This worker's rates and consumer lag by Faust's monitor, and what waits in the outbox."""
+        async with database.connection() as connection:
+            waiting = await sql.outbox_waiting(connection)
+        oldest = waiting["oldest"]
+        answer = {
+            "version": VERSION,
+            "timestamp": rfc3339(now()),
+            "rebalancing": app.rebalancing,
+            "messagesPerSecond": app.monitor.messages_s,
+            "eventsPerSecond": app.monitor.events_s,
+            "rebalances": app.monitor.rebalances,
+            "lag": list(lag(app.monitor)),
+            "outbox": {
+                "waiting": waiting["count"],
+                "oldest": oldest and rfc3339(oldest),
+            },
+        }
+        return json_response(answer)
+
+
+def lag(monitor: Any) -> list[dict[str, Any]]:
+    """Consumer lag of this worker's partitions: messages between what is done and the end."""
+    committed: Mapping[Any, int] = monitor.tp_committed_offsets
+    return [
+        {
+            "topic": tp.topic,
+            "partition": tp.partition,
+            "committed": committed.get(tp, 0),
+            "end": end,
+            "lag": max(end - committed.get(tp, 0), 0),
+        }
+        for tp, end in sorted(monitor.tp_end_offsets.items())
+        if tp in app.assignor.assigned_actives()
+    ]
+
+
+@app.page("/console")
+class ConsoleView(View):
+    """The operator's page."""
+
+    @endpoint("console", Answer(200, "A page", TEXT, media=HTML), stores=False)
+    async def get(self, request: web.Request) -> web.Response:
+        """A page that shows this worker's health, lag and orders to an administrator."""
+        return html(STATIC.joinpath("console.html").read_text())
+
+
+@web.middleware
+async def only_administrators(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Faust's own pages, where they are served at all, are the administrators'."""
+    if request.path.startswith(FAUST_PAGES):
+        authenticate_admin(request)
+    return await handler(request)

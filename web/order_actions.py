@@ -1,0 +1,86 @@
+"""/api/orders/{id}/…: pay and cancel."""
+
+from uuid import UUID
+
+from aiohttp import web
+
+from app import app, database, orders, payments
+from app.errors import Forbidden, InvalidInput, NotCancellable, NotPayable, PaymentInProgress
+from app.idempotency import Key
+from app.logs import request_id
+from app.tokens import Identity
+from web.answers import Order
+from web.bodies import Cancel, Pay
+from web.endpoint import Answer, Who, endpoint
+from web.problems import View
+from web.queries import PayQuery
+from web.requests import etag, json_response
+
+
+@app.page("/api/orders/{order_id}/pay")
+class PayView(View):
+    """Payment of one order."""
+
+    @endpoint(
+        "payOrder",
+        Answer(200, "The order, still CREATED", Order, ("ETag",)),
+        who=Who.USER,
+        query=PayQuery,
+        body=Pay,
+        body_required=False,
+        idempotent=True,
+        conditional=True,
+        own_problems=(Forbidden, NotPayable, PaymentInProgress),
+    )
+    async def patch(
+        self,
+        request: web.Request,
+        user: Identity,
+        order_id: UUID,
+        query: PayQuery,
+        body: Pay,
+        versions: frozenset[int] | None,
+        key: Key | None,
+    ) -> web.Response:
+        """Ask for the payment, which runs in the pipeline; no amount means the exact total."""
+        order = await payments.request_payment(
+            database, user, order_id, _amount(query, body), versions, key, request_id.get()
+        )
+        return json_response(order, headers={"ETag": etag(order)})
+
+
+def _amount(query: PayQuery, body: Pay) -> int | None:
+    """Minor units to pay, from the query or the body, which may not disagree."""
+    if None not in (query.amount, body.amount) and query.amount != body.amount:
+        raise InvalidInput.of("#/amount", "differs between the query and the body")
+    return query.amount if body.amount is None else body.amount
+
+
+@app.page("/api/orders/{order_id}/cancel")
+class CancelView(View):
+    """The end of an order that is not wanted any more."""
+
+    @endpoint(
+        "cancelOrder",
+        Answer(200, "The order, CANCELLED", Order, ("ETag",)),
+        who=Who.USER,
+        body=Cancel,
+        body_required=False,
+        idempotent=True,
+        conditional=True,
+        own_problems=(Forbidden, NotCancellable),
+    )
+    async def post(
+        self,
+        request: web.Request,
+        user: Identity,
+        order_id: UUID,
+        body: Cancel,
+        versions: frozenset[int] | None,
+        key: Key | None,
+    ) -> web.Response:
+        """Cancel at once, whatever is under way; captured money and reserved stock go back."""
+        order = await orders.request_cancel(
+            database, user, order_id, body.reason, versions, key, request_id.get()
+        )
+        return json_response(order, headers={"ETag": etag(order)})

@@ -1,0 +1,107 @@
+"""/api/orders/{id}/events and /explain: what has happened to an order, and what it waits for."""
+
+import asyncio
+import re
+from uuid import UUID
+
+import orjson
+from aiohttp import web
+
+from app import app, database, followers, timeline
+from app.db import AWAY
+from app.errors import Forbidden, InvalidInput, Overloaded
+from app.explain import explain
+from app.tokens import Identity
+from web.answers import Explanation, Timeline
+from web.endpoint import EVENT_STREAM, JSON, Answer, Who, endpoint
+from web.orders import shown
+from web.problems import View
+from web.requests import json_response
+
+MOST_STREAMS = 1000
+"""Live streams of one worker."""
+HEARTBEAT_SECONDS = 15.0
+"""How often a silent stream says that it lives; also how soon a client that left is noticed."""
+STREAM_HEADERS = {"Content-Type": EVENT_STREAM, "X-Accel-Buffering": "no"}
+_streams = asyncio.Semaphore(MOST_STREAMS)
+
+
+@app.page("/api/orders/{order_id}/events")
+class OrderEventsView(View):
+    """The timeline."""
+
+    @endpoint(
+        "listOrderEvents",
+        Answer(200, "The timeline", Timeline, media=(JSON, EVENT_STREAM)),
+        who=Who.USER,
+        headers={"Last-Event-ID": "The sequence behind which a stream goes on"},
+        own_problems=(Forbidden, Overloaded),
+    )
+    async def get(self, request: web.Request, user: Identity, order_id: UUID) -> web.StreamResponse:
+        """The order's events, oldest first; a live stream (SSE) where `Accept` asks for one.
+
+        https://html.spec.whatwg.org/multipage/server-sent-events.html
+        """
+        last = _last_event_id(request)
+        await shown(user, order_id)
+        if EVENT_STREAM in request.headers.get("Accept", ""):
+            return await _stream(request, order_id, last)
+        return json_response({"data": await timeline.events_after(database, order_id, 0)})
+
+
+def _last_event_id(request: web.Request) -> int:
+    text = request.headers.get("Last-Event-ID", "0")
+    if not re.fullmatch("[0-9]{1,9}", text):
+        raise InvalidInput.of("#", "Last-Event-ID must be the id of an event of this stream")
+    return int(text)
+
+
+async def _stream(request: web.Request, order_id: UUID, last: int) -> web.StreamResponse:
+    """The events behind `last`, then each new one, until the client or the worker leaves."""
+    if _streams.locked():
+        raise Overloaded("This worker has all the streams it can serve; ask again")
+    response = web.StreamResponse(headers=STREAM_HEADERS)
+    async with _streams, followers.follow(order_id) as wake:
+        await response.prepare(request)
+        while not app.should_stop:
+            wake.clear()
+            text, last = await _news(order_id, last)
+            try:
+                await response.write(text)
+            except ConnectionError:
+                break
+            await app.wait_first(wake.wait(), timeout=HEARTBEAT_SECONDS)
+    return response
+
+
+async def _news(order_id: UUID, last: int) -> tuple[bytes, int]:
+    """What to write now, and the last sequence in it; a comment where there is nothing."""
+    try:
+        events = await timeline.events_after(database, order_id, last)
+    except AWAY:
+        events = []
+    text = b"".join(
+        b"id: %d\nevent: %b\ndata: %b\n\n"
+        % (event["sequence"], event["type"].encode(), orjson.dumps(event))
+        for event in events
+    )
+    return text or b":\n\n", events[-1]["sequence"] if events else last
+
+
+@app.page("/api/orders/{order_id}/explain")
+class ExplainView(View):
+    """Why an order stands where it stands."""
+
+    @endpoint(
+        "explainOrder",
+        Answer(200, "What it waits for", Explanation),
+        who=Who.USER,
+        own_problems=(Forbidden,),
+    )
+    async def get(self, request: web.Request, user: Identity, order_id: UUID) -> web.Response:
+        """What the order waits for and since when, the next timer, and what may be done now."""
+        await shown(user, order_id)
+        explained = await explain(database, order_id)
+        if explained.pop("userId") != str(user.id):
+            explained["actions"] = [act for act in explained["actions"] if act != "pay"]
+        return json_response(explained)

@@ -1,0 +1,99 @@
+const REFRESH_MS = 2000;
+const MOST_ORDERS = 20;
+const byId = (id) => document.getElementById(id);
+let token = null;
+
+async function ask(path, options = {}) {
+  const headers = { ...options.headers };
+  if (token) headers.Authorization = `Bearer ${token}`;
+  const answer = await fetch(path, { ...options, headers });
+  const body = await answer.json();
+  if (!answer.ok) throw Object.assign(new Error(body.detail), { status: answer.status });
+  return body;
+}
+
+function fill(id, rows) {
+  byId(id).replaceChildren(
+    ...rows.map((cells) => {
+      const row = document.createElement("tr");
+      for (const cell of cells) row.insertCell().textContent = cell ?? "";
+      return row;
+    }),
+  );
+}
+
+function byTopic(lag) {
+  const topics = new Map();
+  for (const { topic, lag: behind } of lag) {
+    const [partitions, sum] = topics.get(topic) ?? [0, 0];
+    topics.set(topic, [partitions + 1, sum + behind]);
+  }
+  return [...topics].map(([topic, [partitions, sum]]) => [topic, partitions, sum]);
+}
+
+async function underWay() {
+  const pages = await Promise.all(
+    ["CREATED", "PAID"].map((status) =>
+      ask(`/api/orders/admin?status=${status}&limit=${MOST_ORDERS}`),
+    ),
+  );
+  const orders = pages.flatMap((page) => page.data).slice(0, MOST_ORDERS);
+  return Promise.all(
+    orders.map(async ({ id }) => {
+      const { status, waitingFor } = await ask(`/api/orders/${id}/explain`);
+      return [id, status, waitingFor?.what, waitingFor?.since];
+    }),
+  );
+}
+
+async function refresh() {
+  try {
+    const [health, ready, monitor, orders] = await Promise.all([
+      fetch("/health").then((answer) => answer.json()),
+      fetch("/readyz").then((answer) => answer.json()),
+      ask("/api/monitor"),
+      underWay(),
+    ]);
+    fill("worker", [
+      ["Version", monitor.version],
+      ["PostgreSQL and Kafka", health.status],
+      ["Ready", ready.status],
+      ["Rebalancing", monitor.rebalancing ? "yes" : "no"],
+      ["Events a second", monitor.eventsPerSecond.toFixed(1)],
+      ["Waiting in the outbox", monitor.outbox.waiting],
+      ["Oldest of them", monitor.outbox.oldest],
+    ]);
+    fill("lag", byTopic(monitor.lag));
+    fill("orders", orders);
+    byId("board").hidden = false;
+    byId("message").textContent = `As of ${monitor.timestamp}`;
+  } catch (error) {
+    byId("message").textContent = error.message;
+    if (error.status === 401 || error.status === 403) return leave();
+  }
+  setTimeout(refresh, REFRESH_MS);
+}
+
+function leave() {
+  token = null;
+  byId("board").hidden = true;
+  byId("login").hidden = false;
+}
+
+byId("login").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const account = Object.fromEntries(new FormData(event.target));
+  try {
+    const login = await ask("/api/auth/login", {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify(account),
+    });
+    token = login.token;
+    event.target.reset();
+    event.target.hidden = true;
+    await refresh();
+  } catch (error) {
+    byId("message").textContent = error.message;
+  }
+});
