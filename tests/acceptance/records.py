@@ -42,3 +42,12 @@ class Records:
         """Whether there is an account of that id."""
         query = "select exists (select from users where id = $1)"
         return bool(await self._connection.fetchval(query, user_id))
+
+    async def parked(self, order: dict[str, Any]) -> list[tuple[str, str, int, int]]:
+        """Handler, topic, partition and offset of the order's messages that were put aside."""
+        rows = await self._connection.fetch(
+            'select handler, topic, partition, "offset" from parked_messages'
+            " where order_id = $1 order by handler",
+            order["id"],
+        )
+        return [tuple(row) for row in rows]

@@ -165,3 +165,14 @@ async def test_dead_letters_are_counted(broker: Broker, metric: Metric) -> None:
     sent = await broker.send("order.paid", value=b"garbage")
     await assert_buried(broker, {("order.paid", sent.partition, sent.offset): (None, b"garbage")})
     await eventually(lambda: metric("orders_dead_letters_total"), lambda now: now == before + 1)
+
+
+async def test_what_was_put_aside_is_found_by_its_order_and_every_handler(
+    broker: Broker, customer: Customer, product: dict[str, Any], records: Records
+) -> None:
+    order = await customer.placed(product)
+    sent = await broker.send("order.cancelled", key=order["id"].encode(), value=b"garbage")
+    place = ("order.cancelled", sent.partition, sent.offset)
+    found = await eventually(lambda: records.parked(order), lambda found: len(found) >= 3)
+    assert [where for _, *where in found] == [[*place]] * 3
+    assert {handler.split(".")[0] for handler, *_ in found} == {"notify", "payments", "stock"}

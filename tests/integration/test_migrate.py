@@ -54,6 +54,40 @@ async def test_a_migration_that_fails_leaves_nothing(
     await connection.close()
 
 
+async def test_an_unpaid_order_of_an_older_version_gets_a_deadline(
+    empty: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = migrate._migrations()
+    first = {name: text for name, text in whole.items() if name == "0001_orders.sql"}
+    monkeypatch.setattr(migrate, "_migrations", lambda: first)
+    await migrate_database(empty, "PLN")
+    connection = await empty.connect()
+    created, _ = [
+        await connection.fetchval(
+            "insert into orders values (gen_random_uuid(), gen_random_uuid(), null, $1,"
+            " 100, 'PLN', null, 1, now(), now()) returning id",
+            status,
+        )
+        for status in ("CREATED", "PAID")
+    ]
+    monkeypatch.setattr(migrate, "_migrations", lambda: whole)
+    await migrate_database(empty, "PLN")
+    rows = await connection.fetch("select order_id from order_deadlines where due_at > now()")
+    await connection.close()
+    assert [row["order_id"] for row in rows] == [created]
+
+
+async def test_connections_tell_what_they_are_for(environment: dict[str, str]) -> None:
+    database = Database({"dsn": environment["DB_URL"]}, 4, "orders requests")
+    await database.open()
+    lasting = await database.connect(application_name="orders relay")
+    async with database.connection() as connection:
+        names = [await one.fetchval("show application_name") for one in (connection, lasting)]
+    await lasting.close()
+    await database.close()
+    assert names == ["orders requests", "orders relay"]
+
+
 async def test_topics_are_created_once_and_keep_their_partitions(
     stack: Stack, environment: dict[str, str]
 ) -> None:
