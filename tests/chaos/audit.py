@@ -21,6 +21,12 @@ UNSTOCKED = (
     " inventory.rejected order.cancelled payment.refund_requested payment.refunded"
 )
 """The whole histories an order may have, each event once."""
+BY_HAND = (
+    "^order.created( order.payment_requested)? order.cancelled$|"
+    "^order.created order.payment_requested payment.succeeded( order.paid( inventory.reserved)?)?"
+    " order.cancelled payment.refund_requested payment.refunded$"
+)
+"""The histories of an order that was cancelled by hand, or expired."""
 
 BUSY = """
 select exists (select from outbox where published_at is null)
@@ -46,10 +52,11 @@ FAULTS = {
         select o.id, o.status, string_agg(e.topic, ' ' order by e.sequence) as history
         from orders o left join outbox e on e.order_id = o.id
         group by o.id
-        having string_agg(e.topic, ' ' order by e.sequence) is distinct from case
-            when o.status = 'COMPLETED' then '{COMPLETED}'
-            when bool_or(e.topic = 'payment.failed') then '{UNPAID}'
-            else '{UNSTOCKED}'
+        having coalesce(string_agg(e.topic, ' ' order by e.sequence), '') !~ case
+            when o.status = 'COMPLETED' then '^{COMPLETED}$'
+            when bool_or(e.topic = 'payment.failed') then '^{UNPAID}$'
+            when o.cancel_reason = 'Out of stock' then '^{UNSTOCKED}$'
+            else '{BY_HAND}'
         end
     """,
     "an order's sequences are not 1 to its version": """

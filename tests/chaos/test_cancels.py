@@ -1,0 +1,71 @@
+"""Customers cancel while their orders are on their way, and the worker is killed meanwhile."""
+
+import asyncio
+import random
+from uuid import UUID, uuid4
+
+from app import orders, payments
+from app.db import Database
+from app.errors import NotCancellable
+from app.tokens import USER, Identity
+from tests.chaos.audit import audit, count, reading
+from tests.chaos.load import PLENTIFUL
+from tests.chaos.shop import Shop
+from tests.chaos.waiting import until
+
+ORDERS, AT_ONCE = 150, 8
+CUSTOMER = Identity(uuid4(), "customer@example.com", USER)
+RELEASED = "select count(*) from reservations where outcome = 'RELEASED'"
+
+
+async def test_what_is_cancelled_on_its_way_gives_everything_back(shop: Shop) -> None:
+    """Wherever the cancel meets the order: the money is refunded and the stock released, once."""
+    worker = await shop.hire_ready()
+    database = Database({"dsn": shop.database}, 8)
+    await database.open()
+    try:
+        async with shop.supervised():
+            basket = await pieces_of_each(shop)
+            at_once = asyncio.Semaphore(AT_ONCE)
+            racing = [asyncio.create_task(race(database, basket, at_once)) for _ in range(ORDERS)]
+            await asyncio.wait(racing[: ORDERS // 2])
+            worker.kill()
+            ends = dict(await asyncio.gather(*racing))
+            await audit(shop, ends)
+    finally:
+        await database.close()
+    assert set(ends.values()) == {"CANCELLED", "COMPLETED"}
+    assert await count(shop, RELEASED), "no cancel met a reserved order"
+
+
+async def pieces_of_each(shop: Shop) -> orders.Basket:
+    """One of each product there is plenty of."""
+    async with reading(shop) as connection:
+        query = "select id from products where name = any($1)"
+        rows = await connection.fetch(query, PLENTIFUL)
+    return orders.Basket({row["id"]: 1 for row in rows}, None)
+
+
+async def race(
+    database: Database, basket: orders.Basket, at_once: asyncio.Semaphore
+) -> tuple[str, str]:
+    """Place and pay an order, and cancel it somewhere on its way; its id and its end."""
+    async with at_once:
+        order, _ = await orders.place(database, CUSTOMER, basket, None, "chaos")
+        id = UUID(order["id"])
+        await payments.request_payment(database, CUSTOMER, id, None, None, None, "chaos")
+        await reaches(database, id, random.randint(2, 6))
+        try:
+            await orders.request_cancel(database, CUSTOMER, id, None, None, None, "chaos")
+        except NotCancellable:
+            return order["id"], "COMPLETED"
+        return order["id"], "CANCELLED"
+
+
+async def reaches(database: Database, order_id: UUID, version: int) -> None:
+    """Wait until the order has had so many events."""
+
+    async def has_come() -> bool:
+        return (await orders.get(database, order_id))[0] >= version
+
+    await until(has_come, f"the order comes to version {version}")
