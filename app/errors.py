@@ -45,6 +45,12 @@ class InvalidInput(Problem):
         return cls([FieldError(detail, pointer)], detail)
 
 
+class BadSignature(Problem):
+    """The Stripe-Signature is missing, malformed, too old, or not made with our secret"""
+
+    status, slug, title = 400, "bad-signature", "Bad signature"
+
+
 class Unauthorized(Problem):
     """A valid bearer token is required"""
 
@@ -208,3 +214,21 @@ class BadEvent(Exception):
 
 class UnknownOrder(BadEvent):
     """Raised when an event speaks of an order that was never placed."""
+
+
+class ProviderAway(Exception):
+    """Raised when a payment provider did not answer, or asks to be asked again.
+
+    Whether it has done the work is unknown: the same call is repeated with the same key.
+    """
+
+
+class ProviderRefused(Exception):
+    """Raised when a payment provider will never do what was asked; `reason` is for the customer.
+
+    `code` is the provider's own word for it, where it has one; the text is for the log alone.
+    """
+
+    def __init__(self, reason: str, code: str | None, detail: str) -> None:
+        self.reason, self.code = reason, code
+        super().__init__(detail)

@@ -88,7 +88,11 @@ def cancellable(status: Status) -> bool:
 
 
 class PaymentStatus(StrEnum):
-    """Where a payment attempt stands. VOIDED: its order was not payable any more."""
+    """Where a payment attempt stands.
+
+    VOIDED: its order was not payable any more. PARKED: its refund was refused too often, and an
+    operator has to look.
+    """
 
     PENDING = "PENDING"
     SUCCEEDED = "SUCCEEDED"
@@ -96,6 +100,7 @@ class PaymentStatus(StrEnum):
     VOIDED = "VOIDED"
     REFUNDING = "REFUNDING"
     REFUNDED = "REFUNDED"
+    PARKED = "PARKED"
 
 
 LIVE = frozenset({PaymentStatus.PENDING, PaymentStatus.SUCCEEDED})

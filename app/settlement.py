@@ -1,0 +1,217 @@
+"""What an order and the money of its payments lead to, pure.
+
+`settle` looks at the whole: the order under its lock, and every payment of it. It does not ask
+what has just happened, so whatever happened, in whatever order, ends in the same place. Its steps
+are noted in the transaction that looked; then the same question has no answer left.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from app.ledger import Money
+from app.lifecycle import INCORRECT_AMOUNT, PaymentStatus, Status
+
+INCORRECT_CURRENCY = "Incorrect currency"
+REFUNDED = "The payment was refunded"
+
+REFUND_ATTEMPTS = 5
+"""How often a refund is asked for before it is parked for an operator."""
+
+
+@dataclass(slots=True)
+class Account:
+    """One payment of a locked order: where it stands, its money, and the refunds asked for."""
+
+    id: UUID
+    status: PaymentStatus
+    money: Money = field(default_factory=Money)
+    requests: dict[str, int] = field(default_factory=dict)
+    """Our refunds by id, with their amounts."""
+    refused: set[str] = field(default_factory=set)
+    """Those that the provider would not take."""
+    told_minor: int = 0
+    """How much of what went back stands on the timeline."""
+    attempts: int = REFUND_ATTEMPTS
+    """How many refunds may come to nothing."""
+
+    def learn(self, money: Money) -> None:
+        """Take what the ledger tells. A refund can fail after it was told as settled."""
+        self.money = money
+        self.told_minor = min(self.told_minor, money.refunded_minor + money.returning_minor)
+
+    @property
+    def owed_minor(self) -> int:
+        """What is with the provider and not on its way back."""
+        answered = self.money.refunds_requested | self.refused
+        asked = sum(amount for id, amount in self.requests.items() if id not in answered)
+        return max(0, self.money.staying_minor - asked)
+
+    @property
+    def may_ask(self) -> bool:
+        """Whether another refund may be tried."""
+        return len(self.refused | self.money.refunds_failed) < self.attempts
+
+
+@dataclass(frozen=True, slots=True)
+class Succeed:
+    """The payment settles the order: `payment.succeeded`."""
+
+    payment: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """The payment came to nothing while its order waited for it: `payment.failed`."""
+
+    payment: UUID
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Void:
+    """The order waits for this payment no more: nobody may pay it from here on."""
+
+    payment: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """The order cannot be had with the money that came: `order.cancelled`."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Return:
+    """The provider is asked to give back `amount_minor`: `payment.refund_requested`."""
+
+    payment: UUID
+    amount_minor: int
+
+
+@dataclass(frozen=True, slots=True)
+class Park:
+    """`amount_minor` could not be given back, however often it was tried."""
+
+    payment: UUID
+    amount_minor: int
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """`amount_minor` went back: `payment.refunded`. `wholly`: the payment holds no more."""
+
+    payment: UUID
+    amount_minor: int
+    wholly: bool
+
+
+Step = Succeed | Fail | Void | Cancel | Return | Park | Returned
+
+
+def settle(
+    status: Status, total_minor: int, currency: str, payments: Sequence[Account]
+) -> list[Step]:
+    """What is to be done, in this order, for an order of this status and total."""
+    steps: list[Step] = []
+    keeper = _keeper(status, total_minor, currency, payments)
+    others = [payment for payment in payments if payment is not keeper]
+    if keeper:
+        if keeper.status is not PaymentStatus.SUCCEEDED:
+            steps.append(Succeed(keeper.id))
+        steps += _told(keeper, wholly=False)
+    elif reason := _cancel_reason(status, total_minor, currency, payments):
+        steps.append(Cancel(reason))
+        status = Status.CANCELLED
+    for payment in others:
+        waited_for = status is Status.CREATED and keeper is None
+        steps += _pending(payment, waited_for)
+        steps += _unwanted(payment)
+    return steps
+
+
+def note(account: Account, step: Step, request_id: str) -> None:
+    """Note a step of this payment; a refund that is asked for becomes request `request_id`."""
+    match step:
+        case Succeed():
+            account.status = PaymentStatus.SUCCEEDED
+        case Fail():
+            account.status = PaymentStatus.FAILED
+        case Void():
+            account.status = PaymentStatus.VOIDED
+        case Return():
+            account.status = PaymentStatus.REFUNDING
+            account.requests[request_id] = step.amount_minor
+        case Park():
+            account.status = PaymentStatus.PARKED
+        case Returned():
+            account.told_minor += step.amount_minor
+            if step.wholly:
+                account.status = PaymentStatus.REFUNDED
+
+
+def _keeper(
+    status: Status, total_minor: int, currency: str, payments: Sequence[Account]
+) -> Account | None:
+    """The payment whose money the order keeps: the one it has, else the first that fits.
+
+    What a COMPLETED order has is its own, whatever goes back of it later.
+    """
+    if status is Status.CANCELLED:
+        return None
+    for payment in payments:
+        if payment.status is PaymentStatus.SUCCEEDED:
+            fits = status is Status.COMPLETED or _flaw(total_minor, currency, payment.money) is None
+            return payment if fits else None
+    if status is not Status.CREATED:
+        return None
+    fitting = (one for one in payments if one.money.is_captured)
+    return next((p for p in fitting if _flaw(total_minor, currency, p.money) is None), None)
+
+
+def _flaw(total_minor: int, currency: str, money: Money) -> str | None:
+    """Why captured money does not settle an order; None where it does."""
+    if money.currency != currency:
+        return INCORRECT_CURRENCY
+    if money.captured_minor != total_minor:
+        return INCORRECT_AMOUNT
+    return None if money.staying_minor == total_minor else REFUNDED
+
+
+def _cancel_reason(
+    status: Status, total_minor: int, currency: str, payments: Sequence[Account]
+) -> str | None:
+    """Why an order that has no money to keep is cancelled; None where it waits, or is final."""
+    if status not in (Status.CREATED, Status.PAID):
+        return None
+    came = (payment.money for payment in payments if payment.money.is_captured)
+    return next((_flaw(total_minor, currency, money) for money in came), None)
+
+
+def _pending(payment: Account, waited_for: bool) -> list[Step]:
+    if payment.status is not PaymentStatus.PENDING:
+        return []
+    if not waited_for:
+        return [Void(payment.id)]
+    failure = payment.money.failure
+    return [] if failure is None else [Fail(payment.id, failure)]
+
+
+def _unwanted(payment: Account) -> list[Step]:
+    """All of this money goes back."""
+    if not payment.money.is_captured:
+        return []
+    if owed := payment.owed_minor:
+        if payment.may_ask:
+            return [*_told(payment, wholly=False), Return(payment.id, owed)]
+        parked = payment.status is PaymentStatus.PARKED
+        return _told(payment, wholly=False) + ([] if parked else [Park(payment.id, owed)])
+    return _told(payment, wholly=payment.money.kept_minor == 0)
+
+
+def _told(payment: Account, wholly: bool) -> list[Step]:
+    """What went back and does not stand on the timeline yet."""
+    untold = max(0, payment.money.refunded_minor - payment.told_minor)
+    ends = wholly and payment.status is not PaymentStatus.REFUNDED
+    return [Returned(payment.id, untold, wholly)] if untold or ends else []

@@ -1,0 +1,137 @@
+"""Stripe's webhook, pure: whose message it is, and what it says of which money.
+
+Signatures: https://docs.stripe.com/webhooks#verify-manually.
+Events: https://docs.stripe.com/api/events/types.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from stripe import SignatureVerificationError, WebhookSignature
+
+from app.errors import BadSignature, InvalidInput
+from app.ledger import Fact, captured, expired, failed, refund, refunded_in_all
+
+TOLERANCE_SECONDS = 300
+
+
+def verify(payload: bytes, header: str | None, secrets: Sequence[str], now: datetime) -> None:
+    """Raises BadSignature unless one of `secrets` signed `payload` within 300 seconds of `now`."""
+    if not any(_is_signed(payload, header, secret) for secret in secrets):
+        raise BadSignature
+    if abs(now.timestamp() - _signed_at(header or "")) > TOLERANCE_SECONDS:
+        raise BadSignature
+
+
+def _is_signed(payload: bytes, header: str | None, secret: str) -> bool:
+    try:
+        WebhookSignature.verify_header(payload, header, secret)
+        return True
+    except (SignatureVerificationError, ValueError, TypeError):
+        # ValueError and TypeError: bytes that are no UTF-8, a signature that is not ASCII.
+        return False
+
+
+def _signed_at(header: str) -> int:
+    """The first `t`, which is the one that the library has verified."""
+    parts = (part.split("=") for part in header.split(","))
+    return next(int(part[1]) for part in parts if part[0] == "t")
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What Stripe says in one event; `fact` is None where it says nothing about money.
+
+    The money is known by its session, its payment intent, or both.
+    """
+
+    event_id: str
+    type: str
+    created: int
+    order_id: UUID | None
+    session_id: str | None
+    payment_intent: str | None
+    fact: Fact | None
+
+
+def read(payload: bytes) -> Report:
+    """The report in a verified payload. Raises InvalidInput where it is no event."""
+    try:
+        event = json.loads(payload)
+        found = event["data"]["object"]
+        is_session = found["object"] == "checkout.session"
+        speaks = FACTS.get(event["type"])
+        return Report(
+            event_id=_text(event["id"]),
+            type=_text(event["type"]),
+            created=int(event["created"]),
+            order_id=_order_id(found),
+            session_id=_text(found["id"]) if is_session else None,
+            payment_intent=_id(found.get("payment_intent")),
+            fact=speaks(found) if speaks else None,
+        )
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise InvalidInput.of("", "the body is not an event of Stripe") from None
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= 255 or not value.isprintable():
+        raise ValueError("not an identifier")
+    return value
+
+
+def _id(value: Any) -> str | None:
+    """An id, also where the object was expanded."""
+    id = value.get("id") if isinstance(value, dict) else value
+    return None if id is None else _text(id)
+
+
+def _order_id(found: Mapping[str, Any]) -> UUID | None:
+    metadata = found.get("metadata") or {}
+    for told in (metadata.get("orderId"), found.get("client_reference_id")):
+        try:
+            return UUID(told)
+        except (ValueError, TypeError, AttributeError):
+            continue
+    return None
+
+
+def _paid(session: Mapping[str, Any]) -> Fact | None:
+    """A session of a delayed payment method is complete before it is paid."""
+    if session["payment_status"] != "paid":
+        return None
+    return captured(int(session["amount_total"]), session["currency"].upper())
+
+
+def _not_paid(session: Mapping[str, Any]) -> Fact:
+    return failed("The payment failed")
+
+
+def _left(session: Mapping[str, Any]) -> Fact:
+    return expired()
+
+
+def _refund(found: Mapping[str, Any]) -> Fact:
+    metadata = found.get("metadata") or {}
+    return refund(found["id"], int(found["amount"]), found["status"], metadata.get("refundId"))
+
+
+def _charge(charge: Mapping[str, Any]) -> Fact:
+    return refunded_in_all(int(charge["amount_refunded"]))
+
+
+FACTS: Mapping[str, Callable[[Mapping[str, Any]], Fact | None]] = {
+    "checkout.session.completed": _paid,
+    "checkout.session.async_payment_succeeded": _paid,
+    "checkout.session.async_payment_failed": _not_paid,
+    "checkout.session.expired": _left,
+    "charge.refunded": _charge,
+    "refund.created": _refund,
+    "refund.updated": _refund,
+    "refund.failed": _refund,
+}
+"""What each event type says; the others are recorded and say nothing."""

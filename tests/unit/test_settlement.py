@@ -1,0 +1,208 @@
+"""Whatever providers report, in whatever order, whatever is done in between: nothing is lost."""
+
+from itertools import permutations
+from uuid import uuid4
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.ledger import Fact, captured, expired, failed, money_of, refund, refunded_in_all
+from app.lifecycle import PaymentStatus, Status
+from app.settlement import (
+    INCORRECT_AMOUNT,
+    INCORRECT_CURRENCY,
+    REFUND_ATTEMPTS,
+    REFUNDED,
+    Account,
+    Cancel,
+    Fail,
+    Park,
+    Return,
+    Returned,
+    Succeed,
+    Void,
+    settle,
+)
+from tests.unit.money_world import CURRENCY, TOTAL, Books, World, histories
+
+HISTORIES = [
+    [captured(TOTAL, CURRENCY), captured(TOTAL, CURRENCY), refunded_in_all(TOTAL)],
+    [failed("no"), expired(), captured(TOTAL, CURRENCY)],
+    [
+        captured(TOTAL, CURRENCY),
+        refund("re_1", 400, "pending", "ours"),
+        refunded_in_all(400),
+        refund("re_1", 400, "failed", "ours"),
+        refund("re_2", TOTAL, "pending", "again"),
+        refund("re_2", TOTAL, "succeeded", "again"),
+    ],
+    [
+        captured(TOTAL, CURRENCY),
+        refund("re_1", TOTAL, "pending"),
+        refund("re_1", TOTAL, "succeeded"),
+        refunded_in_all(TOTAL),
+        refund("re_1", TOTAL, "failed"),
+    ],
+]
+
+
+@pytest.mark.parametrize("history", HISTORIES)
+def test_the_money_is_the_same_for_every_order_of_arrival(history: list[Fact]) -> None:
+    money = money_of(history)
+    for reports in permutations(history):
+        assert money_of(reports) == money
+        assert money_of(reports + reports[:2]) == money, "a repetition changes nothing"
+
+
+def test_a_refund_that_failed_in_the_end_has_not_gone_back() -> None:
+    money = money_of(HISTORIES[3])
+    assert (money.captured_minor, money.refunded_minor, money.returning_minor) == (TOTAL, 0, 0)
+
+
+def test_a_refund_on_its_way_is_neither_gone_nor_staying() -> None:
+    money = money_of([captured(TOTAL, CURRENCY), refund("re_1", 999, "pending")])
+    assert (money.kept_minor, money.returning_minor, money.staying_minor) == (TOTAL, 999, 9000)
+
+
+def test_what_went_back_before_it_was_known_to_have_come_counts_when_it_is_known() -> None:
+    early = [refund("re_1", TOTAL, "succeeded")]
+    assert money_of(early).refunded_minor == 0
+    assert money_of([*early, captured(TOTAL, CURRENCY)]).kept_minor == 0
+
+
+def account(status: PaymentStatus, *facts: Fact) -> Account:
+    return Account(uuid4(), status, money_of(facts))
+
+
+def test_the_exact_money_settles_a_created_order() -> None:
+    paid = account(PaymentStatus.PENDING, captured(TOTAL, CURRENCY))
+    assert settle(Status.CREATED, TOTAL, CURRENCY, [paid]) == [Succeed(paid.id)]
+
+
+@pytest.mark.parametrize(
+    ("money", "reason"),
+    [
+        (captured(TOTAL - 1, CURRENCY), INCORRECT_AMOUNT),
+        (captured(TOTAL + 1, CURRENCY), INCORRECT_AMOUNT),
+        (captured(TOTAL, "EUR"), INCORRECT_CURRENCY),
+    ],
+)
+def test_wrong_money_cancels_the_order_and_goes_back(money: Fact, reason: str) -> None:
+    wrong = account(PaymentStatus.PENDING, money)
+    steps = settle(Status.CREATED, TOTAL, CURRENCY, [wrong])
+    assert steps == [Cancel(reason), Void(wrong.id), Return(wrong.id, money.amount_minor)]
+
+
+@pytest.mark.parametrize("status", [Status.PAID, Status.COMPLETED])
+def test_money_for_an_order_that_is_paid_goes_back(status: Status) -> None:
+    first = account(PaymentStatus.SUCCEEDED, captured(TOTAL, CURRENCY))
+    second = account(PaymentStatus.VOIDED, captured(TOTAL, CURRENCY))
+    assert settle(status, TOTAL, CURRENCY, [first, second]) == [Return(second.id, TOTAL)]
+
+
+def test_money_for_a_cancelled_order_goes_back() -> None:
+    late = account(PaymentStatus.VOIDED, captured(TOTAL, CURRENCY))
+    assert settle(Status.CANCELLED, TOTAL, CURRENCY, [late]) == [Return(late.id, TOTAL)]
+
+
+def test_a_checkout_that_failed_tells_so_only_while_its_order_waits() -> None:
+    left = account(PaymentStatus.PENDING, expired())
+    assert settle(Status.CREATED, TOTAL, CURRENCY, [left]) == [
+        Fail(left.id, "The checkout expired")
+    ]
+    assert settle(Status.CANCELLED, TOTAL, CURRENCY, [left]) == [Void(left.id)]
+
+
+def test_a_refund_before_completion_cancels_and_the_rest_goes_back() -> None:
+    part = account(
+        PaymentStatus.SUCCEEDED, captured(TOTAL, CURRENCY), refund("re_1", 999, "succeeded")
+    )
+    assert settle(Status.PAID, TOTAL, CURRENCY, [part]) == [
+        Cancel(REFUNDED),
+        Returned(part.id, 999, wholly=False),
+        Return(part.id, 9000),
+    ]
+
+
+@pytest.mark.parametrize("amount", [999, TOTAL])
+def test_a_refund_after_completion_is_told_and_changes_nothing(amount: int) -> None:
+    paid = account(
+        PaymentStatus.SUCCEEDED, captured(TOTAL, CURRENCY), refund("re_1", amount, "succeeded")
+    )
+    steps = settle(Status.COMPLETED, TOTAL, CURRENCY, [paid])
+    assert steps == [Returned(paid.id, amount, wholly=False)]
+
+
+def test_a_refund_is_tried_so_often_and_then_parked() -> None:
+    late = account(PaymentStatus.REFUNDING, captured(TOTAL, CURRENCY))
+    for attempt in range(REFUND_ATTEMPTS):
+        assert settle(Status.CANCELLED, TOTAL, CURRENCY, [late]) == [Return(late.id, TOTAL)]
+        late.requests[f"request {attempt}"] = TOTAL
+        assert settle(Status.CANCELLED, TOTAL, CURRENCY, [late]) == [], "it is asked for"
+        late.refused.add(f"request {attempt}")
+    assert settle(Status.CANCELLED, TOTAL, CURRENCY, [late]) == [Park(late.id, TOTAL)]
+
+
+ACTIONS = ["pay", "cancel", "deliver", "deliver", "deliver", "repeat", "handle", "handle", "ask"]
+
+
+def happen(world: World, action: str, data: st.DataObject) -> None:
+    """One thing, where it can happen."""
+
+    def chosen(waiting: list[object]) -> int:
+        return data.draw(st.integers(0, len(waiting) - 1))
+
+    if action == "pay":
+        world.pay()
+    elif action == "cancel":
+        world.cancel()
+    elif action in ("deliver", "repeat") and world.in_transit:
+        report = world.in_transit[chosen(list(world.in_transit))]
+        world.deliver(*report)
+        if action == "deliver":
+            world.in_transit.remove(report)
+    elif action == "handle" and world.messages:
+        message = world.messages.pop(chosen(list(world.messages)))
+        world.handle(message, in_stock=data.draw(st.booleans()))
+    elif action == "ask" and world.calls:
+        fails = data.draw(st.sampled_from([False, False, True]))
+        world.ask(world.calls.pop(0), fails)
+
+
+def come_to_rest(world: World, data: st.DataObject) -> None:
+    """All that waits happens; an order that then waits for money in vain expires."""
+    while waiting := world.waiting():
+        happen(world, data.draw(st.sampled_from(waiting)), data)
+    if world.order.status is Status.CREATED:
+        world.cancel()
+        come_to_rest(world, data)
+
+
+@settings(max_examples=600, deadline=None)
+@given(histories(), st.booleans(), st.lists(st.sampled_from(ACTIONS), max_size=16), st.data())
+def test_every_course_of_events_conserves_the_money(
+    sessions: list[Books], first_is_ours: bool, actions: list[str], data: st.DataObject
+) -> None:
+    world = World(sessions, first_is_ours)
+    for action in actions:
+        happen(world, action, data)
+    come_to_rest(world, data)
+
+    for payment, books in world.ends():
+        money = payment.money
+        assert (money.captured_minor, money.refunded_minor) == (books.taken, books.given)
+        assert books.taken == money.kept_minor + money.refunded_minor
+        if not books.by_hand:
+            assert not payment.refused, "no money is asked back twice"
+    assert world.order.status in (Status.COMPLETED, Status.CANCELLED)
+    kept = [one for one in world.ends() if one[0].status is PaymentStatus.SUCCEEDED]
+    rest = [one for one in world.ends() if one not in kept]
+    assert len(kept) == (world.order.status is Status.COMPLETED)
+    for payment, books in kept:
+        assert not payment.requests, "what a completed order has is never given back by us"
+        assert books.taken == TOTAL
+        assert books.given == books.by_hand, "and keeps its total, unless a person gives it back"
+    for payment, books in rest:
+        parked = payment.status is PaymentStatus.PARKED
+        assert (books.given == books.taken) != parked or books.taken == 0
