@@ -82,9 +82,23 @@ class Settings(BaseSettings):
 
     order_ttl_seconds: int = Field(1800, ge=1, le=31_536_000)
     idempotency_ttl_seconds: int = Field(86_400, ge=1)
-    currency: str = Field("pln", validation_alias="STRIPE_CURRENCY")
 
-    @field_validator("kafka_brokers", "cors_origins", mode="before")
+    currency: str = Field("pln", validation_alias="STRIPE_CURRENCY")
+    stripe_secret_key: str | None = Field(None, pattern="^[!-~]+$")
+    stripe_webhook_secrets: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), validation_alias="STRIPE_WEBHOOK_SECRET"
+    )
+    stripe_success_url: str | None = Field(None, pattern="^https?://")
+    stripe_cancel_url: str | None = Field(None, pattern="^https?://")
+    stripe_api_base: str = Field("https://api.stripe.com", pattern="^https?://")
+
+    @field_validator("stripe_secret_key", "stripe_success_url", "stripe_cancel_url", mode="before")
+    @classmethod
+    def blank_is_unset(cls, value: object) -> object:
+        """`STRIPE_SECRET_KEY=` says that Stripe is not configured."""
+        return None if value == "" else value
+
+    @field_validator("kafka_brokers", "cors_origins", "stripe_webhook_secrets", mode="before")
     @classmethod
     def split_list(cls, value: object) -> object:
         """`one,other` as a list."""
@@ -121,7 +135,7 @@ class Settings(BaseSettings):
             raise ValueError("must be `*`, or origins like https://shop.example.com")
         return value
 
-    @field_validator("db_url", "redis_url", "smtp_url")
+    @field_validator("db_url", "redis_url", "smtp_url", "stripe_api_base")
     @classmethod
     def port_is_a_number(cls, value: str | None) -> str | None:
         """The port of a URL, where it has one, is a number from 0 to 65535."""
@@ -137,6 +151,12 @@ class Settings(BaseSettings):
         if len(code) != 3 or not code.isalpha() or not code.isascii() or code in NOT_TWO_DECIMALS:
             raise ValueError("must be an ISO 4217 currency with two decimals")
         return code
+
+    @property
+    def checkout_return_urls(self) -> tuple[str, str]:
+        """Where Stripe sends the customer after paying, and after leaving."""
+        page = f"http://localhost:{self.port}/swagger-ui/index.html"
+        return self.stripe_success_url or page, self.stripe_cancel_url or page
 
     @property
     def database_dsn(self) -> dict[str, str | int | None]:

@@ -1,0 +1,213 @@
+"""Stripe as a payment provider: the four calls that we make of it, through its own library.
+
+Each call is one request: it is made outside of any transaction, and whoever made it decides when
+to repeat it. The idempotency key makes a repetition harmless: Stripe answers it as it answered
+first (https://docs.stripe.com/api/idempotent_requests).
+"""
+
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import UUID
+
+import aiohttp
+import stripe
+
+from app.errors import ProviderAway, ProviderRefused
+
+if TYPE_CHECKING:
+    from stripe.params.checkout import SessionCreateParams, SessionCreateParamsLineItem
+
+PATIENCE_SECONDS = 10.0
+"""How long one call may take, from connecting to the last byte."""
+
+NOT_ACCEPTED = "Stripe does not accept this payment"
+REASONS = {
+    "amount_too_small": "The amount is too small for Stripe",
+    "amount_too_large": "The amount is too large for Stripe",
+    "charge_already_refunded": "The payment is refunded already",
+    "charge_disputed": "The payment is disputed",
+}
+"""What a customer may read, by Stripe's error code: https://docs.stripe.com/error-codes."""
+
+Answer = TypeVar("Answer")
+
+# The library would send particulars of this machine with every call.
+stripe.enable_telemetry = False
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of an order; the price of one piece is in minor units."""
+
+    name: str
+    quantity: int
+    unit_minor: int
+
+
+@dataclass(frozen=True, slots=True)
+class Checkout:
+    """What the customer is to pay, by when. `attempt_id` is the idempotency key."""
+
+    attempt_id: UUID
+    order_id: UUID
+    lines: Sequence[Line]
+    currency: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A Checkout Session: `status` is open, complete or expired; `url` is there while open."""
+
+    id: str
+    url: str | None
+    status: str
+    payment_intent: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Refund:
+    """A refund: `status` is pending, requires_action, succeeded, failed or canceled."""
+
+    id: str
+    status: str
+    amount_minor: int
+    currency: str
+
+
+class StripeProvider:
+    """Stripe at `api_base`, with the customer sent on to `success_url` or `cancel_url`."""
+
+    def __init__(
+        self,
+        secret_key: str,
+        api_base: str,
+        success_url: str,
+        cancel_url: str,
+        patience: float = PATIENCE_SECONDS,
+    ) -> None:
+        timeout = aiohttp.ClientTimeout(total=patience)
+        self._http = stripe.AIOHTTPClient(timeout=timeout)
+        self._client = stripe.StripeClient(
+            secret_key,
+            http_client=self._http,
+            base_addresses={"api": api_base.rstrip("/")},
+            # The library does not repeat a 429, and its waits do not outlive the process.
+            max_network_retries=0,
+        )
+        self._urls = success_url, cancel_url
+
+    async def open(self) -> None:
+        """Connections are opened when they are needed."""
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.close_async()  # type: ignore[no-untyped-call]
+
+    async def create_session(self, checkout: Checkout) -> Session:
+        """A page on which the customer pays. Raises ProviderAway, ProviderRefused."""
+        sessions = self._client.v1.checkout.sessions
+        return _session(
+            await _answer(
+                sessions.create_async(
+                    self._session_params(checkout),
+                    {"idempotency_key": str(checkout.attempt_id)},
+                )
+            )
+        )
+
+    async def expire_session(self, session_id: str) -> Session:
+        """Let nobody pay the session any more; the session as it stands then.
+
+        It is expired, or complete where the customer was quicker. Raises ProviderAway,
+        ProviderRefused.
+        """
+        sessions = self._client.v1.checkout.sessions
+        try:
+            return _session(await _answer(sessions.expire_async(session_id)))
+        except ProviderRefused:
+            # Stripe expires none but open ones; what this one is decides what is to be done.
+            return _session(await _answer(sessions.retrieve_async(session_id)))
+
+    async def refund(
+        self, refund_id: UUID, order_id: UUID, payment_intent: str, amount_minor: int
+    ) -> Refund:
+        """Give back `amount_minor` of a payment; `refund_id` is the idempotency key.
+
+        Raises ProviderAway, ProviderRefused.
+        """
+        refund = await _answer(
+            self._client.v1.refunds.create_async(
+                {
+                    "payment_intent": payment_intent,
+                    "amount": amount_minor,
+                    "metadata": {"orderId": str(order_id), "refundId": str(refund_id)},
+                },
+                {"idempotency_key": str(refund_id)},
+            )
+        )
+        return Refund(refund.id, refund.status or "pending", refund.amount, refund.currency.upper())
+
+    def _session_params(self, checkout: Checkout) -> "SessionCreateParams":
+        success_url, cancel_url = self._urls
+        order_id = str(checkout.order_id)
+        metadata = {"orderId": order_id, "paymentId": str(checkout.attempt_id)}
+        return {
+            "mode": "payment",
+            "client_reference_id": order_id,
+            "metadata": metadata,
+            "payment_intent_data": {"metadata": metadata},
+            "line_items": [_line_item(line, checkout.currency) for line in checkout.lines],
+            "expires_at": int(checkout.expires_at.timestamp()),
+            "success_url": success_url,
+            "cancel_url": cancel_url,
+        }
+
+
+def _line_item(line: Line, currency: str) -> "SessionCreateParamsLineItem":
+    return {
+        "quantity": line.quantity,
+        "price_data": {
+            "currency": currency.lower(),
+            "unit_amount": line.unit_minor,
+            "product_data": {"name": line.name},
+        },
+    }
+
+
+async def _answer(call: Awaitable[Answer]) -> Answer:
+    """The answer to a call. Raises ProviderAway, ProviderRefused.
+
+    The library reads bodies outside of its own error handling, so aiohttp's errors come through.
+    """
+    try:
+        return await call
+    except stripe.StripeError as error:
+        if _is_final(error.http_status) and not isinstance(error, stripe.RateLimitError):
+            raise _refusal(error) from error
+        raise ProviderAway(str(error)) from error
+    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        raise ProviderAway(repr(error)) from error
+
+
+def _is_final(status: int | None) -> bool:
+    """Whether Stripe did nothing and never will: 409 and 429 ask for another try."""
+    return status is not None and 400 <= status < 500 and status not in (408, 409, 429)
+
+
+def _refusal(error: stripe.StripeError) -> ProviderRefused:
+    if isinstance(error, stripe.AuthenticationError | stripe.PermissionError):
+        return ProviderRefused("Stripe is not configured", error.code, str(error))
+    return ProviderRefused(REASONS.get(error.code or "", NOT_ACCEPTED), error.code, str(error))
+
+
+def _session(session: Any) -> Session:
+    intent = session.payment_intent
+    return Session(
+        id=session.id,
+        url=session.url,
+        status=session.status or "open",
+        payment_intent=intent if intent is None or isinstance(intent, str) else intent.id,
+    )
