@@ -7,18 +7,21 @@ from pathlib import Path
 
 from devstack.interrupt import Interrupted, pause
 from devstack.keep import Kept
+from devstack.ports import Ports
 from devstack.process import Process
 from devstack.screen import Screen
-from devstack.server import ServerFailed
+from devstack.server import Server, ServerFailed
 from devstack.settings import (
     Refused,
     only_one,
     read_settings,
     secret,
+    stripe_secret,
     tell_environment,
     web_port,
 )
 from devstack.stack import Stack
+from devstack.stripe import Stripe
 from devstack.worker import Worker, faust
 
 
@@ -48,6 +51,7 @@ class Run:
         self._state = state
         self._stack = Stack(state, settings, screen.line)
         self._own = {**settings, **secret(settings, state), "PORT": str(port)}
+        self._stripe = None if settings.get("STRIPE_SECRET_KEY") else self._stand_in(settings, port)
         self._worker: Worker | None = None
 
     def until_interrupted(self) -> None:
@@ -55,6 +59,7 @@ class Run:
         try:
             with self._screen.busy("starting PostgreSQL, Redis and Kafka"):
                 self._stack.start()
+                self._start_stripe()
             tell_environment(self._state, self._environment)
             for command in ("migrate", "demo-catalogue"):
                 self._command(command)
@@ -64,7 +69,27 @@ class Run:
 
     @property
     def _environment(self) -> dict[str, str]:
-        return {**self._own, **self._stack.environment}
+        stripe = self._stripe.worker_environment if self._stripe else {}
+        return {**self._own, **self._stack.environment, **stripe}
+
+    @property
+    def _servers(self) -> list[Server]:
+        return [*self._stack.servers, *([self._stripe] if self._stripe else [])]
+
+    def _stand_in(self, settings: dict[str, str], port: int) -> Stripe:
+        """Stripe where there is no account: its webhooks come to the worker."""
+        return Stripe(
+            self._state / "stripe",
+            Ports(self._state / "ports.json").of("stripe"),
+            self._state / "logs" / "stripe.log",
+            webhook_url=f"http://127.0.0.1:{port}/api/stripe/webhook",
+            webhook_secret=stripe_secret(settings, self._state),
+        )
+
+    def _start_stripe(self) -> None:
+        if self._stripe:
+            self._stripe.start()
+            self._screen.line(f"{self._stripe.name} ready on {self._stripe.url}")
 
     def _command(self, name: str) -> None:
         """Runs one of the application's commands to its end. Raises Refused where it fails."""
@@ -95,7 +120,7 @@ class Run:
 
     def _watch(self, worker: Worker) -> None:
         """Keeps servers and worker up, and tells each time the worker is ready after a start."""
-        kept = [Kept(server, self._screen.line) for server in [*self._stack.servers, worker]]
+        kept = [Kept(server, self._screen.line) for server in [*self._servers, worker]]
         ready, word = False, "ready"
         while True:
             pause(0.2)
@@ -119,5 +144,7 @@ class Run:
                 (self._state / told).unlink(missing_ok=True)
             if self._worker:
                 self._worker.stop()
+            if self._stripe:
+                self._stripe.stop()
             self._stack.stop()
         self._screen.line("stopped")

@@ -40,11 +40,20 @@ def secret(settings: Mapping[str, str], state: Path) -> dict[str, str]:
     """JWT_SECRET where none is set: a random one, kept, so that tokens outlive a restart."""
     if settings.get("JWT_SECRET") or settings.get("SECRET_KEY"):
         return {}
-    file = state / "jwt_secret"
+    return {"JWT_SECRET": _kept(state / "jwt_secret")}
+
+
+def stripe_secret(settings: Mapping[str, str], state: Path) -> str:
+    """STRIPE_WEBHOOK_SECRET, else a random one, kept."""
+    return settings.get("STRIPE_WEBHOOK_SECRET") or f"whsec_{_kept(state / 'stripe_secret')}"
+
+
+def _kept(file: Path) -> str:
+    """The random secret in the file, made where it is missing."""
     if not file.exists() or not file.read_text():
         file.touch(mode=0o600)
         file.write_text(secrets.token_urlsafe(48))
-    return {"JWT_SECRET": file.read_text()}
+    return file.read_text()
 
 
 def tell_environment(state: Path, environment: Mapping[str, str]) -> None:

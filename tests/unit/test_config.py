@@ -36,6 +36,9 @@ from app.config import load_settings
         ("REDIS_URL", "localhost:6379"),
         ("SMTP_URL", "smtp://localhost:99999"),
         ("SMTP_URL", "http://localhost:25"),
+        ("STRIPE_SECRET_KEY", "sk_test_\n"),
+        ("STRIPE_API_BASE", "localhost:12111"),
+        ("STRIPE_SUCCESS_URL", "/paid"),
     ],
 )
 def test_a_malformed_variable_is_named(
@@ -109,3 +112,18 @@ def test_the_names_of_both_seeds_are_understood(monkeypatch: pytest.MonkeyPatch)
 def test_the_currency_is_upper_cased(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STRIPE_CURRENCY", "eur")
     assert load_settings().currency == "EUR"
+
+
+def test_stripe_may_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET", "STRIPE_SUCCESS_URL"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setenv("PORT", "9090")
+    settings = load_settings()
+    assert (settings.stripe_secret_key, settings.stripe_webhook_secrets) == (None, ())
+    page = "http://localhost:9090/swagger-ui/index.html"
+    assert settings.checkout_return_urls == (page, page)
+
+
+def test_several_webhook_secrets_are_good_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STRIPE_WEBHOOK_SECRET", "whsec_old, whsec_new")
+    assert load_settings().stripe_webhook_secrets == ("whsec_old", "whsec_new")

@@ -1,0 +1,109 @@
+"""Stripe's REST API, as far as this service calls it."""
+
+import hmac
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+
+from devstack.stripe import faults, forms
+from devstack.stripe.books import Books
+from devstack.stripe.errors import ApiError, missing
+from devstack.stripe.faults import Faults
+from devstack.stripe.objects import Object, new_id
+
+Work = Callable[[web.Request, Object], Object]
+
+
+class Api:
+    """The endpoints, behind the key, the faults and the idempotency keys."""
+
+    def __init__(self, books: Books, faults: Faults, key: str) -> None:
+        self._books = books
+        self._faults = faults
+        self._key = key
+        self._kept: dict[str, tuple[object, int, Object]] = {}
+
+    def routes(self) -> list[web.RouteDef]:
+        books, id = self._books, "{id}"
+        return [
+            web.post("/v1/checkout/sessions", self._serve(lambda _, p: books.create_session(p))),
+            web.get(f"/v1/checkout/sessions/{id}", self._serve(lambda r, _: books.session(_id(r)))),
+            web.post(
+                f"/v1/checkout/sessions/{id}/expire",
+                self._serve(lambda r, _: books.expire(_id(r))),
+            ),
+            web.post("/v1/refunds", self._serve(lambda _, p: books.refund(p))),
+            web.get(f"/v1/refunds/{id}", self._find("refund", books.refunds)),
+            web.get(f"/v1/payment_intents/{id}", self._find("payment_intent", books.intents)),
+            web.route("*", "/v1/{rest:.*}", self._serve(_unknown)),
+        ]
+
+    def _find(self, kind: str, kept: dict[str, Object]) -> Callable[..., Awaitable[web.Response]]:
+        def find(request: web.Request, parameters: Object) -> Object:
+            if _id(request) not in kept:
+                raise missing(kind, _id(request))
+            return kept[_id(request)]
+
+        return self._serve(find)
+
+    def _serve(self, work: Work) -> Callable[[web.Request], Awaitable[web.Response]]:
+        async def serve(request: web.Request) -> web.Response:
+            fault = self._faults.take(request.path)
+            headers = {"Request-Id": new_id("req", 14)}
+            try:
+                self._check_key(request)
+                faults.before(fault)
+                status, body, replayed = self._once(request, work, await request.text())
+                if replayed:
+                    headers["Idempotent-Replayed"] = "true"
+            except ApiError as error:
+                status, body = error.status, error.body
+            answer = web.json_response({**body}, status=status, headers=headers)
+            await faults.after(fault, request)
+            return answer
+
+        return serve
+
+    def _check_key(self, request: web.Request) -> None:
+        given = request.headers.get("Authorization", "")
+        if not hmac.compare_digest(given.encode(), f"Bearer {self._key}".encode()):
+            raise ApiError("Invalid API Key provided.", status=401)
+
+    def _once(self, request: web.Request, work: Work, text: str) -> tuple[int, Object, bool]:
+        """Status and body, and whether an idempotency key brought them back.
+
+        Kept are the answers of work that began: https://docs.stripe.com/api/idempotent_requests.
+        """
+        key = request.headers.get("Idempotency-Key") if request.method == "POST" else None
+        asked = request.method, request.path, text
+        if key in self._kept:
+            return self._replay(key, asked)
+        try:
+            status, body = 200, {**work(request, forms.parse(text))}
+        except ApiError as error:
+            if not error.began:
+                raise
+            status, body = error.status, error.body
+        if key:
+            self._kept[key] = asked, status, body
+        return status, body, False
+
+    def _replay(self, key: str, asked: object) -> tuple[int, Object, bool]:
+        before, status, body = self._kept[key]
+        if asked != before:
+            raise ApiError(
+                "Keys for idempotent requests can only be used with the same parameters they were "
+                f"first used with. Try using a key other than '{key}' if you meant to execute a "
+                "different request.",
+                kind="idempotency_error",
+            )
+        return status, body, True
+
+
+def _id(request: web.Request) -> str:
+    return request.match_info["id"]
+
+
+def _unknown(request: web.Request, parameters: Any) -> Object:
+    raise ApiError(f"Unrecognized request URL ({request.method}: {request.path}).", status=404)

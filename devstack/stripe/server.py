@@ -1,0 +1,57 @@
+"""The stand-in as a server of devstack."""
+
+import http.client
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from devstack.server import Server
+
+
+class Stripe(Server):
+    """Sends its webhooks to `webhook_url`; forgets everything when it stops."""
+
+    name = "Stripe's stand-in"
+    durable = False
+
+    def __init__(
+        self,
+        folder: Path,
+        port: int | None = None,
+        log: Path | None = None,
+        *,
+        webhook_url: str,
+        key: str = "sk_test_stand_in",
+        webhook_secret: str = "whsec_stand_in",
+    ) -> None:
+        super().__init__(folder, port, log)
+        self._webhook_url = webhook_url
+        self._keys = {"STRIPE_SECRET_KEY": key, "STRIPE_WEBHOOK_SECRET": webhook_secret}
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def worker_environment(self) -> dict[str, str]:
+        """What a worker needs in order to take it for Stripe."""
+        return {**self._keys, "STRIPE_API_BASE": self.url}
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", "devstack.stripe", str(self.port), self._webhook_url]
+
+    def environment(self) -> Mapping[str, str]:
+        # It is started from wherever the tests or `make run` stand.
+        checkout = str(Path(__file__).parents[2])
+        return {**os.environ, **self._keys, "PYTHONPATH": checkout}
+
+    def answers(self) -> bool:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)
+        try:
+            connection.request("GET", "/_control")
+            return connection.getresponse().status == 200
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()

@@ -1,0 +1,99 @@
+"""A stand-in for Stripe, its control, and somebody who takes its webhooks."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import aiohttp
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from app.ledger import Money, money_of
+from app.stripe_provider import Checkout, Line, StripeProvider
+from app.times import now
+from app.webhook import Report, read, verify
+from devstack.stripe import Stripe
+
+SECRET = "whsec_for_tests"
+
+
+def checkout(order_id: UUID | None = None, attempt_id: UUID | None = None) -> Checkout:
+    """Two lines, 2 × 99.99 and 1.00, to be paid within 31 minutes."""
+    return Checkout(
+        attempt_id or uuid4(),
+        order_id or uuid4(),
+        [Line("Zażółć <gęślą>", 2, 9999), Line("Ink", 1, 100)],
+        "PLN",
+        now() + timedelta(minutes=31),
+    )
+
+
+def provider(url: str, key: str = "sk_test_stand_in", patience: float = 10.0) -> StripeProvider:
+    """Stripe at `url`."""
+    return StripeProvider(
+        key, url, "http://shop.example/paid", "http://shop.example/left", patience
+    )
+
+
+@dataclass
+class Receiver:
+    """Takes webhooks as the service is to: verifies, then reads. `statuses` come first."""
+
+    reports: list[Report] = field(default_factory=list)
+    statuses: list[int] = field(default_factory=list)
+    server: TestServer = field(init=False)
+
+    async def start(self) -> str:
+        """Listen; the URL for webhooks."""
+        app = web.Application()
+        app.router.add_post("/api/stripe/webhook", self._take)
+        self.server = TestServer(app)
+        await self.server.start_server()
+        return str(self.server.make_url("/api/stripe/webhook"))
+
+    async def _take(self, request: web.Request) -> web.Response:
+        body = await request.read()
+        verify(body, request.headers.get("Stripe-Signature"), [SECRET], now())
+        if self.statuses:
+            return web.Response(status=self.statuses.pop(0))
+        self.reports.append(read(body))
+        return web.Response()
+
+    def money(self) -> Money:
+        """What all reports together tell."""
+        return money_of([report.fact for report in self.reports if report.fact])
+
+    def types(self) -> list[str]:
+        return [report.type for report in self.reports]
+
+
+class Shop:
+    """The stand-in, seen by a customer and by whoever controls it."""
+
+    def __init__(self, stripe: Stripe, client: aiohttp.ClientSession) -> None:
+        self._stripe = stripe
+        self._client = client
+
+    async def press(self, session_id: str, button: str) -> str:
+        """Press a button of the checkout page; where it leads, or the refusing status."""
+        url = f"{self._stripe.url}/c/pay/{session_id}/{button}"
+        async with self._client.post(url, allow_redirects=False) as answer:
+            return answer.headers.get("Location", str(answer.status))
+
+    async def control(self, path: str, **told: Any) -> Any:
+        """POST to the control API."""
+        async with self._client.post(f"{self._stripe.url}/_control/{path}", json=told) as answer:
+            assert answer.status == 200, await answer.text()
+            return await answer.json()
+
+    async def look(self) -> Any:
+        """What it has done."""
+        async with self._client.get(f"{self._stripe.url}/_control") as answer:
+            return await answer.json()
+
+    async def deliver(self, events: Sequence[str] = (), *, backwards: bool = False) -> list[int]:
+        """Deliver held events, or these; what each was answered."""
+        told = {"events": list(events), "reversed": backwards}
+        return list((await self.control("deliver", **told))["answers"])

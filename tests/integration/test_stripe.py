@@ -1,0 +1,276 @@
+"""Our calls of Stripe, and its webhooks, against the stand-in and Stripe's own stripe-mock."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import aiohttp
+import pytest
+
+from app.errors import ProviderAway, ProviderRefused
+from app.stripe_provider import Line, StripeProvider
+from app.times import now
+from devstack.server import ServerFailed
+from devstack.stripe import Stripe
+from devstack.stripe_mock import StripeMock, install
+from tests.integration.stripe_shop import SECRET, Receiver, Shop, checkout, provider
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    receiver = Receiver()
+    yield receiver
+    await receiver.server.close()
+
+
+@pytest.fixture
+async def stripe(receiver: Receiver, tmp_path: Path) -> AsyncIterator[Stripe]:
+    url = await receiver.start()
+    with Stripe(tmp_path, webhook_url=url, webhook_secret=f"{SECRET}, whsec_next") as stripe:
+        yield stripe
+
+
+@pytest.fixture
+async def shop(stripe: Stripe) -> AsyncIterator[Shop]:
+    async with aiohttp.ClientSession() as client:
+        yield Shop(stripe, client)
+
+
+@pytest.fixture
+async def ours(stripe: Stripe) -> AsyncIterator[StripeProvider]:
+    ours = provider(stripe.url, patience=0.5)
+    yield ours
+    await ours.close()
+
+
+async def until(true: Any) -> None:
+    """Webhooks come when they come; the test's timeout is the limit."""
+    while not true():
+        await asyncio.sleep(0.01)
+
+
+async def pay(shop: Shop, ours: StripeProvider, receiver: Receiver) -> str:
+    """A checkout that is paid, and reported; its payment intent."""
+    session = await ours.create_session(checkout())
+    assert await shop.press(session.id, "pay") == "http://shop.example/paid"
+    await until(lambda: receiver.money().captured_minor == 20_098)
+    intents = {report.payment_intent for report in receiver.reports} - {None}
+    return str(intents.pop())
+
+
+async def test_a_paid_checkout_is_reported_with_its_order(
+    shop: Shop, ours: StripeProvider, receiver: Receiver
+) -> None:
+    wanted = checkout()
+    session = await ours.create_session(wanted)
+    assert (session.status, session.payment_intent) == ("open", None)
+    await shop.press(session.id, "pay")
+    await until(lambda: "checkout.session.completed" in receiver.types())
+    (report,) = [one for one in receiver.reports if one.session_id]
+    assert (report.order_id, report.session_id) == (wanted.order_id, session.id)
+    assert (receiver.money().captured_minor, receiver.money().currency) == (20_098, "PLN")
+
+
+async def test_the_page_shows_the_lines_the_total_and_what_can_be_done(
+    ours: StripeProvider, shop: Shop
+) -> None:
+    session = await ours.create_session(checkout())
+    async with aiohttp.ClientSession() as client, client.get(session.url or "") as answer:
+        page = await answer.text()
+    assert "Zażółć &lt;gęślą&gt; × 2" in page
+    assert "199.98 PLN" in page and "200.98 PLN" in page
+    assert [f"/{name}" in page for name in ("pay", "fail", "leave")] == [True] * 3
+
+
+async def test_leaving_leaves_the_session_open_and_failing_fails_it(
+    shop: Shop, ours: StripeProvider, receiver: Receiver
+) -> None:
+    session = await ours.create_session(checkout())
+    assert await shop.press(session.id, "leave") == "http://shop.example/left"
+    assert await shop.press(session.id, "fail") == "http://shop.example/paid"
+    await until(lambda: len(receiver.reports) == 2)
+    assert receiver.money().failure == "The payment failed"
+    assert not receiver.money().is_captured
+    assert await shop.press(session.id, "pay") == "410"
+
+
+@pytest.mark.parametrize("kind", ["cut", "slow"])
+async def test_work_that_was_done_without_an_answer_is_not_done_again(
+    shop: Shop, ours: StripeProvider, receiver: Receiver, kind: str
+) -> None:
+    wanted = checkout()
+    await shop.control("faults", kind=kind, seconds=30)
+    with pytest.raises(ProviderAway):
+        await ours.create_session(wanted)
+    session = await ours.create_session(wanted)
+    await shop.press(session.id, "pay")
+    await until(lambda: receiver.money().is_captured)
+    intent, refund_id = receiver.reports[-1].payment_intent or "", uuid4()
+    await shop.control("faults", kind=kind, seconds=30)
+    with pytest.raises(ProviderAway):
+        await ours.refund(refund_id, wanted.order_id, intent, 20_098)
+    refund = await ours.refund(refund_id, wanted.order_id, intent, 20_098)
+    assert (refund.amount_minor, refund.currency) == (20_098, "PLN")
+    assert (await shop.look())["counts"] == {"sessions": 1, "charges": 1, "refunds": 1}
+
+
+@pytest.mark.parametrize("kind", ["error", "limit"])
+async def test_a_call_that_may_be_repeated_is_told_apart(
+    shop: Shop, ours: StripeProvider, kind: str
+) -> None:
+    await shop.control("faults", kind=kind, calls=2)
+    wanted = checkout()
+    for _ in range(2):
+        with pytest.raises(ProviderAway):
+            await ours.create_session(wanted)
+    assert (await ours.create_session(wanted)).status == "open"
+
+
+async def test_a_provider_that_is_not_there_is_away() -> None:
+    nowhere = provider("http://127.0.0.1:1")
+    with pytest.raises(ProviderAway):
+        await nowhere.create_session(checkout())
+    await nowhere.close()
+
+
+async def test_a_refusal_has_a_reason_that_a_customer_may_read(ours: StripeProvider) -> None:
+    cheap = replace(checkout(), lines=[Line("Pen", 1, 1)])
+    with pytest.raises(ProviderRefused) as refused:
+        await ours.create_session(cheap)
+    assert refused.value.reason == "The amount is too small for Stripe"
+    with pytest.raises(ProviderRefused) as refused:
+        await ours.create_session(replace(checkout(), expires_at=now() + timedelta(minutes=29)))
+    assert refused.value.reason == "Stripe does not accept this payment"
+
+
+async def test_a_wrong_key_is_refused(stripe: Stripe) -> None:
+    stranger = provider(stripe.url, key="sk_test_of_somebody_else")
+    with pytest.raises(ProviderRefused) as refused:
+        await stranger.create_session(checkout())
+    assert refused.value.reason == "Stripe is not configured"
+    await stranger.close()
+
+
+async def test_a_key_is_good_for_one_request(ours: StripeProvider) -> None:
+    wanted = checkout()
+    first = await ours.create_session(wanted)
+    assert (await ours.create_session(wanted)).id == first.id
+    with pytest.raises(ProviderRefused):
+        await ours.create_session(replace(wanted, lines=wanted.lines[:1]))
+
+
+async def test_an_open_session_is_expired_and_another_is_told_as_it_is(
+    shop: Shop, ours: StripeProvider, receiver: Receiver
+) -> None:
+    left, paid = [await ours.create_session(checkout()) for _ in range(2)]
+    await shop.press(paid.id, "pay")
+    assert (await ours.expire_session(paid.id)).status == "complete"
+    for _ in range(2):
+        assert (await ours.expire_session(left.id)).status == "expired"
+    await until(lambda: receiver.money().failure)
+    assert receiver.types().count("checkout.session.expired") == 1
+    with pytest.raises(ProviderRefused):
+        await ours.expire_session("cs_test_unknown")
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+async def test_held_webhooks_come_when_and_how_they_are_asked_for(
+    shop: Shop, ours: StripeProvider, receiver: Receiver, backwards: bool
+) -> None:
+    await shop.control("webhooks", hold=True)
+    session = await ours.create_session(checkout())
+    await shop.press(session.id, "pay")
+    intent = (await shop.look())["charges"][0]["payment_intent"]
+    await ours.refund(uuid4(), uuid4(), intent, 20_098)
+    assert receiver.reports == []
+    events = [event["id"] for event in (await shop.look())["events"]]
+    assert await shop.deliver(backwards=backwards) == [200] * 5
+    assert await shop.deliver(events[:1]) == [200], "twice, when asked"
+    told = [report.event_id for report in receiver.reports]
+    assert told == (events[::-1] if backwards else events) + events[:1]
+    assert receiver.money().captured_minor == receiver.money().refunded_minor == 20_098
+
+
+async def test_a_webhook_is_sent_until_it_is_taken(
+    shop: Shop, ours: StripeProvider, receiver: Receiver
+) -> None:
+    receiver.statuses = [503, 503, 503]
+    await pay(shop, ours, receiver)
+    await until(lambda: len(receiver.reports) == 2)
+    events = (await shop.look())["events"]
+    answers = [answer for event in events for answer in event["answers"]]
+    assert sorted(answers) == [200, 200, 503, 503, 503]
+
+
+async def test_a_delayed_payment_is_complete_before_it_is_paid(
+    shop: Shop, ours: StripeProvider, receiver: Receiver
+) -> None:
+    await shop.control("whims", delayed=True)
+    session = await ours.create_session(checkout())
+    await shop.press(session.id, "pay")
+    await until(lambda: receiver.types() == ["checkout.session.completed"])
+    assert not receiver.money().is_captured
+    await shop.control(f"sessions/{session.id}/settle", paid=True)
+    await until(lambda: receiver.money().captured_minor == 20_098)
+
+
+async def test_a_refund_can_be_refused_and_can_fail_after_it_was_accepted(
+    shop: Shop, ours: StripeProvider, receiver: Receiver
+) -> None:
+    intent, order_id = await pay(shop, ours, receiver), uuid4()
+    await shop.control("whims", refunds="refuse")
+    refused = uuid4()
+    for _ in range(2):
+        with pytest.raises(ProviderRefused):
+            await ours.refund(refused, order_id, intent, 20_098)
+    await shop.control("whims", refunds="fail")
+    lost = uuid4()
+    await ours.refund(lost, order_id, intent, 20_098)
+    await until(lambda: receiver.money().refunds_failed == {str(lost)})
+    await shop.control("whims")
+    await ours.refund(uuid4(), order_id, intent, 20_098)
+    await until(lambda: receiver.money().refunded_minor == 20_098)
+    with pytest.raises(ProviderRefused) as done:
+        await ours.refund(uuid4(), order_id, intent, 1)
+    assert done.value.reason == "The payment is refunded already"
+
+
+@pytest.fixture(scope="module")
+def stripe_mock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StripeMock]:
+    folder = tmp_path_factory.mktemp("stripe-mock")
+    try:
+        install(folder / "go.log")
+    except ServerFailed as failure:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(str(failure))
+    with StripeMock(folder) as server:
+        yield server
+
+
+@pytest.fixture
+async def checked(stripe_mock: StripeMock) -> AsyncIterator[StripeProvider]:
+    checked = provider(stripe_mock.url, key="sk_test_123")
+    yield checked
+    await checked.close()
+
+
+async def test_stripe_itself_takes_our_requests(checked: StripeProvider) -> None:
+    session = await checked.create_session(checkout())
+    assert session.id.startswith("cs_")
+    assert (await checked.expire_session(session.id)).id
+    refund = await checked.refund(uuid4(), uuid4(), "pi_123", 20_098)
+    assert (refund.amount_minor, refund.id[:3]) == (20_098, "re_")
+
+
+async def test_stripe_itself_would_refuse_a_shape_it_does_not_know(
+    checked: StripeProvider,
+) -> None:
+    wrong: Any = replace(checkout(), lines=[Line("Pen", 1, "ten")])  # type: ignore[arg-type]
+    with pytest.raises(ProviderRefused):
+        await checked.create_session(wrong)
