@@ -4,7 +4,7 @@ import hmac
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from aiohttp import web
+from aiohttp import BasicAuth, web
 
 from devstack.stripe import faults, forms
 from devstack.stripe.books import Books
@@ -66,8 +66,10 @@ class Api:
         return serve
 
     def _check_key(self, request: web.Request) -> None:
+        """As a bearer token, or as curl's `-u KEY:`."""
         given = request.headers.get("Authorization", "")
-        if not hmac.compare_digest(given.encode(), f"Bearer {self._key}".encode()):
+        basic = BasicAuth(self._key).encode()
+        if not any(_same(given, one) for one in (f"Bearer {self._key}", basic)):
             raise ApiError("Invalid API Key provided.", status=401)
 
     def _once(self, request: web.Request, work: Work, text: str) -> tuple[int, Object, bool]:
@@ -99,6 +101,10 @@ class Api:
                 kind="idempotency_error",
             )
         return status, body, True
+
+
+def _same(one: str, other: str) -> bool:
+    return hmac.compare_digest(one.encode(), other.encode())
 
 
 def _id(request: web.Request) -> str:
