@@ -46,13 +46,15 @@ def _signed_at(header: str) -> int:
 class Report:
     """What Stripe says in one event; `fact` is None where it says nothing about money.
 
-    The money is known by its session, its payment intent, or both.
+    The money is known by our attempt (which Stripe knows before we know the session), by its
+    session, or by its payment intent.
     """
 
     event_id: str
     type: str
     created: int
     order_id: UUID | None
+    attempt_id: UUID | None
     session_id: str | None
     payment_intent: str | None
     fact: Fact | None
@@ -70,6 +72,7 @@ def read(payload: bytes) -> Report:
             type=_text(event["type"]),
             created=int(event["created"]),
             order_id=_order_id(found),
+            attempt_id=_uuid(_metadata(found).get("paymentId")),
             session_id=_text(found["id"]) if is_session else None,
             payment_intent=_id(found.get("payment_intent")),
             fact=speaks(found) if speaks else None,
@@ -90,14 +93,20 @@ def _id(value: Any) -> str | None:
     return None if id is None else _text(id)
 
 
+def _metadata(found: Mapping[str, Any]) -> Mapping[str, Any]:
+    return found.get("metadata") or {}
+
+
 def _order_id(found: Mapping[str, Any]) -> UUID | None:
-    metadata = found.get("metadata") or {}
-    for told in (metadata.get("orderId"), found.get("client_reference_id")):
-        try:
-            return UUID(told)
-        except (ValueError, TypeError, AttributeError):
-            continue
-    return None
+    return _uuid(_metadata(found).get("orderId")) or _uuid(found.get("client_reference_id"))
+
+
+def _uuid(told: object) -> UUID | None:
+    """None for what others may have written there."""
+    try:
+        return UUID(told) if isinstance(told, str) else None
+    except ValueError:
+        return None
 
 
 def _paid(session: Mapping[str, Any]) -> Fact | None:
@@ -116,8 +125,8 @@ def _left(session: Mapping[str, Any]) -> Fact:
 
 
 def _refund(found: Mapping[str, Any]) -> Fact:
-    metadata = found.get("metadata") or {}
-    return refund(found["id"], int(found["amount"]), found["status"], metadata.get("refundId"))
+    ours = _metadata(found).get("refundId")
+    return refund(_text(found["id"]), int(found["amount"]), found["status"], ours)
 
 
 def _charge(charge: Mapping[str, Any]) -> Fact:

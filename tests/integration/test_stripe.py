@@ -72,7 +72,8 @@ async def test_a_paid_checkout_is_reported_with_its_order(
     await shop.press(session.id, "pay")
     await until(lambda: "checkout.session.completed" in receiver.types())
     (report,) = [one for one in receiver.reports if one.session_id]
-    assert (report.order_id, report.session_id) == (wanted.order_id, session.id)
+    assert (report.order_id, report.attempt_id) == (wanted.order_id, wanted.attempt_id)
+    assert report.session_id == session.id
     assert (receiver.money().captured_minor, receiver.money().currency) == (20_098, "PLN")
 
 

@@ -182,11 +182,14 @@ def test_the_order_is_found_where_it_is_told(changes: Any, order_id: UUID | None
     assert read(session("completed", **changes)).order_id == order_id
 
 
-def test_the_money_is_known_by_its_session_and_its_intent() -> None:
+def test_the_money_is_known_by_our_attempt_its_session_and_its_intent() -> None:
+    attempt = uuid4()
+    report = read(session("completed", metadata={"paymentId": str(attempt)}))
+    assert (report.attempt_id, report.session_id) == (attempt, "cs_test_1")
     report = read(session("completed", payment_intent={"id": "pi_1", "object": "payment_intent"}))
     assert (report.session_id, report.payment_intent) == ("cs_test_1", "pi_1")
     report = read(event("refund.created", **REFUND))
-    assert (report.session_id, report.payment_intent) == (None, "pi_1")
+    assert (report.attempt_id, report.session_id, report.payment_intent) == (None, None, "pi_1")
 
 
 @pytest.mark.parametrize(
