@@ -1,8 +1,7 @@
-"""Our calls of Stripe, and its webhooks, against the stand-in and Stripe's own stripe-mock."""
+"""Our calls of Stripe, and its webhooks, against the stand-in."""
 
 import asyncio
-import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -15,9 +14,7 @@ import pytest
 from app.errors import ProviderAway, ProviderRefused
 from app.stripe_provider import Line, StripeProvider
 from app.times import now
-from devstack.server import ServerFailed
 from devstack.stripe import Stripe
-from devstack.stripe_mock import StripeMock, install
 from tests.integration.stripe_shop import SECRET, Receiver, Shop, checkout, provider
 
 
@@ -239,39 +236,3 @@ async def test_a_refund_can_be_refused_and_can_fail_after_it_was_accepted(
     with pytest.raises(ProviderRefused) as done:
         await ours.refund(uuid4(), order_id, intent, 1)
     assert done.value.reason == "The payment is refunded already"
-
-
-@pytest.fixture(scope="module")
-def stripe_mock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StripeMock]:
-    folder = tmp_path_factory.mktemp("stripe-mock")
-    try:
-        install(folder / "go.log")
-    except ServerFailed as failure:
-        if os.environ.get("CI") == "true":
-            raise
-        pytest.skip(str(failure))
-    with StripeMock(folder) as server:
-        yield server
-
-
-@pytest.fixture
-async def checked(stripe_mock: StripeMock) -> AsyncIterator[StripeProvider]:
-    checked = provider(stripe_mock.url, key="sk_test_123")
-    yield checked
-    await checked.close()
-
-
-async def test_stripe_itself_takes_our_requests(checked: StripeProvider) -> None:
-    session = await checked.create_session(checkout())
-    assert session.id.startswith("cs_")
-    assert (await checked.expire_session(session.id)).id
-    refund = await checked.refund(uuid4(), uuid4(), "pi_123", 20_098)
-    assert (refund.amount_minor, refund.id[:3]) == (20_098, "re_")
-
-
-async def test_stripe_itself_would_refuse_a_shape_it_does_not_know(
-    checked: StripeProvider,
-) -> None:
-    wrong: Any = replace(checkout(), lines=[Line("Pen", 1, "ten")])  # type: ignore[arg-type]
-    with pytest.raises(ProviderRefused):
-        await checked.create_session(wrong)

@@ -1,0 +1,51 @@
+"""Our calls of Stripe, against its own description of them."""
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from app.errors import ProviderRefused
+from app.stripe_provider import Line, StripeProvider
+from devstack.server import ServerFailed
+from devstack.stripe_mock import StripeMock, install
+from tests.integration.stripe_shop import checkout, provider
+
+
+@pytest.fixture(scope="module")
+def stripe_mock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StripeMock]:
+    folder = tmp_path_factory.mktemp("stripe-mock")
+    try:
+        install(folder / "go.log")
+    except ServerFailed as failure:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(str(failure))
+    with StripeMock(folder) as server:
+        yield server
+
+
+@pytest.fixture
+async def checked(stripe_mock: StripeMock) -> AsyncIterator[StripeProvider]:
+    checked = provider(stripe_mock.url, key="sk_test_123")
+    yield checked
+    await checked.close()
+
+
+async def test_stripe_itself_takes_our_requests(checked: StripeProvider) -> None:
+    session = await checked.create_session(checkout())
+    assert session.id.startswith("cs_")
+    assert (await checked.expire_session(session.id)).id
+    refund = await checked.refund(uuid4(), uuid4(), "pi_123", 20_098)
+    assert (refund.amount_minor, refund.id[:3]) == (20_098, "re_")
+
+
+async def test_stripe_itself_would_refuse_a_shape_it_does_not_know(
+    checked: StripeProvider,
+) -> None:
+    wrong: Any = replace(checkout(), lines=[Line("Pen", 1, "ten")])  # type: ignore[arg-type]
+    with pytest.raises(ProviderRefused):
+        await checked.create_session(wrong)
