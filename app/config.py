@@ -84,9 +84,9 @@ class Settings(BaseSettings):
     idempotency_ttl_seconds: int = Field(86_400, ge=1)
 
     currency: str = Field("pln", validation_alias="STRIPE_CURRENCY")
-    stripe_secret_key: str | None = Field(None, pattern="^[!-~]+$")
+    stripe_secret_key: str | None = Field(None, pattern="^[!-~]+$", repr=False)
     stripe_webhook_secrets: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), validation_alias="STRIPE_WEBHOOK_SECRET"
+        (), validation_alias="STRIPE_WEBHOOK_SECRET", repr=False
     )
     stripe_success_url: str | None = Field(None, pattern="^https?://")
     stripe_cancel_url: str | None = Field(None, pattern="^https?://")
