@@ -8,6 +8,7 @@ from aiohttp import web
 from app import app, database
 from app.broker import FAUST_PAGES
 from app.db import sql
+from app.errors import NotFound
 from app.times import now, rfc3339
 from app.tokens import Identity
 from app.version import VERSION
@@ -72,7 +73,17 @@ class ConsoleView(View):
 
 @web.middleware
 async def only_administrators(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Faust's own pages, where they are served at all, are the administrators'."""
-    if request.path.startswith(FAUST_PAGES):
-        authenticate_admin(request)
-    return await handler(request)
+    """Faust's own pages, where they are served at all, are the administrators'.
+
+    Of a table that it does not know, Faust says 404 in words of its own, or fails.
+    """
+    if not request.path.startswith(FAUST_PAGES):
+        return await handler(request)
+    authenticate_admin(request)
+    try:
+        response = await handler(request)
+    except KeyError:
+        raise NotFound from None
+    if response.status == NotFound.status:
+        raise NotFound
+    return response

@@ -74,6 +74,7 @@ def limiting(servers: dict[str, str]) -> dict[str, str]:
         "AUTH_RATE_LIMIT": "8/minute",
         "LOGIN_FAILURES_LIMIT": "3/15 minutes",
         "TRUSTED_PROXIES": "1",
+        "FAUST_PAGES": "true",
         "PORT": str(free_port()),
     }
     return {**servers, **told}
@@ -225,3 +226,19 @@ async def test_an_account_that_was_guessed_at_is_closed_for_a_while(
     answer = await try_at(limiter, "login", address, email, PASSWORD)
     assert_problem(answer, 429)
     assert int(answer.headers["Retry-After"]) in range(1, 901)
+
+
+FAUST_PAGES = ["", "assignment/", "router/", "router/handled/", "table/", "table/handled/"]
+
+
+async def test_faust_s_pages_where_they_are_asked_for_are_the_administrators(
+    limiter: Api,
+) -> None:
+    boss = Admin(limiter, token(role="ADMIN"), "", None)
+    customer = Customer(limiter, token(), "", None)
+    for page in FAUST_PAGES:
+        assert (await boss.ask("GET", f"/faust/{page}")).status == 200, page
+        assert_problem(await customer.ask("GET", f"/faust/{page}"), 403)
+        assert_problem(await limiter.ask("GET", f"/faust/{page}"), 401)
+    for unknown in ("table/nothing/", "router/nothing/", "nothing/"):
+        assert_problem(await boss.ask("GET", f"/faust/{unknown}"), 404)
