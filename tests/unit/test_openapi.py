@@ -1,0 +1,119 @@
+"""The OpenAPI document leaves nothing out that is served, and promises nothing that is not."""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, cast
+
+import pytest
+from aiohttp.web import StaticResource
+from faust.web.drivers.aiohttp import Web
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from app import app
+from app.errors import (
+    ExpectationFailed,
+    MethodNotAllowed,
+    Problem,
+    every_problem,
+)
+from app.version import VERSION
+from web import openapi
+from web.problems import TYPES
+
+Json = dict[str, Any]
+
+ANYWHERE: dict[type[Problem], str] = {
+    Problem: "a bug, which no operation promises",
+    MethodNotAllowed: "any address, asked with a method that it does not take",
+    ExpectationFailed: "any address, asked with a header Expect that HTTP does not know",
+}
+"""What no operation declares, and when it is answered."""
+
+
+@pytest.fixture(scope="module")
+def document() -> Json:
+    """What a worker serves as /openapi.json."""
+    app.discover()
+    return openapi.document(cast(Web, app.web).views.items(), VERSION)
+
+
+def operations(document: Json) -> Iterator[tuple[str, str, Json]]:
+    """Path, method and description of each."""
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            yield path, method, operation
+
+
+def served() -> set[tuple[str, str]]:
+    """Every (path, method) that aiohttp routes; HEAD comes with GET."""
+    routes = [
+        route
+        for route in cast(Web, app.web).web_app.router.routes()
+        if not isinstance(route.resource, StaticResource)
+    ]
+    return {
+        (route.resource.canonical, route.method.lower())
+        for route in routes
+        if route.resource and route.method not in ("HEAD", "OPTIONS")
+    }
+
+
+def problem_types(value: Any) -> Iterator[str]:
+    """The types of problem that a part of the document names."""
+    if isinstance(value, dict):
+        for part in value.values():
+            yield from problem_types(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from problem_types(part)
+    elif isinstance(value, str) and value.startswith(TYPES):
+        yield value.removeprefix(TYPES)
+
+
+def test_the_document_is_valid(document: Json) -> None:
+    assert list(OpenAPIV31SpecValidator(cast(Any, document)).iter_errors()) == []
+
+
+def test_every_route_is_in_the_document_with_every_method(document: Json) -> None:
+    assert {(path, method) for path, method, _ in operations(document)} == served()
+
+
+def test_every_operation_has_a_name_of_its_own(document: Json) -> None:
+    names = Counter(operation["operationId"] for _, _, operation in operations(document))
+    assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_every_link_leads_to_an_operation_with_those_parameters(document: Json) -> None:
+    parameters = {
+        operation["operationId"]: {parameter["name"] for parameter in operation["parameters"]}
+        for _, _, operation in operations(document)
+    }
+    for _, _, operation in operations(document):
+        for response in operation["responses"].values():
+            for link in response.get("links", {}).values():
+                assert link["parameters"].keys() <= parameters[link["operationId"]]
+
+
+def test_every_problem_is_promised_by_an_operation_or_may_come_from_any(document: Json) -> None:
+    promised = set(problem_types(document["paths"]))
+    catalogue = {problem.slug for problem in every_problem()}
+    assert promised <= catalogue
+    assert catalogue - promised == {problem.slug for problem in ANYWHERE}
+
+
+def test_every_problem_is_promised_under_its_own_status(document: Json) -> None:
+    status = {problem.slug: problem.status for problem in every_problem()}
+    for _, _, operation in operations(document):
+        for code, response in operation["responses"].items():
+            assert {status[slug] for slug in problem_types(response)} <= {int(code)}
+
+
+def test_every_operation_says_what_it_is_for(document: Json) -> None:
+    for path, method, operation in operations(document):
+        assert operation["summary"] and operation["tags"], (path, method)
+
+
+def test_who_may_call_an_operation_is_told_as_its_refusals_are(document: Json) -> None:
+    for path, method, operation in operations(document):
+        needs_token = bool(operation["security"])
+        assert needs_token == ("unauthorized" in problem_types(operation)), (path, method)
