@@ -1,0 +1,69 @@
+"""A browser of this machine, and pages that note what they ask for and complain about."""
+
+import os
+import shutil
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import pytest
+from playwright.async_api import Browser, Page, async_playwright
+
+from tests.acceptance.conftest import admin, api, product
+
+__all__ = ["admin", "api", "product"]
+
+QUIET = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@dataclass
+class Visit:
+    """A page, the addresses it asked for, and what it complained about."""
+
+    page: Page
+    asked: list[str] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+
+
+def chromium() -> str:
+    """The program. Skips the test where there is none, unless CI has to have one."""
+    found = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    if found:
+        return found
+    reason = "no Chromium: install the package chromium, or name the program in CHROMIUM"
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    """Chromium, without a window."""
+    program = chromium()
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=program, args=QUIET)
+        yield browser
+        await browser.close()
+
+
+@pytest.fixture
+async def visit(browser: Browser) -> AsyncIterator[Visit]:
+    """An empty page of a visitor who was never here."""
+    context = await browser.new_context(viewport={"width": 1280, "height": 900})
+    visit = Visit(await context.new_page())
+    visit.page.set_default_timeout(20_000)
+    visit.page.on("request", lambda request: visit.asked.append(request.url))
+    visit.page.on("pageerror", lambda error: visit.complaints.append(str(error)))
+    visit.page.on(
+        "console",
+        lambda message: message.type == "error" and visit.complaints.append(message.text),
+    )
+    yield visit
+    await context.close()

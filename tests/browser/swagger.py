@@ -1,0 +1,40 @@
+"""Swagger UI, as somebody uses it who tries an operation out."""
+
+import json
+from typing import Any
+
+from playwright.async_api import Locator, Page
+
+
+class SwaggerUi:
+    """A page of Swagger UI."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+
+    def operation(self, method: str, path: str) -> Locator:
+        """The block of one operation."""
+        place = self.page.locator(f'[data-path="{path}"]')
+        return self.page.locator(f".opblock-{method.lower()}").filter(has=place)
+
+    async def tries(self, method: str, path: str, body: Any) -> tuple[int, Any]:
+        """Open the operation, send `body`, and read status and body off the page."""
+        block = self.operation(method, path)
+        await block.locator(".opblock-summary-control").click()
+        await block.get_by_role("button", name="Try it out").click()
+        await block.locator("textarea.body-param__text").fill(json.dumps(body))
+        await block.get_by_role("button", name="Execute").click()
+        live = block.locator(".live-responses-table .response")
+        status = await live.locator(".response-col_status").inner_text()
+        told = await live.locator(
+            ".response-col_description .highlight-code code"
+        ).first.inner_text()
+        return int(status.split()[0]), json.loads(told)
+
+    async def authorises(self, token: str) -> None:
+        """Give the bearer token in the dialog of the button Authorize."""
+        await self.page.locator("button.authorize").first.click()
+        dialog = self.page.locator(".dialog-ux")
+        await dialog.locator("input").fill(token)
+        await dialog.locator("button.authorize").click()
+        await dialog.get_by_role("button", name="Close").click()
