@@ -15,11 +15,14 @@ from app.tokens import Tokens
 
 PIPELINE_POOL_SIZE = 12
 """One connection for each agent: requests have a pool of their own and cannot starve the agents."""
+TIMERS_POOL_SIZE = 2
+"""Nor can requests, or agents, hold up expiry and mail."""
 
 settings = load_settings()
 app = OrderApp(settings)
 database = Database(settings.database_dsn, settings.db_pool_size, "orders requests")
 pipeline = Database(settings.database_dsn, PIPELINE_POOL_SIZE, "orders agents")
+timers = Database(settings.database_dsn, TIMERS_POOL_SIZE, "orders timers")
 cache = Cache(settings.redis_url)
 rate_limits = RateLimits(
     settings.redis_url, settings.auth_rate_limit, settings.login_failures_limit
@@ -31,10 +34,10 @@ tokens = Tokens(
     audience=settings.jwt_audience,
 )
 relay = Relay(settings.kafka_brokers, pipeline)
-app.resources += [database, pipeline, cache, rate_limits]
+app.resources += [database, pipeline, timers, cache, rate_limits]
 followers = Followers(database)
 # Followers last: whoever hears of a change must not read the cache's old state.
-database.after_commit = pipeline.after_commit = [
+database.after_commit = pipeline.after_commit = timers.after_commit = [
     relay.after_commit,
     cache.after_commit,
     followers.after_commit,
@@ -49,5 +52,6 @@ __all__ = [
     "rate_limits",
     "relay",
     "settings",
+    "timers",
     "tokens",
 ]

@@ -3,7 +3,7 @@
 from faust.sensors.prometheus import FaustMetrics, PrometheusMonitor
 from prometheus_client import REGISTRY
 
-from app import app, cache, database, relay, settings
+from app import app, cache, relay, settings, timers
 from app.cache import REST_SECONDS
 from app.db import AWAY, sql
 from app.expiry import BATCH, expire_due
@@ -27,7 +27,7 @@ async def relay_outbox() -> None:
 async def send_mail() -> None:
     """Send the mails that agents have noted, where there is a mail server."""
     if settings.smtp_url:
-        await send_mails(database, Mail(settings.smtp_url, settings.mail_from))
+        await send_mails(timers, Mail(settings.smtp_url, settings.mail_from))
 
 
 @app.timer(REST_SECONDS)
@@ -40,7 +40,7 @@ async def settle_evictions() -> None:
 async def expire_orders() -> None:
     """Cancel orders that were not paid in time."""
     try:
-        while await expire_due(database, now()) == BATCH:
+        while await expire_due(timers, now()) == BATCH:
             pass
     except AWAY as error:
         app.log.warning("Unpaid orders are cancelled later: %r", error)
@@ -50,7 +50,7 @@ async def expire_orders() -> None:
 async def reap_idempotency_keys() -> None:
     """Forget expired Idempotency-Keys, batch by batch."""
     try:
-        async with database.connection() as connection:
+        async with timers.connection() as connection:
             while await sql.reap_keys(connection, batch=REAP_BATCH) == f"DELETE {REAP_BATCH}":
                 pass
     except AWAY:
