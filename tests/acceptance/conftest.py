@@ -16,6 +16,7 @@ from tests.acceptance.broker import Broker
 from tests.acceptance.client import Api, eventually
 from tests.acceptance.customer import Admin, Customer
 from tests.acceptance.records import Records
+from tests.acceptance.rows import Rows
 from tests.acceptance.tokens import token
 from tests.conftest import run_command
 
@@ -78,6 +79,14 @@ async def records(environment: dict[str, str], worker: Worker) -> AsyncIterator[
     """What PostgreSQL holds."""
     connection = await asyncpg.connect(environment["DB_URL"])
     yield Records(connection)
+    await connection.close()
+
+
+@pytest.fixture(scope="session")
+async def rows(environment: dict[str, str], worker: Worker) -> AsyncIterator[Rows]:
+    """A way to put into PostgreSQL what no client can."""
+    connection = await asyncpg.connect(environment["DB_URL"])
+    yield Rows(connection)
     await connection.close()
 
 

@@ -4,7 +4,6 @@ import asyncio
 from typing import Any
 from uuid import uuid4
 
-import asyncpg
 import orjson
 import pytest
 
@@ -14,6 +13,7 @@ from tests.acceptance.conftest import Metric
 from tests.acceptance.customer import Customer, basket
 from tests.acceptance.problems import assert_problem, pointers, slug
 from tests.acceptance.records import Records
+from tests.acceptance.rows import Rows
 
 Product = dict[str, Any]
 
@@ -176,19 +176,13 @@ async def test_a_replay_is_answered_by_the_table_once_the_creation_was_read(
 
 
 async def test_a_request_whose_first_is_still_running_is_told_to_come_back(
-    environment: dict[str, str], customer: Customer, product: Product, key: str
+    rows: Rows, customer: Customer, product: Product, key: str
 ) -> None:
-    connection = await asyncpg.connect(environment["DB_URL"])
-    running = connection.transaction()
-    await running.start()
-    claim = "insert into idempotency_keys values ($1, $2, 'x', null, now() + interval '1 day')"
-    await connection.execute(claim, customer.id, key)
-    answer = await customer.place(product, key=key)
+    async with rows.running_request(customer.id, key):
+        answer = await customer.place(product, key=key)
     assert_problem(answer, 409)
     assert slug(answer) == "idempotency-in-progress"
     assert int(answer.headers["Retry-After"]) > 0
-    await running.rollback()
-    await connection.close()
     assert (await customer.place(product, key=key)).status == 201
 
 

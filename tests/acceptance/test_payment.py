@@ -5,22 +5,15 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import uuid4
 
-import asyncpg
 import pytest
 
 from tests.acceptance.client import Answer
 from tests.acceptance.customer import Admin, Customer
 from tests.acceptance.problems import NOT_AMOUNTS, NOT_JSON_NUMBERS, assert_problem, pointers, slug
 from tests.acceptance.records import Records
+from tests.acceptance.rows import Rows
 
 Order = dict[str, Any]
-
-
-PENDING = """
-    insert into payments
-        (id, order_id, provider, amount_minor, currency, status, created_at, updated_at)
-    values ($1, $2, 'internal', 99800, 'PLN', 'PENDING', now(), now())
-"""
 
 
 @pytest.fixture
@@ -89,11 +82,9 @@ async def test_a_cancelled_order_is_told_to_its_customer(
 
 
 async def test_an_order_has_one_payment_under_way(
-    environment: dict[str, str], customer: Customer, order: Order, records: Records
+    rows: Rows, customer: Customer, order: Order, records: Records
 ) -> None:
-    connection = await asyncpg.connect(environment["DB_URL"])
-    await connection.execute(PENDING, uuid4(), order["id"])
-    await connection.close()
+    await rows.add_pending_payment(order)
     refused = await customer.pay(order)
     assert_problem(refused, 409)
     assert slug(refused) == "payment-in-progress"

@@ -1,0 +1,55 @@
+"""Rows that no client can make stand still, put where a worker comes across them."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+
+_PENDING = """
+    insert into payments
+        (id, order_id, provider, amount_minor, currency, status, created_at, updated_at)
+    values ($1, $2, 'internal', 99800, 'PLN', 'PENDING', now(), now())
+"""
+_CLAIMED = "insert into idempotency_keys values ($1, $2, 'x', null, now() + interval '1 day')"
+
+
+class Rows:
+    """Writes past the service, in a session of its own."""
+
+    def __init__(self, connection: asyncpg.Connection) -> None:
+        self._connection = connection
+
+    async def add_pending_payment(self, order: dict[str, Any]) -> None:
+        """A payment that no agent has heard of, and none will capture."""
+        await self._connection.execute(_PENDING, uuid4(), order["id"])
+
+    async def add_unsettled_key(self, user_id: str, key: str) -> None:
+        """A finished request without an answer: a state that the service never leaves."""
+        await self._connection.execute(_CLAIMED, user_id, key)
+
+    @asynccontextmanager
+    async def running_request(self, user_id: str, key: str) -> AsyncIterator[None]:
+        """A request with that key that is under way meanwhile, and leaves nothing."""
+        async with self._rolled_back():
+            await self.add_unsettled_key(user_id, key)
+            yield
+
+    @asynccontextmanager
+    async def locked(self, order: dict[str, Any]) -> AsyncIterator[None]:
+        """Somebody else's transaction that holds the order meanwhile."""
+        async with self._rolled_back():
+            await self._connection.execute(
+                "select from orders where id = $1 for update", order["id"]
+            )
+            yield
+
+    @asynccontextmanager
+    async def _rolled_back(self) -> AsyncIterator[None]:
+        transaction = self._connection.transaction()
+        await transaction.start()
+        try:
+            yield
+        finally:
+            await transaction.rollback()
