@@ -93,6 +93,13 @@ class MethodNotAllowed(Problem):
     status, slug, title = 405, "method-not-allowed", "Method not allowed"
 
 
+class BodyTooSlow(Problem):
+    """The body did not arrive within 10 seconds"""
+
+    status, slug, title = 408, "body-too-slow", "Request timeout"
+    retry_after = 1
+
+
 class EmailTaken(Problem):
     """Email already exists"""
 

@@ -1,5 +1,6 @@
 """What clients send: the bodies, their limits, and how they are read."""
 
+import asyncio
 import json
 from collections import Counter
 from decimal import Decimal
@@ -22,7 +23,13 @@ from pydantic.alias_generators import to_camel
 from pydantic.config import JsonDict
 
 from app import stock
-from app.errors import FieldError, InvalidInput, UnsupportedMediaType
+from app.errors import (
+    BodyTooSlow,
+    FieldError,
+    InvalidInput,
+    PayloadTooLarge,
+    UnsupportedMediaType,
+)
 from app.money import MAX_MINOR, to_minor
 from app.orders import Basket
 from app.text import flaw
@@ -184,6 +191,9 @@ OWN_WORDS = {
 }
 """Where pydantic's message speaks of Python, or of the wrong thing."""
 
+BODY_SECONDS = 10.0
+"""For 64 KiB at most; past that, whoever sends it only holds a connection."""
+
 T = TypeVar("T", bound=Body)
 
 
@@ -199,9 +209,17 @@ async def read_if_any(request: web.Request, shape: type[T]) -> T:
 
 
 async def raw(request: web.Request) -> bytes:
-    """The body's bytes. Raises InvalidInput when they do not unpack, HTTP 413 when too many."""
+    """The body's bytes. Raises InvalidInput when they do not unpack, BodyTooSlow.
+
+    When they are too many, PayloadTooLarge before they are read, or HTTP 413 while they are.
+    """
+    if (request.content_length or 0) > request.client_max_size:
+        raise PayloadTooLarge
     try:
-        return await request.read()
+        async with asyncio.timeout(BODY_SECONDS):
+            return await request.read()
+    except TimeoutError:
+        raise BodyTooSlow from None
     except (HttpProcessingError, web.RequestPayloadError):
         raise InvalidInput.of("#", "The body does not unpack as its Content-Encoding") from None
 
