@@ -109,6 +109,14 @@ async def _a_key_in_use(scene: Scene) -> Answer:
         return await scene.customer.place(scene.product, key="key")
 
 
+async def _cancel_too_late(scene: Scene) -> Answer:
+    return await scene.customer.cancel(await scene.cancelled())
+
+
+async def _less_than_nothing(scene: Scene) -> Answer:
+    return await scene.admin.change(scene.product, addQuantity=-11)
+
+
 async def _an_old_version(scene: Scene) -> Answer:
     return await scene.customer.pay(await scene.order(), if_match='"9"')
 
@@ -161,6 +169,8 @@ PROVOKED: dict[type[Problem], Provoke] = {
     errors.NotEnoughStock: _more_than_there_is,
     errors.NotPayable: _pay_too_late,
     errors.PaymentInProgress: _pay_twice,
+    errors.NotCancellable: _cancel_too_late,
+    errors.StockBelowReserved: _less_than_nothing,
     errors.IdempotencyInProgress: _a_key_in_use,
     errors.StaleVersion: _an_old_version,
     errors.PayloadTooLarge: _too_large_a_body,
@@ -172,6 +182,8 @@ PROVOKED: dict[type[Problem], Provoke] = {
 }
 ELSEWHERE: dict[type[Problem], str] = {
     errors.Overloaded: "test_overload.py: it takes a flood",
+    errors.TooManyRequests: "test_identity.py: it takes a worker with low limits",
+    errors.BadSignature: "unit/test_webhook.py: the signature is checked before anything else",
     errors.BodyTooSlow: "test_limits.py: it takes half a body, as no HTTP client sends it",
 }
 """What this table does not provoke, and where it is met."""

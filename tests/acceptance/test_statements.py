@@ -104,6 +104,11 @@ async def adding_a_product(scene: Scene) -> Ask:
     return scene.admin.post_product
 
 
+async def changing_a_product(scene: Scene) -> Ask:
+    product = await scene.admin.adds()
+    return lambda: scene.admin.change(product, price=1, addQuantity=1)
+
+
 async def reading_a_new_product(scene: Scene) -> Ask:
     product = await scene.admin.adds()
     return lambda: scene.customer.ask("GET", f"/api/products/{product['id']}")
@@ -128,6 +133,11 @@ def with_order(method: str, path: str = "", lines: int = 1, **headers: str) -> P
     return prepare
 
 
+def a_key() -> dict[str, str]:
+    """A header that nobody has sent."""
+    return {"Idempotency-Key": str(uuid4())}
+
+
 ONCE, IN_ONE_TRANSACTION = Cost(1), 1
 OPERATIONS: dict[str, tuple[Prepare, Cost]] = {
     "front": (simply("GET", "/"), NOTHING),
@@ -138,15 +148,18 @@ OPERATIONS: dict[str, tuple[Prepare, Cost]] = {
     "swaggerUi": (simply("GET", "/swagger-ui/index.html"), NOTHING),
     "listProblems": (simply("GET", "/problems"), NOTHING),
     "getProblem": (simply("GET", "/problems/not-found"), NOTHING),
+    "console": (simply("GET", "/console"), NOTHING),
     "metrics": (simply("GET", "/metrics"), NOTHING),
     "livez": (simply("GET", "/livez"), NOTHING),
     "readyz": (simply("GET", "/readyz"), ONCE),
     "health": (simply("GET", "/health"), ONCE),
+    "monitor": (simply("GET", "/api/monitor"), ONCE),
     "register": (registering, Cost(1, IN_ONE_TRANSACTION)),
     "login": (logging_in, ONCE),
     "whoAmI": (simply("GET", "/api/auth/me"), NOTHING),
     "profile": (simply("GET", "/api/auth/profile"), NOTHING),
     "addProduct": (adding_a_product, Cost(1, IN_ONE_TRANSACTION)),
+    "changeProduct": (changing_a_product, Cost(1, IN_ONE_TRANSACTION)),
     "getProduct": (reading_a_new_product, ONCE),
     "listProducts": (listing("/api/products"), ONCE),
     "listProducts: one": (listing("/api/products", limit=1), ONCE),
@@ -154,6 +167,9 @@ OPERATIONS: dict[str, tuple[Prepare, Cost]] = {
     "listOrders": (listing("/api/orders"), ONCE),
     "listOrders: one": (listing("/api/orders", limit=1), ONCE),
     "listOrders: a hundred": (listing("/api/orders", limit=100), ONCE),
+    "listAllOrders": (simply("GET", "/api/orders/admin"), ONCE),
+    "listAllOrders: one": (simply("GET", "/api/orders/admin?limit=1"), ONCE),
+    "listAllOrders: a hundred": (simply("GET", "/api/orders/admin?limit=100"), ONCE),
     "getOrder": (with_order("GET"), ONCE),
     "getOrder: of a hundred lines": (with_order("GET", lines=100), ONCE),
     "placeOrder": (placing(1), Cost(3, IN_ONE_TRANSACTION)),
@@ -165,9 +181,22 @@ OPERATIONS: dict[str, tuple[Prepare, Cost]] = {
         Cost(2, IN_ONE_TRANSACTION),
     ),
     "payOrder: with a key": (
-        with_order("PATCH", "/pay", **{"Idempotency-Key": str(uuid4())}),
+        with_order("PATCH", "/pay", **a_key()),
         Cost(3, IN_ONE_TRANSACTION),
     ),
+    "cancelOrder": (with_order("POST", "/cancel"), Cost(2, IN_ONE_TRANSACTION)),
+    "cancelOrder: with a key": (
+        with_order("POST", "/cancel", **a_key()),
+        Cost(3, IN_ONE_TRANSACTION),
+    ),
+    "cancelOrder: of a hundred lines": (
+        with_order("POST", "/cancel", lines=100),
+        Cost(2, IN_ONE_TRANSACTION),
+    ),
+    "listOrderEvents": (with_order("GET", "/events"), Cost(2)),
+    "listOrderEvents: of a hundred lines": (with_order("GET", "/events", lines=100), Cost(2)),
+    "explainOrder": (with_order("GET", "/explain"), Cost(3)),
+    "explainOrder: of a hundred lines": (with_order("GET", "/explain", lines=100), Cost(3)),
 }
 """By operation, and what is special about the request: how it is asked, and what it costs."""
 

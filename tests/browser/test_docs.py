@@ -34,6 +34,11 @@ async def test_the_page_shows_every_operation(
     assert_at_peace(visit, worker)
 
 
+async def test_the_console_is_whole_by_itself_too(visit: Visit, worker: Worker) -> None:
+    await visit.page.goto(f"{worker.url}/console", wait_until="networkidle")
+    assert_at_peace(visit, worker)
+
+
 async def test_an_order_is_placed_through_the_page_by_who_registered_there(
     visit: Visit, worker: Worker, api: Api, product: dict[str, Any]
 ) -> None:
