@@ -6,11 +6,14 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 import pytest
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright, expect
 
 from tests.acceptance.conftest import admin, api, product
 
 __all__ = ["admin", "api", "product"]
+
+PATIENCE_MS = 60_000
+expect.set_options(timeout=PATIENCE_MS)
 
 QUIET = (
     "--no-sandbox",
@@ -58,7 +61,7 @@ async def visit(browser: Browser) -> AsyncIterator[Visit]:
     """An empty page of a visitor who was never here."""
     context = await browser.new_context(viewport={"width": 1280, "height": 900})
     visit = Visit(await context.new_page())
-    visit.page.set_default_timeout(20_000)
+    visit.page.set_default_timeout(PATIENCE_MS)
     visit.page.on("request", lambda request: visit.asked.append(request.url))
     visit.page.on("pageerror", lambda error: visit.complaints.append(str(error)))
     visit.page.on(
