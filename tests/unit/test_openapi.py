@@ -93,7 +93,7 @@ def test_every_link_leads_to_an_operation_with_those_parameters(document: Json) 
     for _, _, operation in operations(document):
         for response in operation["responses"].values():
             for link in response.get("links", {}).values():
-                assert link["parameters"].keys() <= parameters[link["operationId"]]
+                assert link.get("parameters", {}).keys() <= parameters[link["operationId"]]
 
 
 def test_every_problem_is_promised_by_an_operation_or_may_come_from_any(document: Json) -> None:
