@@ -47,6 +47,15 @@ def _not_blank(text: str) -> str:
     return text.strip()
 
 
+def _whole(number: object) -> object:
+    """JSON has one kind of number: 5.0 is an integer as much as 5 is (JSON Schema, 6.1.1)."""
+    # `adjusted` first: the integer of 1e999999999 would fill the memory.
+    if isinstance(number, Decimal) and number.adjusted() < MOST_DIGITS:
+        whole = int(number)
+        return whole if whole == number else number
+    return number
+
+
 NO_NUL: JsonDict = {"pattern": r"^[^\x00]*$"}
 NOT_BLANK: JsonDict = {"pattern": r"^[^\x00]*[^\x00\s][^\x00]*$"}
 Storable = AfterValidator(_storable)
@@ -62,6 +71,8 @@ MONEY_SCHEMA: JsonDict = {
 }
 Money = Annotated[int, BeforeValidator(to_minor), WithJsonSchema(MONEY_SCHEMA)]
 """Minor units, from a JSON number of major units."""
+MOST_DIGITS = 20
+Whole = BeforeValidator(_whole)
 MOST_PIECES = 1_000_000_000
 
 
@@ -104,7 +115,7 @@ class NewProduct(Body):
         str, Field(max_length=200, json_schema_extra=NOT_BLANK), Storable, NotBlank
     ]
     price: Money
-    quantity: Annotated[int, Field(strict=True, ge=0, le=MOST_PIECES)]
+    quantity: Annotated[int, Field(strict=True, ge=0, le=MOST_PIECES), Whole]
     description: (
         Annotated[str, Field(max_length=5000, json_schema_extra=NO_NUL), Storable] | None
     ) = None
@@ -131,7 +142,7 @@ class ProductChanges(StrictBody):
     category: Annotated[str, Field(max_length=100, json_schema_extra=NO_NUL), Storable] | None = (
         None
     )
-    add_quantity: Annotated[int, Field(strict=True, ge=-MOST_PIECES, le=MOST_PIECES)] = 0
+    add_quantity: Annotated[int, Field(strict=True, ge=-MOST_PIECES, le=MOST_PIECES), Whole] = 0
 
     def changes(self) -> stock.ProductChanges:
         """Only what the client named. Raises InvalidInput when that is nothing."""
@@ -147,7 +158,7 @@ class Item(Body):
     """A line of an order."""
 
     product_id: UUID
-    quantity: Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
+    quantity: Annotated[int, Field(strict=True, ge=1, le=1_000_000), Whole]
 
 
 class NewOrder(Body):

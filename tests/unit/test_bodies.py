@@ -48,7 +48,29 @@ def test_every_bad_field_is_named() -> None:
     }
 
 
-@pytest.mark.parametrize("quantity", [0, -1, 1_000_001, 1.5, "1", True, None])
+@pytest.mark.parametrize("text", [b"5", b"5.0", b"5e0", b"0.5e1", b"50e-1"])
+def test_a_whole_number_is_one_however_it_is_written(text: bytes) -> None:
+    line = b'{"productId": "%s", "quantity": %s}' % (PEN.encode(), text)
+    body = parse(b'{"items": [%s]}' % line, "application/json")
+    assert validate(NewOrder, body).basket().pieces == {UUID(PEN): 5}
+
+
+@pytest.mark.parametrize(
+    "quantity",
+    [
+        0,
+        -1,
+        1_000_001,
+        1.5,
+        "1",
+        True,
+        None,
+        *map(
+            Decimal,
+            ("1.5", "1.00000000000000000000000000000001", "1e-999999999", "1e999999999", "-0.0"),
+        ),
+    ],
+)
 def test_a_quantity_is_a_whole_number_within_bounds(quantity: Any) -> None:
     with pytest.raises(InvalidInput) as error:
         validate(NewOrder, {"items": [{"productId": PEN, "quantity": quantity}]})
