@@ -58,7 +58,7 @@ class PageQuery(Query):
     ] = DEFAULT_LIMIT
     cursor: Annotated[
         str | None,
-        WithJsonSchema({"type": "string", "format": "cursor"}),
+        WithJsonSchema({"type": "string", "pattern": "^[A-Za-z0-9_-]+$"}),
         Field(description="`nextCursor` of the page before; bound to the other parameters"),
     ] = None
 
