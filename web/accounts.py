@@ -9,9 +9,11 @@ from app.errors import EmailTaken, InvalidCredentials
 from app.tokens import Identity
 from web.answers import Account, RegisteredAccount, Token
 from web.bodies import Login, Register
-from web.endpoint import Answer, Who, endpoint
+from web.endpoint import Answer, Link, Who, endpoint
 from web.problems import View
 from web.requests import json_response
+
+CREDENTIALS = {name: f"$request.body#/{name}" for name in ("email", "password")}
 
 
 class RegisterView(View):
@@ -19,7 +21,7 @@ class RegisterView(View):
 
     @endpoint(
         "register",
-        Answer(200, "The account", RegisteredAccount),
+        Answer(200, "The account", RegisteredAccount, links=(Link("login", body=CREDENTIALS),)),
         body=Register,
         limited=True,
         own_problems=(EmailTaken,),

@@ -68,10 +68,14 @@ TEXT: Mapping[str, Any] = {"type": "string"}
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """What can be done next with an answer (OpenAPI's Link Object): where each parameter is."""
+    """What can be done next with an answer (OpenAPI's Link Object).
+
+    Where in the request or its answer each parameter, and each part of the next body, is found.
+    """
 
     operation: str
-    parameters: Mapping[str, str]
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    body: Any = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,19 +37,27 @@ BEARER = "bearer"
 HEADERS: dict[str, Json] = {
     "X-Request-Id": {
         "description": "The id of the request: the client's, where it sent a valid one",
-        "schema": {"type": "string"},
+        "required": True,
+        "schema": {"type": "string", "pattern": "^[ -~]{1,128}$"},
     },
     "Location": {
         "description": "Where what was made is found",
-        "schema": {"type": "string"},
+        "required": True,
+        "schema": {"type": "string", "format": "uri-reference"},
     },
     "ETag": {
         "description": "The order's version, for If-Match (RFC 9110)",
+        "required": True,
         "schema": {"type": "string", "pattern": '^"[0-9]+"$'},
     },
     "Retry-After": {
-        "description": "Seconds after which the same request may succeed",
+        "description": "Seconds after which the same request may succeed, where that is known",
         "schema": {"type": "integer", "minimum": 1},
+    },
+    "WWW-Authenticate": {
+        "description": "The scheme to authenticate with (RFC 9110)",
+        "required": True,
+        "schema": {"type": "string"},
     },
 }
 
@@ -215,10 +223,13 @@ def _headers(names: Iterable[str]) -> Json:
 
 
 def _links(links: Iterable[Link]) -> Json:
-    return {
-        link.operation: {"operationId": link.operation, "parameters": dict(link.parameters)}
-        for link in links
-    }
+    return {link.operation: _link(link) for link in links}
+
+
+def _link(link: Link) -> Json:
+    told: Json = {"operationId": link.operation}
+    told |= {"parameters": dict(link.parameters)} if link.parameters else {}
+    return told | ({"requestBody": link.body} if link.body else {})
 
 
 def _problems(status: int, problems: list[type[Problem]]) -> Json:
@@ -230,9 +241,15 @@ def _problems(status: int, problems: list[type[Problem]]) -> Json:
         ]
     }
     told = "; ".join(str(problem.__doc__) for problem in problems)
-    comes_back = any(problem.retry_after for problem in problems)
     return {
         "description": f"{HTTPStatus(status).phrase}: {told}",
-        "headers": _headers(["Retry-After"] if comes_back else []),
+        "headers": _headers(_problem_headers(status, problems)),
         "content": {PROBLEM_JSON: {"schema": schema}},
     }
+
+
+def _problem_headers(status: int, problems: list[type[Problem]]) -> Iterator[str]:
+    if status == HTTPStatus.UNAUTHORIZED:
+        yield "WWW-Authenticate"
+    if any(problem.retry_after for problem in problems):
+        yield "Retry-After"

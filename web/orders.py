@@ -78,7 +78,15 @@ class OrdersView(View):
 
     @endpoint(
         "listOrders",
-        Answer(200, "A page", OrderPage, links=(Link("listOrders", NEXT_PAGE),)),
+        Answer(
+            200,
+            "A page",
+            OrderPage,
+            links=(
+                Link("listOrders", NEXT_PAGE),
+                Link("getOrder", {"order_id": "$response.body#/data/0/id"}),
+            ),
+        ),
         who=Who.USER,
         query=OrdersQuery,
     )

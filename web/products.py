@@ -16,6 +16,7 @@ from web.queries import ProductsQuery
 from web.requests import bad_cursor, from_cursor, json_response, page
 
 WITH_PRODUCT = {"product_id": "$response.body#/id"}
+ONE_PIECE = {"items": [{"productId": "$response.body#/id", "quantity": 1}]}
 
 
 @app.page("/api/products")
@@ -28,7 +29,10 @@ class ProductsView(View):
             200,
             "A page",
             ProductPage,
-            links=(Link("listProducts", {"cursor": "$response.body#/nextCursor"}),),
+            links=(
+                Link("listProducts", {"cursor": "$response.body#/nextCursor"}),
+                Link("getProduct", {"product_id": "$response.body#/data/0/id"}),
+            ),
         ),
         who=Who.USER,
         query=ProductsQuery,
@@ -49,7 +53,10 @@ class ProductsView(View):
             "The product",
             Product,
             ("Location",),
-            tuple(Link(name, WITH_PRODUCT) for name in ("getProduct", "changeProduct")),
+            (
+                *(Link(name, WITH_PRODUCT) for name in ("getProduct", "changeProduct")),
+                Link("placeOrder", body=ONE_PIECE),
+            ),
         ),
         who=Who.ADMIN,
         body=NewProduct,
