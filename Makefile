@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: help run demo admin test check lock
+.PHONY: help run demo admin test fuzz check lock
 
 help: ## What can be made
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 8
@@ -20,6 +20,11 @@ admin: .venv/ready ## Make EMAIL an administrator of what `make run` runs; asks 
 
 test: .venv/ready ## All tests, on servers that they start themselves
 	@exec $(BIN)/python -m pytest
+
+fuzz: CASES ?= 50000
+fuzz: SEED ?= 1
+fuzz: .venv/ready ## CASES odd requests (50,000), beginning with SEED; each answer held against OpenAPI
+	@FUZZ_CASES=$(CASES) FUZZ_SEED=$(SEED) exec $(BIN)/python -m pytest tests/fuzz -o log_cli=true -o log_cli_level=INFO
 
 check: .venv/ready ## Formatting, types, import directions
 	$(BIN)/ruff format --check .

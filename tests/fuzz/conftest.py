@@ -1,0 +1,89 @@
+"""A worker with servers of its own: what is sent here would drown what other tests look for."""
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import aiohttp
+import pytest
+
+from app.errors import every_problem
+from devstack.ports import free_port
+from devstack.stack import Stack
+from devstack.worker import Worker
+from tests.acceptance.client import Api
+from tests.acceptance.conftest import metric as metric
+from tests.acceptance.customer import Admin, Customer
+from tests.acceptance.tokens import token
+from tests.conftest import SECRET, run_command
+from tests.fuzz.run import Caller
+
+PRODUCTS, ORDERS = 30, 20
+# One address sends everything here; what a limit does is tried elsewhere.
+UNLIMITED = {"AUTH_RATE_LIMIT": "1000000/minute", "LOGIN_FAILURES_LIMIT": "1000000/minute"}
+
+
+@pytest.fixture(scope="session")
+def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+    """The worker that odd requests are sent to."""
+    folder = tmp_path_factory.mktemp("fuzz")
+    with Stack(folder / "servers") as stack:
+        environment = {**stack.environment, **UNLIMITED, "JWT_SECRET": SECRET}
+        environment["PORT"] = str(free_port())
+        run_command(environment, "migrate")
+        with Worker(environment, folder / "data", folder / "worker.log") as worker:
+            worker.wait_ready()
+            yield worker
+
+
+@pytest.fixture(scope="session")
+async def api(fuzzed: Worker) -> AsyncIterator[Api]:
+    """The worker, for somebody without a token."""
+    async with aiohttp.ClientSession() as session:
+        yield Api(session, fuzzed.url)
+
+
+@pytest.fixture(scope="session")
+def admin(api: Api) -> Admin:
+    """An administrator."""
+    return Admin(api, *_identity("ADMIN"))
+
+
+@pytest.fixture(scope="session")
+def customer(api: Api) -> Customer:
+    """The customer whose orders are known."""
+    return Customer(api, *_identity("USER"))
+
+
+@pytest.fixture(scope="session")
+def callers(admin: Admin, customer: Customer) -> list[Caller]:
+    """Everyone who asks."""
+    stranger, *_ = _identity("USER")
+    return [
+        Caller("customer", customer.token, stranger),
+        Caller("admin", admin.token),
+        Caller("nobody"),
+    ]
+
+
+@pytest.fixture(scope="session")
+async def known(admin: Admin, customer: Customer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of dictionaries: ids of products in stock and of the customer's orders, problems."""
+    folder = tmp_path_factory.mktemp("known")
+    products = [await admin.adds(price=1, quantity=10**9) for _ in range(PRODUCTS)]
+    orders = [await customer.placed(product) for product in products[:ORDERS]]
+    _write(folder / "products.dict", [product["id"] for product in products])
+    _write(folder / "orders.dict", [order["id"] for order in orders])
+    _write(folder / "problems.dict", [problem.slug for problem in every_problem()])
+    return folder
+
+
+def _identity(role: str) -> tuple[str, str, str]:
+    id = str(uuid4())
+    email = f"{id}@example.com"
+    return token(userId=id, email=email, role=role), id, email
+
+
+def _write(path: Path, entries: list[str]) -> None:
+    path.write_text("\n".join(map(json.dumps, entries)))
