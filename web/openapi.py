@@ -74,6 +74,8 @@ IF_MATCH: Json = {
     "description": "Entity tags (RFC 9110), of which the order must have one",
     "schema": {"type": "string"},
 }
+PATTERNS = {"Last-Event-ID": {"pattern": "^[0-9]{1,9}$"}}
+"""What a declared header looks like, where not every text will do."""
 
 
 def document(views: Iterable[tuple[str, Any]], version: str) -> Json:
@@ -166,7 +168,8 @@ def _parameters(path: str, declared: Declaration) -> Iterator[Json]:
     if declared.conditional:
         yield IF_MATCH
     for name, told in declared.headers.items():
-        yield {"name": name, "in": "header", "description": told, "schema": {"type": "string"}}
+        schema = {"type": "string", **PATTERNS.get(name, {})}
+        yield {"name": name, "in": "header", "description": told, "schema": schema}
 
 
 def _query_parameters(shape: type[BaseModel]) -> Iterator[Json]:
