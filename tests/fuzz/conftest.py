@@ -69,12 +69,16 @@ def callers(admin: Admin, customer: Customer) -> list[Caller]:
 
 @pytest.fixture(scope="session")
 async def known(admin: Admin, customer: Customer, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of dictionaries: ids of products in stock and of the customer's orders, problems."""
+    """Dictionaries: ids of products in stock and of the customer's orders, an account, problems."""
     folder = tmp_path_factory.mktemp("known")
     products = [await admin.adds(price=1, quantity=10**9) for _ in range(PRODUCTS)]
     orders = [await customer.placed(product) for product in products[:ORDERS]]
     _write(folder / "products.dict", [product["id"] for product in products])
     _write(folder / "orders.dict", [order["id"] for order in orders])
+    account = {"email": f"{uuid4()}@example.com", "password": str(uuid4())}
+    assert (await admin.ask("POST", "/api/auth/register", json=account)).status == 200
+    _write(folder / "emails.dict", [account["email"]])
+    _write(folder / "passwords.dict", [account["password"]])
     _write(folder / "problems.dict", [problem.slug for problem in every_problem()])
     return folder
 
