@@ -16,6 +16,7 @@ from faust.web import View as FaustView
 from app import rate_limits
 from app.errors import (
     BodyTooSlow,
+    ExpectationFailed,
     Forbidden,
     IdempotencyInProgress,
     IdempotencyKeyReused,
@@ -114,7 +115,7 @@ class Declaration:
 
     def problems(self, path: str) -> set[type[Problem]]:
         """Every problem that a request to `path` may be answered with, but a bug's 500."""
-        found: set[type[Problem]] = {InvalidInput, *self.own_problems}
+        found: set[type[Problem]] = {InvalidInput, ExpectationFailed, *self.own_problems}
         found |= {problem for name, problem in NOT_FOUND.items() if f"{{{name}}}" in path}
         found |= {Unauthorized} if self.who is not Who.ANYONE else set()
         found |= {Forbidden} if self.who is Who.ADMIN else set()

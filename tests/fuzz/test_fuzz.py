@@ -1,6 +1,7 @@
 """No request, however odd, gets an answer that is not documented.
 
-FUZZ_CASES says how many are sent at least, FUZZ_SEED which: the same seed draws the same, as far as answers are the same.
+FUZZ_CASES says how many are sent at least, FUZZ_SEED which: the same seed draws the same, as far
+as answers are the same.
 """
 
 import logging

@@ -12,7 +12,6 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from app import app
 from app.errors import (
     BadSignature,
-    ExpectationFailed,
     MethodNotAllowed,
     Problem,
     every_problem,
@@ -26,7 +25,6 @@ Json = dict[str, Any]
 ANYWHERE: dict[type[Problem], str] = {
     Problem: "a bug, which no operation promises",
     MethodNotAllowed: "any address, asked with a method that it does not take",
-    ExpectationFailed: "any address, asked with a header Expect that HTTP does not know",
     BadSignature: "Stripe's webhook, for as long as it is not served",
 }
 """What no operation declares, and when it is answered."""
