@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 import aiohttp
 
+from tests.acceptance.documented import Document
+
 PATIENCE_SECONDS = 20.0
 POLL_SECONDS = 0.05
 
@@ -26,16 +28,19 @@ class Answer:
 
 
 class Api:
-    """One worker's HTTP interface."""
+    """One worker's HTTP interface; what it answers must be documented in its OpenAPI."""
 
     def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
         self._session = session
         self._url = url
+        self._document: asyncio.Task[Document] | None = None
 
     async def ask(
         self, method: str, path: str, text: str | bytes | None = None, **more: Any
     ) -> Answer:
         """Send one request; `text` is a body of JSON that is sent as it stands."""
+        self._document = self._document or asyncio.create_task(self._read_document())
+        document = await self._document
         headers = {**({"Content-Type": "application/json"} if text is not None else {})}
         more["headers"] = {**headers, **more.get("headers", {})}
         more |= {} if text is None else {"data": text}
@@ -43,7 +48,12 @@ class Api:
             told = await response.text()
         is_json = told and response.content_type.endswith("json")
         body = json.loads(told, parse_float=Decimal) if is_json else told
+        document.hold(method, path, response.status, response.headers, body)
         return Answer(response.status, body, response.headers)
+
+    async def _read_document(self) -> Document:
+        async with self._session.get(f"{self._url}/openapi.json") as response:
+            return Document(await response.json())
 
 
 async def eventually(look: Callable[[], Awaitable[T]], enough: Callable[[T], Any]) -> T:

@@ -1,0 +1,59 @@
+"""Holds answers against the OpenAPI document of the worker that gave them."""
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from jsonschema import Draft202012Validator
+
+Json = dict[str, Any]
+
+
+class Document:
+    """One worker's description of itself, its schemas compiled at their first use."""
+
+    def __init__(self, document: Json) -> None:
+        self._document = document
+        # An address without a parameter goes before one that has some: /orders/admin is no id.
+        paths = sorted(document["paths"], key=lambda path: path.count("{"))
+        self._paths = [(re.compile(re.sub(r"{\w+}", "[^/]+", path)), path) for path in paths]
+        self._validator = cache(self._compile)
+
+    def hold(
+        self, method: str, path: str, status: int, headers: Mapping[str, str], body: Any
+    ) -> None:
+        """Fail where the answer is none that is documented; undeclared operations are exempt."""
+        template = self._template(path)
+        operation = self._document["paths"].get(template, {}).get(method.lower())
+        if operation is None:
+            return
+        asked = f"{operation['operationId']} answered {status}"
+        response = operation["responses"].get(str(status))
+        assert response, f"{asked}, which is not documented: {body}"
+        for name, header in response["headers"].items():
+            assert name in headers or not self._is_required(header), f"{asked} without {name}"
+        media = headers["Content-Type"].split(";")[0]
+        assert media in response["content"], f"{asked} as {media}, which is not documented"
+        if media.endswith("json"):
+            validator = self._validator(template, method.lower(), str(status), media)
+            errors = [
+                f"{error.json_path}: {error.message}" for error in validator.iter_errors(body)
+            ]
+            assert not errors, f"{asked}, not as its schema says: {errors} in {body}"
+
+    def _template(self, path: str) -> str | None:
+        path = re.split("[?#]", path)[0]
+        return next((name for pattern, name in self._paths if pattern.fullmatch(path)), None)
+
+    def _compile(self, path: str, method: str, status: str, media: str) -> Draft202012Validator:
+        response = self._document["paths"][path][method]["responses"][status]
+        schema = response["content"][media]["schema"]
+        return Draft202012Validator(
+            {**schema, "components": self._document["components"]},
+            format_checker=Draft202012Validator.FORMAT_CHECKER,
+        )
+
+    def _is_required(self, header: Json) -> bool:
+        name = header["$ref"].rpartition("/")[2]
+        return bool(self._document["components"]["headers"][name].get("required"))
