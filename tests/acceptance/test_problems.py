@@ -10,7 +10,7 @@ import pytest
 from app import errors
 from app.errors import Problem, every_problem
 from tests.acceptance.client import Answer, Api
-from tests.acceptance.customer import Admin, Customer, basket
+from tests.acceptance.customer import Admin, Customer, basket, headers_for
 from tests.acceptance.problems import TYPES, assert_problem, slug
 from tests.acceptance.rows import Rows
 
@@ -151,7 +151,10 @@ async def _an_order_that_cannot_be_locked(scene: Scene) -> Answer:
 
 async def _a_state_that_cannot_be(scene: Scene) -> Answer:
     await scene.rows.add_unsettled_key(scene.customer.id, "key")
-    return await scene.customer.place(scene.product, key="key")
+    body, headers = basket((scene.product, 1)), headers_for(key="key")
+    return await scene.customer.ask(
+        "POST", "/api/orders", json=body, headers=headers, documented=False
+    )
 
 
 PROVOKED: dict[type[Problem], Provoke] = {
