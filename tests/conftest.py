@@ -1,7 +1,7 @@
 """Servers, schema and worker for the tests that need them; each is started by its first use.
 
-unit/ needs nothing running; integration/ needs servers; acceptance/, browser/ and chaos/ need a
-worker, and browser/ Chromium.
+unit/ needs nothing running; integration/ needs servers; acceptance/, browser/, fuzz/ and chaos/
+need a worker, and browser/ Chromium.
 """
 
 import os

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
@@ -20,6 +21,8 @@ from tests.conftest import SECRET, run_command
 from tests.fuzz.run import Caller
 
 PRODUCTS, ORDERS = 30, 20
+LATE = datetime.now(UTC) + timedelta(days=7)
+"""However many requests are sent, their tokens outlast them."""
 # One address sends everything here; what a limit does is tried elsewhere.
 UNLIMITED = {"AUTH_RATE_LIMIT": "1000000/minute", "LOGIN_FAILURES_LIMIT": "1000000/minute"}
 
@@ -86,7 +89,7 @@ async def known(admin: Admin, customer: Customer, tmp_path_factory: pytest.TempP
 def _identity(role: str) -> tuple[str, str, str]:
     id = str(uuid4())
     email = f"{id}@example.com"
-    return token(userId=id, email=email, role=role), id, email
+    return token(userId=id, email=email, role=role, exp=LATE), id, email
 
 
 def _write(path: Path, entries: list[str]) -> None:
