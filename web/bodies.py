@@ -266,5 +266,7 @@ def field_errors(error: ValidationError) -> list[FieldError]:
 
 def _field_error(problem: Any) -> FieldError:
     path = "/".join(str(part).replace("~", "~0").replace("/", "~1") for part in problem["loc"])
-    told = OWN_WORDS.get(problem["type"], problem["msg"]).format(**problem.get("ctx", {}))
+    own = OWN_WORDS.get(problem["type"])
+    # Pydantic's message may quote the client: it is no template.
+    told = own.format(**problem.get("ctx", {})) if own else problem["msg"]
     return FieldError(told.removeprefix("Value error, "), f"#/{path}")

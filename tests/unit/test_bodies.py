@@ -48,6 +48,13 @@ def test_every_bad_field_is_named() -> None:
     }
 
 
+@pytest.mark.parametrize("id", ["}", "{", "{0}", "{x}", "%s", "{}"])
+def test_what_a_client_wrote_is_no_template_of_a_refusal(id: str) -> None:
+    with pytest.raises(InvalidInput) as error:
+        validate(NewOrder, {"items": [{"productId": id, "quantity": 1}]})
+    assert pointers(error) == {"#/items/0/productId"}
+
+
 @pytest.mark.parametrize("text", [b"5", b"5.0", b"5e0", b"0.5e1", b"50e-1"])
 def test_a_whole_number_is_one_however_it_is_written(text: bytes) -> None:
     line = b'{"productId": "%s", "quantity": %s}' % (PEN.encode(), text)
