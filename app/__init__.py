@@ -10,13 +10,14 @@ from app.db import Database
 from app.keys import load_keys
 from app.outbox import Relay
 from app.rate_limits import RateLimits
+from app.stripe_provider import NoStripe, StripeProvider
 from app.timeline import Followers
 from app.tokens import Tokens
 
 PIPELINE_POOL_SIZE = 12
 """One connection for each agent: requests have a pool of their own and cannot starve the agents."""
-TIMERS_POOL_SIZE = 2
-"""Nor can requests, or agents, hold up expiry and mail."""
+TIMERS_POOL_SIZE = 4
+"""Nor can requests, or agents, hold up expiry, mail and what Stripe answers."""
 
 settings = load_settings()
 app = OrderApp(settings)
@@ -33,8 +34,15 @@ tokens = Tokens(
     issuer=settings.jwt_issuer,
     audience=settings.jwt_audience,
 )
+provider = (
+    StripeProvider(
+        settings.stripe_secret_key, settings.stripe_api_base, *settings.checkout_return_urls
+    )
+    if settings.stripe_secret_key
+    else NoStripe()
+)
 relay = Relay(settings.kafka_brokers, pipeline)
-app.resources += [database, pipeline, timers, cache, rate_limits]
+app.resources += [database, pipeline, timers, cache, rate_limits, provider]
 followers = Followers(database)
 # Followers last: whoever hears of a change must not read the cache's old state.
 database.after_commit = pipeline.after_commit = timers.after_commit = [
@@ -49,6 +57,7 @@ __all__ = [
     "database",
     "followers",
     "pipeline",
+    "provider",
     "rate_limits",
     "relay",
     "settings",

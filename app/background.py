@@ -1,18 +1,31 @@
 """What a worker does besides serving requests and events."""
 
+from contextlib import suppress
+from uuid import uuid4
+
 from faust.sensors.prometheus import FaustMetrics, PrometheusMonitor
 from prometheus_client import REGISTRY
 
-from app import app, cache, relay, settings, timers
+from app import app, cache, provider, relay, settings, timers
 from app.cache import REST_SECONDS
 from app.db import AWAY, sql
 from app.expiry import BATCH, expire_due
 from app.mail import Mail, send_mails
+from app.metrics import DUE_CALLS, PARKED_REFUNDS
+from app.provider_calls import Calls
+from app.stripe_events import BATCH as KEPT_BATCH
+from app.stripe_events import settle_kept
 from app.times import now
 
 REAP_SECONDS = 60.0
 REAP_BATCH = 1000
 EXPIRY_SECONDS = 1.0
+KEPT_SECONDS = 5.0
+GAUGE_SECONDS = 5.0
+
+calls = Calls(timers, provider)
+# The list is that of every pool.
+timers.after_commit.append(calls.after_commit)
 
 app.monitor = PrometheusMonitor(metrics=FaustMetrics.create(REGISTRY, "faust"))
 
@@ -28,6 +41,32 @@ async def send_mail() -> None:
     """Send the mails that agents have noted, where there is a mail server."""
     if settings.smtp_url:
         await send_mails(timers, Mail(settings.smtp_url, settings.mail_from))
+
+
+@app.task
+async def call_stripe() -> None:
+    """Make the calls of Stripe that transactions have noted."""
+    await calls.run()
+
+
+@app.timer(KEPT_SECONDS)
+async def settle_kept_events() -> None:
+    """Look again at events of Stripe that came before what they speak of."""
+    try:
+        while await settle_kept(timers, str(uuid4())) == KEPT_BATCH:
+            pass
+    except AWAY as error:
+        app.log.warning("Kept events are looked at later: %r", error)
+
+
+@app.timer(GAUGE_SECONDS)
+async def count_what_waits() -> None:
+    """Show operators the calls that are due and the refunds that are theirs."""
+    with suppress(*AWAY):
+        async with timers.connection() as connection:
+            waiting = await sql.calls_waiting(connection)
+        DUE_CALLS.set(waiting["due"])
+        PARKED_REFUNDS.set(waiting["parked"])
 
 
 @app.timer(REST_SECONDS)

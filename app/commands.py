@@ -4,13 +4,15 @@ import asyncio
 import getpass
 import sys
 from typing import Any
+from uuid import UUID, uuid4
 
-from faust.cli import AppCommand, option
+from faust.cli import AppCommand, argument, option
 from pydantic import EmailStr, TypeAdapter, ValidationError
 
 from app import accounts, app, database, settings
 from app.broker import LARGEST_MESSAGE
 from app.catalogue import fill_catalogue
+from app.db import Database
 from app.migrate import (
     CHANGELOG,
     CurrencyMismatch,
@@ -19,6 +21,7 @@ from app.migrate import (
     create_topics,
     migrate_database,
 )
+from app.payments import retry_refund as ask_again
 from app.topics import DeadLetter, topic_names
 
 
@@ -73,3 +76,20 @@ async def create_admin(self: AppCommand, email: str, password_stdin: bool) -> No
         raise SystemExit("The password must have 8 to 128 characters")
     await _with_database(accounts.make_admin(database, email, password))
     self.say(f"{email.lower()} is an administrator")
+
+
+@app.command(argument("payment"))
+async def retry_refund(self: AppCommand, payment: str) -> None:
+    """Ask for a parked refund again; PAYMENT is an id, from the log or the table payments."""
+    # Without the hooks of a worker: the agents evict what this makes old.
+    own = Database(settings.database_dsn, 1, "orders command")
+    await own.open()
+    try:
+        found = await ask_again(own, UUID(payment), str(uuid4()))
+    except ValueError:
+        raise SystemExit(f"{payment} is not the id of a payment") from None
+    finally:
+        await own.close()
+    if not found:
+        raise SystemExit(f"{payment} is not a payment whose refund is parked")
+    self.say(f"the refund of {payment} is asked for again")

@@ -9,12 +9,14 @@ from uuid import UUID
 
 import aiosql
 import asyncpg
+import orjson
 from aiosql.adapters.asyncpg import AsyncPGAdapter
 
 from app.lifecycle import Order, Payment
 from app.times import now
 
 if TYPE_CHECKING:
+    from app.money_rows import DueCall, RefundRow, ReportRow
     from app.topics import Event
 
 
@@ -86,6 +88,12 @@ class Transaction:
     """The orders it has locked."""
     payments: dict[UUID, Payment] = field(default_factory=dict)
     """Attempts that are new or have moved."""
+    reports: list["ReportRow"] = field(default_factory=list)
+    """What providers report of payments."""
+    refunds: dict[UUID, "RefundRow"] = field(default_factory=dict)
+    """Refunds that are asked for, or answered."""
+    calls: dict[tuple[str, UUID], "DueCall"] = field(default_factory=dict)
+    """Calls of a provider that are due, by kind and what they are for."""
     events: list["Event"] = field(default_factory=list)
     answer: tuple[UUID, str, str] | None = None
     """User, Idempotency-Key, and the answer (JSON) that its replays get."""
@@ -171,10 +179,24 @@ async def _nothing_to_reset(connection: asyncpg.Connection) -> None:
     """Nothing here outlives its transaction, so a connection goes back without a round trip."""
 
 
+def _money(transaction: Transaction) -> dict[str, list[Any]]:
+    return {
+        "payments": list(transaction.payments.values()),
+        "reports": transaction.reports,
+        "refunds": list(transaction.refunds.values()),
+        "calls": list(transaction.calls.values()),
+    }
+
+
+def _json(rows: list[Any]) -> str:
+    """An array of rows. asyncpg's UUIDs are a subclass, which orjson leaves to `default`."""
+    return orjson.dumps(rows, default=str).decode() if rows else "[]"
+
+
 async def write_changes(transaction: Transaction) -> None:
-    """Write the changed orders and payments, the answer and the events, in one statement."""
-    events, payments = transaction.events, transaction.payments.values()
-    if not (events or payments or transaction.answer):
+    """Write what the transaction leaves, in one statement."""
+    events, money = transaction.events, _money(transaction)
+    if not (events or any(money.values()) or transaction.answer):
         return
     published = {UUID(event.orderId) for event in events}
     orders = [order for order in transaction.orders.values() if order.id in published]
@@ -187,13 +209,7 @@ async def write_changes(transaction: Transaction) -> None:
         versions=[order.version for order in orders],
         cancel_reasons=[order.cancel_reason for order in orders],
         order_times=[order.updated_at for order in orders],
-        payment_ids=[payment.id for payment in payments],
-        payment_orders=[payment.order_id for payment in payments],
-        providers=[payment.provider for payment in payments],
-        amounts=[payment.amount_minor for payment in payments],
-        currencies=[payment.currency for payment in payments],
-        payment_statuses=[payment.status for payment in payments],
-        failure_reasons=[payment.failure_reason for payment in payments],
+        **{name: _json(rows) for name, rows in money.items()},
         user_id=user_id,
         key=key,
         answer=answer,

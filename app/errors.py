@@ -136,6 +136,12 @@ class StockBelowReserved(Problem):
     status, slug, title = 409, "stock-below-reserved", "Stock below what is reserved"
 
 
+class NothingToPay(Problem):
+    """An order of 0 cannot be paid at Stripe; pay it here"""
+
+    status, slug, title = 409, "nothing-to-pay", "Nothing to pay"
+
+
 class PaymentInProgress(Problem):
     """A payment of this order is already under way"""
 

@@ -1,4 +1,4 @@
-"""Expiry: an order that is not paid by its deadline is cancelled.
+"""Expiry: an order that is not paid by its deadline is cancelled; its open checkout ends first.
 
 Deadlines stand in a table of their own: an index on a column of `orders` would make every update of
 that column dearer. A deadline is moved or deleted only under its order's row lock. Nothing else
@@ -7,35 +7,45 @@ is left is deleted here in batches, when it is due.
 """
 
 from datetime import datetime, timedelta
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from app import order_rows, orders
-from app.db import Database, sql
+from app.db import Database, Transaction, sql
 from app.lifecycle import EXPIRED, Status
+from app.money_rows import DueCall
+from app.times import now
 
 BATCH = 100
 PATIENCE = timedelta(seconds=30)
 """After which an order is looked at again whose payment was under way when it was due."""
 
 
-async def expire_due(database: Database, now: datetime, batch: int = BATCH) -> int:
-    """Settle up to `batch` deadlines passed at `now`; how many. Fewer than `batch`: none is left.
+async def expire_due(database: Database, moment: datetime, batch: int = BATCH) -> int:
+    """Settle up to `batch` deadlines passed at `moment`; how many. Fewer: none is left.
 
-    An order still CREATED is cancelled, unless a payment attempt is live: then its deadline moves
-    on. Many workers may do this at once: each order is settled once. Raises one of AWAY.
+    An order still CREATED is cancelled, unless money may be under way: then its deadline moves on.
+    Of an open checkout Stripe is asked first; what it answers cancels the order, or lets it wait.
+    Many workers may do this at once: each order is settled once. Raises one of AWAY.
     """
     async with database.transaction() as transaction:
-        rows = await sql.lock_due_orders(transaction.connection, now=now, batch=batch)
+        rows = await sql.lock_due_orders(transaction.connection, now=moment, batch=batch)
         due = {row["id"]: order_rows.hold(transaction, row) for row in rows}
-        settled = await sql.settle_deadlines(
+        rest = await sql.settle_deadlines(
             transaction.connection,
             order_ids=list(due),
             unpaid=[id for id, order in due.items() if order.status is Status.CREATED],
-            now=now,
-            later=now + PATIENCE,
+            now=moment,
+            later=moment + PATIENCE,
         )
         request_id = str(uuid4())
-        for order in (due[row["order_id"]] for row in settled):
-            if order.status is Status.CREATED:
-                orders.cancel(transaction, order, EXPIRED, request_id)
+        for order_id, session_of in rest:
+            if session_of:
+                _close(transaction, order_id, session_of, request_id)
+            elif due[order_id].status is Status.CREATED:
+                orders.cancel(transaction, due[order_id], EXPIRED, request_id)
     return len(rows)
+
+
+def _close(transaction: Transaction, order_id: UUID, payment_id: UUID, request_id: str) -> None:
+    call = DueCall("expire", payment_id, order_id, payment_id, request_id, now())
+    transaction.calls[call.kind, call.subject_id] = call

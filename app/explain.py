@@ -27,11 +27,15 @@ CUSTOMER = "payment by the customer"
 
 
 class Attempt(NamedTuple):
-    """An attempt to pay: where it stands, when it was made, and when it came to stand there."""
+    """An attempt to pay: where it stands, when it was made, and when it came to stand there.
+
+    `checkout` is where its checkout at Stripe stands: REQUESTED or READY; None without one.
+    """
 
     status: PaymentStatus
     created_at: datetime
     updated_at: datetime
+    checkout: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,7 @@ class Facts:
     status: Status
     created_at: datetime
     updated_at: datetime
+    total_minor: int = 0
     due_at: datetime | None = None
     attempts: Sequence[Attempt] = ()
     outcome: str | None = None
@@ -57,7 +62,8 @@ async def explain(database: Database, order_id: UUID) -> dict[str, Any]:
 
     {orderId, userId, status, waitingFor: {what, since} | null, nextTimer: {kind, at} | null,
     parked: [{handler, topic, partition, offset, error, attempts, parkedAt}] (the latest 20),
-    actions: ["pay", "cancel"]}; "pay" is the owner's alone. Raises OrderNotFound, one of AWAY.
+    actions: ["pay", "checkout", "cancel"]}; "pay" and "checkout" are the owner's alone. Raises
+    OrderNotFound, one of AWAY.
     """
     async with database.connection() as connection:
         row = await sql.explain_order(connection, id=order_id)
@@ -97,7 +103,7 @@ def _next_step(facts: Facts) -> Waiting | None:
         case Status.PAID:
             return _stock(facts)
         case Status.COMPLETED:
-            return None
+            return _refund(facts)
         case Status.CANCELLED:
             return _giving_back(facts)
 
@@ -105,12 +111,21 @@ def _next_step(facts: Facts) -> Waiting | None:
 def _payment(facts: Facts) -> Waiting:
     latest = {attempt.status: attempt for attempt in facts.attempts}
     if pending := latest.get(PaymentStatus.PENDING):
-        return Waiting("the payment agent, to capture the money", pending.created_at)
+        return _pending(pending)
     if captured := latest.get(PaymentStatus.SUCCEEDED):
         return Waiting("the order-status agent, to mark it paid", captured.updated_at)
     if failed := latest.get(PaymentStatus.FAILED):
         return Waiting("the order-status agent, to cancel it", failed.updated_at)
     return Waiting(CUSTOMER, facts.created_at)
+
+
+def _pending(attempt: Attempt) -> Waiting:
+    match attempt.checkout:
+        case "READY":
+            return Waiting(CUSTOMER, attempt.updated_at)
+        case "REQUESTED":
+            return Waiting("Stripe, to open the checkout", attempt.created_at)
+    return Waiting("the payment agent, to capture the money", attempt.created_at)
 
 
 def _stock(facts: Facts) -> Waiting:
@@ -124,18 +139,30 @@ def _giving_back(facts: Facts) -> Waiting | None:
     latest = {attempt.status: attempt for attempt in facts.attempts}
     if PaymentStatus.SUCCEEDED in latest:
         return Waiting("the payment agent, to request the refund", facts.updated_at)
-    if refunding := latest.get(PaymentStatus.REFUNDING):
-        return Waiting("the payment agent, to refund the money", refunding.updated_at)
+    if refund := _refund(facts):
+        return refund
     if facts.outcome == "RESERVED":
         return Waiting("the inventory agent, to release the stock", facts.updated_at)
     return None
 
 
+def _refund(facts: Facts) -> Waiting | None:
+    """Also of a completed order: it may have been paid twice."""
+    latest = {attempt.status: attempt for attempt in facts.attempts}
+    if refunding := latest.get(PaymentStatus.REFUNDING):
+        return Waiting("the payment agent, to refund the money", refunding.updated_at)
+    if parked := latest.get(PaymentStatus.PARKED):
+        return Waiting("an operator, to refund the money", parked.updated_at)
+    return None
+
+
 def actions(facts: Facts) -> list[str]:
     """What may be asked of the order, by the rules that its endpoints follow."""
-    live = any(attempt.status in LIVE for attempt in facts.attempts)
+    live = [attempt for attempt in facts.attempts if attempt.status in LIVE]
+    free = all(one.checkout and one.status is PaymentStatus.PENDING for one in live)
     allowed = {
         "pay": payable(facts.status) and not live,
+        "checkout": payable(facts.status) and free and facts.total_minor > 0,
         "cancel": cancellable(facts.status),
     }
     return [action for action, may in allowed.items() if may]
@@ -149,10 +176,11 @@ def _facts(row: Mapping[str, Any]) -> Facts:
         status=Status(row["status"]),
         created_at=row["created_at"],
         updated_at=row["updated_at"],
+        total_minor=row["total_minor"],
         due_at=row["due_at"],
         attempts=[
-            Attempt(PaymentStatus(status), parse_time(created_at), parse_time(updated_at))
-            for status, created_at, updated_at in attempts
+            Attempt(PaymentStatus(status), parse_time(created_at), parse_time(moved_at), checkout)
+            for status, created_at, moved_at, checkout in attempts
         ],
         outcome=row["outcome"],
         decided_at=row["decided_at"],

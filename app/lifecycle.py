@@ -107,6 +107,10 @@ LIVE = frozenset({PaymentStatus.PENDING, PaymentStatus.SUCCEEDED})
 """Of these an order has one attempt at most."""
 
 
+REFUND_ATTEMPTS = 5
+"""How often a refund is asked for before it is parked for an operator."""
+
+
 @dataclass(slots=True)
 class Payment:
     """One attempt to pay an order, through `provider`."""
@@ -118,6 +122,22 @@ class Payment:
     currency: str
     status: PaymentStatus = PaymentStatus.PENDING
     failure_reason: str | None = None
+    requested: bool = True
+    """Whether it was asked for here, or a provider told of it by itself."""
+    session_id: str | None = None
+    """Stripe's Checkout Session; `payment_intent` is Stripe's too."""
+    payment_intent: str | None = None
+    checkout_url: str | None = None
+    """Where the customer pays."""
+    expires_at: datetime | None = None
+    """When the session ends."""
+    captured_minor: int = 0
+    captured_currency: str | None = None
+    refunded_minor: int = 0
+    told_minor: int = 0
+    """How much of what went back stands on the timeline."""
+    refund_attempts: int = REFUND_ATTEMPTS
+    """How many refunds may come to nothing before an operator has to look."""
 
 
 def payment_flaw(amount_minor: int, expected_minor: int) -> str | None:

@@ -1,6 +1,6 @@
 """What operators watch, beside the metrics of Faust's own monitor."""
 
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 
 DUPLICATES = Counter(
     "orders_duplicate_events_total",
@@ -23,3 +23,8 @@ CACHE = Counter("orders_cache_total", "Cache lookups.", ["kind", "outcome"])
 RATE_LIMITED = Counter(
     "orders_rate_limited_total", "Requests refused for their rate, by what was counted.", ["limit"]
 )
+WEBHOOKS = Counter(
+    "orders_webhooks_total", "Events that Stripe sent, by what became of them.", ["outcome"]
+)
+DUE_CALLS = Gauge("orders_provider_calls_due", "Calls of Stripe that are due, of all workers.")
+PARKED_REFUNDS = Gauge("orders_parked_refunds", "Payments that an operator has to give back.")

@@ -7,9 +7,11 @@ from uuid import UUID
 from app import idempotency, order_rows, placing
 from app.db import Database, Transaction, sql
 from app.errors import Forbidden, NotCancellable, OrderNotFound, StaleVersion
+from app.ledger import EXPIRED as CHECKOUT_EXPIRED
 from app.lifecycle import (
     CANCELLED_BY_ADMIN,
     CANCELLED_BY_OWNER,
+    EXPIRED,
     OUT_OF_STOCK,
     Order,
     Status,
@@ -171,12 +173,16 @@ async def mark_paid(transaction: Transaction, events: Sequence[PaymentSucceeded]
 
 
 async def cancel_unpaid(transaction: Transaction, events: Sequence[PaymentFailed]) -> None:
-    """A failed payment cancels an order that is still CREATED."""
+    """A failed payment cancels an order that is still CREATED, unless money came after all."""
     orders = await order_rows.lock(transaction, events)
+    rows = await sql.paid_orders(transaction.connection, order_ids=list(orders))
+    paid = {row["order_id"] for row in rows}
     for event in events:
         order = orders[UUID(event.orderId)]
-        if order.status is Status.CREATED:
-            cancel(transaction, order, event.reason, event.requestId)
+        if order.status is Status.CREATED and order.id not in paid:
+            # A checkout ends with the time to pay the order, whoever notices it first.
+            reason = EXPIRED if event.reason == CHECKOUT_EXPIRED else event.reason
+            cancel(transaction, order, reason, event.requestId)
 
 
 async def complete(transaction: Transaction, events: Sequence[InventoryReserved]) -> None:

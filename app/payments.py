@@ -1,6 +1,6 @@
 """Payments: asking for one, capturing it, and giving back what must not be kept."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -14,19 +14,21 @@ from app.errors import (
     PaymentInProgress,
     StaleVersion,
 )
-from app.lifecycle import Order, Payment, PaymentStatus, Status, payable, payment_flaw
-from app.money import to_major
-from app.tokens import Identity
-from app.topics import (
-    OrderCancelled,
-    PaymentFailed,
-    PaymentRefunded,
-    PaymentRequested,
-    PaymentSucceeded,
-    RefundRequested,
+from app.ledger import captured, failed
+from app.ledger import refund as returned
+from app.lifecycle import (
+    REFUND_ATTEMPTS,
+    Order,
+    Payment,
+    PaymentStatus,
+    payable,
+    payment_flaw,
 )
-
-INTERNAL = "internal"
+from app.money import to_major
+from app.money_rows import INTERNAL, Held, hold, report
+from app.settling import settle, told
+from app.tokens import Identity
+from app.topics import OrderCancelled, PaymentRequested, RefundRequested
 
 
 async def request_payment(
@@ -76,74 +78,69 @@ def _start_attempt(
     transaction.publish(
         PaymentRequested(
             **order_rows.stamp(order, request_id),
-            **_told(payment),
+            **told(payment),
             expectedAmount=to_major(order.total_minor),
         )
     )
 
 
 async def capture(transaction: Transaction, events: Sequence[PaymentRequested]) -> None:
-    """Capture what was asked for, for orders still CREATED and of the exact amount."""
+    """Capture what was asked for, for orders that wait for it and of the exact amount."""
     orders = await order_rows.lock(transaction, events)
-    pending = await _lock_payments(transaction, events, PaymentStatus.PENDING)
+    purses = await hold(transaction, orders)
     for event in events:
-        order, payment = orders[UUID(event.orderId)], pending.pop(UUID(event.paymentId), None)
-        if payment is None:
-            continue
-        transaction.payments[payment.id] = payment
-        if order.status is not Status.CREATED:
-            payment.status = PaymentStatus.VOIDED
-            payment.failure_reason = f"The order is {order.status}"
-        elif flaw := payment_flaw(payment.amount_minor, order.total_minor):
-            payment.status, payment.failure_reason = PaymentStatus.FAILED, flaw
-            failed = {**order_rows.stamp(order, event.requestId), **_told(payment), "reason": flaw}
-            transaction.publish(PaymentFailed(**failed))
-        else:
-            payment.status = PaymentStatus.SUCCEEDED
-            captured = {**order_rows.stamp(order, event.requestId), **_told(payment)}
-            transaction.publish(PaymentSucceeded(**captured))
+        order, purse = orders[UUID(event.orderId)], purses[UUID(event.orderId)]
+        # What is pending after this is what the order waits for.
+        settle(transaction, order, purse, event.requestId)
+        if held := _internal(purse, event.paymentId, PaymentStatus.PENDING):
+            flaw = payment_flaw(held.payment.amount_minor, order.total_minor)
+            fact = failed(flaw) if flaw else captured(held.payment.amount_minor, order.currency)
+            report(transaction, held, fact, f"{fact.kind} {held.payment.id}")
+            settle(transaction, order, purse, event.requestId)
 
 
 async def request_refunds(transaction: Transaction, events: Sequence[OrderCancelled]) -> None:
-    """Money captured for an order that is cancelled must go back."""
+    """Money of an order that is cancelled must go back, and nobody may pay it any more."""
     orders = await order_rows.lock(transaction, events)
-    causes = {UUID(event.orderId): event for event in events}
-    rows = await sql.lock_captured(transaction.connection, order_ids=list(causes))
-    for payment in (Payment(**row) for row in rows):
-        order, cause = orders[payment.order_id], causes[payment.order_id]
-        payment.status = PaymentStatus.REFUNDING
-        transaction.payments[payment.id] = payment
-        stamp = order_rows.stamp(order, cause.requestId)
-        transaction.publish(RefundRequested(**stamp, **_told(payment), reason=cause.reason))
+    purses = await hold(transaction, orders)
+    for event in events:
+        order = orders[UUID(event.orderId)]
+        settle(transaction, order, purses[order.id], event.requestId)
 
 
 async def refund(transaction: Transaction, events: Sequence[RefundRequested]) -> None:
-    """Give the money back; the internal provider settles at once."""
+    """Give money back through the internal provider, which settles at once."""
     orders = await order_rows.lock(transaction, events)
-    refunding = await _lock_payments(transaction, events, PaymentStatus.REFUNDING)
+    purses = await hold(transaction, orders)
     for event in events:
-        if payment := refunding.pop(UUID(event.paymentId), None):
-            payment.status = PaymentStatus.REFUNDED
-            transaction.payments[payment.id] = payment
-            stamp = order_rows.stamp(orders[UUID(event.orderId)], event.requestId)
-            transaction.publish(PaymentRefunded(**stamp, **_told(payment)))
+        order, purse = orders[UUID(event.orderId)], purses[UUID(event.orderId)]
+        if held := _internal(purse, event.paymentId, PaymentStatus.REFUNDING):
+            for id, amount in held.account.unanswered.items():
+                fact = returned(id, amount, "succeeded", id)
+                report(transaction, held, fact, f"refunded {id}")
+            settle(transaction, order, purse, event.requestId)
 
 
-async def _lock_payments(
-    transaction: Transaction,
-    events: Sequence[PaymentRequested] | Sequence[RefundRequested],
-    status: PaymentStatus,
-) -> dict[UUID, Payment]:
-    """Those of the events' payments that stand at `status`, by id."""
-    ids = [event.paymentId for event in events]
-    rows = await sql.lock_payments(transaction.connection, ids=ids, status=status)
-    return {row["id"]: Payment(**row) for row in rows}
+async def retry_refund(database: Database, payment_id: UUID, request_id: str) -> bool:
+    """Ask for a parked refund anew, as often as at first; whether there is such a payment."""
+    async with database.transaction() as transaction:
+        order_id = await sql.order_of_payment(transaction.connection, id=payment_id)
+        if order_id is None:
+            return False
+        order, _ = await order_rows.lock_one(transaction, order_id)
+        purse = (await hold(transaction, [order_id]))[order_id]
+        held = next(one for one in purse if one.payment.id == payment_id)
+        if held.payment.status is not PaymentStatus.PARKED:
+            return False
+        held.payment.refund_attempts = held.account.failed_refunds + REFUND_ATTEMPTS
+        held.account.attempts = held.payment.refund_attempts
+        settle(transaction, order, purse, request_id)
+    return True
 
 
-def _told(payment: Payment) -> dict[str, Any]:
-    return {
-        "paymentId": str(payment.id),
-        "provider": payment.provider,
-        "amount": to_major(payment.amount_minor),
-        "currency": payment.currency,
-    }
+def _internal(purse: Iterable[Held], payment_id: str, status: PaymentStatus) -> Held | None:
+    """The payment through the internal provider, where it stands at `status`."""
+    for held in purse:
+        if str(held.payment.id) == payment_id and held.account.status is status:
+            return held if held.payment.provider == INTERNAL else None
+    return None

@@ -10,13 +10,10 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from app.ledger import Money
-from app.lifecycle import INCORRECT_AMOUNT, PaymentStatus, Status
+from app.lifecycle import INCORRECT_AMOUNT, REFUND_ATTEMPTS, PaymentStatus, Status
 
 INCORRECT_CURRENCY = "Incorrect currency"
 REFUNDED = "The payment was refunded"
-
-REFUND_ATTEMPTS = 5
-"""How often a refund is asked for before it is parked for an operator."""
 
 
 @dataclass(slots=True)
@@ -41,16 +38,25 @@ class Account:
         self.told_minor = min(self.told_minor, money.refunded_minor + money.returning_minor)
 
     @property
+    def unanswered(self) -> dict[str, int]:
+        """The refunds that the provider has said nothing of, with their amounts."""
+        answered = self.money.refunds_requested | self.refused
+        return {id: amount for id, amount in self.requests.items() if id not in answered}
+
+    @property
+    def failed_refunds(self) -> int:
+        """How many refunds came to nothing."""
+        return len(self.refused | self.money.refunds_failed)
+
+    @property
     def owed_minor(self) -> int:
         """What is with the provider and not on its way back."""
-        answered = self.money.refunds_requested | self.refused
-        asked = sum(amount for id, amount in self.requests.items() if id not in answered)
-        return max(0, self.money.staying_minor - asked)
+        return max(0, self.money.staying_minor - sum(self.unanswered.values()))
 
     @property
     def may_ask(self) -> bool:
         """Whether another refund may be tried."""
-        return len(self.refused | self.money.refunds_failed) < self.attempts
+        return self.failed_refunds < self.attempts
 
 
 @dataclass(frozen=True, slots=True)

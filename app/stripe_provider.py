@@ -23,6 +23,7 @@ PATIENCE_SECONDS = 10.0
 """How long one call may take, from connecting to the last byte."""
 
 NOT_ACCEPTED = "Stripe does not accept this payment"
+NOT_CONFIGURED = "Stripe is not configured"
 REASONS = {
     "amount_too_small": "The amount is too small for Stripe",
     "amount_too_large": "The amount is too large for Stripe",
@@ -166,6 +167,30 @@ class StripeProvider:
         }
 
 
+class NoStripe:
+    """Stripe without a key: nobody can pay there, and what is owed waits for one."""
+
+    async def open(self) -> None:
+        """There is nothing to open."""
+
+    async def close(self) -> None:
+        """Nor to close."""
+
+    async def create_session(self, checkout: Checkout) -> Session:
+        """Raises ProviderRefused."""
+        raise ProviderRefused(NOT_CONFIGURED, None, "STRIPE_SECRET_KEY is not set")
+
+    async def expire_session(self, session_id: str) -> Session:
+        """Raises ProviderAway."""
+        raise ProviderAway("STRIPE_SECRET_KEY is not set")
+
+    async def refund(
+        self, refund_id: UUID, order_id: UUID, payment_intent: str, amount_minor: int
+    ) -> Refund:
+        """Raises ProviderAway."""
+        raise ProviderAway("STRIPE_SECRET_KEY is not set")
+
+
 def _line_item(line: Line, currency: str) -> "SessionCreateParamsLineItem":
     return {
         "quantity": line.quantity,
@@ -199,7 +224,7 @@ def _is_final(status: int | None) -> bool:
 
 def _refusal(error: stripe.StripeError) -> ProviderRefused:
     if isinstance(error, stripe.AuthenticationError | stripe.PermissionError):
-        return ProviderRefused("Stripe is not configured", error.code, str(error))
+        return ProviderRefused(NOT_CONFIGURED, error.code, str(error))
     return ProviderRefused(REASONS.get(error.code or "", NOT_ACCEPTED), error.code, str(error))
 
 

@@ -2,6 +2,9 @@
 
     POST /api/orders    ─> order.created              ─> order_status: remember its answer
     PATCH …/pay         ─> order.payment_requested    ─> payment: capture
+    POST …/payments/…   ─> order.checkout_requested   ─> checkout: call Stripe for a session
+    Stripe's webhook    ─> payment.succeeded, payment.failed, payment.refunded,
+                           payment.refund_requested, order.cancelled: whatever its money leads to
     POST …/cancel       ─> order.cancelled
     the expiry timer    ─> order.cancelled
     payment             ─> payment.succeeded          ─> order_status: PAID
@@ -10,9 +13,9 @@
     inventory           ─> inventory.reserved         ─> order_status: COMPLETED
                            inventory.rejected         ─> order_status: CANCELLED
     order_status (end)  ─> order.completed            ─> notification
-                           order.cancelled            ─> notification; payment: request the refund;
-                                                         inventory: release
-    payment             ─> payment.refund_requested   ─> payment: refund
+                           order.cancelled            ─> notification; payment: request the refund,
+                                                         close the checkout; inventory: release
+    payment             ─> payment.refund_requested   ─> payment: refund, or call Stripe for it
                            payment.refunded
 
 Every arrow is the same: a transaction that appends to the outbox, the relay, a topic.
@@ -73,6 +76,18 @@ class PaymentRequested(Event):
     currency: str
 
 
+class CheckoutRequested(Event):
+    """The customer wants to pay at Stripe, until `expiresAt`."""
+
+    topic_name = "order.checkout_requested"
+
+    paymentId: str
+    provider: str
+    amount: float
+    currency: str
+    expiresAt: str
+
+
 class PaymentSucceeded(Event):
     """The money was captured."""
 
@@ -97,7 +112,7 @@ class PaymentFailed(Event):
 
 
 class RefundRequested(Event):
-    """Captured money of a cancelled order must go back."""
+    """Captured money that its order does not keep must go back."""
 
     topic_name = "payment.refund_requested"
 
@@ -106,10 +121,11 @@ class RefundRequested(Event):
     amount: float
     currency: str
     reason: str
+    refundId: str | None = None
 
 
 class PaymentRefunded(Event):
-    """The money went back."""
+    """Money went back."""
 
     topic_name = "payment.refunded"
 
@@ -189,6 +205,7 @@ class DeadLetter(faust.Record, include_metadata=False, serializer="json"):
 EVENTS: tuple[type[Event], ...] = (
     OrderCreated,
     PaymentRequested,
+    CheckoutRequested,
     PaymentSucceeded,
     PaymentFailed,
     RefundRequested,

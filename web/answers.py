@@ -199,7 +199,30 @@ class Explanation(Shape):
     waiting_for: Waiting | None
     next_timer: Timer | None
     parked: list[ParkedMessage]
-    actions: list[Literal["pay", "cancel"]]
+    actions: list[Literal["pay", "checkout", "cancel"]]
+
+
+class CheckoutAsked(Shape):
+    """A checkout that was asked for, and where to ask what became of it."""
+
+    order_id: UUID
+    status: Literal["REQUESTED", "READY"]
+    poll_url: str
+
+
+class Checkout(Shape):
+    """An order's latest checkout at Stripe. READY: it has a page; EXPIRED: that has closed."""
+
+    order_id: UUID
+    status: Literal["NOT_REQUESTED", "REQUESTED", "READY", "FAILED", "EXPIRED"]
+    checkout_url: str | None
+    failure_reason: str | None
+
+
+class Taken(Shape):
+    """A webhook's event is kept, with all that it led to."""
+
+    received: Literal[True]
 
 
 class Lag(Shape):

@@ -103,5 +103,5 @@ class ExplainView(View):
         await shown(user, order_id)
         explained = await explain(database, order_id)
         if explained.pop("userId") != str(user.id):
-            explained["actions"] = [act for act in explained["actions"] if act != "pay"]
+            explained["actions"] = [act for act in explained["actions"] if act == "cancel"]
         return json_response(explained)

@@ -35,7 +35,10 @@ _under_way = asyncio.Semaphore(MOST_AT_ONCE)
 WITH_ORDER = {"order_id": "$response.body#/id"}
 NEXT_STEPS = tuple(
     Link(name, WITH_ORDER)
-    for name in ("getOrder", "payOrder", "cancelOrder", "listOrderEvents", "explainOrder")
+    for name in (
+        *("getOrder", "payOrder", "requestCheckout", "cancelOrder"),
+        *("listOrderEvents", "explainOrder"),
+    )
 )
 NEXT_PAGE = {"cursor": "$response.body#/nextCursor"}
 

@@ -1,8 +1,13 @@
 -- name: explain_order(id)^
 -- What an order may wait for: itself, its deadline, payments, reservation, and oldest unsent event.
-select o.id, o.user_id, o.status, o.created_at, o.updated_at, d.due_at,
+select o.id, o.user_id, o.status, o.total_minor, o.created_at, o.updated_at, d.due_at,
     r.outcome, r.created_at as decided_at, unsent.topic, unsent.occurred_at, (
-        select json_agg(json_build_array(status, created_at, updated_at) order by created_at)
+        select json_agg(json_build_array(
+            status, created_at, updated_at,
+            case when provider = 'stripe' then
+                case when checkout_url is null then 'REQUESTED' else 'READY' end
+            end
+        ) order by created_at)
         from payments where order_id = o.id
     ) as payments
 from orders o

@@ -102,16 +102,25 @@ for no key update of o skip locked;
 
 -- name: settle_deadlines(order_ids, unpaid, now, later)
 -- Delete the passed deadlines of locked orders; an unpaid order with a live attempt is looked at
--- again later. Reads the deadlines anew: they are moved only under the order's lock.
+-- again later, but an attempt whose checkout is not open yet is not live. Returns the orders without
+-- a deadline, and those with an open checkout beside its payment. Reads the deadlines anew: they are
+-- moved only under the order's lock.
 with in_payment as (
-    select order_id from payments
+    select order_id, id, session_id is not null and status = 'PENDING' as is_open
+    from payments
     where order_id = any(:unpaid::uuid[]) and status in ('PENDING', 'SUCCEEDED')
+      and (provider <> 'stripe' or session_id is not null)
 ), postponed as (
     update order_deadlines set due_at = :later
     where due_at <= :now and order_id in (select order_id from in_payment)
+    returning order_id
+), passed as (
+    delete from order_deadlines
+    where due_at <= :now
+      and order_id = any(:order_ids::uuid[])
+      and order_id not in (select order_id from in_payment)
+    returning order_id
 )
-delete from order_deadlines
-where due_at <= :now
-  and order_id = any(:order_ids::uuid[])
-  and order_id not in (select order_id from in_payment)
-returning order_id;
+select order_id, null::uuid as open_payment from passed
+union all
+select order_id, id from postponed join in_payment using (order_id) where is_open;

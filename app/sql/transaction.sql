@@ -1,5 +1,6 @@
--- name: write_changes(now, order_ids, statuses, versions, cancel_reasons, order_times, payment_ids, payment_orders, providers, amounts, currencies, payment_statuses, failure_reasons, user_id, key, answer, event_ids, topics, event_orders, sequences, request_ids, event_times, payloads)!
--- What a transaction leaves: locked orders, payments, the answer to its key, and its events.
+-- name: write_changes(now, order_ids, statuses, versions, cancel_reasons, order_times, payments, reports, refunds, calls, user_id, key, answer, event_ids, topics, event_orders, sequences, request_ids, event_times, payloads)!
+-- What a transaction leaves: locked orders, payments with what was reported of them, refunds and calls
+-- that are due, the answer to its key, and its events. Money comes as JSON arrays of rows.
 with saved_orders as (
     update orders
     set status = changed.status, version = changed.version,
@@ -11,15 +12,56 @@ with saved_orders as (
     where orders.id = changed.id
 ), saved_payments as (
     insert into payments (
-        id, order_id, provider, amount_minor, currency, status, failure_reason, created_at, updated_at
+        id, order_id, provider, amount_minor, currency, status, failure_reason, requested, session_id,
+        payment_intent, checkout_url, expires_at, captured_minor, captured_currency, refunded_minor,
+        told_minor, refund_attempts, created_at, updated_at
     )
-    select id, order_id, provider, amount_minor, currency, status, reason, :now, :now
-    from unnest(
-        :payment_ids::uuid[], :payment_orders::uuid[], :providers::text[], :amounts::bigint[],
-        :currencies::text[], :payment_statuses::text[], :failure_reasons::text[]
-    ) as p (id, order_id, provider, amount_minor, currency, status, reason)
+    select id, order_id, provider, amount_minor, currency, status, failure_reason, requested, session_id,
+        payment_intent, checkout_url, expires_at, captured_minor, captured_currency, refunded_minor,
+        told_minor, refund_attempts, :now, :now
+    from json_to_recordset(:payments::json) as p (
+        id uuid, order_id uuid, provider text, amount_minor bigint, currency text, status text,
+        failure_reason text, requested boolean, session_id text, payment_intent text, checkout_url text,
+        expires_at timestamptz, captured_minor bigint, captured_currency text, refunded_minor bigint,
+        told_minor bigint, refund_attempts integer
+    )
     on conflict (id) do update
-        set status = excluded.status, failure_reason = excluded.failure_reason, updated_at = :now
+        set status = excluded.status, failure_reason = excluded.failure_reason,
+            session_id = excluded.session_id, payment_intent = excluded.payment_intent,
+            checkout_url = excluded.checkout_url, captured_minor = excluded.captured_minor,
+            captured_currency = excluded.captured_currency, refunded_minor = excluded.refunded_minor,
+            told_minor = excluded.told_minor, refund_attempts = excluded.refund_attempts,
+            updated_at = :now
+), saved_reports as (
+    insert into provider_events (
+        provider, event_id, type, created_at, received_at, order_id, payment_id, kind, amount_minor,
+        currency, refund, refund_status, request_id, reason
+    )
+    select provider, event_id, type, :now, :now, order_id, payment_id, kind, amount_minor, currency,
+        refund, refund_status, request_id, reason
+    from json_to_recordset(:reports::json) as r (
+        provider text, event_id text, type text, order_id uuid, payment_id uuid, kind text,
+        amount_minor bigint, currency text, refund text, refund_status text, request_id text, reason text
+    )
+    on conflict do nothing
+), saved_refunds as (
+    insert into refunds (id, payment_id, amount_minor, provider_ref, refused_reason, created_at)
+    select id, payment_id, amount_minor, provider_ref, refused_reason, :now
+    from json_to_recordset(:refunds::json) as r (
+        id uuid, payment_id uuid, amount_minor bigint, provider_ref text, refused_reason text
+    )
+    on conflict (id) do update
+        set provider_ref = excluded.provider_ref, refused_reason = excluded.refused_reason
+), saved_calls as (
+    insert into provider_calls (kind, subject_id, order_id, payment_id, request_id, due_at)
+    select kind, subject_id, order_id, payment_id, request_id, due_at
+    from json_to_recordset(:calls::json) as c (
+        kind text, subject_id uuid, order_id uuid, payment_id uuid, request_id text, due_at timestamptz
+    )
+    -- A session may have to be expired again; the others are made once.
+    on conflict (kind, subject_id) do update
+        set due_at = excluded.due_at, done_at = null, attempts = 0
+        where provider_calls.kind = 'expire' and provider_calls.done_at is not null
 ), settled_key as (
     update idempotency_keys set answer = :answer::json
     where user_id = :user_id::uuid and key = :key::text

@@ -10,6 +10,7 @@ from aiokafka.structs import ConsumerRecord, RecordMetadata, TopicPartition
 EVENT_TOPICS = (
     "order.created",
     "order.payment_requested",
+    "order.checkout_requested",
     "payment.succeeded",
     "payment.failed",
     "payment.refund_requested",

@@ -90,7 +90,7 @@ async def test_an_unpaid_order_tells_its_owner_its_timer_and_what_may_be_done(
     order_id = await order_of(database, {await add_product(database): 1})
     told = await explain(database, order_id)
     assert (told["orderId"], told["userId"]) == (str(order_id), str(ANN.id))
-    assert (told["status"], told["actions"]) == ("CREATED", ["pay", "cancel"])
+    assert (told["status"], told["actions"]) == ("CREATED", ["pay", "checkout", "cancel"])
     assert told["nextTimer"]["kind"] == "expiry"
     assert told["parked"] == []
 

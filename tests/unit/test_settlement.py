@@ -8,11 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.ledger import Fact, captured, expired, failed, money_of, refund, refunded_in_all
-from app.lifecycle import PaymentStatus, Status
+from app.lifecycle import REFUND_ATTEMPTS, PaymentStatus, Status
 from app.settlement import (
     INCORRECT_AMOUNT,
     INCORRECT_CURRENCY,
-    REFUND_ATTEMPTS,
     REFUNDED,
     Account,
     Cancel,

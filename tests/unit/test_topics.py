@@ -25,6 +25,13 @@ YESTERDAY: dict[str, dict[str, Any]] = {
         "expectedAmount": 499,
         "currency": "PLN",
     },
+    "order.checkout_requested": {
+        "paymentId": "0b0e6c3e-6f0c-4d2f-9d0e-3f1a0e0c0a02",
+        "provider": "stripe",
+        "amount": 499,
+        "currency": "PLN",
+        "expiresAt": "2026-01-03T12:31:00.000000Z",
+    },
     "order.paid": {
         "paymentId": "0b0e6c3e-6f0c-4d2f-9d0e-3f1a0e0c0a02",
         "userId": "0b0e6c3e-6f0c-4d2f-9d0e-3f1a0e0c0a01",

@@ -1,0 +1,140 @@
+"""Checkout: paying on Stripe's page. The attempt is asked for here; a call opens the page."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from app import idempotency, order_rows
+from app.db import Database, Transaction, sql
+from app.errors import Forbidden, NothingToPay, NotPayable, OrderNotFound, PaymentInProgress
+from app.ledger import EXPIRED
+from app.lifecycle import Order, Payment, PaymentStatus, payable
+from app.money_rows import STRIPE, hold
+from app.settling import call_for, told
+from app.times import now, rfc3339
+from app.tokens import Identity
+from app.topics import CheckoutRequested
+
+SHORTEST = timedelta(minutes=31)
+"""Stripe wants 30 minutes between the creation of a session and its end."""
+LONGEST = timedelta(hours=23, minutes=55)
+"""Stripe takes 24 hours at most."""
+
+NOT_REQUESTED, REQUESTED, READY = "NOT_REQUESTED", "REQUESTED", "READY"
+FAILED, GONE = "FAILED", "EXPIRED"
+
+
+async def request_checkout(
+    database: Database,
+    user: Identity,
+    order_id: UUID,
+    key: idempotency.Key | None,
+    request_id: str,
+) -> dict[str, Any]:
+    """Ask for a checkout, or get the one that is open: {orderId, status, pollUrl}.
+
+    The order then waits until the checkout ends. Raises OrderNotFound, Forbidden, NotPayable,
+    NothingToPay, PaymentInProgress, IdempotencyKeyReused, IdempotencyInProgress.
+    """
+    async with database.transaction() as transaction:
+        if key and (answer := await idempotency.claim(transaction, key)):
+            return answer
+        order, _ = await order_rows.lock_one(transaction, order_id)
+        _require_payable(order, user)
+        status = await _open_checkout(transaction, order)
+        if status is None:
+            await _start_attempt(transaction, order, request_id)
+        answer = {
+            "orderId": str(order_id),
+            "status": status or REQUESTED,
+            "pollUrl": f"/api/orders/{order_id}/payments/stripe",
+        }
+        if key:
+            idempotency.settle(transaction, key, answer)
+    return answer
+
+
+def _require_payable(order: Order, user: Identity) -> None:
+    if order.user_id != user.id:
+        raise Forbidden("You are not allowed to access this order")
+    if not payable(order.status):
+        raise NotPayable
+    if order.total_minor == 0:
+        raise NothingToPay
+
+
+async def _open_checkout(transaction: Transaction, order: Order) -> str | None:
+    """Where the checkout stands that is open already. Raises PaymentInProgress for another."""
+    live = await sql.live_payments(transaction.connection, order_id=order.id)
+    if any((row["provider"], row["status"]) != (STRIPE, PaymentStatus.PENDING) for row in live):
+        raise PaymentInProgress
+    return _pending(live[0]["checkout_url"]) if live else None
+
+
+async def _start_attempt(transaction: Transaction, order: Order, request_id: str) -> None:
+    due_at = await sql.due_at_of(transaction.connection, order_id=order.id)
+    ends = expires_at(due_at, now())
+    payment = Payment(uuid4(), order.id, STRIPE, order.total_minor, order.currency, expires_at=ends)
+    transaction.payments[payment.id] = payment
+    await sql.move_deadline(transaction.connection, order_id=order.id, due_at=ends)
+    stamp = order_rows.stamp(order, request_id)
+    transaction.publish(CheckoutRequested(**stamp, **told(payment), expiresAt=rfc3339(ends)))
+
+
+def expires_at(due_at: datetime | None, now: datetime) -> datetime:
+    """When a checkout that is asked for at `now` ends, in whole seconds.
+
+    With the order's deadline, as far as Stripe takes that.
+    """
+    ends = min(max(due_at or now, now + SHORTEST), now + LONGEST)
+    return ends.replace(microsecond=0)
+
+
+async def note_call(transaction: Transaction, events: Sequence[CheckoutRequested]) -> None:
+    """Note that Stripe is to be called for a session; the call holds up no other event."""
+    orders = await order_rows.lock(transaction, events)
+    purses = await hold(transaction, orders)
+    for event in events:
+        for payment in (held.payment for held in purses[UUID(event.orderId)]):
+            waits = payment.status is PaymentStatus.PENDING and payment.session_id is None
+            if str(payment.id) == event.paymentId and waits:
+                call_for(transaction, "session", payment.id, payment, event.requestId)
+
+
+async def status(database: Database, user: Identity, order_id: UUID) -> dict[str, Any]:
+    """The order's latest checkout: {orderId, status, checkoutUrl, failureReason}.
+
+    Raises OrderNotFound, Forbidden.
+    """
+    async with database.connection() as connection:
+        row = await sql.latest_checkout(connection, order_id=order_id)
+    if row is None:
+        raise OrderNotFound
+    if row["user_id"] != user.id:
+        raise Forbidden("You are not allowed to access this order")
+    stands = _stands(row["status"], row["checkout_url"], row["failure_reason"])
+    return {
+        "orderId": str(order_id),
+        "status": stands,
+        "checkoutUrl": row["checkout_url"] if stands == READY else None,
+        "failureReason": row["failure_reason"] if stands in (FAILED, GONE) else None,
+    }
+
+
+def _stands(status: str | None, url: str | None, reason: str | None) -> str:
+    match status:
+        case None:
+            return NOT_REQUESTED
+        case PaymentStatus.PENDING:
+            return _pending(url)
+        case PaymentStatus.FAILED:
+            return GONE if reason == EXPIRED else FAILED
+        case PaymentStatus.VOIDED:
+            return GONE
+    # Paid, whatever became of the money.
+    return READY
+
+
+def _pending(url: str | None) -> str:
+    return READY if url else REQUESTED

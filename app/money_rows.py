@@ -1,0 +1,142 @@
+"""An order's money in rows: payments, what was reported of them, refunds, calls that are due."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+import orjson
+
+from app.db import Transaction, sql
+from app.ledger import Fact, Kind, money_of
+from app.lifecycle import Payment, PaymentStatus
+from app.settlement import Account
+
+INTERNAL, STRIPE = "internal", "stripe"
+
+CallKind = Literal["session", "expire", "refund"]
+
+
+@dataclass(frozen=True, slots=True)
+class ReportRow:
+    """What a provider reports of a payment by itself, without a webhook."""
+
+    provider: str
+    event_id: str
+    type: str
+    order_id: UUID
+    payment_id: UUID
+    kind: Kind
+    amount_minor: int
+    currency: str | None
+    refund: str | None
+    refund_status: str | None
+    request_id: str | None
+    reason: str | None
+
+
+@dataclass(slots=True)
+class RefundRow:
+    """A refund that a provider is asked for; the id is its idempotency key."""
+
+    id: UUID
+    payment_id: UUID
+    amount_minor: int
+    provider_ref: str | None = None
+    refused_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DueCall:
+    """A call of a provider: of a session or its end by payment, of a refund by its own id."""
+
+    kind: CallKind
+    subject_id: UUID
+    order_id: UUID
+    payment_id: UUID
+    request_id: str
+    due_at: datetime
+
+
+@dataclass(slots=True)
+class Held:
+    """A payment of a locked order, its account, and the facts that make it."""
+
+    payment: Payment
+    account: Account
+    facts: list[Fact] = field(default_factory=list)
+    stored: Payment | None = None
+    """As it stands in its row; None where it has none yet."""
+
+    def learn(self, *facts: Fact) -> None:
+        """Take more facts, and work the money out anew from all of them."""
+        self.facts += facts
+        self.account.learn(money_of(self.facts))
+
+    def write(self, transaction: Transaction) -> None:
+        """Let the transaction write the row, where it has changed."""
+        payment, account = self.payment, self.account
+        payment.status, payment.told_minor = account.status, account.told_minor
+        payment.captured_minor = account.money.captured_minor
+        payment.captured_currency = account.money.currency
+        payment.refunded_minor = account.money.refunded_minor
+        if payment != self.stored:
+            transaction.payments[payment.id] = payment
+
+
+Purses = Mapping[UUID, list[Held]]
+"""By order: its payments, the oldest first."""
+
+
+async def hold(transaction: Transaction, order_ids: Iterable[UUID]) -> Purses:
+    """All payments of orders that the transaction has locked, under their own row locks."""
+    rows = await sql.lock_accounts(transaction.connection, order_ids=list(order_ids))
+    purses: dict[UUID, list[Held]] = defaultdict(list)
+    for row in rows:
+        purses[row["order_id"]].append(_held(row))
+    return purses
+
+
+_COLUMNS = [column.name for column in fields(Payment) if column.name != "status"]
+
+
+def _held(row: Mapping[str, Any]) -> Held:
+    payment = Payment(status=PaymentStatus(row["status"]), **{name: row[name] for name in _COLUMNS})
+    held = new(payment)
+    held.stored = replace(payment)
+    for id, amount, refused in orjson.loads(row["refunds"] or "[]"):
+        held.account.requests[id] = amount
+        if refused is not None:
+            held.account.refused.add(id)
+    if row["facts"]:
+        held.learn(*(Fact(Kind(kind), *told) for kind, *told in orjson.loads(row["facts"])))
+    return held
+
+
+def new(payment: Payment) -> Held:
+    """A payment of which nothing was reported."""
+    account = Account(
+        payment.id,
+        payment.status,
+        told_minor=payment.told_minor,
+        attempts=payment.refund_attempts,
+    )
+    return Held(payment, account)
+
+
+def report(transaction: Transaction, held: Held, fact: Fact, event_id: str) -> None:
+    """Note a fact that was learnt otherwise than by a webhook; `event_id` makes it one."""
+    payment = held.payment
+    transaction.reports.append(
+        ReportRow(
+            provider=payment.provider,
+            event_id=event_id,
+            type=event_id.partition(" ")[0],
+            order_id=payment.order_id,
+            payment_id=payment.id,
+            **asdict(fact),
+        )
+    )
+    held.learn(fact)

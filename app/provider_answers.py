@@ -1,0 +1,157 @@
+"""What Stripe is asked for, by kind of call, and what its answers change.
+
+Nothing is held while a call is made; its answer commits under the order's lock, like any report.
+"""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any, NamedTuple, Protocol
+from uuid import UUID
+
+from app import order_rows
+from app.db import Database, Transaction, sql
+from app.errors import ProviderAway, ProviderRefused
+from app.ledger import expired
+from app.ledger import refund as returned
+from app.lifecycle import PaymentStatus
+from app.money_rows import Held, RefundRow, hold, report
+from app.settling import expire_session, settle
+from app.stripe_provider import NOT_CONFIGURED, Checkout, Line, Refund, Session
+from app.times import now
+
+log = logging.getLogger(__name__)
+
+COMPLETE_PATIENCE = timedelta(minutes=10)
+"""How much longer an order waits for the webhook of a session that is complete."""
+
+
+class Provider(Protocol):
+    """What is called: `app.stripe_provider`. Each raises ProviderAway or ProviderRefused."""
+
+    async def create_session(self, checkout: Checkout) -> Session:
+        """Open a page on which the customer pays."""
+
+    async def expire_session(self, session_id: str) -> Session:
+        """Close it."""
+
+    async def refund(
+        self, refund_id: UUID, order_id: UUID, payment_intent: str, amount_minor: int
+    ) -> Refund:
+        """Give money back."""
+
+
+class Answering(NamedTuple):
+    """The transaction that takes an answer, and the payment it is about."""
+
+    transaction: Transaction
+    held: Held
+
+
+@asynccontextmanager
+async def _answering(
+    database: Database, call: Any, failure: str | None = None
+) -> AsyncIterator[Answering]:
+    """Note an answer under the order's lock, settle the order by it, and be done with the call."""
+    async with database.transaction() as transaction:
+        order, _ = await order_rows.lock_one(transaction, call["order_id"])
+        purse = (await hold(transaction, [order.id]))[order.id]
+        held = next(one for one in purse if one.payment.id == call["payment_id"])
+        yield Answering(transaction, held)
+        settle(transaction, order, purse, call["request_id"])
+        await _note_done(transaction.connection, call, failure)
+
+
+async def _note_done(connection: Any, call: Any, failure: str | None) -> None:
+    await sql.finish_call(
+        connection,
+        kind=call["kind"],
+        subject_id=call["subject_id"],
+        failure=failure and failure[:500],
+    )
+
+
+async def open_session(database: Database, provider: Provider, call: Any) -> None:
+    """Open the page of an attempt that its order still waits for."""
+    async with database.connection() as connection:
+        if call["status"] != PaymentStatus.PENDING:
+            await _note_done(connection, call, f"The payment is {call['status']}")
+            return
+        rows = await sql.checkout_lines(connection, order_id=call["order_id"])
+    lines = [Line(row["name"], row["quantity"], row["unit_price_minor"]) for row in rows]
+    checkout = Checkout(
+        call["payment_id"], call["order_id"], lines, call["currency"], call["expires_at"]
+    )
+    try:
+        session = await provider.create_session(checkout)
+    except ProviderRefused as refused:
+        await _no_session(database, call, refused)
+        return
+    async with _answering(database, call) as (transaction, held):
+        payment = held.payment
+        payment.session_id = payment.session_id or session.id
+        payment.payment_intent = payment.payment_intent or session.payment_intent
+        payment.checkout_url = session.url
+        if held.account.status is PaymentStatus.VOIDED:
+            expire_session(transaction, payment, call["request_id"])
+
+
+async def _no_session(database: Database, call: Any, refused: ProviderRefused) -> None:
+    """Nothing was done, so another attempt may be made; the order goes on waiting."""
+    log.warning("Stripe refuses a checkout of order %s: %s", call["order_id"], refused)
+    async with _answering(database, call, str(refused)) as (_, held):
+        if held.account.status is PaymentStatus.PENDING:
+            held.account.status = PaymentStatus.FAILED
+            held.payment.failure_reason = refused.reason
+
+
+async def close_session(database: Database, provider: Provider, call: Any) -> None:
+    """Let nobody pay a session any more, unless somebody has."""
+    try:
+        session = await provider.expire_session(call["session_id"])
+    except ProviderRefused as refused:
+        log.warning("Stripe does not expire %s: %s", call["session_id"], refused)
+        await _wait_longer(database, call, str(refused))
+        return
+    if session.status == "complete":
+        await _wait_longer(database, call, None)
+        return
+    if session.status != "expired":
+        raise ProviderAway(f"the session is {session.status}")
+    async with _answering(database, call) as (transaction, held):
+        report(transaction, held, expired(), f"expired {session.id}")
+
+
+async def _wait_longer(database: Database, call: Any, failure: str | None) -> None:
+    """The webhook decides."""
+    async with _answering(database, call, failure) as (transaction, _):
+        due_at = now() + COMPLETE_PATIENCE
+        order_id = call["order_id"]
+        await sql.postpone_deadline(transaction.connection, order_id=order_id, due_at=due_at)
+
+
+async def give_back(database: Database, provider: Provider, call: Any) -> None:
+    """Refund what an order does not keep."""
+    id, amount = call["subject_id"], call["amount_minor"]
+    row = RefundRow(id, call["payment_id"], amount)
+    try:
+        refund = await provider.refund(id, call["order_id"], call["payment_intent"] or "", amount)
+    except ProviderRefused as refused:
+        if refused.reason == NOT_CONFIGURED:
+            raise ProviderAway(str(refused)) from refused
+        log.warning("Stripe refuses a refund of payment %s: %s", call["payment_id"], refused)
+        row.refused_reason = refused.reason
+        async with _answering(database, call, str(refused)) as (transaction, held):
+            transaction.refunds[id] = row
+            held.account.refused.add(str(id))
+        return
+    row.provider_ref = refund.id
+    async with _answering(database, call) as (transaction, held):
+        transaction.refunds[id] = row
+        fact = returned(refund.id, refund.amount_minor, refund.status, str(id))
+        report(transaction, held, fact, f"refund {refund.id} {refund.status}")
+
+
+KINDS = {"session": open_session, "expire": close_session, "refund": give_back}
+"""What makes each kind of call."""

@@ -1,0 +1,136 @@
+"""Settling: what the money of an order's payments leads to becomes rows and events.
+
+Whatever has happened, the same is done: the order is locked, its payments are held, and what
+`app.settlement` finds left to do is noted. Calls of a provider are noted, never made, here.
+"""
+
+import logging
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from app import order_rows, orders
+from app.db import Transaction
+from app.lifecycle import Order, Payment, Status
+from app.money import to_major
+from app.money_rows import STRIPE, CallKind, DueCall, Held, RefundRow
+from app.settlement import (
+    Cancel,
+    Fail,
+    Park,
+    Return,
+    Returned,
+    Step,
+    Succeed,
+    Void,
+    note,
+)
+from app.settlement import settle as steps_of
+from app.times import now
+from app.topics import PaymentFailed, PaymentRefunded, PaymentSucceeded, RefundRequested
+
+log = logging.getLogger(__name__)
+
+PAID_ALREADY = "The order is paid already"
+FIRST_WAIT = timedelta(seconds=30)
+"""Between a refund that came to nothing and the next; the later ones wait four times as long."""
+
+
+def settle(transaction: Transaction, order: Order, purse: list[Held], request_id: str) -> None:
+    """Do what is left to do for a locked order; `purse` is all payments of it."""
+    by_id = {held.payment.id: held for held in purse}
+    accounts = [held.account for held in purse]
+    for step in steps_of(order.status, order.total_minor, order.currency, accounts):
+        if isinstance(step, Cancel):
+            orders.cancel(transaction, order, step.reason, request_id)
+        else:
+            _take(transaction, order, by_id[step.payment], step, request_id)
+    for held in purse:
+        held.write(transaction)
+
+
+def _take(transaction: Transaction, order: Order, held: Held, step: Step, request_id: str) -> None:
+    refund_id = uuid4()
+    note(held.account, step, str(refund_id))
+    payment = held.payment
+    match step:
+        case Succeed():
+            _publish(transaction, PaymentSucceeded, order, payment, request_id)
+        case Fail(reason=reason):
+            payment.failure_reason = reason
+            _publish(transaction, PaymentFailed, order, payment, request_id, reason=reason)
+        case Void():
+            payment.failure_reason = _not_wanted(order)
+            expire_session(transaction, payment, request_id)
+        case Return(amount_minor=amount):
+            refund = transaction.refunds[refund_id] = RefundRow(refund_id, payment.id, amount)
+            _ask_back(transaction, order, held, refund, request_id)
+        case Park(amount_minor=amount):
+            log.error("An operator has to refund %d of payment %s", amount, payment.id)
+        case Returned(amount_minor=amount):
+            told = _money(held, amount)
+            _publish(transaction, PaymentRefunded, order, payment, request_id, **told)
+
+
+def expire_session(transaction: Transaction, payment: Payment, request_id: str) -> None:
+    """Let nobody pay the payment's session any more, if it has one."""
+    if payment.session_id:
+        call_for(transaction, "expire", payment.id, payment, request_id)
+
+
+def call_for(
+    transaction: Transaction,
+    kind: CallKind,
+    subject_id: UUID,
+    payment: Payment,
+    request_id: str,
+    wait: timedelta = timedelta(0),
+) -> None:
+    """Note a call of the payment's provider, to be made after `wait`."""
+    transaction.calls[kind, subject_id] = DueCall(
+        kind, subject_id, payment.order_id, payment.id, request_id, now() + wait
+    )
+
+
+def _ask_back(
+    transaction: Transaction, order: Order, held: Held, refund: RefundRow, request_id: str
+) -> None:
+    """The internal provider is asked by the event alone."""
+    failed = held.account.failed_refunds
+    if held.payment.provider == STRIPE:
+        wait = FIRST_WAIT * 4 ** (failed - 1) if failed else timedelta(0)
+        call_for(transaction, "refund", refund.id, held.payment, request_id, wait)
+    told = {**_money(held, refund.amount_minor), "refundId": str(refund.id)}
+    reason = order.cancel_reason or PAID_ALREADY
+    _publish(transaction, RefundRequested, order, held.payment, request_id, reason=reason, **told)
+
+
+def _not_wanted(order: Order) -> str:
+    return PAID_ALREADY if order.status is Status.CREATED else f"The order is {order.status}"
+
+
+def _money(held: Held, amount_minor: int) -> dict[str, Any]:
+    currency = held.account.money.currency or held.payment.currency
+    return {"amount": to_major(amount_minor), "currency": currency}
+
+
+def _publish(
+    transaction: Transaction,
+    record: Any,
+    order: Order,
+    payment: Payment,
+    request_id: str,
+    **more: Any,
+) -> None:
+    stamp = order_rows.stamp(order, request_id)
+    transaction.publish(record(**{**stamp, **told(payment), **more}))
+
+
+def told(payment: Payment) -> dict[str, Any]:
+    """What every event of a payment tells of it."""
+    return {
+        "paymentId": str(payment.id),
+        "provider": payment.provider,
+        "amount": to_major(payment.amount_minor),
+        "currency": payment.currency,
+    }

@@ -1,0 +1,73 @@
+-- name: order_of_report(attempt_id, session_id, payment_intent)$
+-- The order of the payment that a report speaks of. Our attempt names it only as long as its session
+-- and its intent are no others: both may have been copied with their metadata.
+select order_id from payments
+where session_id = :session_id::text or payment_intent = :payment_intent::text
+    or (
+        id = :attempt_id::uuid
+        and coalesce(session_id, :session_id::text, '') = coalesce(:session_id::text, session_id, '')
+        and coalesce(payment_intent, :payment_intent::text, '')
+            = coalesce(:payment_intent::text, payment_intent, '')
+    )
+order by (session_id = :session_id::text) is true desc, (payment_intent = :payment_intent::text) is true desc
+limit 1;
+
+-- name: insert_provider_event(provider, event_id, type, created_at, now, order_id, attempt_id, session_id, payment_intent, kind, amount_minor, currency, refund, refund_status, request_id, reason, payload)$
+-- Keep an event that nobody has looked at; nothing when it is known.
+insert into provider_events (
+    provider, event_id, type, created_at, received_at, order_id, attempt_id, session_id, payment_intent,
+    kind, amount_minor, currency, refund, refund_status, request_id, reason, payload
+)
+values (
+    :provider, :event_id, :type, :created_at, :now, :order_id, :attempt_id, :session_id, :payment_intent,
+    :kind, :amount_minor, :currency, :refund, :refund_status, :request_id, :reason, :payload
+)
+on conflict do nothing
+returning true;
+
+-- name: kept_events(order_id, sessions, intents)
+-- Events of a locked order that no payment has: by the order's id, or by its payments' own. The money
+-- of a session or an intent that another order has stays with that one.
+select provider, event_id, attempt_id, session_id, payment_intent,
+    kind, amount_minor, currency, refund, refund_status, request_id, reason
+from provider_events e
+where payment_id is null and kind is not null
+  and (
+      session_id = any(:sessions::text[]) or payment_intent = any(:intents::text[])
+      or (
+          order_id = :order_id
+          and (session_id is not null or payment_intent is not null)
+          and not exists (
+              select from payments p where p.session_id = e.session_id and p.order_id <> :order_id
+          )
+          and not exists (
+              select from payments p
+              where p.payment_intent = e.payment_intent and p.order_id <> :order_id
+          )
+      )
+  )
+order by created_at, event_id;
+
+-- name: place_events(provider, event_ids, payment_ids)!
+-- Say whose money kept events speak of.
+update provider_events e set payment_id = placed.payment_id
+from unnest(:event_ids::text[], :payment_ids::uuid[]) as placed (event_id, payment_id)
+where e.provider = :provider and e.event_id = placed.event_id;
+
+-- name: orders_with_kept_events(batch)
+-- Orders that events are kept for, which came before the order, or beside what would have named it.
+select o.id
+from provider_events e join orders o on o.id = e.order_id
+where e.payment_id is null and e.kind is not null
+  and (e.session_id is not null or e.payment_intent is not null)
+  and not exists (select from payments p where p.session_id = e.session_id)
+  and not exists (select from payments p where p.payment_intent = e.payment_intent)
+union
+select p.order_id
+from provider_events e join payments p on p.session_id = e.session_id
+where e.payment_id is null and e.kind is not null
+union
+select p.order_id
+from provider_events e join payments p on p.payment_intent = e.payment_intent
+where e.payment_id is null and e.kind is not null
+limit :batch;

@@ -1,0 +1,166 @@
+"""What Stripe reports by webhook: kept once, given to the payment it speaks of, and settled.
+
+An event of a payment or an order that is not known yet is kept, and looked at again when what it
+speaks of appears: with the next event of the order, or by `settle_kept`.
+"""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+from app import order_rows
+from app.db import Database, Transaction, sql
+from app.ledger import Fact, Kind
+from app.lifecycle import Order, Payment, PaymentStatus
+from app.money_rows import STRIPE, Held, hold, new
+from app.settling import settle
+from app.times import now
+from app.webhook import Report
+
+BATCH = 100
+
+
+async def record(database: Database, report: Report, payload: bytes, request_id: str) -> None:
+    """Commit an event together with all that it leads to; an event that is known does nothing.
+
+    Raises one of AWAY.
+    """
+    async with database.transaction() as transaction:
+        order = await _lock_order(transaction, report)
+        if await _keep(transaction, report, payload) and order and report.fact:
+            await _settle(transaction, order, request_id)
+
+
+async def settle_kept(database: Database, request_id: str) -> int:
+    """Settle up to 100 orders that events were kept for; how many. Raises one of AWAY."""
+    async with database.connection() as connection:
+        rows = await sql.orders_with_kept_events(connection, batch=BATCH)
+    for row in rows:
+        async with database.transaction() as transaction:
+            order, _ = await order_rows.lock_one(transaction, row["id"])
+            await _settle(transaction, order, request_id)
+    return len(rows)
+
+
+async def _lock_order(transaction: Transaction, report: Report) -> Order | None:
+    """The order whose payment the report speaks of, else the one that it names."""
+    order_id: UUID | None = await sql.order_of_report(
+        transaction.connection,
+        attempt_id=report.attempt_id,
+        session_id=report.session_id,
+        payment_intent=report.payment_intent,
+    )
+    for row in await sql.lock_orders(
+        transaction.connection, ids=[id for id in (order_id or report.order_id,) if id]
+    ):
+        return order_rows.hold(transaction, row)
+    return None
+
+
+async def _keep(transaction: Transaction, report: Report, payload: bytes) -> bool:
+    """Whether the event was not known."""
+    fact = report.fact
+    return bool(
+        await sql.insert_provider_event(
+            transaction.connection,
+            provider=STRIPE,
+            event_id=report.event_id,
+            type=report.type,
+            created_at=datetime.fromtimestamp(report.created, UTC),
+            now=now(),
+            order_id=report.order_id,
+            attempt_id=report.attempt_id,
+            session_id=report.session_id,
+            payment_intent=report.payment_intent,
+            kind=fact and fact.kind,
+            amount_minor=fact.amount_minor if fact else 0,
+            currency=fact and fact.currency,
+            refund=fact and fact.refund,
+            refund_status=fact and fact.refund_status,
+            request_id=fact and fact.request_id,
+            reason=fact and fact.reason,
+            payload=payload.decode(),
+        )
+    )
+
+
+async def _settle(transaction: Transaction, order: Order, request_id: str) -> None:
+    purse = (await hold(transaction, [order.id]))[order.id]
+    await _place_kept(transaction, order, purse)
+    settle(transaction, order, purse, request_id)
+
+
+async def _place_kept(transaction: Transaction, order: Order, purse: list[Held]) -> None:
+    """Give each event that is kept for the order to its payment.
+
+    Each may tell of a session or an intent by which further ones are found.
+    """
+    while True:
+        sessions = [held.payment.session_id for held in purse if held.payment.session_id]
+        intents = [held.payment.payment_intent for held in purse if held.payment.payment_intent]
+        rows = await sql.kept_events(
+            transaction.connection, order_id=order.id, sessions=sessions, intents=intents
+        )
+        if not rows:
+            return
+        placed = [_give(order, purse, row).payment.id for row in rows]
+        await sql.place_events(
+            transaction.connection,
+            provider=STRIPE,
+            event_ids=[row["event_id"] for row in rows],
+            payment_ids=placed,
+        )
+
+
+def _give(order: Order, purse: list[Held], row: Any) -> Held:
+    """Let the payment that an event speaks of learn from it; one that nobody asked for is made."""
+    held = _find(purse, row)
+    if held is None:
+        held = new(_not_requested(order))
+        purse.append(held)
+    payment = held.payment
+    payment.session_id = payment.session_id or row["session_id"]
+    payment.payment_intent = payment.payment_intent or row["payment_intent"]
+    held.learn(_fact(row))
+    return held
+
+
+def _find(purse: Iterable[Held], row: Any) -> Held | None:
+    """By session or intent; else by our attempt, whose name may have been copied to another."""
+    session, intent = row["session_id"], row["payment_intent"]
+    for held in purse:
+        known = held.payment.session_id, held.payment.payment_intent
+        if (session and session == known[0]) or (intent and intent == known[1]):
+            return held
+    for held in purse:
+        payment = held.payment
+        free = payment.session_id is None or session is None
+        if payment.id == row["attempt_id"] and free:
+            return held if payment.payment_intent is None or intent is None else None
+    return None
+
+
+def _not_requested(order: Order) -> Payment:
+    """Money that comes by itself: of a session that was made elsewhere."""
+    return Payment(
+        uuid4(),
+        order.id,
+        STRIPE,
+        order.total_minor,
+        order.currency,
+        status=PaymentStatus.VOIDED,
+        requested=False,
+    )
+
+
+def _fact(row: Any) -> Fact:
+    return Fact(
+        Kind(row["kind"]),
+        row["amount_minor"],
+        row["currency"],
+        row["refund"],
+        row["refund_status"],
+        row["request_id"],
+        row["reason"],
+    )

@@ -1,0 +1,46 @@
+"""/api/orders/{id}/payments/stripe: paying an order on Stripe's page."""
+
+from uuid import UUID
+
+from aiohttp import web
+
+from app import app, checkout, database
+from app.errors import Forbidden, NothingToPay, NotPayable, PaymentInProgress
+from app.idempotency import Key
+from app.logs import request_id
+from app.tokens import Identity
+from web.answers import Checkout, CheckoutAsked
+from web.endpoint import Answer, Link, Who, endpoint
+from web.problems import View
+from web.requests import json_response
+
+POLL = (Link("getCheckout", {"order_id": "$response.body#/orderId"}),)
+
+
+@app.page("/api/orders/{order_id}/payments/stripe")
+class CheckoutView(View):
+    """An order's checkout at Stripe."""
+
+    @endpoint(
+        "requestCheckout",
+        Answer(202, "The checkout that is being opened, or is open", CheckoutAsked, (), POLL),
+        who=Who.USER,
+        idempotent=True,
+        own_problems=(Forbidden, NotPayable, NothingToPay, PaymentInProgress),
+    )
+    async def post(
+        self, request: web.Request, user: Identity, order_id: UUID, key: Key | None
+    ) -> web.Response:
+        """Ask for a page on which the order is paid; it is opened in the pipeline."""
+        answer = await checkout.request_checkout(database, user, order_id, key, request_id.get())
+        return json_response(answer, 202)
+
+    @endpoint(
+        "getCheckout",
+        Answer(200, "The latest checkout", Checkout),
+        who=Who.USER,
+        own_problems=(Forbidden,),
+    )
+    async def get(self, request: web.Request, user: Identity, order_id: UUID) -> web.Response:
+        """Where the order's latest checkout stands, and the page on which it is paid."""
+        return json_response(await checkout.status(database, user, order_id))

@@ -1,0 +1,36 @@
+"""/api/stripe/webhook: what Stripe reports."""
+
+from aiohttp import web
+
+from app import app, database, settings, stripe_events, webhook
+from app.errors import BadSignature
+from app.logs import request_id
+from app.times import now
+from web.answers import Taken
+from web.bodies import raw
+from web.endpoint import Answer, endpoint
+from web.problems import View
+from web.requests import json_response
+
+LARGEST_BODY = 256 * 1024
+"""Bytes. Stripe states no limit; the metadata alone may take 27 KB, and a charge carries more."""
+
+
+@app.page("/api/stripe/webhook")
+class StripeWebhookView(View):
+    """Where Stripe sends its events."""
+
+    @endpoint(
+        "takeStripeEvent",
+        Answer(200, "The event is kept, and done with", Taken),
+        raw_body="An event of Stripe, signed: https://docs.stripe.com/api/events/object",
+        headers={"Stripe-Signature": "https://docs.stripe.com/webhooks#verify-manually"},
+        own_problems=(BadSignature,),
+    )
+    async def post(self, request: web.Request) -> web.Response:
+        """Take an event; one that was taken before changes nothing."""
+        body = await raw(request.clone(client_max_size=LARGEST_BODY))
+        signature = request.headers.get("Stripe-Signature")
+        webhook.verify(body, signature, settings.stripe_webhook_secrets, now())
+        await stripe_events.record(database, webhook.read(body), body, request_id.get())
+        return json_response({"received": True})
