@@ -12,7 +12,7 @@ import asyncpg
 import orjson
 from aiosql.adapters.asyncpg import AsyncPGAdapter
 
-from app.lifecycle import Order, Payment
+from app.lifecycle import LIVE, Order, Payment
 from app.times import now
 
 if TYPE_CHECKING:
@@ -180,8 +180,10 @@ async def _nothing_to_reset(connection: asyncpg.Connection) -> None:
 
 
 def _money(transaction: Transaction) -> dict[str, list[Any]]:
+    # The unique index looks at each row by itself: what is live no more makes room first.
+    payments = sorted(transaction.payments.values(), key=lambda payment: payment.status in LIVE)
     return {
-        "payments": list(transaction.payments.values()),
+        "payments": payments,
         "reports": transaction.reports,
         "refunds": list(transaction.refunds.values()),
         "calls": list(transaction.calls.values()),

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 from app import order_rows, orders
 from app.db import Transaction
-from app.lifecycle import Order, Payment, Status
+from app.lifecycle import REFUND_ATTEMPTS, Order, Payment, Status
 from app.money import to_major
 from app.money_rows import STRIPE, CallKind, DueCall, Held, RefundRow
 from app.settlement import (
@@ -96,7 +96,8 @@ def _ask_back(
     transaction: Transaction, order: Order, held: Held, refund: RefundRow, request_id: str
 ) -> None:
     """The internal provider is asked by the event alone."""
-    failed = held.account.failed_refunds
+    # Those before an operator's retry do not count.
+    failed = held.account.failed_refunds + REFUND_ATTEMPTS - held.account.attempts
     if held.payment.provider == STRIPE:
         wait = FIRST_WAIT * 4 ** (failed - 1) if failed else timedelta(0)
         call_for(transaction, "refund", refund.id, held.payment, request_id, wait)

@@ -13,6 +13,7 @@ import pytest
 
 from devstack.ports import free_port
 from devstack.stack import Stack
+from devstack.stripe import Stripe
 from devstack.worker import Worker, faust
 
 SECRET = "a secret for tests, long enough for HS256"
@@ -61,9 +62,24 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 @pytest.fixture(scope="session")
-def environment(stack: Stack) -> dict[str, str]:
-    """What a worker is given: servers with schema, topics and the demo catalogue."""
-    environment = {**stack.environment, "JWT_SECRET": SECRET, "PORT": str(free_port())}
+def port() -> int:
+    """Where the worker listens."""
+    return free_port()
+
+
+@pytest.fixture(scope="session")
+def stripe_stand_in(port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stripe]:
+    """Stripe, as far as the worker can tell."""
+    webhook_url = f"http://127.0.0.1:{port}/api/stripe/webhook"
+    with Stripe(tmp_path_factory.mktemp("stripe"), webhook_url=webhook_url) as stripe:
+        yield stripe
+
+
+@pytest.fixture(scope="session")
+def environment(stack: Stack, stripe_stand_in: Stripe, port: int) -> dict[str, str]:
+    """What a worker is given: servers with schema, topics and the demo catalogue, and Stripe."""
+    environment = {**stack.environment, **stripe_stand_in.worker_environment}
+    environment |= {"JWT_SECRET": SECRET, "PORT": str(port)}
     run_command(environment, "migrate")
     run_command(environment, "demo-catalogue")
     return environment

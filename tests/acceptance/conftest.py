@@ -11,14 +11,17 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from prometheus_client.parser import text_string_to_metric_families
 
+from devstack.stripe import Stripe
 from devstack.worker import Worker
 from tests.acceptance.broker import Broker
 from tests.acceptance.client import Api, eventually
 from tests.acceptance.customer import Admin, Customer
 from tests.acceptance.records import Records
 from tests.acceptance.rows import Rows
+from tests.acceptance.stripe_shop import OrderShop
 from tests.acceptance.tokens import token
 from tests.conftest import run_command
+from tests.integration.stripe_shop import Shop
 
 Metric = Callable[..., Awaitable[float]]
 NewCustomer = Callable[..., Customer]
@@ -79,6 +82,24 @@ async def records(environment: dict[str, str], worker: Worker) -> AsyncIterator[
     """What PostgreSQL holds."""
     connection = await asyncpg.connect(environment["DB_URL"])
     yield Records(connection)
+    await connection.close()
+
+
+@pytest.fixture
+async def shop(
+    stripe_stand_in: Stripe, environment: dict[str, str], worker: Worker
+) -> AsyncIterator[OrderShop]:
+    """Stripe at rest, with nothing left of what other tests have told it to do."""
+    connection = await asyncpg.connect(environment["DB_URL"])
+    async with aiohttp.ClientSession() as session:
+        shop = OrderShop(Shop(stripe_stand_in, session), connection)
+        await shop.come_to_rest()
+        yield shop
+        await shop.whims()
+        await shop.hold(False)
+        await shop.deliver()
+        await shop.hurry()
+        await shop.come_to_rest()
     await connection.close()
 
 

@@ -69,6 +69,31 @@ class Customer:
         path = f"/api/orders/{order['id']}/cancel"
         return await self.ask("POST", path, headers=headers_for(**headers), **more)
 
+    async def check_out(self, order: Json, **headers: Any) -> Answer:
+        """Ask to pay at Stripe."""
+        path = f"/api/orders/{order['id']}/payments/stripe"
+        return await self.ask("POST", path, headers=headers_for(**headers))
+
+    async def checkout(self, order: Json) -> Json:
+        """The order's checkout as it stands."""
+        answer = await self.ask("GET", f"/api/orders/{order['id']}/payments/stripe")
+        assert answer.status == 200, answer
+        return dict(answer.body)
+
+    async def ready_checkout(self, order: Json) -> Json:
+        """A checkout that was asked for, once Stripe has opened its page."""
+        answer = await self.check_out(order)
+        assert answer.status == 202, answer
+        return await eventually(
+            lambda: self.checkout(order), lambda seen: seen["status"] != "REQUESTED"
+        )
+
+    async def timeline(self, order: Json) -> list[Json]:
+        """The order's events, oldest first."""
+        answer = await self.ask("GET", f"/api/orders/{order['id']}/events")
+        assert answer.status == 200, answer
+        return list(answer.body["data"])
+
     async def see(self, order: Json) -> Json:
         """The order as it stands."""
         answer = await self.ask("GET", f"/api/orders/{order['id']}")

@@ -46,6 +46,8 @@ HANDLERS: list[tuple[type[Event], Callable[..., Awaitable[None]]]] = [
     (RefundRequested, payments.refund),
 ]
 
+MOST_ROUNDS = 60
+
 TYPES = {
     "captured": "checkout.session.completed",
     "failed": "checkout.session.async_payment_failed",
@@ -201,7 +203,9 @@ class Course:
     async def call(self) -> int:
         """Make the calls that are due, those included that wait to be tried again; how many."""
         async with self.database.connection() as connection:
-            await connection.execute("update provider_calls set due_at = now() where done_at is null")
+            await connection.execute(
+                "update provider_calls set due_at = now() where done_at is null"
+            )
         started = await self.calls.start_due()
         for task in started:
             await task
@@ -241,7 +245,7 @@ class Course:
 
     async def come_to_rest(self) -> None:
         """All that waits happens; an order that then waits for money in vain expires."""
-        while True:
+        for _ in range(MOST_ROUNDS):
             moved = await self.call()
             for report in self.in_transit():
                 await self.arrive(report)
@@ -253,6 +257,7 @@ class Course:
                 if await self.status() != "CREATED":
                     return
                 await self.expire()
+        raise AssertionError(f"it does not come to rest: {await self.payments()}")
 
     async def status(self) -> str:
         (row,) = await self._fetch("select status from orders where id = $1")

@@ -82,7 +82,7 @@ class Shop:
         async with self._client.post(url, allow_redirects=False) as answer:
             return answer.headers.get("Location", str(answer.status))
 
-    async def control(self, path: str, **told: Any) -> Any:
+    async def control(self, path: str, /, **told: Any) -> Any:
         """POST to the control API."""
         async with self._client.post(f"{self._stripe.url}/_control/{path}", json=told) as answer:
             assert answer.status == 200, await answer.text()

@@ -1,0 +1,91 @@
+"""Stripe's stand-in, seen from one order; and the calls of it that the worker has noted."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import asyncpg
+
+from tests.acceptance.client import eventually
+from tests.integration.stripe_shop import Shop
+
+Json = dict[str, Any]
+
+
+class OrderShop:
+    """What the stand-in has for orders, and what customers do on its page."""
+
+    def __init__(self, shop: Shop, connection: asyncpg.Connection) -> None:
+        self._shop = shop
+        self._connection = connection
+
+    async def press(self, checkout: Json, button: str = "pay") -> str:
+        """Press a button of the checkout's page; where it leads, or the refusing status."""
+        return await self._shop.press(checkout["checkoutUrl"].rsplit("/", 1)[1], button)
+
+    async def fault(self, kind: str, path: str = "/v1/", **more: Any) -> None:
+        """Let calls to that path go wrong: see `devstack.stripe.faults`."""
+        await self._shop.control("faults", kind=kind, path=path, **more)
+
+    async def whims(self, **told: Any) -> None:
+        """How payments and refunds go from here on."""
+        await self._shop.control("whims", **told)
+
+    async def hold(self, hold: bool = True, copies: int = 1) -> None:
+        """Keep webhooks until they are asked for, or send each so often."""
+        await self._shop.control("webhooks", hold=hold, copies=copies)
+
+    async def deliver(self, events: Sequence[str] = (), **how: Any) -> list[int]:
+        """Deliver held webhooks; what each was answered."""
+        return await self._shop.deliver(events, **how)
+
+    async def refund_by_hand(self, order: Json, amount: int) -> None:
+        """A person gives money back, in Stripe's dashboard."""
+        (charge,) = (await self.of(order))["charges"]
+        await self._shop.control("refunds", payment_intent=charge["payment_intent"], amount=amount)
+
+    async def settle(self, order: Json, *, paid: bool) -> None:
+        """What becomes of a delayed payment."""
+        (session,) = (await self.of(order))["sessions"]
+        await self._shop.control(f"sessions/{session['id']}/settle", paid=paid)
+
+    async def of(self, order: Json) -> Json:
+        """The order's sessions, charges, refunds and events."""
+        told = await self._shop.look()
+        sessions = [s for s in told["sessions"] if s["client_reference_id"] == order["id"]]
+        intents = {session["payment_intent"] for session in sessions} - {None}
+
+        def ours(kind: str) -> list[Json]:
+            return [one for one in told[kind] if one["payment_intent"] in intents]
+
+        return {
+            "sessions": sessions,
+            "charges": ours("charges"),
+            "refunds": ours("refunds"),
+            "events": told["events"],
+        }
+
+    async def counts(self, order: Json) -> tuple[int, int, int]:
+        """How many sessions, charges and refunds the order has."""
+        told = await self.of(order)
+        return len(told["sessions"]), len(told["charges"]), len(told["refunds"])
+
+    async def come_to_rest(self) -> None:
+        """Wait until no call is to be made."""
+        query = "select count(*) from provider_calls where done_at is null"
+        await eventually(lambda: self._connection.fetchval(query), lambda left: left == 0)
+
+    async def hurry(self) -> None:
+        """Make every call that waits for its next try due."""
+        await self._connection.execute(
+            "update provider_calls set due_at = now() where done_at is null"
+        )
+
+    async def make_due(self, order: Json) -> None:
+        """Let the time to pay the order pass."""
+        await self._connection.execute(
+            "update order_deadlines set due_at = now() where order_id = $1", order["id"]
+        )
+
+    async def row(self, query: str, *arguments: Any) -> Any:
+        """One row of PostgreSQL."""
+        return await self._connection.fetchrow(query, *arguments)

@@ -1,0 +1,256 @@
+"""Paying on Stripe's page."""
+
+import asyncio
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tests.acceptance.client import eventually
+from tests.acceptance.customer import Admin, Customer
+from tests.acceptance.problems import assert_problem, slug
+from tests.acceptance.records import Records
+from tests.acceptance.stripe_shop import OrderShop
+
+Json = dict[str, Any]
+
+PAID = [
+    *("order.created", "order.checkout_requested", "payment.succeeded"),
+    *("order.paid", "inventory.reserved", "order.completed"),
+]
+
+
+@pytest.fixture
+async def order(customer: Customer, product: Json) -> Json:
+    """Two pieces, 998 in all, not paid."""
+    return await customer.placed(product, 2)
+
+
+async def types(customer: Customer, order: Json) -> list[str]:
+    return [event["type"] for event in await customer.timeline(order)]
+
+
+async def test_an_order_is_paid_on_stripes_page(
+    customer: Customer, order: Json, shop: OrderShop
+) -> None:
+    assert (await customer.checkout(order))["status"] == "NOT_REQUESTED"
+    asked = await customer.check_out(order)
+    assert asked.status == 202
+    path = f"/api/orders/{order['id']}/payments/stripe"
+    assert asked.body == {"orderId": order["id"], "status": "REQUESTED", "pollUrl": path}
+    ready = await eventually(
+        lambda: customer.checkout(order), lambda seen: seen["status"] == "READY"
+    )
+    assert ready["orderId"] == order["id"] and ready["failureReason"] is None
+    await shop.press(ready)
+    await customer.wait_until(order, "COMPLETED")
+    assert await types(customer, order) == PAID
+    assert await shop.counts(order) == (1, 1, 0)
+
+
+async def test_stripe_is_told_the_lines_the_order_and_the_time_there_is(
+    customer: Customer, order: Json, shop: OrderShop
+) -> None:
+    await customer.ready_checkout(order)
+    (session,) = (await shop.of(order))["sessions"]
+    assert (session["amount_total"], session["currency"]) == (99800, "pln")
+    assert session["metadata"]["orderId"] == order["id"]
+    row = await shop.row(
+        "select extract(epoch from due_at)::bigint as due, extract(epoch from expires_at)::bigint"
+        " as ends from order_deadlines join payments using (order_id) where order_id = $1",
+        order["id"],
+    )
+    assert row["due"] == row["ends"] == session["expires_at"]
+
+
+async def test_a_checkout_that_is_open_is_not_opened_again(
+    customer: Customer, order: Json, shop: OrderShop
+) -> None:
+    answers = await asyncio.gather(*[customer.check_out(order) for _ in range(5)])
+    assert {answer.status for answer in answers} == {202}
+    ready = await customer.ready_checkout(order)
+    again = await customer.check_out(order)
+    assert (again.status, again.body["status"]) == (202, "READY")
+    assert await customer.checkout(order) == ready
+    assert await shop.counts(order) == (1, 0, 0)
+
+
+async def test_an_order_is_paid_here_or_there(
+    customer: Customer, order: Json, shop: OrderShop, records: Records
+) -> None:
+    await customer.ready_checkout(order)
+    refused = await customer.pay(order)
+    assert_problem(refused, 409)
+    assert slug(refused) == "payment-in-progress"
+    assert await records.payments(order) == ["PENDING"]
+
+
+async def test_only_its_owner_pays_an_order(
+    customer: Customer, stranger: Customer, admin: Admin, order: Json, shop: OrderShop
+) -> None:
+    path = f"/api/orders/{order['id']}/payments/stripe"
+    for other in (stranger, admin):
+        for method in ("POST", "GET"):
+            refused = await other.ask(method, path)
+            assert_problem(refused, 403, "You are not allowed to access this order")
+    assert await shop.counts(order) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("id", [str(uuid4()), "no-uuid"])
+async def test_an_unknown_order_has_no_checkout(customer: Customer, id: str) -> None:
+    for method in ("POST", "GET"):
+        answer = await customer.ask(method, f"/api/orders/{id}/payments/stripe")
+        assert_problem(answer, 404, "Order not found")
+
+
+async def test_an_order_that_has_ended_is_not_paid(
+    customer: Customer, product: Json, order: Json
+) -> None:
+    await customer.cancel(order)
+    for ended in (order, await customer.buys(product)):
+        assert_problem(await customer.check_out(ended), 409, "Only CREATED orders can be paid")
+
+
+async def test_an_order_of_nothing_is_not_paid_at_stripe(customer: Customer, admin: Admin) -> None:
+    order = await customer.placed(await admin.adds(price=0))
+    refused = await customer.check_out(order)
+    assert_problem(refused, 409)
+    assert slug(refused) == "nothing-to-pay"
+
+
+async def test_what_stripe_refuses_is_told_and_another_attempt_may_be_made(
+    customer: Customer, admin: Admin, shop: OrderShop, records: Records
+) -> None:
+    order = await customer.placed(await admin.adds(price=1))
+    for _ in range(2):
+        failed = await customer.ready_checkout(order)
+        assert failed == {
+            "orderId": order["id"],
+            "status": "FAILED",
+            "checkoutUrl": None,
+            "failureReason": "The amount is too small for Stripe",
+        }
+    assert (await customer.see(order))["status"] == "CREATED"
+    assert await records.payments(order) == ["FAILED", "FAILED"]
+    await customer.paid(order)
+    await customer.wait_until(order, "COMPLETED")
+
+
+async def test_a_payment_that_fails_cancels_the_order(
+    customer: Customer, order: Json, shop: OrderShop
+) -> None:
+    await shop.press(await customer.ready_checkout(order), "fail")
+    cancelled = await customer.wait_until(order, "CANCELLED")
+    assert cancelled["cancelReason"] == "The payment failed"
+    told = await customer.checkout(order)
+    assert (told["status"], told["failureReason"]) == ("FAILED", "The payment failed")
+
+
+async def test_a_customer_who_leaves_may_come_back(
+    customer: Customer, order: Json, shop: OrderShop
+) -> None:
+    ready = await customer.ready_checkout(order)
+    await shop.press(ready, "leave")
+    assert await customer.checkout(order) == ready
+    await shop.press(ready)
+    await customer.wait_until(order, "COMPLETED")
+
+
+async def test_when_the_time_is_up_the_page_is_closed_first(
+    customer: Customer, order: Json, shop: OrderShop
+) -> None:
+    ready = await customer.ready_checkout(order)
+    await shop.make_due(order)
+    cancelled = await customer.wait_until(order, "CANCELLED")
+    assert cancelled["cancelReason"] == "expired"
+    (session,) = (await shop.of(order))["sessions"]
+    assert session["status"] == "expired"
+    assert await shop.press(ready) == "410"
+    assert (await customer.checkout(order))["status"] == "EXPIRED"
+
+
+async def test_who_pays_in_the_last_moment_has_paid(
+    customer: Customer, order: Json, shop: OrderShop
+) -> None:
+    """Stripe says that the session is complete, and the webhook comes later."""
+    ready = await customer.ready_checkout(order)
+    await shop.hold()
+    await shop.press(ready)
+    await shop.make_due(order)
+    await eventually(
+        lambda: shop.row(
+            "select done_at from provider_calls join payments p on p.id = subject_id"
+            " where kind = 'expire' and p.order_id = $1",
+            order["id"],
+        ),
+        lambda row: row and row["done_at"],
+    )
+    assert (await customer.see(order))["status"] == "CREATED"
+    await shop.deliver()
+    await customer.wait_until(order, "COMPLETED")
+
+
+async def test_a_cancel_closes_the_page(customer: Customer, order: Json, shop: OrderShop) -> None:
+    ready = await customer.ready_checkout(order)
+    assert (await customer.cancel(order)).status == 200
+
+    async def session() -> Any:
+        return (await shop.of(order))["sessions"][0]["status"]
+
+    await eventually(session, lambda status: status == "expired")
+    assert await shop.press(ready) == "410"
+    assert (await customer.checkout(order))["status"] == "EXPIRED"
+
+
+async def test_explain_tells_where_a_checkout_stands(
+    customer: Customer, order: Json, shop: OrderShop
+) -> None:
+    async def explained() -> Any:
+        return (await customer.ask("GET", f"/api/orders/{order['id']}/explain")).body
+
+    assert (await explained())["actions"] == ["pay", "checkout", "cancel"]
+    await customer.ready_checkout(order)
+    told = await explained()
+    assert told["waitingFor"]["what"] == "payment by the customer"
+    assert told["actions"] == ["checkout", "cancel"]
+
+
+async def test_the_same_request_again_gets_the_same_answer(
+    customer: Customer, order: Json, shop: OrderShop
+) -> None:
+    first = await customer.check_out(order, key="once")
+    await customer.ready_checkout(order)
+    again = await customer.check_out(order, key="once")
+    assert (first.status, again.status) == (202, 202)
+    assert again.body == first.body
+    assert (await types(customer, order)).count("order.checkout_requested") == 1
+
+
+async def test_a_key_is_good_for_one_checkout(customer: Customer, product: Json) -> None:
+    one, other = await customer.placed(product), await customer.placed(product)
+    await customer.check_out(one, key="once")
+    refused = await customer.check_out(other, key="once")
+    assert_problem(refused, 422)
+    assert slug(refused) == "idempotency-key-reused"
+    assert (await customer.checkout(other))["status"] == "NOT_REQUESTED"
+
+
+async def test_many_requests_with_one_key_are_one(
+    customer: Customer, order: Json, shop: OrderShop
+) -> None:
+    answers = await asyncio.gather(*[customer.check_out(order, key="once") for _ in range(8)])
+    assert {answer.status for answer in answers} == {202}
+    assert len({str(answer.body) for answer in answers}) == 1
+    assert (await types(customer, order)).count("order.checkout_requested") == 1
+
+
+async def test_a_refused_checkout_leaves_its_key_free(customer: Customer, admin: Admin) -> None:
+    free, product = await admin.adds(price=0), await admin.adds()
+    assert (await customer.check_out(await customer.placed(free), key="once")).status == 409
+    order = await customer.placed(product)
+    assert (await customer.check_out(order, key="once")).status == 202
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "no\ttab"])
+async def test_a_bad_key_is_refused(customer: Customer, order: Json, key: str) -> None:
+    assert_problem(await customer.check_out(order, key=key), 400)

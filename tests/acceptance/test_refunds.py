@@ -1,0 +1,198 @@
+"""Money that an order does not keep goes back through Stripe, once; and Stripe as it sometimes is."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from tests.acceptance.client import eventually
+from tests.acceptance.conftest import Metric
+from tests.acceptance.customer import Admin, Customer
+from tests.acceptance.stripe_shop import OrderShop
+from tests.conftest import run_command, run_in_vain
+
+Json = dict[str, Any]
+
+
+@pytest.fixture
+async def order(customer: Customer, product: Json) -> Json:
+    """Two pieces, 998 in all, not paid."""
+    return await customer.placed(product, 2)
+
+
+async def refunded(customer: Customer, order: Json) -> list[str]:
+    """The order's events once money has gone back."""
+
+    async def types() -> list[str]:
+        return [event["type"] for event in await customer.timeline(order)]
+
+    return await eventually(types, lambda seen: "payment.refunded" in seen)
+
+
+async def test_money_that_came_after_the_cancel_goes_back_once(
+    customer: Customer, order: Json, shop: OrderShop
+) -> None:
+    ready = await customer.ready_checkout(order)
+    await shop.hold()
+    await shop.press(ready)
+    await customer.cancel(order)
+    await shop.deliver(backwards=True)
+    await shop.hold(False)
+    assert (await refunded(customer, order))[2:] == [
+        *("order.cancelled", "payment.refund_requested", "payment.refunded")
+    ]
+    assert await shop.counts(order) == (1, 1, 1)
+
+
+async def test_a_cancel_after_the_payment_gives_the_money_back(
+    customer: Customer, order: Json, product: Json, shop: OrderShop
+) -> None:
+    await shop.press(await customer.ready_checkout(order))
+    answer = await customer.cancel(order)
+    seen = await eventually(
+        lambda: customer.see(order), lambda seen: seen["status"] in ("CANCELLED", "COMPLETED")
+    )
+    if seen["status"] == "CANCELLED":
+        assert answer.status == 200
+        await refunded(customer, order)
+        assert await shop.counts(order) == (1, 1, 1)
+        await eventually(lambda: customer.available(product), lambda pieces: pieces == 10)
+
+
+async def test_missing_stock_gives_the_money_back(
+    customer: Customer, stranger: Customer, product: Json, shop: OrderShop
+) -> None:
+    order = await customer.placed(product, 10)
+    ready = await customer.ready_checkout(order)
+    await stranger.buys(product)
+    await shop.press(ready)
+    assert (await customer.wait_until(order, "CANCELLED"))["cancelReason"] == "Out of stock"
+    await refunded(customer, order)
+    assert await shop.counts(order) == (1, 1, 1)
+    assert await customer.available(product) == 9
+
+
+async def test_a_person_s_refund_of_a_completed_order_is_told(
+    customer: Customer, order: Json, shop: OrderShop
+) -> None:
+    await shop.press(await customer.ready_checkout(order))
+    await customer.wait_until(order, "COMPLETED")
+    await shop.refund_by_hand(order, 99800)
+    await refunded(customer, order)
+    assert (await customer.see(order))["status"] == "COMPLETED"
+    assert await shop.counts(order) == (1, 1, 1)
+
+
+async def cancelled_with_money(customer: Customer, order: Json, shop: OrderShop) -> None:
+    """Money of a wrong amount: the order is cancelled, and the money has to go back."""
+    ready = await customer.ready_checkout(order)
+    await shop.hold()
+    await shop.press(ready)
+    await customer.cancel(order)
+    await shop.hold(False)
+    await shop.deliver()
+
+
+async def test_a_refund_that_stripe_refuses_is_tried_again(
+    customer: Customer, order: Json, shop: OrderShop
+) -> None:
+    await shop.whims(refunds="refuse")
+    await cancelled_with_money(customer, order, shop)
+    query = (
+        "select count(*) as refused from refunds r join payments p on p.id = r.payment_id"
+        " where p.order_id = $1 and refused_reason is not null"
+    )
+    await eventually(lambda: shop.row(query, order["id"]), lambda row: row["refused"] == 1)
+    await shop.whims()
+    await shop.hurry()
+    await refunded(customer, order)
+    assert await shop.counts(order) == (1, 1, 1)
+
+
+async def test_a_refund_that_is_refused_too_often_waits_for_an_operator(
+    customer: Customer,
+    order: Json,
+    shop: OrderShop,
+    environment: dict[str, str],
+    metric: Metric,
+) -> None:
+    await shop.whims(refunds="refuse")
+    await cancelled_with_money(customer, order, shop)
+
+    async def payment() -> Any:
+        await shop.hurry()
+        return await shop.row("select id, status from payments where order_id = $1", order["id"])
+
+    parked = await eventually(payment, lambda row: row["status"] == "PARKED")
+    explained = (await customer.ask("GET", f"/api/orders/{order['id']}/explain")).body
+    assert explained["waitingFor"]["what"] == "an operator, to refund the money"
+    await eventually(lambda: metric("orders_parked_refunds"), lambda count: count == 1)
+    await shop.whims()
+    run_in_vain(environment, "retry-refund", order["id"])
+    run_command(environment, "retry-refund", str(parked["id"]))
+    await refunded(customer, order)
+    assert await shop.counts(order) == (1, 1, 1)
+
+
+async def test_a_refund_that_comes_back_is_made_again(
+    customer: Customer, order: Json, shop: OrderShop
+) -> None:
+    await shop.whims(refunds="fail")
+    await cancelled_with_money(customer, order, shop)
+
+    async def failed() -> Any:
+        return [one["status"] for one in (await shop.of(order))["refunds"]]
+
+    await eventually(failed, lambda found: found == ["failed"])
+    await shop.whims()
+
+    async def again() -> Any:
+        await shop.hurry()
+        return await failed()
+
+    await eventually(again, lambda found: found == ["failed", "succeeded"])
+    await refunded(customer, order)
+
+
+@pytest.mark.parametrize("kind", ["error", "limit", "cut"])
+async def test_a_checkout_is_opened_once_however_stripe_answers(
+    customer: Customer, order: Json, shop: OrderShop, kind: str
+) -> None:
+    await shop.fault(kind, "/v1/checkout/sessions", calls=2)
+    await shop.press(await customer.ready_checkout(order))
+    await customer.wait_until(order, "COMPLETED")
+    assert await shop.counts(order) == (1, 1, 0)
+
+
+@pytest.mark.parametrize("kind", ["error", "limit", "cut"])
+async def test_a_refund_is_made_once_however_stripe_answers(
+    customer: Customer, order: Json, shop: OrderShop, kind: str
+) -> None:
+    await shop.fault(kind, "/v1/refunds", calls=2)
+    await cancelled_with_money(customer, order, shop)
+    await refunded(customer, order)
+    await shop.come_to_rest()
+    assert await shop.counts(order) == (1, 1, 1)
+    assert (await refunded(customer, order)).count("payment.refunded") == 1
+
+
+async def test_a_slow_stripe_holds_up_no_other_order(
+    customer: Customer, admin: Admin, order: Json, shop: OrderShop
+) -> None:
+    """One answer comes after 30 s, to a call that was given up after 10 and made again."""
+    product = await admin.adds(quantity=100)
+    await shop.fault("slow", "/v1/checkout/sessions", seconds=30)
+    await customer.check_out(order)
+
+    async def is_asked() -> Any:
+        return (await shop.of(order))["sessions"]
+
+    await eventually(is_asked, bool)
+    await asyncio.gather(*[customer.buys(product) for _ in range(10)])
+    other = await customer.placed(product)
+    await shop.press(await customer.ready_checkout(other))
+    await customer.wait_until(other, "COMPLETED")
+    assert (await customer.checkout(order))["status"] == "REQUESTED"
+    await shop.press(await customer.ready_checkout(order))
+    await customer.wait_until(order, "COMPLETED")
+    assert await shop.counts(order) == (1, 1, 0)

@@ -1,0 +1,241 @@
+"""What Stripe reports: late, twice, in any order, and by others than Stripe."""
+
+import json
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from devstack.stripe import Stripe
+from devstack.stripe.webhooks import signature
+from tests.acceptance.client import Answer, Api, eventually
+from tests.acceptance.customer import Customer
+from tests.acceptance.problems import assert_problem, slug
+from tests.acceptance.stripe_shop import OrderShop
+
+Json = dict[str, Any]
+TABLES = (
+    *("orders", "payments", "provider_events", "refunds", "provider_calls", "outbox"),
+    *("idempotency_keys", "notifications", "reservations", "parked_messages"),
+)
+
+
+@pytest.fixture
+async def order(customer: Customer, product: Json) -> Json:
+    """Two pieces, 998 in all, not paid."""
+    return await customer.placed(product, 2)
+
+
+@pytest.fixture
+def secret(stripe_stand_in: Stripe) -> str:
+    return stripe_stand_in.worker_environment["STRIPE_WEBHOOK_SECRET"]
+
+
+Send = Callable[..., Awaitable[Answer]]
+
+
+@pytest.fixture
+def send(api: Api) -> Send:
+    """POST a body with a signature header, as anybody can."""
+
+    async def post(body: bytes, header: str | None) -> Answer:
+        headers = {} if header is None else {"Stripe-Signature": header}
+        return await api.ask("POST", "/api/stripe/webhook", body, headers=headers)
+
+    return post
+
+
+def session_event(order: Json, **changes: Any) -> Json:
+    """A paid session that was made elsewhere."""
+    session = {
+        "object": "checkout.session",
+        "id": f"cs_{uuid4().hex}",
+        "payment_intent": f"pi_{uuid4().hex}",
+        "client_reference_id": order["id"],
+        "metadata": {},
+        "payment_status": "paid",
+        "amount_total": 99800,
+        "currency": "pln",
+    }
+    return {
+        "id": f"evt_{uuid4().hex}",
+        "type": "checkout.session.completed",
+        "created": int(time.time()),
+        "data": {"object": session | changes},
+    }
+
+
+async def everything(shop: OrderShop) -> Any:
+    """How many rows there are, and which have changed last."""
+    counts = ", ".join(f"(select count(*) from {table}) as {table}" for table in TABLES)
+    versions = "(select sum(version) from orders) as versions"
+    return await shop.row(f"select {counts}, {versions}")
+
+
+def signed(body: bytes, secret: str, moment: int | None = None) -> str:
+    return signature(body, [secret], int(time.time()) if moment is None else moment)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        lambda body, secret: None,
+        lambda body, secret: "",
+        lambda body, secret: "nonsense",
+        lambda body, secret: "t=,v1=",
+        lambda body, secret: f"t={int(time.time())},v1={'0' * 64}",
+        lambda body, secret: signed(body, "whsec_of_somebody_else"),
+        lambda body, secret: signed(body + b" ", secret),
+        lambda body, secret: signed(body, secret).replace("v1=", "v0="),
+        lambda body, secret: signed(body, secret, int(time.time()) - 301),
+        lambda body, secret: signed(body, secret, int(time.time()) + 301),
+        lambda body, secret: signed(body, ""),
+    ],
+    ids=(
+        *("none", "empty", "nonsense", "blank", "made up", "foreign"),
+        *("of another body", "of another scheme", "stale", "early", "without a secret"),
+    ),
+)
+async def test_what_stripe_did_not_sign_changes_nothing_and_stores_nothing(
+    send: Send, order: Json, secret: str, shop: OrderShop, header: Any
+) -> None:
+    body = json.dumps(session_event(order)).encode()
+    before = await everything(shop)
+    answer = await send(body, header(body, secret))
+    assert_problem(answer, 400)
+    assert slug(answer) == "bad-signature"
+    assert await everything(shop) == before
+
+
+async def test_a_bad_signature_is_refused_before_anything_is_parsed(send: Send) -> None:
+    for body in (b"", b"\xff\xfe", b"{", b"[" * 10_000):
+        assert slug(await send(body, "t=1,v1=00")) == "bad-signature"
+
+
+async def test_a_replayed_event_changes_nothing_and_stores_nothing(
+    send: Send, customer: Customer, order: Json, secret: str, shop: OrderShop
+) -> None:
+    body = json.dumps(session_event(order)).encode()
+    header = signed(body, secret)
+    assert (await send(body, header)).status == 200
+    await customer.wait_until(order, "COMPLETED")
+    await shop.row("select pg_sleep(0)")
+    timeline = await customer.timeline(order)
+    rows = await shop.row("select count(*) from provider_events")
+    for _ in range(3):
+        answer = await send(body, header)
+        assert (answer.status, answer.body) == (200, {"received": True})
+    assert await customer.timeline(order) == timeline
+    assert await shop.row("select count(*) from provider_events") == rows
+
+
+async def test_a_signed_body_that_is_no_event_is_refused(
+    send: Send, secret: str, shop: OrderShop
+) -> None:
+    before = await everything(shop)
+    for body in (b"{}", b"[]", b"null", b'{"id": 7, "type": "x", "created": 1, "data": {}}'):
+        assert_problem(await send(body, signed(body, secret)), 400)
+    assert await everything(shop) == before
+
+
+async def test_a_type_that_says_nothing_of_money_is_kept_and_done_with(
+    send: Send, order: Json, secret: str, shop: OrderShop
+) -> None:
+    event = session_event(order) | {"type": "payment_intent.created"}
+    body = json.dumps(event).encode()
+    assert (await send(body, signed(body, secret))).status == 200
+    row = await shop.row("select type, kind from provider_events where event_id = $1", event["id"])
+    assert tuple(row) == ("payment_intent.created", None)
+
+
+async def test_an_event_larger_than_other_bodies_is_taken(
+    send: Send, order: Json, secret: str
+) -> None:
+    event = session_event(order, description="x" * 100_000)
+    body = json.dumps(event).encode()
+    assert (await send(body, signed(body, secret))).status == 200
+    body = json.dumps(session_event(order, description="x" * 300_000)).encode()
+    assert_problem(await send(body, signed(body, secret)), 413)
+
+
+async def test_an_event_of_an_unknown_order_is_kept(
+    send: Send, secret: str, shop: OrderShop
+) -> None:
+    event = session_event({"id": str(uuid4())})
+    body = json.dumps(event).encode()
+    assert (await send(body, signed(body, secret))).status == 200
+    row = await shop.row("select payment_id from provider_events where event_id = $1", event["id"])
+    assert row["payment_id"] is None
+
+
+async def test_money_of_a_session_that_was_made_elsewhere_pays_the_order(
+    send: Send, customer: Customer, order: Json, secret: str
+) -> None:
+    body = json.dumps(session_event(order)).encode()
+    assert (await send(body, signed(body, secret))).status == 200
+    await customer.wait_until(order, "COMPLETED")
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+async def test_events_may_come_late_twice_and_in_any_order(
+    customer: Customer, order: Json, shop: OrderShop, backwards: bool
+) -> None:
+    ready = await customer.ready_checkout(order)
+    await shop.hold()
+    await shop.press(ready)
+    held = [event["id"] for event in (await shop.of(order))["events"] if event["held"]]
+    answers = await shop.deliver(held, backwards=backwards)
+    answers += await shop.deliver(held)
+    assert set(answers) == {200}
+    await customer.wait_until(order, "COMPLETED")
+    assert [e["type"] for e in await customer.timeline(order)].count("payment.succeeded") == 1
+
+
+async def test_a_payment_that_settles_later_is_waited_for(
+    customer: Customer, order: Json, shop: OrderShop
+) -> None:
+    await shop.whims(delayed=True)
+    await shop.press(await customer.ready_checkout(order))
+    assert (await customer.see(order))["status"] == "CREATED"
+    await shop.settle(order, paid=True)
+    await customer.wait_until(order, "COMPLETED")
+
+
+async def test_a_payment_that_fails_later_cancels(
+    customer: Customer, order: Json, shop: OrderShop
+) -> None:
+    await shop.whims(delayed=True)
+    await shop.press(await customer.ready_checkout(order))
+    await shop.settle(order, paid=False)
+    await customer.wait_until(order, "CANCELLED")
+
+
+@pytest.mark.parametrize(
+    ("whim", "reason"),
+    [
+        ({"amount": 99799}, "Incorrect amount"),
+        ({"amount": 99801}, "Incorrect amount"),
+        ({"currency": "eur"}, "Incorrect currency"),
+    ],
+)
+async def test_wrong_money_goes_back_and_the_order_is_cancelled(
+    customer: Customer, order: Json, shop: OrderShop, whim: Json, reason: str
+) -> None:
+    await shop.whims(**whim)
+    await shop.press(await customer.ready_checkout(order))
+    assert (await customer.wait_until(order, "CANCELLED"))["cancelReason"] == reason
+
+    async def told() -> list[Json]:
+        return await customer.timeline(order)
+
+    timeline = await eventually(told, lambda seen: seen[-1]["type"] == "payment.refunded")
+    assert [event["type"] for event in timeline][2:] == [
+        *("order.cancelled", "payment.refund_requested", "payment.refunded")
+    ]
+    taken = whim.get("amount", 99800)
+    assert timeline[-1]["data"]["amount"] * 100 == taken
+    assert timeline[-1]["data"]["currency"] == whim.get("currency", "pln").upper()
+    (refund,) = (await shop.of(order))["refunds"]
+    assert refund["amount"] == taken
