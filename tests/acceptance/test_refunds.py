@@ -1,4 +1,4 @@
-"""Money that an order does not keep goes back through Stripe, once; and Stripe as it sometimes is."""
+"""Money that an order does not keep goes back through Stripe, once, however that answers."""
 
 import asyncio
 from typing import Any

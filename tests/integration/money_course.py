@@ -1,21 +1,19 @@
-"""Courses of one order's money against PostgreSQL: what Stripe did, its reports, and our agents.
+"""A course of one order's money against PostgreSQL: Stripe's reports, our agents, our calls.
 
 Nothing happens by itself: a test lets each report arrive, each event be handled, each call be made.
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from app import checkout, orders, payments, stock, stripe_events
 from app.db import Database
-from app.errors import NotCancellable, NotPayable, PaymentInProgress, ProviderRefused
+from app.errors import NotCancellable, NotPayable, PaymentInProgress
 from app.expiry import expire_due
-from app.ledger import Fact, captured, expired, failed, refund, refunded_in_all
 from app.provider_calls import Calls
-from app.stripe_provider import Checkout, Refund, Session
 from app.times import now
 from app.topics import (
     CheckoutRequested,
@@ -31,7 +29,10 @@ from app.topics import (
     read_event,
 )
 from app.webhook import Report
-from tests.integration.hops import ANN, cancel
+from tests.integration.hops import ANN, add_product, cancel, order_of, request_payment
+from tests.integration.stripe_books import Bank, Books
+
+TOTAL = 9999
 
 HANDLERS: list[tuple[type[Event], Callable[..., Awaitable[None]]]] = [
     (CheckoutRequested, checkout.note_call),
@@ -47,121 +48,6 @@ HANDLERS: list[tuple[type[Event], Callable[..., Awaitable[None]]]] = [
 ]
 
 MOST_ROUNDS = 60
-
-TYPES = {
-    "captured": "checkout.session.completed",
-    "failed": "checkout.session.async_payment_failed",
-    "refund": "refund.updated",
-    "refunded_in_all": "charge.refunded",
-}
-
-
-def report_of(
-    fact: Fact,
-    order_id: UUID | None,
-    session: str | None,
-    intent: str | None,
-    attempt_id: UUID | None = None,
-) -> Report:
-    """A report as the webhook reads it; each has an id of its own."""
-    is_session = fact.kind in ("captured", "failed")
-    return Report(
-        event_id=f"evt_{uuid4().hex}",
-        type=TYPES[fact.kind],
-        created=int(now().timestamp()),
-        order_id=order_id if is_session else None,
-        attempt_id=attempt_id if is_session else None,
-        session_id=session if is_session else None,
-        payment_intent=intent,
-        fact=fact,
-    )
-
-
-@dataclass
-class Books:
-    """One Checkout Session at Stripe: what was taken and given, and the reports of it."""
-
-    order_id: UUID
-    amount: int
-    currency: str
-    attempt_id: UUID | None = None
-    session: str = field(default_factory=lambda: f"cs_{uuid4().hex}")
-    intent: str = field(default_factory=lambda: f"pi_{uuid4().hex}")
-    status: str = "open"
-    taken: int = 0
-    given: int = 0
-    by_hand: int = 0
-    refunds: dict[UUID, str] = field(default_factory=dict)
-    reports: list[Report] = field(default_factory=list)
-
-    def tell(self, fact: Fact) -> None:
-        self.reports.append(
-            report_of(fact, self.order_id, self.session, self.intent, self.attempt_id)
-        )
-
-    def pay(self) -> None:
-        """The customer pays."""
-        self.status, self.taken = "complete", self.amount
-        self.tell(captured(self.amount, self.currency))
-
-    def fail(self) -> None:
-        """A delayed payment comes to nothing."""
-        self.status = "complete"
-        self.tell(failed("The payment failed"))
-
-    def expire(self) -> None:
-        """Its time is over."""
-        if self.status == "open":
-            self.status = "expired"
-            self.tell(expired())
-
-    def give(self, amount: int, request: UUID | None = None) -> str:
-        """Refund `amount`; the refund's id. Raises ProviderRefused for more than there is."""
-        if request in self.refunds:
-            return self.refunds[request]
-        if self.given + amount > self.taken:
-            raise ProviderRefused("The payment is refunded already", None, "refused")
-        self.given += amount
-        self.by_hand += amount if request is None else 0
-        id = f"re_{uuid4().hex}"
-        if request:
-            self.refunds[request] = id
-        self.tell(refund(id, amount, "succeeded", request and str(request)))
-        self.tell(refunded_in_all(self.given))
-        return id
-
-
-class Bank:
-    """Stripe as `Calls` meets it, with the books of every session."""
-
-    def __init__(self) -> None:
-        self.books: list[Books] = []
-
-    async def create_session(self, wanted: Checkout) -> Session:
-        for books in self.books:
-            if books.attempt_id == wanted.attempt_id:
-                return _session(books)
-        total = sum(line.quantity * line.unit_minor for line in wanted.lines)
-        books = Books(wanted.order_id, total, wanted.currency, wanted.attempt_id)
-        self.books.append(books)
-        return _session(books)
-
-    async def expire_session(self, session_id: str) -> Session:
-        (books,) = [one for one in self.books if one.session == session_id]
-        books.expire()
-        return _session(books)
-
-    async def refund(
-        self, refund_id: UUID, order_id: UUID, payment_intent: str, amount_minor: int
-    ) -> Refund:
-        (books,) = [one for one in self.books if one.intent == payment_intent]
-        id = books.give(amount_minor, refund_id)
-        return Refund(id, "succeeded", amount_minor, books.currency)
-
-
-def _session(books: Books) -> Session:
-    url = f"https://stripe.example/{books.session}" if books.status == "open" else None
-    return Session(books.session, url, books.status, None)
 
 
 class Course:
@@ -186,7 +72,7 @@ class Course:
 
     async def waiting(self) -> list[tuple[Any, Any, Event]]:
         """Handler by event that it has not handled."""
-        rows = await self._fetch("select event_id, topic, payload from outbox where order_id = $1")
+        rows = await self.fetch("select event_id, topic, payload from outbox where order_id = $1")
         return [
             (row["event_id"], handle, read_event(record, row["payload"].encode()))
             for row in rows
@@ -213,26 +99,18 @@ class Course:
 
     async def pay(self) -> None:
         """The customer pays through the internal provider, if that may be."""
-        try:
-            await payments.request_payment(
-                self.database, ANN, self.order_id, None, None, None, "pay"
-            )
-        except (NotPayable, PaymentInProgress):
-            pass
+        with suppress(NotPayable, PaymentInProgress):
+            await request_payment(self.database, self.order_id)
 
     async def check_out(self) -> None:
         """The customer asks for a checkout, if that may be."""
-        try:
+        with suppress(NotPayable, PaymentInProgress):
             await checkout.request_checkout(self.database, ANN, self.order_id, None, "check out")
-        except (NotPayable, PaymentInProgress):
-            pass
 
     async def cancel(self) -> None:
         """The customer cancels, if that may be."""
-        try:
+        with suppress(NotCancellable):
             await cancel(self.database, self.order_id)
-        except NotCancellable:
-            pass
 
     async def expire(self) -> None:
         """The time to pay is over."""
@@ -260,16 +138,68 @@ class Course:
         raise AssertionError(f"it does not come to rest: {await self.payments()}")
 
     async def status(self) -> str:
-        (row,) = await self._fetch("select status from orders where id = $1")
+        (row,) = await self.fetch("select status from orders where id = $1")
         return str(row["status"])
 
     async def payments(self) -> list[Any]:
-        return await self._fetch("select * from payments where order_id = $1 order by created_at")
+        return await self.fetch("select * from payments where order_id = $1 order by created_at")
 
     async def topics(self) -> list[str]:
         query = "select topic from outbox where order_id = $1 order by sequence"
-        return [row["topic"] for row in await self._fetch(query)]
+        return [row["topic"] for row in await self.fetch(query)]
 
-    async def _fetch(self, query: str) -> list[Any]:
+    async def fetch(self, query: str) -> list[Any]:
+        """Rows by the order's id."""
         async with self.database.connection() as connection:
             return list(await connection.fetch(query, self.order_id))
+
+
+async def forget_what_is_due(database: Database) -> None:
+    """Calls and deadlines that other tests left would count too."""
+    async with database.connection() as connection:
+        await connection.execute("delete from order_deadlines")
+        await connection.execute("update provider_calls set done_at = now() where done_at is null")
+
+
+async def course(database: Database, pieces: int = 10) -> Course:
+    """An order of 99.99."""
+    return Course(database, await order_of(database, {await add_product(database, pieces): 1}))
+
+
+async def ready(database: Database, pieces: int = 10) -> tuple[Course, Books]:
+    """An order whose checkout is open."""
+    one = await course(database, pieces)
+    await one.check_out()
+    for waiting in await one.waiting():
+        await one.handle(*waiting)
+    await one.call()
+    (books,) = one.bank.books
+    return one, books
+
+
+async def assert_conserved(one: Course) -> None:
+    """What we think is what Stripe did; the order keeps its total, or nothing."""
+    rows = await one.payments()
+    kept = [row for row in rows if row["status"] == "SUCCEEDED"]
+    status = await one.status()
+    assert status in ("COMPLETED", "CANCELLED")
+    assert len(kept) == (status == "COMPLETED"), [dict(row) for row in rows]
+    by_session = {row["session_id"]: row for row in rows}
+    for books in one.bank.books:
+        row = by_session.get(books.session)
+        assert row or books.taken == 0
+        if row:
+            assert (row["captured_minor"], row["refunded_minor"]) == (books.taken, books.given)
+            assert row["told_minor"] == row["refunded_minor"]
+    for row in rows:
+        gone = row["refunded_minor"]
+        if row in kept:
+            assert row["captured_minor"] == TOTAL
+            by_hand = [b.by_hand for b in one.bank.books if b.session == row["session_id"]]
+            assert gone == sum(by_hand), "we give back nothing of what is kept"
+        else:
+            assert gone == row["captured_minor"], dict(row)
+    topics = await one.topics()
+    assert ("order.completed" in topics) == (status == "COMPLETED")
+    if "order.completed" in topics:
+        assert "payment.succeeded" in topics[: topics.index("order.completed")], "none ships unpaid"

@@ -1,75 +1,25 @@
-"""An order's money in PostgreSQL: whatever comes in whatever order, nothing is lost or given twice."""
+"""An order's money in PostgreSQL, whatever Stripe reports of it: none is lost, or given twice."""
 
-from itertools import permutations
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import strategies as st
 
 from app import payments
 from app.db import Database
-from app.stripe_events import settle_kept
-from tests.integration.hops import add_product, order_of
-from tests.integration.money_course import Books, Course
-
-TOTAL = 9999
+from tests.integration.money_course import (
+    TOTAL,
+    assert_conserved,
+    course,
+    forget_what_is_due,
+    ready,
+)
+from tests.integration.stripe_books import Books
 
 
 @pytest.fixture(autouse=True)
 async def nothing_due(database: Database) -> None:
-    """Calls and deadlines that other tests left would count too."""
+    """What other tests left would count too."""
     await forget_what_is_due(database)
-
-
-async def forget_what_is_due(database: Database) -> None:
-    async with database.connection() as connection:
-        await connection.execute("delete from order_deadlines")
-        await connection.execute("update provider_calls set done_at = now() where done_at is null")
-
-
-async def course(database: Database, pieces: int = 10) -> Course:
-    """An order of 99.99."""
-    return Course(database, await order_of(database, {await add_product(database, pieces): 1}))
-
-
-async def ready(database: Database, pieces: int = 10) -> tuple[Course, Books]:
-    """An order whose checkout is open."""
-    one = await course(database, pieces)
-    await one.check_out()
-    for waiting in await one.waiting():
-        await one.handle(*waiting)
-    await one.call()
-    (books,) = one.bank.books
-    return one, books
-
-
-async def assert_conserved(one: Course) -> None:
-    """What we think is what Stripe did; the order keeps its total, or nothing."""
-    rows = await one.payments()
-    kept = [row for row in rows if row["status"] == "SUCCEEDED"]
-    status = await one.status()
-    assert status in ("COMPLETED", "CANCELLED")
-    assert len(kept) == (status == "COMPLETED"), [dict(row) for row in rows]
-    by_session = {row["session_id"]: row for row in rows}
-    for books in one.bank.books:
-        row = by_session.get(books.session)
-        assert row or books.taken == 0
-        if row:
-            assert (row["captured_minor"], row["refunded_minor"]) == (books.taken, books.given)
-            assert row["told_minor"] == row["refunded_minor"]
-    for row in rows:
-        gone = row["refunded_minor"]
-        if row in kept:
-            assert row["captured_minor"] == TOTAL
-            by_hand = [b.by_hand for b in one.bank.books if b.session == row["session_id"]]
-            assert gone == sum(by_hand), "we give back nothing of what is kept"
-        else:
-            assert gone == row["captured_minor"], dict(row)
-    topics = await one.topics()
-    assert ("order.completed" in topics) == (status == "COMPLETED")
-    if "order.completed" in topics:
-        assert "payment.succeeded" in topics[: topics.index("order.completed")], "none ships unpaid"
 
 
 async def test_a_checkout_that_is_paid_completes_its_order(database: Database) -> None:
@@ -126,7 +76,7 @@ async def test_wrong_money_cancels_the_order_and_goes_back(
     assert (await one.topics())[2:] == [
         *("order.cancelled", "payment.refund_requested", "payment.refunded")
     ]
-    (row,) = await one._fetch("select cancel_reason from orders where id = $1")
+    (row,) = await one.fetch("select cancel_reason from orders where id = $1")
     assert row["cancel_reason"] == reason
 
 
@@ -248,83 +198,6 @@ async def test_a_copied_attempt_does_not_hide_the_money_of_another_session(
     await assert_conserved(one)
 
 
-async def test_an_event_of_an_unknown_order_is_kept_and_applied_when_it_appears(
-    database: Database,
-) -> None:
-    one = await course(database)
-    other = await course(database)
-    hidden = other.order_id
-    async with database.connection() as connection:
-        for table, column in (
-            *(("outbox", "order_id"), ("order_items", "order_id")),
-            *(("order_deadlines", "order_id"), ("orders", "id")),
-        ):
-            await connection.execute(
-                f"create temp table kept_{table} as select * from {table} where false"
-            )
-            await connection.execute(
-                f"insert into kept_{table} select * from {table} where {column} = $1", hidden
-            )
-            await connection.execute(f"delete from {table} where {column} = $1", hidden)
-        books = Books(hidden, TOTAL, "PLN")
-        books.pay()
-        books.give(99)
-        for report in reversed(books.reports):
-            await one.arrive(report)
-        assert await settle_kept(database, "early") == 0
-        for table in ("orders", "order_items", "order_deadlines", "outbox"):
-            columns = await connection.fetchval(
-                "select string_agg(column_name, ',') from information_schema.columns"
-                " where table_name = $1 and table_schema = 'public' and is_identity = 'NO'",
-                table,
-            )
-            await connection.execute(
-                f"insert into {table} ({columns}) select {columns} from kept_{table}"
-            )
-            await connection.execute(f"drop table kept_{table}")
-    assert await settle_kept(database, "found") == 1
-    (row,) = await other.payments()
-    assert (row["captured_minor"], row["refunded_minor"]) == (TOTAL, 99)
-    other.bank.books.append(books)
-    await other.come_to_rest()
-    await assert_conserved(other)
-
-
-async def test_what_is_told_before_its_payment_is_known_counts_when_that_is_known(
-    database: Database,
-) -> None:
-    """A refund that a person makes names neither order nor session."""
-    one, books = await ready(database)
-    books.pay()
-    books.give(TOTAL)
-    for report in reversed(books.reports):
-        await one.arrive(report)
-    await one.come_to_rest()
-    assert await one.status() == "CANCELLED"
-    await assert_conserved(one)
-
-
-async def test_two_reports_that_passed_each_other_find_together(database: Database) -> None:
-    one, books = await ready(database)
-    books.pay()
-    books.give(TOTAL)
-    await one.arrive(books.reports[0])
-    async with database.connection() as connection:
-        await connection.execute(
-            """
-            insert into provider_events (
-                provider, event_id, type, created_at, received_at, payment_intent, kind, amount_minor
-            )
-            values ('stripe', $1, 'charge.refunded', now(), now(), $2, 'refunded_in_all', $3)
-            """,
-            books.reports[2].event_id,
-            books.intent,
-            TOTAL,
-        )
-    assert await settle_kept(database, "found") == 1
-    assert (await one.payments())[0]["refunded_minor"] == TOTAL
-
-
 async def test_a_refused_refund_is_tried_again_then_parked_then_retried(
     database: Database,
 ) -> None:
@@ -369,113 +242,3 @@ async def test_an_order_has_one_live_attempt_whatever_its_provider(database: Dat
     await other.pay()
     await other.check_out()
     assert [row["provider"] for row in await other.payments()] == ["internal"]
-
-
-ACTIONS = ["pay", "cancel", "expire", "arrive", "arrive", "repeat", "handle", "handle", "call"]
-
-
-async def happen(one: Course, action: str, data: st.DataObject) -> None:
-    """One thing, where it can happen."""
-
-    def choose(things: list[Any]) -> Any:
-        return things[data.draw(st.integers(0, len(things) - 1))]
-
-    match action:
-        case "arrive" if reports := one.in_transit():
-            await one.arrive(choose(reports))
-        case "repeat" if one.arrived:
-            await one.arrive(choose(list(one.arrived.values())))
-        case "handle" if waiting := await one.waiting():
-            await one.handle(*choose(waiting))
-        case "call":
-            await one.call()
-        case "pay":
-            await one.pay()
-        case "cancel":
-            await one.cancel()
-        case "expire":
-            await one.expire()
-
-
-def course_of(books: Books, what: str) -> None:
-    """What a session goes through by itself."""
-    match what:
-        case "paid":
-            books.pay()
-        case "refunded":
-            books.pay()
-            books.give(books.amount)
-        case "refunded in part":
-            books.pay()
-            books.give(books.amount // 2)
-        case "failed":
-            books.fail()
-        case "failed, then paid":
-            books.fail()
-            books.pay()
-        case "expired":
-            books.expire()
-
-
-COURSES = ["paid", "paid", "refunded", "refunded in part", "failed", "failed, then paid", "expired"]
-
-
-@settings(
-    max_examples=150,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-    phases=[Phase.explicit, Phase.reuse, Phase.generate],
-)
-@given(
-    st.booleans(),
-    st.lists(st.tuples(st.sampled_from(COURSES), st.integers(-1, 1)), min_size=1, max_size=2),
-    st.lists(st.sampled_from(ACTIONS), max_size=14),
-    st.data(),
-)
-async def test_every_course_of_events_conserves_the_money(
-    database: Database,
-    first_is_ours: bool,
-    sessions: list[tuple[str, int]],
-    actions: list[str],
-    data: st.DataObject,
-) -> None:
-    await forget_what_is_due(database)
-    if first_is_ours:
-        one, first = await ready(database)
-    else:
-        one = await course(database)
-        first = Books(one.order_id, TOTAL, "PLN")
-        one.bank.books.append(first)
-    more = [Books(one.order_id, TOTAL, "PLN") for _ in sessions[1:]]
-    one.bank.books += more
-    for books, (what, surplus) in zip([first, *more], sessions, strict=True):
-        books.amount += surplus
-        course_of(books, what)
-    for action in actions:
-        await happen(one, action, data)
-    await one.come_to_rest()
-    for row in await one.payments():
-        if row["status"] == "PARKED":
-            assert any(books.by_hand for books in one.bank.books), "nothing else is refused"
-            assert await payments.retry_refund(database, row["id"], "operator")
-    await one.come_to_rest()
-    await assert_conserved(one)
-
-
-async def test_every_permutation_of_the_same_reports_ends_alike(database: Database) -> None:
-    """A capture, told twice, and a refund in two parts, with the sum over both."""
-    ends = set()
-    for places in permutations(range(4)):
-        one = await course(database)
-        books = Books(one.order_id, TOTAL, "PLN")
-        one.bank.books.append(books)
-        books.pay()
-        books.give(99)
-        books.give(TOTAL - 99)
-        reports = [*books.reports[:2], *books.reports[3:]]
-        for place in (*places, places[0]):
-            await one.arrive(reports[place])
-        await one.come_to_rest()
-        (row,) = await one.payments()
-        ends.add((await one.status(), row["status"], row["captured_minor"], row["refunded_minor"]))
-    assert ends == {("CANCELLED", "REFUNDED", TOTAL, TOTAL)}

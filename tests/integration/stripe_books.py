@@ -1,0 +1,125 @@
+"""What Stripe did for an order, and its reports of that; and Stripe as the calls meet it."""
+
+from dataclasses import dataclass, field
+from uuid import UUID, uuid4
+
+from app.errors import ProviderRefused
+from app.ledger import Fact, captured, expired, failed, refund, refunded_in_all
+from app.stripe_provider import Checkout, Refund, Session
+from app.times import now
+from app.webhook import Report
+
+TYPES = {
+    "captured": "checkout.session.completed",
+    "failed": "checkout.session.async_payment_failed",
+    "refund": "refund.updated",
+    "refunded_in_all": "charge.refunded",
+}
+
+
+def report_of(
+    fact: Fact,
+    order_id: UUID | None,
+    session: str | None,
+    intent: str | None,
+    attempt_id: UUID | None = None,
+) -> Report:
+    """A report as the webhook reads it; each has an id of its own."""
+    is_session = fact.kind in ("captured", "failed")
+    return Report(
+        event_id=f"evt_{uuid4().hex}",
+        type=TYPES[fact.kind],
+        created=int(now().timestamp()),
+        order_id=order_id if is_session else None,
+        attempt_id=attempt_id if is_session else None,
+        session_id=session if is_session else None,
+        payment_intent=intent,
+        fact=fact,
+    )
+
+
+@dataclass
+class Books:
+    """One Checkout Session at Stripe: what was taken and given, and the reports of it."""
+
+    order_id: UUID
+    amount: int
+    currency: str
+    attempt_id: UUID | None = None
+    session: str = field(default_factory=lambda: f"cs_{uuid4().hex}")
+    intent: str = field(default_factory=lambda: f"pi_{uuid4().hex}")
+    status: str = "open"
+    taken: int = 0
+    given: int = 0
+    by_hand: int = 0
+    refunds: dict[UUID, str] = field(default_factory=dict)
+    reports: list[Report] = field(default_factory=list)
+
+    def tell(self, fact: Fact) -> None:
+        self.reports.append(
+            report_of(fact, self.order_id, self.session, self.intent, self.attempt_id)
+        )
+
+    def pay(self) -> None:
+        """The customer pays."""
+        self.status, self.taken = "complete", self.amount
+        self.tell(captured(self.amount, self.currency))
+
+    def fail(self) -> None:
+        """A delayed payment comes to nothing."""
+        self.status = "complete"
+        self.tell(failed("The payment failed"))
+
+    def expire(self) -> None:
+        """Its time is over."""
+        if self.status == "open":
+            self.status = "expired"
+            self.tell(expired())
+
+    def give(self, amount: int, request: UUID | None = None) -> str:
+        """Refund `amount`; the refund's id. Raises ProviderRefused for more than there is."""
+        if request in self.refunds:
+            return self.refunds[request]
+        if self.given + amount > self.taken:
+            raise ProviderRefused("The payment is refunded already", None, "refused")
+        self.given += amount
+        self.by_hand += amount if request is None else 0
+        id = f"re_{uuid4().hex}"
+        if request:
+            self.refunds[request] = id
+        self.tell(refund(id, amount, "succeeded", request and str(request)))
+        self.tell(refunded_in_all(self.given))
+        return id
+
+
+class Bank:
+    """Stripe as `Calls` meets it, with the books of every session."""
+
+    def __init__(self) -> None:
+        self.books: list[Books] = []
+
+    async def create_session(self, wanted: Checkout) -> Session:
+        for books in self.books:
+            if books.attempt_id == wanted.attempt_id:
+                return _session(books)
+        total = sum(line.quantity * line.unit_minor for line in wanted.lines)
+        books = Books(wanted.order_id, total, wanted.currency, wanted.attempt_id)
+        self.books.append(books)
+        return _session(books)
+
+    async def expire_session(self, session_id: str) -> Session:
+        (books,) = [one for one in self.books if one.session == session_id]
+        books.expire()
+        return _session(books)
+
+    async def refund(
+        self, refund_id: UUID, order_id: UUID, payment_intent: str, amount_minor: int
+    ) -> Refund:
+        (books,) = [one for one in self.books if one.intent == payment_intent]
+        id = books.give(amount_minor, refund_id)
+        return Refund(id, "succeeded", amount_minor, books.currency)
+
+
+def _session(books: Books) -> Session:
+    url = f"https://stripe.example/{books.session}" if books.status == "open" else None
+    return Session(books.session, url, books.status, None)
