@@ -1,14 +1,10 @@
-"""What clients send: the bodies, their limits, and how they are read."""
+"""What clients send: the shapes of bodies, and their limits."""
 
-import asyncio
-import json
 from collections import Counter
 from decimal import Decimal
-from typing import Annotated, Any, NoReturn, TypeVar, cast
+from typing import Annotated, Any, cast
 from uuid import UUID
 
-from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -16,7 +12,6 @@ from pydantic import (
     ConfigDict,
     EmailStr,
     Field,
-    ValidationError,
     WithJsonSchema,
 )
 from pydantic.alias_generators import to_camel
@@ -24,11 +19,7 @@ from pydantic.config import JsonDict
 
 from app import stock
 from app.errors import (
-    BodyTooSlow,
-    FieldError,
     InvalidInput,
-    PayloadTooLarge,
-    UnsupportedMediaType,
 )
 from app.money import MAX_MINOR, to_minor
 from app.orders import Basket
@@ -188,85 +179,3 @@ class Cancel(StrictBody):
         Annotated[str, Field(max_length=500, json_schema_extra=NOT_BLANK), Storable, NotBlank]
         | None
     ) = None
-
-
-OWN_WORDS = {
-    "missing": "is required",
-    "model_type": "must be a JSON object",
-    "string_too_short": "must have at least {min_length} characters",
-    "string_too_long": "must have at most {max_length} characters",
-    "too_short": "must have at least {min_length}",
-    "too_long": "must have at most {max_length}",
-    "extra_forbidden": "is not known here",
-    "enum": "must be one of {expected}",
-}
-"""Where pydantic's message speaks of Python, or of the wrong thing."""
-
-BODY_SECONDS = 10.0
-"""For 64 KiB at most; past that, whoever sends it only holds a connection."""
-
-T = TypeVar("T", bound=Body)
-
-
-async def read(request: web.Request, shape: type[T]) -> T:
-    """The request's body as `shape`. Raises InvalidInput naming every bad field."""
-    return validate(shape, parse(await raw(request), request.content_type))
-
-
-async def read_if_any(request: web.Request, shape: type[T]) -> T:
-    """The same, of a body that may be left out. Raises InvalidInput naming every bad field."""
-    body = await raw(request)
-    return validate(shape, parse(body, request.content_type) if body else {})
-
-
-async def raw(request: web.Request) -> bytes:
-    """The body's bytes. Raises InvalidInput when they do not unpack, BodyTooSlow.
-
-    When they are too many, PayloadTooLarge before they are read, or HTTP 413 while they are.
-    """
-    if (request.content_length or 0) > request.client_max_size:
-        raise PayloadTooLarge
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            return await request.read()
-    except TimeoutError:
-        raise BodyTooSlow from None
-    except (HttpProcessingError, web.RequestPayloadError):
-        raise InvalidInput.of("#", "The body does not unpack as its Content-Encoding") from None
-
-
-def parse(body: bytes, content_type: str) -> Any:
-    """The JSON value, its numbers exact. Raises InvalidInput, UnsupportedMediaType."""
-    if content_type != "application/json" and not content_type.endswith("+json"):
-        raise UnsupportedMediaType
-    try:
-        return json.loads(body.decode(), parse_float=Decimal, parse_constant=_refuse)
-    except (ValueError, ArithmeticError, RecursionError):
-        raise InvalidInput.of("#", "The body is not valid JSON") from None
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")
-
-
-def validate(shape: type[T], value: Any) -> T:
-    """The value as `shape`. Raises InvalidInput naming every bad field."""
-    if not isinstance(value, dict):
-        raise InvalidInput.of("#", "The body must be a JSON object")
-    try:
-        return shape.model_validate(value)
-    except ValidationError as error:
-        raise InvalidInput(field_errors(error)) from None
-
-
-def field_errors(error: ValidationError) -> list[FieldError]:
-    """What pydantic found, in words for the client, field by field."""
-    return [_field_error(problem) for problem in error.errors()]
-
-
-def _field_error(problem: Any) -> FieldError:
-    path = "/".join(str(part).replace("~", "~0").replace("/", "~1") for part in problem["loc"])
-    own = OWN_WORDS.get(problem["type"])
-    # Pydantic's message may quote the client: it is no template.
-    told = own.format(**problem.get("ctx", {})) if own else problem["msg"]
-    return FieldError(told.removeprefix("Value error, "), f"#/{path}")

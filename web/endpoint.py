@@ -31,8 +31,9 @@ from app.errors import (
     Unavailable,
     UnsupportedMediaType,
 )
-from web.bodies import Body, read, read_if_any
+from web.bodies import Body
 from web.queries import Query, read_query
+from web.reading import read, read_if_any
 from web.requests import (
     authenticate,
     authenticate_admin,

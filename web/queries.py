@@ -13,7 +13,8 @@ from app.errors import FieldError, InvalidInput
 from app.lifecycle import Status
 from app.money import to_minor
 from app.stock import SORTS
-from web.bodies import MONEY_SCHEMA, BaseShape, Text, field_errors
+from web.bodies import MONEY_SCHEMA, BaseShape, Text
+from web.reading import field_errors
 
 DEFAULT_LIMIT, MAX_LIMIT = 20, 100
 

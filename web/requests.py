@@ -16,7 +16,7 @@ from app.errors import Forbidden, InvalidInput, Problem, Unauthorized
 from app.idempotency import Key, expiry, fingerprint
 from app.text import flaw
 from app.tokens import Identity
-from web.bodies import raw
+from web.reading import raw
 
 
 def json_response(

@@ -7,9 +7,9 @@ from app.errors import BadSignature
 from app.logs import request_id
 from app.times import now
 from web.answers import Taken
-from web.bodies import raw
 from web.endpoint import Answer, endpoint
 from web.problems import View
+from web.reading import raw
 from web.requests import json_response
 
 LARGEST_BODY = 256 * 1024
