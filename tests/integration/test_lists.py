@@ -32,6 +32,8 @@ PRODUCT_COLUMNS = (
     *("id", "name", "price_minor", "currency", "description", "category", "stocked", "available"),
     *("created_at", "updated_at"),
 )
+MUCH = 120.0
+"""Seconds that a hundred thousand rows may take on a busy machine."""
 
 Row = tuple[Any, ...]
 
@@ -43,16 +45,18 @@ async def crowd(database: Database) -> AsyncIterator[UUID]:
     await add_orders(database, _orders(user_id))
     async with database.connection() as connection:
         await connection.copy_records_to_table(
-            "products", columns=PRODUCT_COLUMNS, records=_products(mark)
+            "products", columns=PRODUCT_COLUMNS, records=_products(mark), timeout=MUCH
         )
-        await connection.execute("analyze orders; analyze products")
+        await connection.execute("analyze orders; analyze products", timeout=MUCH)
     yield user_id
     async with database.connection() as connection:
         await connection.execute(
-            "delete from order_items using orders where id = order_id and user_id = $1", user_id
+            "delete from order_items using orders where id = order_id and user_id = $1",
+            user_id,
+            timeout=MUCH,
         )
-        await connection.execute("delete from orders where user_id = $1", user_id)
-        await connection.execute("delete from products where description = $1", mark)
+        await connection.execute("delete from orders where user_id = $1", user_id, timeout=MUCH)
+        await connection.execute("delete from products where description = $1", mark, timeout=MUCH)
 
 
 async def add_orders(database: Database, rows: Iterable[Row]) -> None:
@@ -60,8 +64,10 @@ async def add_orders(database: Database, rows: Iterable[Row]) -> None:
     orders = list(rows)
     lines = [(order[0], 1, uuid4(), 1, 100) for order in orders]
     async with database.connection() as connection:
-        await connection.copy_records_to_table("orders", columns=ORDER_COLUMNS, records=orders)
-        await connection.copy_records_to_table("order_items", records=lines)
+        await connection.copy_records_to_table(
+            "orders", columns=ORDER_COLUMNS, records=orders, timeout=MUCH
+        )
+        await connection.copy_records_to_table("order_items", records=lines, timeout=MUCH)
 
 
 def _orders(user_id: UUID) -> Iterator[Row]:
