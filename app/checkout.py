@@ -42,12 +42,13 @@ async def request_checkout(
             return answer
         order, _ = await order_rows.lock_one(transaction, order_id)
         _require_payable(order, user)
-        status = await _open_checkout(transaction, order)
-        if status is None:
-            await _start_attempt(transaction, order, request_id)
+        rows = await sql.live_payments(transaction.connection, order_id=order_id)
+        live = _live_checkout(rows)
+        if live is None:
+            await _start_attempt(transaction, order, rows[0]["due_at"], request_id)
         answer = {
             "orderId": str(order_id),
-            "status": status or REQUESTED,
+            "status": _pending(live and live["checkout_url"]),
             "pollUrl": f"/api/orders/{order_id}/payments/stripe",
         }
         if key:
@@ -64,16 +65,17 @@ def _require_payable(order: Order, user: Identity) -> None:
         raise NothingToPay
 
 
-async def _open_checkout(transaction: Transaction, order: Order) -> str | None:
-    """Where the checkout stands that is open already. Raises PaymentInProgress for another."""
-    live = await sql.live_payments(transaction.connection, order_id=order.id)
+def _live_checkout(rows: Sequence[Any]) -> Any:
+    """The checkout that is being opened, or is open. Raises PaymentInProgress for another one."""
+    live = [row for row in rows if row["status"]]
     if any((row["provider"], row["status"]) != (STRIPE, PaymentStatus.PENDING) for row in live):
         raise PaymentInProgress
-    return _pending(live[0]["checkout_url"]) if live else None
+    return live[0] if live else None
 
 
-async def _start_attempt(transaction: Transaction, order: Order, request_id: str) -> None:
-    due_at = await sql.due_at_of(transaction.connection, order_id=order.id)
+async def _start_attempt(
+    transaction: Transaction, order: Order, due_at: datetime | None, request_id: str
+) -> None:
     ends = expires_at(due_at, now())
     payment = Payment(uuid4(), order.id, STRIPE, order.total_minor, order.currency, expires_at=ends)
     transaction.payments[payment.id] = payment

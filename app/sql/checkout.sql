@@ -12,13 +12,11 @@ left join lateral (
 where o.id = :order_id;
 
 -- name: live_payments(order_id)
--- The attempts of a locked order that are pending or succeeded.
-select provider, status, checkout_url from payments
-where order_id = :order_id and status in ('PENDING', 'SUCCEEDED');
-
--- name: due_at_of(order_id)$
--- The deadline of a locked order.
-select due_at from order_deadlines where order_id = :order_id;
+-- The deadline of a locked order, beside each of its attempts that are pending or succeeded, if any.
+select d.due_at, p.provider, p.status, p.checkout_url
+from (values (:order_id::uuid)) as o (id)
+left join order_deadlines d on d.order_id = o.id
+left join payments p on p.order_id = o.id and p.status in ('PENDING', 'SUCCEEDED');
 
 -- name: move_deadline(order_id, due_at)!
 -- Let a locked order wait until then, if it does not wait longer already.

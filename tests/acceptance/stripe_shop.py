@@ -1,14 +1,48 @@
 """Stripe's stand-in, seen from one order; and the calls of it that the worker has noted."""
 
+import json
+import time
 from collections.abc import Sequence
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 
+from devstack.stripe.webhooks import signature
 from tests.acceptance.client import eventually
 from tests.integration.stripe_shop import Shop
 
 Json = dict[str, Any]
+
+
+def session_event(order: Json, **changes: Any) -> Json:
+    """A paid session that was made elsewhere, for an order of 998."""
+    session = {
+        "object": "checkout.session",
+        "id": f"cs_{uuid4().hex}",
+        "payment_intent": f"pi_{uuid4().hex}",
+        "client_reference_id": order["id"],
+        "metadata": {},
+        "payment_status": "paid",
+        "amount_total": 99800,
+        "currency": "pln",
+    }
+    return {
+        "id": f"evt_{uuid4().hex}",
+        "type": "checkout.session.completed",
+        "created": int(time.time()),
+        "data": {"object": session | changes},
+    }
+
+
+def as_bytes(event: Json) -> bytes:
+    """The event as a body."""
+    return json.dumps(event).encode()
+
+
+def signed(body: bytes, secret: str, moment: int | None = None) -> str:
+    """The header Stripe-Signature, of this moment unless another is given."""
+    return signature(body, [secret], int(time.time()) if moment is None else moment)
 
 
 class OrderShop:
@@ -70,8 +104,11 @@ class OrderShop:
         return len(told["sessions"]), len(told["charges"]), len(told["refunds"])
 
     async def come_to_rest(self) -> None:
-        """Wait until no call is to be made."""
-        query = "select count(*) from provider_calls where done_at is null"
+        """Wait until no call is to be made, but those that wait long after a refusal."""
+        query = (
+            "select count(*) from provider_calls where done_at is null"
+            " and (attempts > 0 or due_at < now() + interval '5 s')"
+        )
         await eventually(lambda: self._connection.fetchval(query), lambda left: left == 0)
 
     async def hurry(self) -> None:

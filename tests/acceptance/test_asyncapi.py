@@ -24,11 +24,13 @@ async def document(api: Api) -> Json:
 async def messages(
     new_customer: NewCustomer, admin: Admin, broker: Broker
 ) -> dict[str, list[ConsumerRecord]]:
-    """By topic: the events of a completed, an unpaid and an unstocked order, and dead letters."""
+    """By topic: events of orders that end in each way, or are paid at Stripe; and dead letters."""
     customer, product = new_customer(), await admin.adds(quantity=2)
     late = await customer.placed(product, 2, key="late")
     unpaid = await customer.placed(product)
     completed = await customer.buys(product)
+    checked_out = await customer.placed(await admin.adds())
+    await customer.check_out(checked_out)
     await customer.paid(late)
     await customer.paid(unpaid, 1)
     sent = await broker.send("order.paid", value=b"no event", headers=[("x", b"1")])
@@ -36,6 +38,7 @@ async def messages(
         lambda: broker.dead_letters([("order.paid", sent.partition, sent.offset)]), bool
     )
     ends = {"payment.refunded": late, "order.cancelled": unpaid, "order.completed": completed}
+    ends["order.checkout_requested"] = checked_out
     found: dict[str, list[ConsumerRecord]] = {"dead_letter": await broker.read(["dead_letter"])}
     for last, order in ends.items():
         events = await eventually(

@@ -104,6 +104,16 @@ async def _pay_twice(scene: Scene) -> Answer:
     return await scene.customer.pay(order)
 
 
+async def _a_checkout_of_nothing(scene: Scene) -> Answer:
+    return await scene.customer.check_out(
+        await scene.customer.placed(await scene.admin.adds(price=0))
+    )
+
+
+async def _not_from_stripe(scene: Scene) -> Answer:
+    return await scene.api.ask("POST", "/api/stripe/webhook", "{}")
+
+
 async def _a_key_in_use(scene: Scene) -> Answer:
     async with scene.rows.running_request(scene.customer.id, "key"):
         return await scene.customer.place(scene.product, key="key")
@@ -160,6 +170,7 @@ async def _a_state_that_cannot_be(scene: Scene) -> Answer:
 PROVOKED: dict[type[Problem], Provoke] = {
     Problem: _a_state_that_cannot_be,
     errors.InvalidInput: _bad_input,
+    errors.BadSignature: _not_from_stripe,
     errors.Unauthorized: _no_token,
     errors.InvalidCredentials: _wrong_password,
     errors.Forbidden: _not_an_administrator,
@@ -171,6 +182,7 @@ PROVOKED: dict[type[Problem], Provoke] = {
     errors.ProductNameTaken: _a_name_twice,
     errors.NotEnoughStock: _more_than_there_is,
     errors.NotPayable: _pay_too_late,
+    errors.NothingToPay: _a_checkout_of_nothing,
     errors.PaymentInProgress: _pay_twice,
     errors.NotCancellable: _cancel_too_late,
     errors.StockBelowReserved: _less_than_nothing,
@@ -186,7 +198,6 @@ PROVOKED: dict[type[Problem], Provoke] = {
 ELSEWHERE: dict[type[Problem], str] = {
     errors.Overloaded: "test_overload.py: it takes a flood",
     errors.TooManyRequests: "test_identity.py: it takes a worker with low limits",
-    errors.BadSignature: "unit/test_webhook.py: the signature is checked before anything else",
     errors.BodyTooSlow: "test_limits.py: it takes half a body, as no HTTP client sends it",
 }
 """What this table does not provoke, and where it is met."""

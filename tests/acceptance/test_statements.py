@@ -12,6 +12,7 @@ from devstack.stack import Stack
 from tests.acceptance.client import Answer, Api, eventually
 from tests.acceptance.customer import Admin, Customer, basket
 from tests.acceptance.statements import PREFIX, Cost, StatementLog
+from tests.acceptance.stripe_shop import as_bytes, session_event, signed
 
 Json = dict[str, Any]
 NOTHING = Cost(0)
@@ -27,6 +28,7 @@ class Scene:
     customer: Customer
     product: Json
     account: Json
+    stripe_secret: str
 
     async def order(self, lines: int = 1) -> Json:
         """An order that nobody has read."""
@@ -62,7 +64,7 @@ async def log(stack: Stack, api: Api) -> AsyncIterator[StatementLog]:
 
 
 @pytest.fixture(scope="module")
-async def scene(api: Api, admin: Admin, new_customer: Any) -> Scene:
+async def scene(api: Api, admin: Admin, new_customer: Any, environment: dict[str, str]) -> Scene:
     """Somebody with an account and a hundred orders, and a catalogue of as many products."""
     account = {"email": f"{uuid4()}@example.com", "password": "correct horse"}
     await api.ask("POST", "/api/auth/register", json=account)
@@ -70,7 +72,8 @@ async def scene(api: Api, admin: Admin, new_customer: Any) -> Scene:
     products = [await admin.adds(quantity=1000) for _ in range(101)]
     for product in products:
         await customer.placed(product)
-    return Scene(api, admin, customer, products[0], account)
+    secret = environment["STRIPE_WEBHOOK_SECRET"]
+    return Scene(api, admin, customer, products[0], account, secret)
 
 
 def simply(method: str, path: str, **more: Any) -> Prepare:
@@ -112,6 +115,13 @@ async def changing_a_product(scene: Scene) -> Ask:
 async def reading_a_new_product(scene: Scene) -> Ask:
     product = await scene.admin.adds()
     return lambda: scene.customer.ask("GET", f"/api/products/{product['id']}")
+
+
+async def reporting(scene: Scene) -> Ask:
+    """Stripe's word of the money for an order that is not paid yet."""
+    event = as_bytes(session_event(await scene.order(), amount_total=49900))
+    headers = {"Stripe-Signature": signed(event, scene.stripe_secret)}
+    return lambda: scene.api.ask("POST", "/api/stripe/webhook", event, headers=headers)
 
 
 def placing(lines: int, **headers: Any) -> Prepare:
@@ -184,6 +194,17 @@ OPERATIONS: dict[str, tuple[Prepare, Cost]] = {
         with_order("PATCH", "/pay", **a_key()),
         Cost(3, IN_ONE_TRANSACTION),
     ),
+    "requestCheckout": (with_order("POST", "/payments/stripe"), Cost(4, IN_ONE_TRANSACTION)),
+    "requestCheckout: with a key": (
+        with_order("POST", "/payments/stripe", **a_key()),
+        Cost(5, IN_ONE_TRANSACTION),
+    ),
+    "requestCheckout: of a hundred lines": (
+        with_order("POST", "/payments/stripe", lines=100),
+        Cost(4, IN_ONE_TRANSACTION),
+    ),
+    "getCheckout": (with_order("GET", "/payments/stripe"), ONCE),
+    "takeStripeEvent": (reporting, Cost(8, IN_ONE_TRANSACTION)),
     "cancelOrder": (with_order("POST", "/cancel"), Cost(2, IN_ONE_TRANSACTION)),
     "cancelOrder: with a key": (
         with_order("POST", "/cancel", **a_key()),
