@@ -32,6 +32,7 @@ BUSY = """
 select exists (select from outbox where published_at is null)
     or exists (select from orders where status not in ('COMPLETED', 'CANCELLED'))
     or exists (select from payments where status in ('PENDING', 'REFUNDING'))
+    or exists (select from provider_calls where done_at is null)
     or exists (
         select from orders o join reservations r on r.order_id = o.id
         where o.status = 'CANCELLED' and r.outcome = 'RESERVED'
@@ -108,6 +109,26 @@ FAULTS = {
         where e.topic = 'payment.succeeded'
             and p.status <> case when o.status = 'COMPLETED' then 'SUCCEEDED' else 'REFUNDED' end
     """,
+    "captured money is neither kept nor refunded": """
+        select id, order_id, status, captured_minor, refunded_minor from payments
+        where refunded_minor <> case when status = 'SUCCEEDED' then 0 else captured_minor end
+    """,
+    "a payment's money is not what was reported of it": """
+        select p.id, p.status, p.captured_minor, p.refunded_minor, json_agg(e) as reported
+        from payments p left join provider_events e on e.payment_id = p.id
+        group by p.id
+        having p.captured_minor <> coalesce(
+                max(e.amount_minor) filter (where e.kind = 'captured'), 0)
+            or p.refunded_minor <> coalesce(
+                sum(e.amount_minor) filter (where e.kind = 'refund'), 0)
+    """,
+    "a payment was refunded otherwise than once, as it was asked for and told": """
+        select p.id, p.status, p.refunded_minor, p.told_minor, array_agg(r.amount_minor) as asked
+        from payments p left join refunds r on r.payment_id = p.id
+        group by p.id
+        having p.refunded_minor <> p.told_minor or count(r.id) > 1
+            or p.refunded_minor <> coalesce(sum(r.amount_minor), 0)
+    """,
     "stock is not what was stocked minus what was reserved": """
         select p.name, p.stocked, p.available, coalesce(sum(taken.quantity), 0) as reserved
         from products p left join (
@@ -128,6 +149,7 @@ FAULTS = {
 
 TABLES = (
     *("orders", "order_items", "payments", "reservations"),
+    *("provider_events", "refunds", "provider_calls"),
     *("outbox", "products", "notifications", "idempotency_keys"),
 )
 

@@ -18,8 +18,8 @@ def facts(status: Status, **known: Any) -> Facts:
     return Facts(uuid4(), uuid4(), status, PLACED, CHANGED, **known)
 
 
-def attempt(status: PaymentStatus) -> list[Attempt]:
-    return [Attempt(status, TRIED, MOVED)]
+def attempt(status: PaymentStatus, checkout: str | None = None) -> list[Attempt]:
+    return [Attempt(status, TRIED, MOVED, checkout)]
 
 
 STEPS: list[tuple[Status, dict[str, Any], str, datetime]] = [
@@ -27,6 +27,10 @@ STEPS: list[tuple[Status, dict[str, Any], str, datetime]] = [
     (
         *(Status.CREATED, {"attempts": attempt(PaymentStatus.PENDING)}),
         *("the payment agent, to capture the money", TRIED),
+    ),
+    (
+        *(Status.CREATED, {"attempts": attempt(PaymentStatus.PENDING, "REQUESTED")}),
+        *("Stripe, to open the checkout", TRIED),
     ),
     (
         *(Status.CREATED, {"attempts": attempt(PaymentStatus.SUCCEEDED)}),
@@ -51,6 +55,14 @@ STEPS: list[tuple[Status, dict[str, Any], str, datetime]] = [
     ),
     (
         *(Status.CANCELLED, {"attempts": attempt(PaymentStatus.REFUNDING)}),
+        *("the payment agent, to refund the money", MOVED),
+    ),
+    (
+        *(Status.CANCELLED, {"attempts": attempt(PaymentStatus.PARKED)}),
+        *("an operator, to refund the money", MOVED),
+    ),
+    (
+        *(Status.COMPLETED, {"attempts": attempt(PaymentStatus.REFUNDING)}),
         *("the payment agent, to refund the money", MOVED),
     ),
     (
@@ -109,6 +121,31 @@ def test_the_actions_are_those_the_endpoints_allow(
     status: Status, attempts: list[Attempt], allowed: list[str]
 ) -> None:
     assert actions(facts(status, attempts=attempts)) == allowed
+
+
+@pytest.mark.parametrize(
+    ("attempts", "allowed"),
+    [
+        ([], ["pay", "checkout", "cancel"]),
+        (attempt(PaymentStatus.PENDING, "REQUESTED"), ["checkout", "cancel"]),
+        (attempt(PaymentStatus.PENDING, "READY"), ["checkout", "cancel"]),
+        (attempt(PaymentStatus.FAILED, "READY"), ["pay", "checkout", "cancel"]),
+        (attempt(PaymentStatus.SUCCEEDED, "READY"), ["cancel"]),
+        (attempt(PaymentStatus.PENDING), ["cancel"]),
+    ],
+)
+def test_what_costs_something_may_be_paid_at_stripe(
+    attempts: list[Attempt], allowed: list[str]
+) -> None:
+    assert actions(facts(Status.CREATED, total_minor=1, attempts=attempts)) == allowed
+
+
+def test_a_customer_pays_on_the_page_that_is_open() -> None:
+    ready = attempt(PaymentStatus.PENDING, "READY")
+    assert waiting_for(facts(Status.CREATED, attempts=ready, unsent=UNSENT)) == (
+        "payment by the customer",
+        MOVED,
+    )
 
 
 def test_a_deadline_is_a_timer_only_while_the_order_is_unpaid() -> None:

@@ -1,0 +1,176 @@
+"""Orders with an open checkout, when their time is up: many workers, and Stripe that is away."""
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from app.db import Database
+from app.errors import ProviderAway
+from app.expiry import PATIENCE, expire_due
+from app.provider_calls import Calls
+from app.stripe_provider import NoStripe
+from app.times import now
+from tests.integration.money_course import (
+    Course,
+    assert_conserved,
+    course,
+    forget_what_is_due,
+    ready,
+)
+
+LATE = timedelta(hours=1)
+
+
+@pytest.fixture(autouse=True)
+async def nothing_due(database: Database) -> None:
+    """What other tests left would count too."""
+    await forget_what_is_due(database)
+
+
+async def due_at(one: Course) -> Any:
+    (row,) = await one.fetch("select due_at from order_deadlines where order_id = $1")
+    return row["due_at"]
+
+
+async def handle_all(one: Course) -> None:
+    while waiting := await one.waiting():
+        for each in waiting:
+            await one.handle(*each)
+
+
+async def test_the_deadline_moves_to_the_end_of_the_checkout(database: Database) -> None:
+    one = await course(database)
+    async with database.connection() as connection:
+        await connection.execute(
+            "update order_deadlines set due_at = now() + interval '1 minute' where order_id = $1",
+            one.order_id,
+        )
+    await one.check_out()
+    (payment,) = await one.payments()
+    assert payment["expires_at"] == await due_at(one) > now() + timedelta(minutes=30)
+    assert await expire_due(database, now() + timedelta(minutes=5)) == 0
+
+
+async def test_an_open_checkout_ends_first_whoever_of_many_workers_comes(
+    database: Database,
+) -> None:
+    courses = [(await ready(database))[0] for _ in range(12)]
+    moment = now() + LATE
+
+    async def expire() -> None:
+        while await expire_due(database, moment, 3):
+            pass
+
+    await asyncio.gather(*(expire() for _ in range(4)))
+    assert {await one.status() for one in courses} == {"CREATED"}
+    asked: list[str] = []
+
+    class Bank:
+        """Finds the right books."""
+
+        async def expire_session(self, session_id: str) -> Any:
+            asked.append(session_id)
+            (bank,) = [one.bank for one in courses if one.bank.books[0].session == session_id]
+            return await bank.expire_session(session_id)
+
+    workers = [Calls(database, Bank()) for _ in range(3)]  # type: ignore[arg-type]
+    started = await asyncio.gather(*(worker.start_due() for worker in workers))
+    await asyncio.gather(*(task for tasks in started for task in tasks))
+    assert len(asked) == len(set(asked)) == 12, "each session is closed once"
+    for one in courses:
+        await handle_all(one)
+        assert await one.topics() == [
+            *("order.created", "order.checkout_requested", "payment.failed", "order.cancelled")
+        ]
+        (row,) = await one.fetch("select cancel_reason from orders where id = $1")
+        assert row["cancel_reason"] == "expired"
+
+
+async def test_while_stripe_is_away_the_order_waits(database: Database) -> None:
+    one, books = await ready(database)
+    moment = now() + LATE
+    await expire_due(database, moment)
+    assert await due_at(one) == moment + PATIENCE
+    expire_session = one.bank.expire_session
+
+    async def away(session_id: str) -> Any:
+        raise ProviderAway("no answer")
+
+    one.bank.expire_session = away  # type: ignore[method-assign]
+    assert await one.call() == 1
+    await expire_due(database, moment + PATIENCE)
+    assert (await one.status(), books.status) == ("CREATED", "open")
+    one.bank.expire_session = expire_session  # type: ignore[method-assign]
+    await one.come_to_rest()
+    assert (await one.status(), books.status) == ("CANCELLED", "expired")
+
+
+async def test_a_session_that_is_complete_is_decided_by_its_webhook(database: Database) -> None:
+    one, books = await ready(database)
+    books.pay()
+    await expire_due(database, now() + LATE)
+    await one.call()
+    assert await one.status() == "CREATED"
+    await one.come_to_rest()
+    assert await one.status() == "COMPLETED"
+    await assert_conserved(one)
+
+
+async def test_a_checkout_that_stripe_has_not_opened_keeps_no_order(database: Database) -> None:
+    one = await course(database)
+    await one.check_out()
+    await expire_due(database, now() + LATE)
+    assert await one.status() == "CANCELLED"
+    await handle_all(one)
+    await one.call()
+    assert one.bank.books == []
+    assert [row["status"] for row in await one.payments()] == ["VOIDED"]
+
+
+async def test_a_call_whose_worker_died_is_made_by_another_when_its_lease_is_over(
+    database: Database,
+) -> None:
+    one = await course(database)
+    await one.check_out()
+    await handle_all(one)
+    create, begun = one.bank.create_session, asyncio.Event()
+
+    async def hang(wanted: Any) -> Any:
+        await create(wanted)
+        begun.set()
+        await asyncio.Event().wait()
+
+    one.bank.create_session = hang  # type: ignore[method-assign]
+    (lost,) = await one.calls.start_due()
+    await begun.wait()
+    lost.cancel()
+    one.bank.create_session = create  # type: ignore[method-assign]
+    other = Calls(database, one.bank)
+    assert await other.start_due() == [], "it is leased"
+    assert await one.call() == 1
+    assert len(one.bank.books) == 1
+    assert (await one.payments())[0]["session_id"] == one.bank.books[0].session
+
+
+async def test_without_a_key_a_checkout_fails_and_what_is_owed_waits(database: Database) -> None:
+    one = await course(database)
+    await one.check_out()
+    await handle_all(one)
+    one.calls = Calls(database, NoStripe())
+    await one.call()
+    (failed,) = await one.payments()
+    assert (failed["status"], failed["failure_reason"]) == ("FAILED", "Stripe is not configured")
+    paid, books = await ready(database)
+    books.pay()
+    await paid.cancel()
+    for report in books.reports:
+        await paid.arrive(report)
+    paid.calls = Calls(database, NoStripe())
+    for _ in range(7):
+        await paid.call()
+    assert (await paid.payments())[0]["status"] == "REFUNDING"
+    paid.calls = Calls(database, paid.bank)
+    await paid.come_to_rest()
+    await assert_conserved(paid)
