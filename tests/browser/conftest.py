@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import pytest
 from playwright.async_api import Browser, Page, async_playwright, expect
 
-from tests.acceptance.conftest import admin, api, product
+from tests.acceptance.conftest import admin, api, customer, new_customer, product
 
-__all__ = ["admin", "api", "product"]
+__all__ = ["admin", "api", "customer", "new_customer", "product"]
 
 PATIENCE_MS = 60_000
 expect.set_options(timeout=PATIENCE_MS)
