@@ -21,15 +21,17 @@ from app.webhook import Report
 BATCH = 100
 
 
-async def record(database: Database, report: Report, payload: bytes, request_id: str) -> None:
-    """Commit an event together with all that it leads to; an event that is known does nothing.
+async def record(database: Database, report: Report, payload: bytes, request_id: str) -> bool:
+    """Commit an event together with all that it leads to; False where it was known before.
 
     Raises one of AWAY.
     """
     async with database.transaction() as transaction:
         order = await _lock_order(transaction, report)
-        if await _keep(transaction, report, payload) and order and report.fact:
+        is_new = await _keep(transaction, report, payload)
+        if is_new and order and report.fact:
             await _settle(transaction, order, request_id)
+    return is_new
 
 
 async def settle_kept(database: Database, request_id: str) -> int:

@@ -5,6 +5,7 @@ from aiohttp import web
 from app import app, database, settings, stripe_events, webhook
 from app.errors import BadSignature
 from app.logs import request_id
+from app.metrics import WEBHOOKS
 from app.times import now
 from web.answers import Taken
 from web.endpoint import Answer, endpoint
@@ -31,6 +32,12 @@ class StripeWebhookView(View):
         """Take an event; one that was taken before changes nothing."""
         body = await raw(request.clone(client_max_size=LARGEST_BODY))
         signature = request.headers.get("Stripe-Signature")
-        webhook.verify(body, signature, settings.stripe_webhook_secrets, now())
-        await stripe_events.record(database, webhook.read(body), body, request_id.get())
+        try:
+            webhook.verify(body, signature, settings.stripe_webhook_secrets, now())
+        except BadSignature:
+            WEBHOOKS.labels("refused").inc()
+            raise
+        report = webhook.read(body)
+        is_new = await stripe_events.record(database, report, body, request_id.get())
+        WEBHOOKS.labels("taken" if is_new else "known").inc()
         return json_response({"received": True})
