@@ -13,7 +13,6 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from app.errors import Problem
-from app.idempotency import MAX_KEY_LENGTH
 from web.answers import ProblemDetails
 from web.endpoint import (
     JSON,
@@ -27,6 +26,7 @@ from web.endpoint import (
     declaration_of,
 )
 from web.problems import TYPES
+from web.requests import KEY
 
 Json = dict[str, Any]
 
@@ -66,7 +66,7 @@ IDEMPOTENCY_KEY: Json = {
     "in": "header",
     "description": "The same key with the same request gets the first answer again, for 24 hours "
     "unless configured otherwise; with another request it is refused. Bare or quoted.",
-    "schema": {"type": "string", "pattern": f"^[!#-~]{{1,{MAX_KEY_LENGTH}}}$"},
+    "schema": {"type": "string", "pattern": f"^(?:{KEY.pattern})$"},
 }
 IF_MATCH: Json = {
     "name": "If-Match",

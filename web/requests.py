@@ -13,10 +13,15 @@ from aiohttp import web
 
 from app import settings, tokens
 from app.errors import Forbidden, InvalidInput, Problem, Unauthorized
-from app.idempotency import Key, expiry, fingerprint
+from app.idempotency import MAX_KEY_LENGTH, Key, expiry, fingerprint
 from app.text import flaw
 from app.tokens import Identity
 from web.reading import raw
+
+_INSIDE = f"[ !#-~]{{0,{MAX_KEY_LENGTH - 2}}}"
+KEY = re.compile(f'"([ -~]{{1,{MAX_KEY_LENGTH}}})"|([!#-~](?:{_INSIDE}[!#-~])?)')
+"""Quoted or bare. HTTP strips spaces around a header's value, so a bare key neither begins nor ends
+with one (RFC 9110, 5.5)."""
 
 
 def json_response(
@@ -59,8 +64,7 @@ async def idempotency_key(request: web.Request, user: Identity) -> Key | None:
         raise InvalidInput.of("#", "Idempotency-Key must be given once")
     if not headers:
         return None
-    header = headers[0]
-    match = re.fullmatch(r'"([\x20-\x7e]{1,255})"|([\x20\x21\x23-\x7e]{1,255})', header)
+    match = KEY.fullmatch(headers[0])
     if match is None:
         raise InvalidInput.of("#", "Idempotency-Key must be 1 to 255 printable ASCII characters")
     return Key(

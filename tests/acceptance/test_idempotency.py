@@ -142,7 +142,7 @@ async def test_a_quoted_key_is_the_bare_key(customer: Customer, product: Product
     assert_replay(await customer.place(product, key=f'"{key}"'), first)
 
 
-@pytest.mark.parametrize("key", ["k" * 255, f'"{"q" * 255}"', "1"])
+@pytest.mark.parametrize("key", ["k" * 255, f'"{"q" * 255}"', "1", "a b", '" "'])
 async def test_a_key_has_up_to_255_characters(
     customer: Customer, product: Product, key: str
 ) -> None:

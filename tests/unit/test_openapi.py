@@ -1,5 +1,6 @@
 """The OpenAPI document leaves nothing out that is served, and promises nothing that is not."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any, cast
@@ -117,3 +118,13 @@ def test_who_may_call_an_operation_is_told_as_its_refusals_are(document: Json) -
     for path, method, operation in operations(document):
         needs_token = bool(operation["security"])
         assert needs_token == ("unauthorized" in problem_types(operation)), (path, method)
+
+
+@pytest.mark.parametrize("key", ["k", "a b", "!", '" "', '"a"', '"a"b"', "k" * 255])
+def test_every_idempotency_key_that_is_taken_is_documented(key: str) -> None:
+    assert re.search(openapi.IDEMPOTENCY_KEY["schema"]["pattern"], key)
+
+
+@pytest.mark.parametrize("key", ["", '""', '"', 'a"', "\u017c", " k", "k ", "k" * 256])
+def test_no_idempotency_key_is_documented_that_is_refused(key: str) -> None:
+    assert not re.search(openapi.IDEMPOTENCY_KEY["schema"]["pattern"], key)
