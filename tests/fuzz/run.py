@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.fuzz.hooks import TALLY
 
-EXAMPLES = 50
+EXAMPLES = 40
 """Random cases an operation; there are about as many that are derived from the schema."""
 HERE = Path(__file__).parent
 
