@@ -192,7 +192,9 @@ def _cancel_reason(
     if status not in (Status.CREATED, Status.PAID):
         return None
     came = (payment.money for payment in payments if payment.money.is_captured)
-    return next((_flaw(total_minor, currency, money) for money in came), None)
+    flaws = (_flaw(total_minor, currency, money) for money in came)
+    # Another payment may fit and be on its way back: that is none of the order's money.
+    return next((flaw for flaw in flaws if flaw), None)
 
 
 def _pending(payment: Account, waited_for: bool) -> list[Step]:

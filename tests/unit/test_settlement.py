@@ -124,6 +124,19 @@ def test_a_refund_before_completion_cancels_and_the_rest_goes_back() -> None:
     ]
 
 
+@pytest.mark.parametrize("status", [Status.CREATED, Status.PAID])
+def test_an_order_whose_own_money_went_back_is_not_had_with_money_that_is_going_back(
+    status: Status,
+) -> None:
+    other = account(PaymentStatus.REFUNDING, captured(TOTAL, CURRENCY))
+    other.requests["asked"] = TOTAL
+    own = account(
+        PaymentStatus.SUCCEEDED, captured(TOTAL, CURRENCY), refund("re_1", TOTAL, "succeeded")
+    )
+    steps = settle(status, TOTAL, CURRENCY, [other, own])
+    assert steps == [Cancel(REFUNDED), Returned(own.id, TOTAL, wholly=True)]
+
+
 @pytest.mark.parametrize("amount", [999, TOTAL])
 def test_a_refund_after_completion_is_told_and_changes_nothing(amount: int) -> None:
     paid = account(
