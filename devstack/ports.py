@@ -14,6 +14,8 @@ from devstack.cache import cache_folder
 # stopped server can be given the server's own port and connect to itself.
 _LOWEST, _HIGHEST = 20_000, 32_000
 
+_given: set[int] = set()
+
 
 def is_free(port: int) -> bool:
     """Whether a server can listen on the port."""
@@ -32,10 +34,14 @@ def is_free(port: int) -> bool:
 
 
 def free_port() -> int:
-    """A port on which nothing listens."""
+    """A port on which nothing listens, and that this process was not given before.
+
+    Whoever asked for a port often listens only seconds later.
+    """
     while True:
         port = random.randrange(_LOWEST, _HIGHEST)
-        if is_free(port):
+        if port not in _given and is_free(port):
+            _given.add(port)
             return port
 
 

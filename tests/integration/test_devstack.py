@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from devstack.kafka import Kafka, install
+from devstack.ports import free_port
 from devstack.postgres import Postgres
 from devstack.process import Process
 from devstack.redis import Redis
@@ -222,3 +223,8 @@ def _uses(process: Path, folder: str) -> bool:
     except OSError:
         return False
     return process.name != str(os.getpid()) and any(name.startswith(folder) for name in files)
+
+
+def test_no_port_is_given_twice() -> None:
+    ports = [free_port() for _ in range(500)]
+    assert len(set(ports)) == len(ports)
