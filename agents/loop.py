@@ -4,27 +4,30 @@ Faust's own batching acknowledges what failed; `noack()` leaves that to this loo
 has arrived by the time the last one is done: one message when it is quiet, many under load.
 
 - Infrastructure that is away is waited for; nothing is dead-lettered because of it.
-- A bad message goes to `dead_letter`, after its batch was taken apart to find it.
+- A bad message goes to `dead_letter` and is parked, after its batch was taken apart to find it.
+- Later messages of its order wait behind it, also parked; all other orders flow.
 - Anything else is a bug: the worker crashes with the batch unacknowledged.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
-import asyncpg
 from aiokafka.errors import KafkaError
 from faust import Stream
 from faust.exceptions import ProducerSendError
-from faust.types import AgentT, EventT
+from faust.types import AgentT
 
 from agents.dead_letters import bury
+from agents.gate import Gate
 from app import app, pipeline
-from app.db import AWAY, Transaction
-from app.errors import BadEvent
-from app.metrics import DEAD_LETTERS, DUPLICATES, RETRIES
+from app.db import AWAY
+from app.errors import UnknownOrder
+from app.handlers import BAD, HANDLERS, Handle, Handler
+from app.messages import Message, event_of, order_of
+from app.metrics import DEAD_LETTERS, DUPLICATES, HELD_BACK, RETRIES
 from app.parked import park
 from app.topics import Event, Malformed, topic_of
 from tables.handled import is_marked, mark
@@ -32,14 +35,9 @@ from tables.handled import is_marked, mark
 log = logging.getLogger(__name__)
 
 BATCH = 500
-BAD = (BadEvent, asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
 
-Handle = Callable[[Transaction, Sequence[Any]], Awaitable[None]]
-"""Decides a batch of events in the transaction that the loop commits."""
 Remember = Callable[[Any], None]
 """Writes a table, event by event, after the commit."""
-Message = EventT[Any]
-"""A message as Faust gives it; its `value` is our Event, or Malformed."""
 
 
 def on(
@@ -53,7 +51,8 @@ def on(
     assert work is not None
     name = f"{work.__module__.split('.')[-1]}.{work.__name__}"
 
-    for counter in (DEAD_LETTERS, DUPLICATES, RETRIES):
+    HANDLERS[name] = Handler(record, handle)
+    for counter in (DEAD_LETTERS, DUPLICATES, HELD_BACK, RETRIES):
         counter.labels(name)  # shown as 0 from the start, so that an alert sees the first rise
 
     async def run(stream: Any) -> None:
@@ -101,13 +100,14 @@ class Loop:
         self._stream = stream
         self._handle = handle
         self._remember = remember
+        self._gate = Gate(name)
 
     async def process(self, messages: list[Message]) -> None:
         """Take the messages, then acknowledge all of them."""
         fresh = []
         for message in messages:
             if isinstance(message.value, Malformed):
-                await self._bury(message, message.value.error, attempts=1)
+                await self._bury(message, message.value.error, 1, holds_order=False)
             elif self._is_duplicate(message):
                 DUPLICATES.labels(self._name).inc()
             else:
@@ -118,44 +118,59 @@ class Loop:
 
     def _is_duplicate(self, message: Message) -> bool:
         with self._current(message):
-            return is_marked(self._name, _event(message).eventId)
+            return is_marked(self._name, event_of(message).eventId)
 
     async def _take(self, messages: list[Message], attempts: int = 1) -> None:
         """Commit, then mark; a batch that holds a bad message is taken apart, one by one."""
         if not messages:
             return
         try:
-            await self._commit([_event(message) for message in messages])
+            handled = await self._commit(messages)
         except BAD as error:
             if len(messages) == 1:
-                await self._bury(messages[0], f"{type(error).__name__}: {error}", attempts)
+                await self._refuse(messages[0], error, attempts)
                 return
             for message in messages:
                 await self._take([message], attempts + 1)
             return
-        for message in messages:
+        for message in handled:
             with self._current(message):
                 if self._remember:
                     self._remember(message.value)
-                mark(self._name, _event(message).eventId)
+                mark(self._name, event_of(message).eventId)
 
-    async def _commit(self, events: list[Event]) -> None:
+    async def _commit(self, messages: list[Message]) -> list[Message]:
+        """Handle the messages that nothing is parked ahead of; which those were."""
         if self._handle is None:
-            return
+            return messages
         handle = self._handle
+        admitted: list[Message] = []
 
         async def commit() -> None:
             async with pipeline.transaction() as transaction:
-                await handle(transaction, events)
+                admitted[:] = await self._gate.admit(transaction, messages)
+                if admitted:
+                    await handle(transaction, [event_of(message) for message in admitted])
 
         await self._insist(commit)
+        return admitted
 
-    async def _bury(self, message: Message, error: str, attempts: int) -> None:
+    async def _refuse(self, message: Message, error: Exception, attempts: int) -> None:
+        # An order that was never placed has nothing that could be overtaken.
+        holds_order = not isinstance(error, UnknownOrder)
+        await self._bury(message, f"{type(error).__name__}: {error}", attempts, holds_order)
+
+    async def _bury(self, message: Message, error: str, attempts: int, holds_order: bool) -> None:
         where = f"{message.message.tp} at {message.message.offset}"
         log.error("%s cannot take %s: %s", self._name, where, error)
+        order_id = order_of(message) if holds_order else None
+        if holds_order:
+            self._gate.close()
         # Each by itself: PostgreSQL that is away must not cost further dead letters.
         await self._insist(lambda: bury(message, self._name, error, attempts))
-        await self._insist(lambda: park(pipeline, message.message, self._name, error, attempts))
+        await self._insist(
+            lambda: park(pipeline, message.message, self._name, error, attempts, order_id)
+        )
 
     async def _insist(self, work: Callable[[], Awaitable[None]]) -> None:
         """Do the work; infrastructure that is away is waited for."""
@@ -181,7 +196,3 @@ class Loop:
             yield
         finally:
             self._stream._set_current_event(None)
-
-
-def _event(message: Message) -> Event:
-    return cast(Event, message.value)

@@ -3,6 +3,7 @@
 from contextlib import suppress
 from uuid import uuid4
 
+from asyncpg import Connection
 from faust.sensors.prometheus import FaustMetrics, PrometheusMonitor
 from prometheus_client import REGISTRY
 
@@ -12,6 +13,7 @@ from app.db import AWAY, sql
 from app.expiry import BATCH, expire_due
 from app.mail import Mail, send_mails
 from app.metrics import DUE_CALLS, PARKED_REFUNDS
+from app.parked import KEPT
 from app.provider_calls import Calls
 from app.stripe_events import BATCH as KEPT_BATCH
 from app.stripe_events import settle_kept
@@ -83,6 +85,22 @@ async def expire_orders() -> None:
             pass
     except AWAY as error:
         app.log.warning("Unpaid orders are cancelled later: %r", error)
+
+
+@app.timer(REAP_SECONDS)
+async def reap_parked_messages() -> None:
+    """Forget messages that were resolved long ago, batch by batch."""
+    try:
+        async with timers.connection() as connection:
+            while await _reaped_a_batch(connection):
+                pass
+    except AWAY:
+        app.log.warning("PostgreSQL is away: resolved messages are reaped later")
+
+
+async def _reaped_a_batch(connection: Connection) -> bool:
+    reaped = await sql.reap_parked(connection, before=now() - KEPT, batch=REAP_BATCH)
+    return bool(reaped == f"DELETE {REAP_BATCH}")
 
 
 @app.timer(REAP_SECONDS)

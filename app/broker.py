@@ -190,6 +190,7 @@ class OrderApp(faust.App):
 
 AUTODISCOVER = [
     "app.commands",
+    "app.parked_command",
     "app.background",
     "tables.handled",
     "tables.replays",
@@ -207,6 +208,7 @@ AUTODISCOVER = [
     "web.checkout",
     "web.stripe_webhook",
     "web.order_events",
+    "web.parked",
     "web.operations",
     "web.monitor",
     "web.documents",

@@ -1,7 +1,7 @@
 """PostgreSQL: the pool, the named queries, and the transaction that every hop is made of."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, cast
@@ -99,6 +99,8 @@ class Transaction:
     """User, Idempotency-Key, and the answer (JSON) that its replays get."""
     product_versions: dict[UUID, int] = field(default_factory=dict)
     """Products that it has changed."""
+    rehearsed: bool = False
+    """Whether all of it is undone in the end, so that nobody may be told of it."""
 
     def publish(self, event: "Event") -> None:
         """Put `event` into the outbox when this transaction commits, and only then."""
@@ -173,6 +175,27 @@ class Database:
             await write_changes(transaction)
         for hook in self.after_commit:
             await hook(transaction)
+
+    @asynccontextmanager
+    async def rehearsal(
+        self,
+    ) -> AsyncIterator[Callable[[], AbstractAsyncContextManager[Transaction]]]:
+        """Begins transactions that see what those before them did, and all come to nothing."""
+
+        @asynccontextmanager
+        async def begin() -> AsyncIterator[Transaction]:
+            async with connection.transaction():
+                transaction = Transaction(connection, rehearsed=True)
+                yield transaction
+                await write_changes(transaction)
+
+        async with self.connection() as connection:
+            whole = connection.transaction()
+            await whole.start()
+            try:
+                yield begin
+            finally:
+                await whole.rollback()
 
 
 async def _nothing_to_reset(connection: asyncpg.Connection) -> None:

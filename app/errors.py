@@ -87,6 +87,12 @@ class ProductNotFound(Problem):
     status, slug, title = 404, "product-not-found", "Product not found"
 
 
+class ParkedNotFound(Problem):
+    """Parked message not found"""
+
+    status, slug, title = 404, "parked-not-found", "Parked message not found"
+
+
 class MethodNotAllowed(Problem):
     """This address does not take this method"""
 
@@ -146,6 +152,12 @@ class PaymentInProgress(Problem):
     """A payment of this order is already under way"""
 
     status, slug, title = 409, "payment-in-progress", "Payment in progress"
+
+
+class AlreadyResolved(Problem):
+    """The parked message was replayed or discarded already"""
+
+    status, slug, title = 409, "already-resolved", "Parked message is resolved"
 
 
 class IdempotencyInProgress(Problem):

@@ -61,7 +61,8 @@ async def explain(database: Database, order_id: UUID) -> dict[str, Any]:
     """What the order waits for and since when, the next timer, parked messages, allowed actions.
 
     {orderId, userId, status, waitingFor: {what, since} | null, nextTimer: {kind, at} | null,
-    parked: [{handler, topic, partition, offset, error, attempts, parkedAt}] (the latest 20),
+    parked: [{id, handler, topic, partition, offset, state, error, attempts, parkedAt}] (the latest
+    20 that nobody has resolved),
     actions: ["pay", "checkout", "cancel"]}; "pay" and "checkout" are the owner's alone. Raises
     OrderNotFound, one of AWAY.
     """
@@ -189,5 +190,6 @@ def _facts(row: Mapping[str, Any]) -> Facts:
 
 
 def _parked(row: Mapping[str, Any]) -> dict[str, Any]:
-    names = ("handler", "topic", "partition", "offset", "error", "attempts")
-    return {**{name: row[name] for name in names}, "parkedAt": rfc3339(row["parked_at"])}
+    names = ("handler", "topic", "partition", "offset", "state", "error", "attempts")
+    told = {"id": str(row["id"]), "parkedAt": rfc3339(row["parked_at"])}
+    return told | {name: row[name] for name in names}

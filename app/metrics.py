@@ -10,6 +10,9 @@ DUPLICATES = Counter(
 DEAD_LETTERS = Counter(
     "orders_dead_letters_total", "Messages that a handler could not take.", ["handler"]
 )
+HELD_BACK = Counter(
+    "orders_held_back_total", "Messages parked behind an earlier one of their order.", ["handler"]
+)
 RETRIES = Counter(
     "orders_retries_total", "Batches that waited for infrastructure that was away.", ["handler"]
 )

@@ -40,6 +40,14 @@ async def lock_one(transaction: Transaction, order_id: UUID) -> tuple[Order, Map
     return hold(transaction, row), row
 
 
+async def lock_if_any(transaction: Transaction, order_id: UUID | None) -> Order | None:
+    """The order under its row lock, as the transaction has left it; None where there is none."""
+    if order_id is None or order_id in transaction.orders:
+        return transaction.orders.get(order_id) if order_id else None
+    rows = await sql.lock_orders(transaction.connection, ids=[order_id])
+    return hold(transaction, rows[0]) if rows else None
+
+
 def hold(transaction: Transaction, row: Mapping[str, Any]) -> Order:
     """The order in a row that the transaction has locked."""
     order = Order(

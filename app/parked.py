@@ -1,18 +1,47 @@
-"""Parked messages: what handlers could not take, findable by its order."""
+"""Parked messages: what handlers could not take, and what waits behind it."""
 
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
 import orjson
 from faust.types import Message
 
-from app.db import Database, sql
-from app.times import now
+from app.db import Database, Transaction, sql
+from app.errors import ParkedNotFound
+from app.times import now, rfc3339
+
+KEPT = timedelta(days=30)
+"""How long a message is kept after it was resolved."""
+
+
+class State(StrEnum):
+    """Where a parked message stands. REPLAYED and DISCARDED are final: it is resolved."""
+
+    PARKED = "PARKED"
+    WAITING = "WAITING"
+    REPLAYED = "REPLAYED"
+    DISCARDED = "DISCARDED"
+
+
+UNRESOLVED = (State.PARKED, State.WAITING)
 
 
 async def park(
-    database: Database, message: Message, handler: str, error: str, attempts: int
+    database: Database,
+    message: Message,
+    handler: str,
+    error: str,
+    attempts: int,
+    order_id: UUID | None = None,
 ) -> None:
-    """Keep the raw message that `handler` could not take; once. Raises one of AWAY."""
+    """Keep the raw message that `handler` could not take; once. Raises one of AWAY.
+
+    With an `order_id`, later messages of that order wait behind it; without one it holds up
+    nothing, and is findable by the order that its key may name.
+    """
     async with database.connection() as connection:
         await sql.park_message(
             connection,
@@ -20,14 +49,111 @@ async def park(
             topic=message.topic,
             partition=message.partition,
             offset=message.offset,
-            order_id=_order_id(message.key),
+            order_id=order_id or _order_id(message.key),
+            holds_order=order_id is not None,
             key=message.key,
             value=message.value,
-            headers=orjson.dumps(headers_of(message)).decode(),
+            headers=_headers_json(message),
             error=storable(error[:500]),
             attempts=attempts,
             now=now(),
         )
+
+
+async def parked_ahead(
+    transaction: Transaction, handler: str, order_ids: Sequence[UUID]
+) -> tuple[bool, dict[UUID, int]]:
+    """Whether anything holds up any order of `handler`; by order, the first parked offset.
+
+    Until the transaction ends, nobody resolves what it found.
+    """
+    row = await sql.parked_ahead(transaction.connection, handler=handler, order_ids=order_ids)
+    firsts = orjson.loads(row["first_by_order"] or "{}")
+    return row["any_at_all"], {UUID(order_id): first for order_id, first in firsts.items()}
+
+
+async def park_behind(
+    transaction: Transaction, handler: str, messages: Sequence[tuple[UUID, Message]]
+) -> None:
+    """Keep messages, each with its order, that come behind a parked one; each once."""
+    raw = [message for _, message in messages]
+    await sql.park_behind(
+        transaction.connection,
+        handler=handler,
+        topic=raw[0].topic,
+        partitions=[message.partition for message in raw],
+        offsets=[message.offset for message in raw],
+        order_ids=[order_id for order_id, _ in messages],
+        keys=[message.key for message in raw],
+        payloads=[message.value for message in raw],
+        headers=[_headers_json(message) for message in raw],
+        now=now(),
+    )
+
+
+async def get(database: Database, id: UUID) -> dict[str, Any]:
+    """One parked message, with its bytes as text. Raises ParkedNotFound, one of AWAY."""
+    async with database.connection() as connection:
+        row = await sql.get_parked(connection, id=id)
+    if row is None:
+        raise ParkedNotFound
+    return {
+        **as_json(row),
+        "key": _text(row["key"]),
+        "value": _text(row["value"]),
+        "headers": orjson.loads(row["headers"]),
+    }
+
+
+async def page(
+    database: Database,
+    handler: str | None,
+    order_id: UUID | None,
+    state: State | None,
+    place: list[str] | None,
+    size: int,
+) -> list[tuple[dict[str, Any], list[str]]]:
+    """Up to `size` messages behind `place`, the latest first, each with its own place.
+
+    No `state` means those that nobody has resolved. Raises ValueError for a bad `place`.
+    """
+    behind = {
+        "states": [state] if state else UNRESOLVED,
+        "before": int(place[0]) if place else None,
+        "page_size": size,
+    }
+    async with database.connection() as connection:
+        if order_id is not None:
+            handlers = [handler] if handler else None
+            rows = await sql.list_parked_of_order(
+                connection, order_id=order_id, handlers=handlers, **behind
+            )
+        elif handler is not None:
+            rows = await sql.list_parked_of_handler(connection, handler=handler, **behind)
+        else:
+            rows = await sql.list_parked(connection, **behind)
+    return [(as_json(row), [str(row["place"]), ""]) for row in rows]
+
+
+def as_json(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The message as administrators see it, without its bytes."""
+    order_id, resolved_at = row["order_id"], row["resolved_at"]
+    return {
+        "id": str(row["id"]),
+        "handler": row["handler"],
+        "topic": row["topic"],
+        "partition": row["partition"],
+        "offset": row["offset"],
+        "orderId": order_id and str(order_id),
+        "state": row["state"],
+        "holdsOrder": row["holds_order"],
+        "error": row["error"],
+        "attempts": row["attempts"],
+        "parkedAt": rfc3339(row["parked_at"]),
+        "resolvedAt": resolved_at and rfc3339(resolved_at),
+        "resolvedBy": row["resolved_by"],
+        "reason": row["resolve_reason"],
+    }
 
 
 def storable(text: str) -> str:
@@ -42,7 +168,15 @@ def _order_id(key: bytes | None) -> UUID | None:
         return None
 
 
+def _text(raw: bytes | None) -> str | None:
+    return None if raw is None else raw.decode(errors="replace")
+
+
 def headers_of(message: Message) -> dict[str, str]:
     """The message's headers as text."""
     raw = dict(message.headers or {})
     return {name: (value or b"").decode(errors="replace") for name, value in raw.items()}
+
+
+def _headers_json(message: Message) -> str:
+    return orjson.dumps(headers_of(message)).decode()

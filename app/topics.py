@@ -17,6 +17,7 @@
                                                          close the checkout; inventory: release
     payment             ─> payment.refund_requested   ─> payment: refund, or call Stripe for it
                            payment.refunded
+    an operator         ─> order.intervened
 
 Every arrow is the same: a transaction that appends to the outbox, the relay, a topic.
 Fields are named as they stand on the wire. Records change by adding optional fields.
@@ -185,6 +186,19 @@ class InventoryRejected(Event):
     shortages: list[dict[str, Any]]
 
 
+class OrderIntervened(Event):
+    """An operator replayed or discarded a parked message of the order: `action`, by whom, why."""
+
+    topic_name = "order.intervened"
+
+    action: str
+    handler: str
+    messageId: str
+    topic: str
+    actor: str
+    reason: str
+
+
 class DeadLetter(faust.Record, include_metadata=False, serializer="json"):
     """A message that `handler` could not take: `value` and `key` in base64, where from, and why."""
 
@@ -215,6 +229,7 @@ EVENTS: tuple[type[Event], ...] = (
     OrderCancelled,
     InventoryReserved,
     InventoryRejected,
+    OrderIntervened,
 )
 
 

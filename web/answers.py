@@ -180,12 +180,14 @@ class Timer(Shape):
 
 
 class ParkedMessage(Shape):
-    """A message of the order that a handler could not take: where it stands, and why."""
+    """A message of the order that a handler could not take, or that waits behind such a one."""
 
+    id: UUID
     handler: str
     topic: str
     partition: int
     offset: int
+    state: Literal["PARKED", "WAITING"]
     error: str
     attempts: int
     parked_at: datetime

@@ -22,6 +22,7 @@ from app.errors import (
     IdempotencyKeyReused,
     InvalidInput,
     OrderNotFound,
+    ParkedNotFound,
     PayloadTooLarge,
     Problem,
     ProductNotFound,
@@ -54,6 +55,7 @@ class Who(Enum):
 NOT_FOUND: Mapping[str, type[Problem]] = {
     "order_id": OrderNotFound,
     "product_id": ProductNotFound,
+    "parked_id": ParkedNotFound,
 }
 """By the name of an id in a path: what it is when nothing has that id."""
 

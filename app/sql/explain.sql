@@ -21,21 +21,3 @@ left join lateral (
     limit 1
 ) as unsent on true
 where o.id = :id;
-
--- name: parked_messages_of(order_id, most)
--- The latest messages of an order that a handler could not take.
-select handler, topic, partition, "offset", error, attempts, parked_at
-from parked_messages
-where order_id = :order_id
-order by id desc
-limit :most;
-
--- name: park_message(handler, topic, partition, offset, order_id, key, value, headers, error, attempts, now)!
--- Keep a message that a handler could not take; once.
-insert into parked_messages (
-    handler, topic, partition, "offset", order_id, key, value, headers, error, attempts, parked_at
-)
-values (
-    :handler, :topic, :partition, :offset, :order_id, :key, :value, :headers, :error, :attempts, :now
-)
-on conflict do nothing;

@@ -20,6 +20,7 @@ EVENT_TOPICS = (
     "order.cancelled",
     "inventory.reserved",
     "inventory.rejected",
+    "order.intervened",
 )
 
 

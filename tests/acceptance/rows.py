@@ -12,6 +12,16 @@ _PENDING = """
         (id, order_id, provider, amount_minor, currency, status, created_at, updated_at)
     values ($1, $2, 'internal', 99800, 'PLN', 'PENDING', now(), now())
 """
+_PARKED = """
+    insert into parked_messages (
+        handler, topic, partition, "offset", order_id, state, holds_order, key, value, headers,
+        error, attempts, parked_at
+    )
+    select 'replays.remember', topic, 0, -id, order_id, 'PARKED', true, null,
+        convert_to(payload::text, 'UTF8'), '{}', 'refused', 1, now()
+    from outbox where order_id = $1 and topic = 'order.created'
+    returning id::text
+"""
 _CLAIMED = "insert into idempotency_keys values ($1, $2, 'x', null, now() + interval '1 day')"
 
 
@@ -28,6 +38,22 @@ class Rows:
     async def add_unsettled_key(self, user_id: str, key: str) -> None:
         """A finished request without an answer: a state that the service never leaves."""
         await self._connection.execute(_CLAIMED, user_id, key)
+
+    async def park(self, order: dict[str, Any]) -> str:
+        """The order's creation, parked though nothing is wrong with it; the message's id."""
+        return str(await self._connection.fetchval(_PARKED, order["id"]))
+
+    @asynccontextmanager
+    async def unreservable(self, order: dict[str, Any]) -> AsyncIterator[None]:
+        """Meanwhile PostgreSQL refuses whatever inventory decides on the order."""
+        flaw = f"check (order_id <> '{order['id']}')"
+        await self._connection.execute(
+            f"alter table reservations add constraint unreservable {flaw} not valid"
+        )
+        try:
+            yield
+        finally:
+            await self._connection.execute("alter table reservations drop constraint unreservable")
 
     @asynccontextmanager
     async def running_request(self, user_id: str, key: str) -> AsyncIterator[None]:

@@ -99,6 +99,10 @@ async def test_an_administrator_lists_orders_of_a_status(
 ADMINS_ONLY = [
     ("GET", "/api/orders/admin"),
     ("GET", "/api/monitor"),
+    ("GET", "/api/parked"),
+    ("GET", f"/api/parked/{uuid4()}"),
+    ("POST", f"/api/parked/{uuid4()}/replay"),
+    ("POST", f"/api/parked/{uuid4()}/discard"),
     ("POST", "/api/products"),
     ("PATCH", f"/api/products/{uuid4()}"),
     ("GET", "/faust/"),

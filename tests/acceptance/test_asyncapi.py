@@ -10,6 +10,7 @@ from tests.acceptance.broker import Broker, headers_of, value_of
 from tests.acceptance.client import Api, eventually
 from tests.acceptance.conftest import NewCustomer
 from tests.acceptance.customer import Admin
+from tests.acceptance.rows import Rows
 
 Json = dict[str, Any]
 
@@ -22,7 +23,7 @@ async def document(api: Api) -> Json:
 
 @pytest.fixture(scope="module")
 async def messages(
-    new_customer: NewCustomer, admin: Admin, broker: Broker
+    new_customer: NewCustomer, admin: Admin, broker: Broker, rows: Rows
 ) -> dict[str, list[ConsumerRecord]]:
     """By topic: events of orders that end in each way, or are paid at Stripe; and dead letters."""
     customer, product = new_customer(), await admin.adds(quantity=2)
@@ -37,7 +38,9 @@ async def messages(
     await eventually(
         lambda: broker.dead_letters([("order.paid", sent.partition, sent.offset)]), bool
     )
-    ends = {"payment.refunded": late, "order.cancelled": unpaid, "order.completed": completed}
+    replay = {"reason": "x", "dryRun": False}
+    await admin.ask("POST", f"/api/parked/{await rows.park(completed)}/replay", json=replay)
+    ends = {"payment.refunded": late, "order.cancelled": unpaid, "order.intervened": completed}
     ends["order.checkout_requested"] = checked_out
     found: dict[str, list[ConsumerRecord]] = {"dead_letter": await broker.read(["dead_letter"])}
     for last, order in ends.items():

@@ -76,6 +76,16 @@ async def _no_such_product(scene: Scene) -> Answer:
     return await scene.customer.ask("GET", f"/api/products/{uuid4()}")
 
 
+async def _nothing_parked(scene: Scene) -> Answer:
+    return await scene.admin.ask("GET", f"/api/parked/{uuid4()}")
+
+
+async def _a_message_discarded_twice(scene: Scene) -> Answer:
+    path = f"/api/parked/{await scene.rows.park(await scene.order())}/discard"
+    await scene.admin.ask("POST", path, json={"reason": "x"})
+    return await scene.admin.ask("POST", path, json={"reason": "x"})
+
+
 async def _wrong_method(scene: Scene) -> Answer:
     return await scene.customer.ask("DELETE", "/api/orders")
 
@@ -177,6 +187,8 @@ PROVOKED: dict[type[Problem], Provoke] = {
     errors.NotFound: _no_such_address,
     errors.OrderNotFound: _no_such_order,
     errors.ProductNotFound: _no_such_product,
+    errors.ParkedNotFound: _nothing_parked,
+    errors.AlreadyResolved: _a_message_discarded_twice,
     errors.MethodNotAllowed: _wrong_method,
     errors.EmailTaken: _an_email_twice,
     errors.ProductNameTaken: _a_name_twice,

@@ -11,6 +11,7 @@ import pytest
 from devstack.stack import Stack
 from tests.acceptance.client import Answer, Api, eventually
 from tests.acceptance.customer import Admin, Customer, basket
+from tests.acceptance.rows import Rows
 from tests.acceptance.statements import PREFIX, Cost, StatementLog
 from tests.acceptance.stripe_shop import as_bytes, session_event, signed
 
@@ -29,6 +30,7 @@ class Scene:
     product: Json
     account: Json
     stripe_secret: str
+    rows: Rows
 
     async def order(self, lines: int = 1) -> Json:
         """An order that nobody has read."""
@@ -64,7 +66,9 @@ async def log(stack: Stack, api: Api) -> AsyncIterator[StatementLog]:
 
 
 @pytest.fixture(scope="module")
-async def scene(api: Api, admin: Admin, new_customer: Any, environment: dict[str, str]) -> Scene:
+async def scene(
+    api: Api, admin: Admin, new_customer: Any, environment: dict[str, str], rows: Rows
+) -> Scene:
     """Somebody with an account and a hundred orders, and a catalogue of as many products."""
     account = {"email": f"{uuid4()}@example.com", "password": "correct horse"}
     await api.ask("POST", "/api/auth/register", json=account)
@@ -73,7 +77,7 @@ async def scene(api: Api, admin: Admin, new_customer: Any, environment: dict[str
     for product in products:
         await customer.placed(product)
     secret = environment["STRIPE_WEBHOOK_SECRET"]
-    return Scene(api, admin, customer, products[0], account, secret)
+    return Scene(api, admin, customer, products[0], account, secret, rows)
 
 
 def simply(method: str, path: str, **more: Any) -> Prepare:
@@ -139,6 +143,16 @@ def with_order(method: str, path: str = "", lines: int = 1, **headers: str) -> P
         order = await scene.order(lines)
         address = f"/api/orders/{order['id']}{path}"
         return lambda: scene.customer.ask(method, address, headers=headers)
+
+    return prepare
+
+
+def with_parked(method: str, path: str = "", **body: Any) -> Prepare:
+    """Something that an administrator may ask of a parked message."""
+
+    async def prepare(scene: Scene) -> Ask:
+        address = f"/api/parked/{await scene.rows.park(await scene.order())}{path}"
+        return lambda: scene.admin.ask(method, address, **({"json": body} if body else {}))
 
     return prepare
 
@@ -216,6 +230,12 @@ OPERATIONS: dict[str, tuple[Prepare, Cost]] = {
     ),
     "listOrderEvents": (with_order("GET", "/events"), Cost(2)),
     "listOrderEvents: of a hundred lines": (with_order("GET", "/events", lines=100), Cost(2)),
+    "listParked": (simply("GET", "/api/parked"), ONCE),
+    "listParked: of a handler": (simply("GET", "/api/parked?handler=stock.reserve"), ONCE),
+    "listParked: of an order": (simply("GET", f"/api/parked?orderId={uuid4()}"), ONCE),
+    "getParked": (with_parked("GET"), ONCE),
+    "replayParked": (with_parked("POST", "/replay", reason="x", dryRun=False), Cost(6, 2)),
+    "discardParked": (with_parked("POST", "/discard", reason="x"), Cost(6, 2)),
     "explainOrder": (with_order("GET", "/explain"), Cost(3)),
     "explainOrder: of a hundred lines": (with_order("GET", "/explain", lines=100), Cost(3)),
 }

@@ -117,11 +117,13 @@ async def test_a_parked_message_is_told_with_its_order_once(database: Database) 
     other, first = (await explain(database, order_id))["parked"]
     assert other["handler"] == "payments.capture"
     assert first.pop("parkedAt").endswith("Z")
+    assert UUID(first.pop("id"))
     assert first == {
         "handler": "stock.reserve",
         "topic": parked.topic,
         "partition": 3,
         "offset": 7,
+        "state": "PARKED",
         "error": "it \N{REPLACEMENT CHARACTER} is ? bad",
         "attempts": 2,
     }

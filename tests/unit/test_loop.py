@@ -4,14 +4,14 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any, cast
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
 
 from agents import loop
 from agents.loop import Loop
-from app.errors import BadEvent
+from app.errors import BadEvent, UnknownOrder
 from app.topics import Malformed, OrderPaid
 
 
@@ -22,7 +22,10 @@ class Journal:
         self.lines: list[tuple[str, Any]] = []
         self.marked: set[str] = set()
         self.attempts: list[int] = []
+        self.held: list[Any] = []
         self.outages: list[Exception] = []
+        self.behind: set[int] = set()
+        """What comes behind a parked message of its order."""
 
     def _set_current_event(self, event: Any) -> None: ...
 
@@ -46,10 +49,21 @@ class Journal:
         self.lines.append(("bury", message.n))
         self.attempts.append(attempts)
 
-    async def park(self, _: Any, message: Any, handler: str, error: str, attempts: int) -> None:
+    async def park(
+        self, _: Any, message: Any, handler: str, error: str, attempts: int, order_id: Any
+    ) -> None:
         if self.outages:
             raise self.outages.pop()
         self.lines.append(("park", message.offset))
+        self.held += [order_id] if order_id else []
+
+    def gate(self, handler: str) -> Any:
+        return SimpleNamespace(
+            admit=self.admit, close=lambda: self.lines.append(("close", handler))
+        )
+
+    async def admit(self, transaction: list[int], messages: list[Any]) -> list[Any]:
+        return [message for message in messages if message.n not in self.behind]
 
     def told(self, *kinds: str) -> list[tuple[str, Any]]:
         return [line for line in self.lines if line[0] in kinds]
@@ -59,6 +73,7 @@ class Journal:
 def journal(monkeypatch: pytest.MonkeyPatch) -> Journal:
     journal = Journal()
     monkeypatch.setattr(loop, "pipeline", journal)
+    monkeypatch.setattr(loop, "Gate", journal.gate)
     for name in ("is_marked", "mark", "bury", "park"):
         monkeypatch.setattr(loop, name, getattr(journal, name))
     return journal
@@ -123,14 +138,38 @@ async def test_a_bad_message_is_found_and_its_neighbours_are_handled(
 
 async def test_a_bad_message_that_came_alone_was_tried_once(journal: Journal) -> None:
     await fails(journal, lambda n: BadEvent("no")).process([message(0)])
-    assert journal.lines == [("bury", 0), ("park", 0), ("ack", 0)]
+    assert journal.told("bury", "park", "ack") == [("bury", 0), ("park", 0), ("ack", 0)]
     assert journal.attempts == [1]
 
 
 async def test_a_bad_message_is_buried_once_while_postgresql_is_away(journal: Journal) -> None:
     journal.outages = [ConnectionRefusedError(), asyncpg.CannotConnectNowError("starting up")]
     await fails(journal, lambda n: BadEvent("no")).process([message(0)])
-    assert journal.lines == [("bury", 0), ("park", 0), ("ack", 0)]
+    assert journal.told("bury", "park", "ack") == [("bury", 0), ("park", 0), ("ack", 0)]
+
+
+async def test_what_is_parked_holds_its_order_up(journal: Journal) -> None:
+    bad = message(0)
+    await fails(journal, lambda n: BadEvent("no")).process([bad])
+    assert journal.lines[0] == ("close", "stock.reserve")
+    assert journal.held == [UUID(bad.value.orderId)]
+
+
+async def test_what_speaks_of_no_order_holds_nothing_up(journal: Journal) -> None:
+    unread = message(1)
+    unread.value = Malformed("not JSON")
+    await fails(journal, lambda n: UnknownOrder("no")).process([message(0), unread])
+    assert [n for _, n in journal.told("park")] == [1, 0]
+    assert not journal.held and not journal.told("close")
+
+
+async def test_what_comes_behind_a_parked_message_is_acknowledged_unhandled(
+    journal: Journal,
+) -> None:
+    journal.behind = {1}
+    await fails(journal, lambda n: None).process([message(n) for n in range(3)])
+    assert journal.told("commit", "ack") == [("commit", [0, 2]), *(("ack", n) for n in range(3))]
+    assert len(journal.marked) == 2
 
 
 async def test_what_could_not_be_read_is_put_aside(journal: Journal) -> None:

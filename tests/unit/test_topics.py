@@ -59,6 +59,14 @@ YESTERDAY |= {
     "payment.refunded": PAYMENT,
     "order.completed": END,
     "order.cancelled": {**END, "reason": "Out of stock"},
+    "order.intervened": {
+        "action": "replay",
+        "handler": "stock.reserve",
+        "messageId": "0b0e6c3e-6f0c-4d2f-9d0e-3f1a0e0c0a03",
+        "topic": "order.paid",
+        "actor": "boss@example.com",
+        "reason": "the stock was counted anew",
+    },
 }
 
 

@@ -1,5 +1,6 @@
 const REFRESH_MS = 2000;
 const MOST_ORDERS = 20;
+const MOST_PARKED = 20;
 const byId = (id) => document.getElementById(id);
 let token = null;
 
@@ -46,13 +47,19 @@ async function underWay() {
   );
 }
 
+async function parked() {
+  const { data } = await ask(`/api/parked?limit=${MOST_PARKED}`);
+  return data.map((m) => [m.id, m.handler, m.orderId, m.state, m.error, m.parkedAt]);
+}
+
 async function refresh() {
   try {
-    const [health, ready, monitor, orders] = await Promise.all([
+    const [health, ready, monitor, orders, messages] = await Promise.all([
       fetch("/health").then((answer) => answer.json()),
       fetch("/readyz").then((answer) => answer.json()),
       ask("/api/monitor"),
       underWay(),
+      parked(),
     ]);
     fill("worker", [
       ["Version", monitor.version],
@@ -65,6 +72,7 @@ async function refresh() {
     ]);
     fill("lag", byTopic(monitor.lag));
     fill("orders", orders);
+    fill("parked", messages);
     byId("board").hidden = false;
     byId("message").textContent = `As of ${monitor.timestamp}`;
   } catch (error) {

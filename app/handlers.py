@@ -1,0 +1,35 @@
+"""Every handler by name, for whoever gives it a message beside Kafka; the agents fill it."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, NamedTuple
+
+import asyncpg
+
+from app.db import Transaction
+from app.errors import BadEvent
+from app.topics import Event, read_event
+
+BAD = (BadEvent, asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
+"""What a handler raises for an event that it can never take."""
+
+Handle = Callable[[Transaction, Sequence[Any]], Awaitable[None]]
+"""Decides a batch of events in a transaction that its caller commits."""
+
+
+class Handler(NamedTuple):
+    """What a handler reads, and its work; None where it only fills a table."""
+
+    record: type[Event]
+    handle: Handle | None
+
+    async def take(self, transaction: Transaction, value: bytes | None) -> None:
+        """Handle one message's value. Raises one of BAD."""
+        try:
+            event = read_event(self.record, value or b"")
+        except (ValueError, TypeError, AttributeError) as error:
+            raise BadEvent(f"{type(error).__name__}: {error}") from None
+        if self.handle:
+            await self.handle(transaction, [event])
+
+
+HANDLERS: dict[str, Handler] = {}

@@ -1,0 +1,158 @@
+"""What an operator does about parked messages: replay them, in order, or discard them.
+
+A replay goes through the handler that refused the message, one transaction a message. What a
+message had done before it was parked, if anything, shows in the order's state, by which handlers
+decide, so nothing is done twice. The actor and the reason stand on the order's timeline.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from app import order_rows
+from app.db import Database, Transaction, sql
+from app.errors import AlreadyResolved, BadEvent, ParkedNotFound
+from app.handlers import BAD, HANDLERS
+from app.parked import State, storable
+from app.times import now
+from app.topics import OrderIntervened
+
+Step = Callable[[], AbstractAsyncContextManager[Transaction]]
+"""Begins the transaction of one message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who intervenes, and why; `request_id` tells which request it was."""
+
+    name: str
+    reason: str
+    request_id: str
+
+
+async def replay(database: Database, id: UUID, actor: Actor, dry_run: bool) -> list[dict[str, Any]]:
+    """Give the message to its handler again, and then what waits behind it; what came of each.
+
+    Of a message that holds up its order, the order's first goes first, whichever was named; a
+    refusal ends it. Each is {id, topic, partition, offset, state, error, events}; `events` are the
+    topics of what it publishes. A dry run tells the same, and leaves nothing. Raises
+    ParkedNotFound, AlreadyResolved, one of AWAY.
+    """
+    row = await _unresolved(database, id)
+    if dry_run:
+        async with database.rehearsal() as step:
+            return await _go_through(step, row, actor)
+    return await _go_through(database.transaction, row, actor)
+
+
+async def discard(database: Database, id: UUID, actor: Actor) -> list[dict[str, Any]]:
+    """Give the message up; what waited behind it goes on, and what came of each, like `replay`.
+
+    Raises ParkedNotFound, AlreadyResolved, one of AWAY.
+    """
+    await _unresolved(database, id)
+    async with database.transaction() as transaction:
+        row = await sql.lock_parked(transaction.connection, id=id)
+        if row is None:
+            raise AlreadyResolved
+        await _resolve(transaction, row, State.DISCARDED, actor)
+    if not row["holds_order"]:
+        return [_outcome(row, State.DISCARDED)]
+    behind = await _go_through(database.transaction, row, actor, only_waiting=True)
+    return [_outcome(row, State.DISCARDED), *behind]
+
+
+async def _unresolved(database: Database, id: UUID) -> Any:
+    async with database.connection() as connection:
+        row = await sql.get_parked(connection, id=id)
+    if row is None:
+        raise ParkedNotFound
+    if row["resolved_at"] is not None:
+        raise AlreadyResolved
+    return row
+
+
+async def _go_through(
+    step: Step, named: Any, actor: Actor, only_waiting: bool = False
+) -> list[dict[str, Any]]:
+    """Replay from the order's first message on, until one is refused or none is left."""
+    outcomes: list[dict[str, Any]] = []
+    while True:
+        row = None
+        try:
+            async with step() as transaction:
+                row = await _next(transaction, named)
+                if row is None or (only_waiting and row["state"] != State.WAITING):
+                    return outcomes
+                outcomes.append(await _replay_one(transaction, row, actor))
+        except BAD as error:
+            assert row is not None
+            outcomes.append(_outcome(row, State.PARKED, f"{type(error).__name__}: {error}"))
+            await _note_refusal(step, outcomes[-1])
+            return outcomes
+
+
+async def _next(transaction: Transaction, named: Any) -> Any:
+    if not named["holds_order"]:
+        return await sql.lock_parked(transaction.connection, id=named["id"])
+    return await sql.lock_first_parked(
+        transaction.connection, handler=named["handler"], order_id=named["order_id"]
+    )
+
+
+async def _replay_one(transaction: Transaction, row: Any, actor: Actor) -> dict[str, Any]:
+    handler = HANDLERS.get(row["handler"])
+    if handler is None:
+        raise BadEvent(f"there is no handler {row['handler']}")
+    await handler.take(transaction, row["value"])
+    published = [event.topic_name for event in transaction.events]
+    await _resolve(transaction, row, State.REPLAYED, actor)
+    return _outcome(row, State.REPLAYED, events=published)
+
+
+async def _resolve(transaction: Transaction, row: Any, state: State, actor: Actor) -> None:
+    await sql.resolve_parked(
+        transaction.connection,
+        id=row["id"],
+        state=state,
+        by=actor.name,
+        reason=actor.reason,
+        now=now(),
+    )
+    # After the handler: it locks the order anew, and would forget the version that this event took.
+    order = await order_rows.lock_if_any(transaction, row["order_id"])
+    if order is not None:
+        transaction.publish(
+            OrderIntervened(
+                **order_rows.stamp(order, actor.request_id),
+                action="replay" if state is State.REPLAYED else "discard",
+                handler=row["handler"],
+                messageId=str(row["id"]),
+                topic=row["topic"],
+                actor=actor.name,
+                reason=actor.reason,
+            )
+        )
+
+
+async def _note_refusal(step: Step, outcome: dict[str, Any]) -> None:
+    async with step() as transaction:
+        await sql.note_failed_replay(
+            transaction.connection, id=UUID(outcome["id"]), error=outcome["error"]
+        )
+
+
+def _outcome(
+    row: Any, state: State, error: str | None = None, events: list[str] | None = None
+) -> dict[str, Any]:
+    return {
+        "id": str(row["id"]),
+        "topic": row["topic"],
+        "partition": row["partition"],
+        "offset": row["offset"],
+        "state": state,
+        "error": error and storable(error[:500]),
+        "events": events or [],
+    }

@@ -1,0 +1,21 @@
+"""A message of Kafka as the agents meet it."""
+
+from typing import Any, cast
+from uuid import UUID
+
+from faust.types import EventT
+
+from app.topics import Event
+
+Message = EventT[Any]
+"""A message as Faust gives it; its `value` is our Event, or Malformed."""
+
+
+def event_of(message: Message) -> Event:
+    """What a message that is not Malformed tells."""
+    return cast(Event, message.value)
+
+
+def order_of(message: Message) -> UUID:
+    """The order that a message which is not Malformed speaks of."""
+    return UUID(event_of(message).orderId)

@@ -1,0 +1,88 @@
+"""`faust -A app parked list|show|replay|discard`: what an operator does about parked messages."""
+
+import getpass
+from typing import Any
+from uuid import UUID, uuid4
+
+import click
+import orjson
+from faust.cli import AppCommand, argument, option
+
+from app import app, cache, database, intervention
+from app.errors import Problem
+from app.intervention import Actor
+from app.parked import State, get, page
+
+MOST_LISTED = 100
+TOLD = "{id}  {state}  {handler}  {topic}/{partition}@{offset}  order {orderId}  {error}"
+
+
+@app.command(
+    argument("action", type=click.Choice(["list", "show", "replay", "discard"])),
+    argument("id", required=False, type=click.UUID),
+    option("--handler", help="list: of this handler"),
+    option("--order", type=click.UUID, help="list: of this order"),
+    option("--state", type=click.Choice(list(State)), help="list: otherwise what is unresolved"),
+    option("--reason", help="replay, discard (required): why; it stands on the order's timeline"),
+    option("--by", help="replay, discard: who; by default the OS user"),
+    option("--apply", is_flag=True, help="replay: do it; without, it is only tried out"),
+)
+async def parked(self: AppCommand, action: str, id: UUID | None, **given: Any) -> None:
+    """Look at messages that were parked; replay them in order, or discard them."""
+    if action != "list" and id is None:
+        raise SystemExit(f"parked {action} needs the id of a message")
+    if action in ("replay", "discard") and not (given["reason"] or "").strip():
+        raise SystemExit(f"parked {action} needs a --reason")
+    await database.open()
+    try:
+        await ACTIONS[action](self, id, **given)
+    except Problem as problem:
+        raise SystemExit(problem.detail) from None
+    finally:
+        await database.close()
+        await cache.close()
+
+
+async def _list(self: AppCommand, _: None, **given: Any) -> None:
+    found = await page(
+        database, given["handler"], given["order"], given["state"], None, MOST_LISTED + 1
+    )
+    for message, _place in found[:MOST_LISTED]:
+        self.say(TOLD.format(**message))
+    if len(found) > MOST_LISTED:
+        self.say(f"… and more than these {MOST_LISTED}: narrow it by --handler or --order")
+    if not found:
+        self.say("nothing is parked")
+
+
+async def _show(self: AppCommand, id: UUID, **_: Any) -> None:
+    self.say(orjson.dumps(await get(database, id), option=orjson.OPT_INDENT_2).decode())
+
+
+async def _replay(self: AppCommand, id: UUID, **given: Any) -> None:
+    dry_run = not given["apply"]
+    _tell(self, await intervention.replay(database, id, _actor(given), dry_run))
+    if dry_run:
+        self.say("nothing was changed: this was a dry run; --apply does it")
+
+
+async def _discard(self: AppCommand, id: UUID, **given: Any) -> None:
+    _tell(self, await intervention.discard(database, id, _actor(given)))
+
+
+ACTIONS: dict[str, Any] = {
+    "list": _list,
+    "show": _show,
+    "replay": _replay,
+    "discard": _discard,
+}
+
+
+def _actor(given: dict[str, Any]) -> Actor:
+    return Actor(given["by"] or getpass.getuser(), given["reason"].strip(), str(uuid4()))
+
+
+def _tell(self: AppCommand, outcomes: list[dict[str, Any]]) -> None:
+    for outcome in outcomes:
+        found = outcome["error"] or ", ".join(outcome["events"]) or "no event"
+        self.say(f"{outcome['id']}  {outcome['state']}  {outcome['topic']}  {found}")

@@ -1,0 +1,149 @@
+"""An order whose event no handler can take stands still alone, until an administrator acts."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from tests.acceptance.broker import Broker
+from tests.acceptance.client import eventually
+from tests.acceptance.customer import Admin, Customer
+from tests.acceptance.problems import pointers
+from tests.acceptance.rows import Rows
+from tests.conftest import run_command, run_in_vain
+
+Json = dict[str, Any]
+WHY = "the constraint was dropped"
+Stuck = Callable[[], Awaitable[Json]]
+
+
+@pytest.fixture
+def stuck(customer: Customer, product: Json, admin: Admin, rows: Rows, broker: Broker) -> Stuck:
+    """Makes a paid order that inventory could not decide on, told of twice; now it could."""
+
+    async def make() -> Json:
+        order = await customer.placed(product)
+        async with rows.unreservable(order):
+            await customer.paid(order)
+            await eventually(lambda: parked(admin, order), lambda found: len(found) == 1)
+            (paid,) = [m for m in await broker.events_of(order) if m.topic == "order.paid"]
+            await broker.send_again(_as_another(paid))
+            await eventually(lambda: parked(admin, order), lambda found: len(found) == 2)
+            await customer.buys(product)
+        return order
+
+    return make
+
+
+def _as_another(message: Any) -> Any:
+    """The same event under another id, which no table knows."""
+    id = dict(message.headers)["ce_id"].decode()
+    message.value = message.value.replace(id.encode(), (id[:-4] + "beef").encode())
+    return message
+
+
+async def parked(admin: Admin, order: Json, **filters: Any) -> list[Json]:
+    """The order's parked messages, the first first."""
+    query = {"orderId": order["id"], **filters}
+    answer = await admin.ask("GET", "/api/parked", params=query)
+    assert answer.status == 200, answer
+    return sorted(answer.body["data"], key=lambda message: message["offset"])
+
+
+async def test_an_order_stands_still_alone_and_goes_on_after_a_replay(
+    stuck: Stuck, customer: Customer, admin: Admin, product: Json
+) -> None:
+    order = await stuck()
+    bad, waiting = await parked(admin, order)
+    assert (bad["state"], waiting["state"]) == ("PARKED", "WAITING")
+    assert bad["handler"] == "stock.reserve" and "CheckViolation" in bad["error"]
+    told = (await customer.ask("GET", f"/api/orders/{order['id']}/explain")).body["parked"]
+    assert {message["id"] for message in told} == {bad["id"], waiting["id"]}
+
+    tried = await replay(admin, bad, reason=WHY)
+    assert tried["dryRun"] and (await customer.see(order))["status"] == "PAID"
+    done = await replay(admin, bad, reason=WHY, dryRun=False)
+    assert [m["events"] for m in done["messages"]] == [["inventory.reserved"], []]
+    assert done["messages"] == tried["messages"]
+    await customer.wait_until(order, "COMPLETED")
+    assert (await admin.see_product(product))["availableQuantity"] == 8, "each order took one"
+    assert await parked(admin, order) == []
+    assert len(await parked(admin, order, state="REPLAYED")) == 2
+
+
+async def replay(admin: Admin, message: Json, **body: Any) -> Json:
+    """What came of the message, or would have."""
+    answer = await admin.ask("POST", f"/api/parked/{message['id']}/replay", json=body)
+    assert answer.status == 200, answer
+    return dict(answer.body)
+
+
+async def test_the_timeline_tells_who_replayed_what_and_why(
+    stuck: Stuck, customer: Customer, admin: Admin
+) -> None:
+    order = await stuck()
+    (bad, _) = await parked(admin, order)
+    await replay(admin, bad, reason=WHY, dryRun=False)
+    events = (await customer.ask("GET", f"/api/orders/{order['id']}/events")).body["data"]
+    done = [event["data"] for event in events if event["type"] == "order.intervened"]
+    assert [(d["action"], d["actor"], d["reason"]) for d in done] == [
+        ("replay", admin.email, WHY)
+    ] * 2
+
+
+async def test_a_discarded_message_lets_those_behind_it_go_on(
+    stuck: Stuck, customer: Customer, admin: Admin
+) -> None:
+    order = await stuck()
+    (bad, _) = await parked(admin, order)
+    path = f"/api/parked/{bad['id']}"
+    done = (await admin.ask("POST", f"{path}/discard", json={"reason": WHY})).body
+    assert [m["state"] for m in done["messages"]] == ["DISCARDED", "REPLAYED"]
+    await customer.wait_until(order, "COMPLETED")
+    kept = (await admin.ask("GET", path)).body
+    assert (kept["state"], kept["resolvedBy"], kept["reason"]) == ("DISCARDED", admin.email, WHY)
+    assert order["id"] in kept["value"] and kept["headers"]["ce_type"] == "order.paid"
+
+
+async def test_an_operator_does_the_same_by_command(
+    stuck: Stuck, customer: Customer, admin: Admin, environment: dict[str, str]
+) -> None:
+    order = await stuck()
+    (bad, waiting) = await parked(admin, order)
+    listed = run_command(environment, "parked", "list", "--order", order["id"])
+    assert all(message["id"] in listed for message in (bad, waiting))
+    assert "order.paid" in run_command(environment, "parked", "show", bad["id"])
+    assert "--reason" in run_in_vain(environment, "parked", "replay", bad["id"])
+    why = ("--reason", WHY, "--by", "ops")
+    assert "dry run" in run_command(environment, "parked", "replay", bad["id"], *why)
+    assert len(await parked(admin, order)) == 2
+    run_command(environment, "parked", "replay", bad["id"], *why, "--apply")
+    await customer.wait_until(order, "COMPLETED")
+    (done, _) = await parked(admin, order, state="REPLAYED")
+    assert (done["resolvedBy"], done["reason"]) == ("ops", WHY)
+    assert "already" in run_in_vain(environment, "parked", "discard", bad["id"], *why)
+
+
+@pytest.mark.parametrize("action", ["replay", "discard"])
+@pytest.mark.parametrize("body", [{}, {"reason": " "}, {"reason": None}])
+async def test_an_intervention_needs_a_reason(
+    admin: Admin, customer: Customer, product: Json, rows: Rows, action: str, body: Json
+) -> None:
+    id = await rows.park(await customer.placed(product))
+    answer = await admin.ask("POST", f"/api/parked/{id}/{action}", json=body)
+    assert pointers(answer) == {"#/reason"}
+
+
+async def test_parked_messages_are_listed_page_by_page(
+    admin: Admin, customer: Customer, product: Json, rows: Rows
+) -> None:
+    ids = [await rows.park(await customer.placed(product)) for _ in range(3)]
+    for filters in ({}, {"handler": "replays.remember"}, {"state": "PARKED"}):
+        pages = [
+            [message["id"] for message in page]
+            for page in await admin.walk("/api/parked", limit=2, **filters)
+        ]
+        assert [id for page in pages for id in page][:3] == ids[::-1]
+        assert {len(page) for page in pages[:-1]} <= {2}
+    assert pointers(await admin.ask("GET", "/api/parked?cursor=x")) == {"#/cursor"}
+    assert pointers(await admin.ask("GET", "/api/parked?state=LOST")) == {"#/state"}

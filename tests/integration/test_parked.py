@@ -1,0 +1,258 @@
+"""Messages that are parked hold up their order alone, and go on in order when somebody says so."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from agents import inventory
+from agents.gate import Gate
+from app import app, intervention, orders
+from app.db import Database, sql
+from app.errors import AlreadyResolved, ParkedNotFound
+from app.handlers import HANDLERS
+from app.intervention import Actor
+from app.parked import State, get, page, park
+from app.timeline import events_after
+from app.times import now
+from app.topics import OrderPaid, read_event
+from tests.integration.hops import add_product, order_of, pay, topics
+
+BOSS = Actor("boss@example.com", "the cause is gone", "a request")
+HANDLER = inventory.reserve.name
+Json = dict[str, Any]
+
+
+def message(event: OrderPaid | None, order_id: UUID, offset: int, topic: str) -> Any:
+    """An event of `order.paid` as Faust gives it; None is what cannot be read."""
+    value = event.dumps() if event else b"garbage"
+    raw = SimpleNamespace(
+        topic=topic, partition=0, offset=offset, key=str(order_id).encode(), value=value, headers=[]
+    )
+    return SimpleNamespace(value=event, message=raw)
+
+
+async def paid(database: Database, order_id: UUID, *offsets: int) -> list[Any]:
+    """The order's `order.paid`, delivered at each of the offsets."""
+    async with database.connection() as connection:
+        query = "select payload from outbox where order_id = $1 and topic = 'order.paid'"
+        event = read_event(OrderPaid, (await connection.fetchval(query, order_id)).encode())
+    topic = f"topic-{uuid4()}"
+    return [message(event, order_id, offset, topic) for offset in offsets]  # type: ignore[arg-type]
+
+
+async def paid_order(database: Database) -> UUID:
+    """An order that inventory has yet to decide on."""
+    order_id = await order_of(database, {await add_product(database): 1})
+    await pay(database, order_id)
+    return order_id
+
+
+async def admitted(database: Database, gate: Gate, *messages: Any) -> list[int]:
+    """The offsets of those that a gate lets through."""
+    async with database.transaction() as transaction:
+        return [m.message.offset for m in await gate.admit(transaction, list(messages))]
+
+
+async def park_it(database: Database, parked: Any, order_id: UUID | None) -> UUID:
+    """The id of a message that was parked, and holds up the order."""
+    await park(database, parked.message, HANDLER, "it was refused", 1, order_id)
+    async with database.connection() as connection:
+        query = "select id from parked_messages where topic = $1 and handler = $2"
+        found = await connection.fetchval(query, parked.message.topic, HANDLER)
+    return UUID(str(found))
+
+
+async def states(database: Database, order_id: UUID) -> list[tuple[int, str]]:
+    """Offset and state of the order's parked messages, the first first."""
+    pages = [await page(database, None, order_id, state, None, 100) for state in State]
+    found = [(m["offset"], m["state"]) for entries in pages for m, _ in entries]
+    return sorted(found)
+
+
+async def test_what_comes_behind_a_parked_message_waits_and_other_orders_flow(
+    database: Database,
+) -> None:
+    order_id, other = await paid_order(database), await paid_order(database)
+    before, bad, *behind = await paid(database, order_id, 4, 5, 6, 7)
+    (unrelated,) = await paid(database, other, 8)
+    await park_it(database, bad, order_id)
+    gate = Gate(HANDLER)
+    assert await admitted(database, gate, before, bad, *behind, unrelated) == [4, 8]
+    assert await states(database, order_id) == [(5, "PARKED"), (6, "WAITING"), (7, "WAITING")]
+    assert await admitted(database, gate, *behind) == [], "redelivered, they wait once"
+    assert len(await states(database, order_id)) == 3
+    assert await admitted(database, Gate("another.handler"), *behind) == [6, 7]
+
+
+async def test_a_replay_goes_through_all_that_waits_in_order_and_does_it_once(
+    database: Database,
+) -> None:
+    order_id = await paid_order(database)
+    bad, *behind = await paid(database, order_id, 5, 7, 6)
+    id = await park_it(database, bad, order_id)
+    await admitted(database, Gate(HANDLER), *behind)
+    outcomes = await intervention.replay(database, id, BOSS, dry_run=False)
+    assert [(told["offset"], told["state"]) for told in outcomes] == [
+        *((offset, "REPLAYED") for offset in (5, 6, 7))
+    ]
+    assert [told["events"] for told in outcomes] == [["inventory.reserved"], [], []]
+    assert (await topics(database, order_id))[-4:] == [
+        "inventory.reserved",
+        *["order.intervened"] * 3,
+    ]
+    assert await admitted(database, Gate(HANDLER), *behind) == [7, 6]
+
+
+async def test_a_dry_run_tells_what_would_happen_and_changes_nothing(database: Database) -> None:
+    order_id = await paid_order(database)
+    bad, behind = await paid(database, order_id, 5, 6)
+    id = await park_it(database, bad, order_id)
+    await admitted(database, Gate(HANDLER), behind)
+    before = await topics(database, order_id), await states(database, order_id)
+    tried = await intervention.replay(database, id, BOSS, dry_run=True)
+    assert (await topics(database, order_id), await states(database, order_id)) == before
+    assert tried == await intervention.replay(database, id, BOSS, dry_run=False)
+
+
+async def test_who_intervened_and_why_stands_on_the_timeline_and_with_the_message(
+    database: Database,
+) -> None:
+    order_id = await paid_order(database)
+    (bad,) = await paid(database, order_id, 5)
+    id = await park_it(database, bad, order_id)
+    await intervention.replay(database, id, BOSS, dry_run=False)
+    *_, told = await events_after(database, order_id, 0)
+    assert told["type"] == "order.intervened" and told["requestId"] == BOSS.request_id
+    assert told["data"] == {
+        "action": "replay",
+        "handler": HANDLER,
+        "messageId": str(id),
+        "topic": bad.message.topic,
+        "actor": BOSS.name,
+        "reason": BOSS.reason,
+    }
+    _, order = await orders.get(database, order_id)
+    assert order["version"] == told["sequence"]
+    kept = await get(database, id)
+    assert (kept["state"], kept["resolvedBy"], kept["reason"]) == (
+        *("REPLAYED", BOSS.name, BOSS.reason),
+    )
+
+
+async def test_a_message_that_is_refused_again_stays_and_so_does_what_waits(
+    database: Database,
+) -> None:
+    order_id = await paid_order(database)
+    (behind,) = await paid(database, order_id, 6)
+    bad = message(None, order_id, 5, behind.message.topic)
+    id = await park_it(database, bad, order_id)
+    await admitted(database, Gate(HANDLER), behind)
+    (told,) = await intervention.replay(database, id, BOSS, dry_run=False)
+    assert told["state"] == "PARKED" and "JSONDecodeError" in told["error"]
+    assert await states(database, order_id) == [(5, "PARKED"), (6, "WAITING")]
+    kept = await get(database, id)
+    assert (kept["attempts"], kept["error"], kept["value"]) == (2, told["error"], "garbage")
+
+
+async def test_what_waited_behind_a_discarded_message_goes_on(database: Database) -> None:
+    order_id = await paid_order(database)
+    (behind,) = await paid(database, order_id, 6)
+    bad = message(None, order_id, 5, behind.message.topic)
+    id = await park_it(database, bad, order_id)
+    await admitted(database, Gate(HANDLER), behind)
+    outcomes = await intervention.discard(database, id, BOSS)
+    assert [told["state"] for told in outcomes] == ["DISCARDED", "REPLAYED"]
+    assert "inventory.reserved" in await topics(database, order_id)
+    told = [
+        e["data"] for e in await events_after(database, order_id, 0) if "intervened" in e["type"]
+    ]
+    assert [data["action"] for data in told] == ["discard", "replay"]
+    with pytest.raises(AlreadyResolved):
+        await intervention.discard(database, id, BOSS)
+    with pytest.raises(AlreadyResolved):
+        await intervention.replay(database, id, BOSS, dry_run=True)
+
+
+async def test_a_message_of_no_order_holds_up_nothing_and_can_be_discarded(
+    database: Database,
+) -> None:
+    order_id = await paid_order(database)
+    (good,) = await paid(database, order_id, 6)
+    id = await park_it(database, message(None, uuid4(), 5, good.message.topic), None)
+    assert await admitted(database, Gate(HANDLER), good) == [6]
+    (told,) = await intervention.replay(database, id, BOSS, dry_run=False)
+    assert told["state"] == "PARKED"
+    (told,) = await intervention.discard(database, id, BOSS)
+    assert told["state"] == "DISCARDED"
+
+
+async def test_what_was_never_parked_is_not_found(database: Database) -> None:
+    for ask in (
+        get(database, uuid4()),
+        intervention.discard(database, uuid4(), BOSS),
+        intervention.replay(database, uuid4(), BOSS, dry_run=True),
+    ):
+        with pytest.raises(ParkedNotFound):
+            await ask
+
+
+async def test_a_message_that_comes_while_the_last_is_replayed_waits_for_that_and_is_handled(
+    database: Database,
+) -> None:
+    """It must not be parked behind what nobody will replay any more."""
+    order_id = await paid_order(database)
+    bad, new = await paid(database, order_id, 5, 6)
+    id = await park_it(database, bad, order_id)
+    async with database.transaction() as replaying:
+        await sql.lock_first_parked(replaying.connection, handler=HANDLER, order_id=order_id)
+        coming = asyncio.create_task(admitted(database, Gate(HANDLER), new))
+        await blocked(database)
+        await sql.resolve_parked(
+            replaying.connection, id=id, state="REPLAYED", by="x", reason="x", now=now()
+        )
+    assert await coming == [6]
+
+
+async def test_a_replay_waits_for_what_is_being_parked_and_takes_it_too(
+    database: Database,
+) -> None:
+    order_id = await paid_order(database)
+    bad, new = await paid(database, order_id, 5, 6)
+    id = await park_it(database, bad, order_id)
+    async with database.transaction() as handling:
+        assert await Gate(HANDLER).admit(handling, [new]) == []
+        replaying = asyncio.create_task(intervention.replay(database, id, BOSS, dry_run=False))
+        await blocked(database)
+    assert [told["offset"] for told in await replaying] == [5, 6]
+
+
+async def test_a_gate_asks_again_when_something_is_parked_or_the_group_rebalances(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"nobody.{uuid4()}"
+    order_id = await paid_order(database)
+    bad, behind = await paid(database, order_id, 5, 6)
+    gate, elsewhere = Gate(name), Gate(name)
+    assert await admitted(database, gate, behind) == [6]
+    assert await admitted(database, elsewhere, behind) == [6]
+    await park(database, bad.message, name, "no", 1, order_id)
+    gate.close()
+    assert await admitted(database, gate, behind) == []
+    monkeypatch.setattr("agents.gate.app.consumer_generation_id", 99)
+    assert await admitted(database, elsewhere, behind) == []
+
+
+def test_every_agent_can_be_given_its_messages_by_hand() -> None:
+    app.discover()
+    assert set(app.agents) == HANDLERS.keys()
+
+
+async def blocked(database: Database) -> None:
+    """Wait until somebody waits for a row lock."""
+    query = "select exists (select from pg_locks where not granted)"
+    async with database.connection() as connection, asyncio.timeout(10):
+        while not await connection.fetchval(query):
+            await asyncio.sleep(0.01)

@@ -1,0 +1,96 @@
+"""/api/parked: what handlers could not take, and what an administrator does about it."""
+
+from uuid import UUID
+
+from aiohttp import web
+
+from app import app, database, intervention, parked
+from app.errors import AlreadyResolved
+from app.intervention import Actor
+from app.logs import request_id
+from app.tokens import Identity
+from web.endpoint import Answer, Link, Who, endpoint
+from web.parked_shapes import Discard, Outcomes, ParkedPage, ParkedQuery, Replay, WholeMessage
+from web.problems import View
+from web.requests import bad_cursor, from_cursor, json_response, page
+
+NEXT_PAGE = {"cursor": "$response.body#/nextCursor"}
+
+
+@app.page("/api/parked")
+class ParkedView(View):
+    """Parked messages."""
+
+    @endpoint(
+        "listParked",
+        Answer(200, "A page", ParkedPage, links=(Link("listParked", NEXT_PAGE),)),
+        who=Who.ADMIN,
+        query=ParkedQuery,
+    )
+    async def get(self, request: web.Request, user: Identity, query: ParkedQuery) -> web.Response:
+        """A page of parked messages, the latest first; those that nobody has resolved."""
+        order_id = query.order_id
+        filters = ["parked", query.handler, str(order_id), query.state]
+        place = from_cursor(query.cursor, filters)
+        with bad_cursor():
+            entries = await parked.page(
+                database, query.handler, order_id, query.state, place, query.limit + 1
+            )
+        return json_response(page(entries, query.limit, filters))
+
+
+@app.page("/api/parked/{parked_id}")
+class ParkedMessageView(View):
+    """One parked message."""
+
+    @endpoint("getParked", Answer(200, "The message", WholeMessage), who=Who.ADMIN)
+    async def get(self, request: web.Request, user: Identity, parked_id: UUID) -> web.Response:
+        """The message with its bytes, and what became of it."""
+        return json_response(await parked.get(database, parked_id))
+
+
+@app.page("/api/parked/{parked_id}/replay")
+class ReplayView(View):
+    """A second chance."""
+
+    @endpoint(
+        "replayParked",
+        Answer(200, "What came of each message, or would have", Outcomes),
+        who=Who.ADMIN,
+        body=Replay,
+        own_problems=(AlreadyResolved,),
+    )
+    async def post(
+        self, request: web.Request, user: Identity, parked_id: UUID, body: Replay
+    ) -> web.Response:
+        """Give the message to its handler again, and then what waits behind it, in order.
+
+        Of a message that holds up its order, the order's first goes first; a refusal ends it.
+        """
+        outcomes = await intervention.replay(
+            database, parked_id, _actor(user, body.reason), body.dry_run
+        )
+        return json_response({"dryRun": body.dry_run, "messages": outcomes})
+
+
+@app.page("/api/parked/{parked_id}/discard")
+class DiscardView(View):
+    """The end of a message that is of no use."""
+
+    @endpoint(
+        "discardParked",
+        Answer(200, "What came of each message", Outcomes),
+        who=Who.ADMIN,
+        body=Discard,
+        own_problems=(AlreadyResolved,),
+    )
+    async def post(
+        self, request: web.Request, user: Identity, parked_id: UUID, body: Discard
+    ) -> web.Response:
+        """Give the message up; what waited behind it goes on, in order."""
+        outcomes = await intervention.discard(database, parked_id, _actor(user, body.reason))
+        return json_response({"dryRun": False, "messages": outcomes})
+
+
+def _actor(user: Identity, reason: str) -> Actor:
+    return Actor(user.email or str(user.id), reason, request_id.get())
