@@ -1,6 +1,8 @@
 """What a worker does besides serving requests and events."""
 
+import asyncio
 from contextlib import suppress
+from datetime import timedelta
 from uuid import uuid4
 
 from asyncpg import Connection
@@ -21,6 +23,7 @@ from app.times import now
 
 REAP_SECONDS = 60.0
 REAP_BATCH = 1000
+PARTITION_SECONDS = 3600.0
 EXPIRY_SECONDS = 1.0
 KEPT_SECONDS = 5.0
 GAUGE_SECONDS = 5.0
@@ -85,6 +88,26 @@ async def expire_orders() -> None:
             pass
     except AWAY as error:
         app.log.warning("Unpaid orders are cancelled later: %r", error)
+
+
+@app.task
+async def tend_outbox() -> None:
+    """Make the outbox's coming partitions, and drop those that are old and all sent."""
+    # Not a timer: that would do nothing in its first hour, and a worker may not live that long.
+    while True:
+        try:
+            await _tend_outbox()
+        except AWAY as error:
+            app.log.warning("The outbox's partitions are tended to later: %r", error)
+        await asyncio.sleep(PARTITION_SECONDS)
+
+
+async def _tend_outbox() -> None:
+    before = now() - timedelta(days=settings.outbox_retention_days)
+    async with timers.connection() as connection:
+        await sql.make_outbox_partitions(connection, now=now())
+        if dropped := await sql.drop_outbox_partitions(connection, before=before):
+            app.log.info("%d partitions of the outbox were dropped for their age", dropped)
 
 
 @app.timer(REAP_SECONDS)

@@ -81,6 +81,7 @@ class Settings(BaseSettings):
     mail_from: str = "orders@localhost"
 
     order_ttl_seconds: int = Field(1800, ge=1, le=31_536_000)
+    outbox_retention_days: int = Field(90, ge=1, le=36_500)
     idempotency_ttl_seconds: int = Field(86_400, ge=1)
 
     currency: str = Field("pln", validation_alias="STRIPE_CURRENCY")

@@ -17,13 +17,15 @@ Handle = Callable[[Transaction, Sequence[Any]], Awaitable[None]]
 
 
 class Handler(NamedTuple):
-    """What a handler reads, and its work; None where it only fills a table."""
+    """What a handler reads, if it reads, and its work; None where it only fills a table."""
 
-    record: type[Event]
+    record: type[Event] | None
     handle: Handle | None
 
     async def take(self, transaction: Transaction, value: bytes | None) -> None:
         """Handle one message's value. Raises one of BAD."""
+        if self.record is None:
+            return
         try:
             event = read_event(self.record, value or b"")
         except (ValueError, TypeError, AttributeError) as error:
@@ -32,4 +34,7 @@ class Handler(NamedTuple):
             await self.handle(transaction, [event])
 
 
-HANDLERS: dict[str, Handler] = {}
+RELAY = "relay"
+"""What the broker refused: replayed, it only stands in the relay's way no more."""
+
+HANDLERS: dict[str, Handler] = {RELAY: Handler(None, None)}

@@ -14,8 +14,9 @@ from uuid import UUID
 from app import order_rows
 from app.db import Database, Transaction, sql
 from app.errors import AlreadyResolved, BadEvent, ParkedNotFound
-from app.handlers import BAD, HANDLERS
-from app.parked import State, storable
+from app.handlers import BAD, HANDLERS, RELAY
+from app.parked import State
+from app.text import storable
 from app.times import now
 from app.topics import OrderIntervened
 
@@ -121,6 +122,8 @@ async def _resolve(transaction: Transaction, row: Any, state: State, actor: Acto
         reason=actor.reason,
         now=now(),
     )
+    if state is State.DISCARDED and row["handler"] == RELAY:
+        await sql.give_up_event(transaction.connection, id=row["offset"])
     # After the handler: it locks the order anew, and would forget the version that this event took.
     order = await order_rows.lock_if_any(transaction, row["order_id"])
     if order is not None:

@@ -17,6 +17,9 @@ RETRIES = Counter(
     "orders_retries_total", "Batches that waited for infrastructure that was away.", ["handler"]
 )
 PUBLISHED = Counter("orders_published_total", "Events acknowledged by the broker.", ["topic"])
+REFUSED = Counter(
+    "orders_refused_events_total", "Events that the broker refused for good.", ["topic"]
+)
 REPLAYS = Counter(
     "orders_idempotent_replays_total",
     "Replays of an order's creation, by what knew it.",

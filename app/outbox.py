@@ -4,42 +4,30 @@ One worker relays at a time: it holds PostgreSQL's advisory lock on a connection
 lock ends with that connection. An event is marked only after the broker (acks=all)
 has acknowledged it, and an order's next event is sent only after its last, so every first copy of
 an event is in sequence; a crash between the two makes a second copy, which the agents recognise.
+One that the broker refuses for good is parked, and its order waits; all others go on.
 """
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from hashlib import sha256
 from typing import Any
-from uuid import UUID
 
 import asyncpg
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from app.db import AWAY, Database, Transaction, sql
-from app.metrics import PUBLISHED
-from app.times import rfc3339
+from app.flights import Flights
+from app.metrics import REFUSED
+from app.text import storable
+from app.times import now
 
 log = logging.getLogger(__name__)
 
 BATCH = 1000
 SWEEP_SECONDS = 1.0
 """How long an event may wait whose commit was not heard of: its worker died before telling."""
-
-HEADER_NAMES = (
-    "ce_id",
-    "ce_source",
-    "ce_specversion",
-    "ce_type",
-    "ce_subject",
-    "ce_time",
-    "content-type",
-    "traceparent",
-    "x-request-id",
-    "x-event-type",
-)
 
 
 class Relay:
@@ -91,6 +79,8 @@ class Relay:
             application_name="orders relay",
             # A lost mark costs a second copy, so it need not wait for the disk.
             synchronous_commit="off",
+            # The same few statements all day: planning them costs more than carrying them out.
+            plan_cache_mode="force_generic_plan",
             # A leader whose machine is gone must not keep the lock for hours.
             tcp_keepalives_idle="5",
             tcp_keepalives_interval="2",
@@ -121,31 +111,48 @@ class Relay:
     async def _publish_forever(
         self, connection: asyncpg.Connection, producer: AIOKafkaProducer
     ) -> None:
-        sent: list[int] = []
-        while True:
-            self._wake.clear()
-            rows = await sql.mark_and_take(connection, sent=sent, batch=BATCH)
-            sent = await self._send(producer, rows) if rows else []
-            if not sent:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), SWEEP_SECONDS)
+        flights = Flights(producer)
+        sent: list[Any] = []
+        try:
+            while True:
+                self._wake.clear()
+                rows = await _mark_and_take(connection, sent, flights)
+                sent, refused = await flights.send(rows)
+                for row, error in refused:
+                    await _park(connection, row, error)
+                if not sent:
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(self._wake.wait(), SWEEP_SECONDS)
+        finally:
+            flights.abandon()
 
-    async def _send(self, producer: AIOKafkaProducer, rows: Sequence[Any]) -> list[int]:
-        """Send the first event of each order, and wait; the ids of those acknowledged.
 
-        Raises KafkaError when none was.
-        """
-        first: dict[UUID, Any] = {}
-        for row in rows:
-            first.setdefault(row["order_id"], row)
-        results = await _acknowledged(producer, list(first.values()))
-        sent = [row for row, error in results if error is None]
-        for row in sent:
-            PUBLISHED.labels(row["topic"]).inc()
-        errors = [error for _, error in results if error is not None]
-        if errors and not sent:
-            raise errors[0]
-        return [row["id"] for row in sent]
+async def _mark_and_take(
+    connection: asyncpg.Connection, sent: Sequence[Any], flights: Flights
+) -> Sequence[Any]:
+    times = [row["occurred_at"] for row in sent]
+    rows: Sequence[Any] = await sql.mark_and_take(
+        connection,
+        sent=[row["id"] for row in sent],
+        since=min(times, default=None),
+        until=max(times, default=None),
+        held=flights.held(),
+        batch=min(BATCH, flights.room),
+    )
+    return rows
+
+
+async def _park(connection: asyncpg.Connection, row: Any, error: BaseException) -> None:
+    """Put an event aside that the broker refuses for good: it waits for an operator."""
+    log.error("The broker refuses %s of order %s: %r", row["topic"], row["order_id"], error)
+    REFUSED.labels(row["topic"]).inc()
+    await sql.park_refused(
+        connection,
+        id=row["id"],
+        occurred_at=row["occurred_at"],
+        error=storable(f"{type(error).__name__}: {error}"[:500]),
+        now=now(),
+    )
 
 
 async def _win(connection: asyncpg.Connection) -> None:
@@ -157,43 +164,3 @@ async def _win(connection: asyncpg.Connection) -> None:
         if await sql.try_to_lead(connection):
             return
         await asyncio.sleep(SWEEP_SECONDS)
-
-
-async def _acknowledged(
-    producer: AIOKafkaProducer, rows: Sequence[Any]
-) -> list[tuple[Any, BaseException | None]]:
-    """Send the rows' events; each row with the error that kept it from being acknowledged."""
-    acks = [
-        await producer.send(
-            topic=row["topic"],
-            key=str(row["order_id"]).encode(),
-            value=row["payload"].encode(),
-            headers=headers_of(row),
-        )
-        for row in rows
-    ]
-    results = await asyncio.gather(*acks, return_exceptions=True)
-    errors = [result if isinstance(result, BaseException) else None for result in results]
-    return list(zip(rows, errors, strict=True))
-
-
-def headers_of(row: Any) -> list[tuple[str, bytes]]:
-    """CloudEvents 1.0 in binary mode, and the trace.
-
-    The trace id is a hash of the request id, so that every event a request causes is one trace.
-    """
-    trace = UUID(bytes=sha256(row["request_id"].encode()).digest()[:16]).hex
-    span = row["event_id"].hex[:16]
-    values = (
-        str(row["event_id"]),
-        "/orders",
-        "1.0",
-        row["topic"],
-        str(row["order_id"]),
-        rfc3339(row["occurred_at"]),
-        "application/json",
-        f"00-{trace}-{span}-01",
-        row["request_id"],
-        row["topic"],
-    )
-    return [(name, value.encode()) for name, value in zip(HEADER_NAMES, values, strict=True)]

@@ -11,6 +11,7 @@ from faust.types import Message
 
 from app.db import Database, Transaction, sql
 from app.errors import ParkedNotFound
+from app.text import storable
 from app.times import now, rfc3339
 
 KEPT = timedelta(days=30)
@@ -154,11 +155,6 @@ def as_json(row: Mapping[str, Any]) -> dict[str, Any]:
         "resolvedBy": row["resolved_by"],
         "reason": row["resolve_reason"],
     }
-
-
-def storable(text: str) -> str:
-    """The text without what PostgreSQL cannot store: NUL, and halves of surrogate pairs."""
-    return text.encode(errors="replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def _order_id(key: bytes | None) -> UUID | None:

@@ -8,3 +8,8 @@ def flaw(text: str) -> str | None:
     if any("\ud800" <= character <= "\udfff" for character in text):
         return "must not contain lone surrogates"
     return None
+
+
+def storable(text: str) -> str:
+    """The text without what PostgreSQL cannot store: NUL, and halves of surrogate pairs."""
+    return text.encode(errors="replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")

@@ -1,14 +1,53 @@
--- name: mark_and_take(sent, batch)
--- Mark what the broker has acknowledged, and take the oldest events that wait to be sent.
--- Each order's come in sequence: ids are drawn under its row lock.
+-- name: mark_and_take(sent, since, until, held, batch)
+-- Mark what the broker has acknowledged, and take the oldest events that wait to be sent, without
+-- the orders that are held or parked. Each order's come in sequence: ids are drawn under its lock.
+-- since and until: when the marked ones occurred, so that only their partitions are looked at.
 with marked as (
-    update outbox set published_at = now() where id = any(:sent::bigint[])
+    update outbox set published_at = now()
+    where id = any(:sent::bigint[])
+      and occurred_at between :since::timestamptz and :until::timestamptz
 )
 select id, event_id, topic, order_id, request_id, occurred_at, payload
 from outbox
-where published_at is null and id <> all(:sent::bigint[])
+where published_at is null
+  and id not in (select unnest(:sent::bigint[]))
+  and order_id not in (select unnest(:held::uuid[]))
+  and order_id not in (
+      select p.order_id from parked_messages p
+      where p.handler = 'relay' and p.holds_order and p.resolved_at is null
+        and p.order_id is not null
+  )
 order by id
 limit :batch;
+
+-- name: park_refused(id, occurred_at, error, now)!
+-- An event that the broker refuses for good; with it, its order waits. Its offset is the row's id.
+insert into parked_messages (
+    handler, topic, partition, "offset", order_id, state, holds_order, key, value, headers, error,
+    attempts, parked_at
+)
+select 'relay', topic, -1, id, order_id, 'PARKED', true, convert_to(order_id::text, 'UTF8'),
+    convert_to(payload::text, 'UTF8'), '{}', :error, 1, :now
+from outbox
+where id = :id and occurred_at = :occurred_at
+on conflict (handler, topic, partition, "offset") do update
+    set state = 'PARKED', error = excluded.error, attempts = parked_messages.attempts + 1,
+        resolved_at = null, resolved_by = null, resolve_reason = null;
+
+-- name: give_up_event(id)!
+-- An event that an operator has discarded counts as sent, and the order's next one goes on.
+update outbox set published_at = now() where id = :id;
+
+-- name: make_outbox_partitions(now)
+-- The partitions of this month and the next three, where they are missing.
+select make_outbox_partition(month)
+from generate_series(
+    :now::timestamptz, :now::timestamptz + interval '92 days', interval '15 days'
+) as month;
+
+-- name: drop_outbox_partitions(before)$
+-- Drop the partitions whose events are all sent and older; how many.
+select drop_outbox_partitions(:before);
 
 -- name: try_to_lead()$
 -- Become the session that relays, until it ends; false where another one is.

@@ -12,7 +12,7 @@ from agents.gate import Gate
 from app import app, intervention, orders
 from app.db import Database, sql
 from app.errors import AlreadyResolved, ParkedNotFound
-from app.handlers import HANDLERS
+from app.handlers import HANDLERS, RELAY
 from app.intervention import Actor
 from app.parked import State, get, page, park
 from app.timeline import events_after
@@ -247,7 +247,7 @@ async def test_a_gate_asks_again_when_something_is_parked_or_the_group_rebalance
 
 def test_every_agent_can_be_given_its_messages_by_hand() -> None:
     app.discover()
-    assert set(app.agents) == HANDLERS.keys()
+    assert {*app.agents, RELAY} == HANDLERS.keys()
 
 
 async def blocked(database: Database) -> None:
