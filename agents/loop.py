@@ -59,7 +59,10 @@ def on(
         stream = stream.noack()
         loop = Loop(name, stream, handle, remember)
         async for messages in batches(stream):
-            await loop.process(messages)
+            with app.batch():
+                await loop.process(messages)
+            if app.should_stop:
+                return
 
     run.__doc__ = work.__doc__
     return app.agent(topic_of(record), name=name)(run)

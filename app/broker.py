@@ -1,16 +1,14 @@
 """Faust as this service runs it: lossless acknowledgement, quick fetches, our own front page."""
 
+import asyncio
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol, cast
 
 import faust
-from aiokafka import AIOKafkaConsumer
-from aiokafka.conn import AIOKafkaConnection, CloseReason
-from aiokafka.errors import KafkaConnectionError
 from faust.app import BootStrategy
-from faust.transport.drivers import aiokafka as driver
 from faust.types.transports import ProducerT
 from faust.web.drivers.aiohttp import Web
 from mode import Service
@@ -18,69 +16,13 @@ from mode.supervisors import CrashingSupervisor
 from mode.types import ServiceT
 
 from app.config import Settings
+from app.consumer import Transport
 from app.logs import logging_config
 
-STOP_SECONDS = 20.0
-"""How long stopping may take, requests and batches under way included."""
+FOR_BATCHES, FOR_REQUESTS = 0.4, 0.4
+"""Shares of SHUTDOWN_GRACE_SECONDS; the rest is for offsets, the group, and what is left."""
 LARGEST_MESSAGE = 2 * 1024**2
 """Bytes. A dead letter holds a message in base64, and topics take messages of up to 1 MiB."""
-
-
-_send = AIOKafkaConnection.send
-
-
-def _send_or_break(self: AIOKafkaConnection, *args: Any, **kwargs: Any) -> Any:
-    """Treat uvloop's RuntimeError for a closed transport as the broken connection that it is.
-
-    aiokafka expects an OSError there. Anything else ends its metadata task for good, and with it
-    every later commit and heartbeat of a consumer that seems to be well.
-    """
-    try:
-        return _send(self, *args, **kwargs)
-    except RuntimeError as error:
-        self.close(reason=CloseReason.CONNECTION_BROKEN)
-        raise KafkaConnectionError(f"broken connection: {error}") from error
-
-
-AIOKafkaConnection.send = _send_or_break
-
-
-class _ConsumerThread(driver.AIOKafkaConsumerThread):
-    def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
-        consumer = super()._create_worker_consumer(transport)
-        # Faust hard-codes 1500 ms and has no setting: a fetch that waits for one partition
-        # holds back the next fetch of every other.
-        app = cast(OrderApp, self.app)
-        consumer._fetch_max_wait_ms = app.settings.kafka_fetch_wait_ms
-        return consumer
-
-
-class _Consumer(driver.Consumer):
-    def _new_consumer_thread(self) -> _ConsumerThread:
-        return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
-
-    async def wait_first(self, *coros: Any, **kwargs: Any) -> Any:
-        """Deliver a message to its streams, or give up when a rebalance suspends the flow.
-
-        Faust makes two tasks of it and waits for either: several rounds of a busy loop for each
-        message. A delivery that will not wait, for flow, the producer or room, needs none.
-        """
-        if len(coros) == 2 and self._delivers_at_once():
-            delivery, suspended = coros
-            suspended.close()
-            return await delivery
-        return await super().wait_first(*coros, **kwargs)
-
-    def _delivers_at_once(self) -> bool:
-        buffer, flow = self.app.producer.buffer, self.app.flow_control
-        flows = flow.is_active() and not self.suspend_flow.is_set()
-        has_room = not any(queue.full() for queue in flow._queues)
-        return flows and has_room and buffer.size <= buffer.max_messages
-
-
-class _Transport(driver.Transport):
-    Consumer = _Consumer
-
 
 FAUST_PAGES = "/faust/"
 
@@ -88,8 +30,6 @@ FAUST_PAGES = "/faust/"
 class _Web(Web):
     # The front page is ours: web/operations.py. Faust's pages are served where they are asked for,
     # below an address of their own, and only to administrators: web/monitor.py.
-    handler_shutdown_timeout = 10.0
-
     def _enabled_blueprints(self) -> list[tuple[str, Any]]:
         if not cast(OrderApp, self.app).settings.faust_pages:
             return []
@@ -138,6 +78,9 @@ class OrderApp(faust.App):
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.resources: list[Resource] = []
+        self._batches = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
         super().__init__(
             "orders",
             broker=[f"kafka://{broker}" for broker in settings.kafka_brokers],
@@ -166,14 +109,35 @@ class OrderApp(faust.App):
         )
 
     async def stop(self) -> None:
-        """Stop; a worker that cannot (Faust hangs while its consumer starts) is ended.
+        """Finish the batches and then the requests under way, commit, and leave the group.
 
-        Ending it is as safe as `kill -9`: what was not committed is redelivered.
+        Readiness ends first, requests are taken until the batches are done. A worker that cannot
+        stop (Faust hangs while its consumer starts) is ended, which is as safe as `kill -9`: what
+        was not committed is redelivered.
         """
-        watchdog = threading.Timer(STOP_SECONDS, os._exit, (1,))
+        watchdog = threading.Timer(self.settings.shutdown_grace_seconds, os._exit, (1,))
         watchdog.daemon = True
         watchdog.start()
         await super().stop()
+
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """A batch is under way: a worker that stops waits for it."""
+        self._batches += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._batches -= 1
+            if not self._batches:
+                self._idle.set()
+
+    async def _consumer_wait_empty(self, consumer: Any, logger: Any) -> None:
+        """Between the last fetch and the tables' end; a rebalance waits for nothing."""
+        if self.should_stop:
+            with suppress(TimeoutError):
+                patience = self.settings.shutdown_grace_seconds * FOR_BATCHES
+                await asyncio.wait_for(self._idle.wait(), patience)
 
     async def maybe_start_producer(self) -> ProducerT:
         """The producer, without a round of the loop for each message of a changelog."""
@@ -181,8 +145,8 @@ class OrderApp(faust.App):
             await self.producer.maybe_start()
         return self.producer
 
-    def _new_transport(self) -> _Transport:
-        return _Transport(self.conf.broker_consumer, self)
+    def _new_transport(self) -> Transport:
+        return Transport(self.conf.broker_consumer, self)
 
     def _new_web(self) -> _Web:
         return _Web(self)

@@ -61,6 +61,7 @@ class Settings(BaseSettings):
     kafka_fetch_wait_ms: int = Field(100, ge=1)
 
     faust_pages: bool = False
+    shutdown_grace_seconds: int = Field(30, ge=1, le=3600)
 
     jwt_secret: str | None = Field(
         None, validation_alias=AliasChoices("JWT_SECRET", "SECRET_KEY"), repr=False

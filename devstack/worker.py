@@ -47,6 +47,10 @@ class Worker(Server):
         """Waits for /readyz. Raises ServerFailed where the worker ends or `seconds` pass."""
         self.wait(seconds)
 
+    def stop(self, seconds: float = 40) -> None:
+        """Longer than the worker gives itself: SHUTDOWN_GRACE_SECONDS."""
+        super().stop(seconds)
+
     def answers(self) -> bool:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)
         try:

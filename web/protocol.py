@@ -7,7 +7,8 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 from faust.web.drivers.aiohttp import Web
 
-from app import app
+from app import app, settings
+from app.broker import FOR_REQUESTS
 from web.headers import add_headers
 from web.problems import http_problem, problem_response, with_request_id
 
@@ -66,4 +67,8 @@ class _Runner(web.AppRunner):
 
 
 _web = cast(Web, app.web)
-_web._runner = _Runner(_web.web_app, access_log=None)
+_web._runner = _Runner(
+    _web.web_app,
+    access_log=None,
+    shutdown_timeout=settings.shutdown_grace_seconds * FOR_REQUESTS,
+)

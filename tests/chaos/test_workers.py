@@ -1,5 +1,7 @@
 """Workers come and go while customers are in the shop."""
 
+import asyncio
+
 from tests.chaos.audit import audit
 from tests.chaos.load import customers
 from tests.chaos.shop import Shop
@@ -15,3 +17,25 @@ async def test_workers_take_over_from_one_another(shop: Shop) -> None:
         await load.reaches(0.7)
         await shop.hire_ready()
     await audit(shop, load.ends)
+
+
+async def test_a_rolling_restart_loses_no_request(shop: Shop) -> None:
+    """Whoever is refused a connection asks the other worker; nobody hears of a failure."""
+    workers = [await shop.hire_ready(), await shop.hire_ready()]
+    async with customers(shop, orders=400, rate=20) as load:
+        for share, worker in ((0.1, workers[0]), (0.5, workers[1])):
+            await load.reaches(share)
+            await asyncio.to_thread(worker.stop)
+            assert worker.why_ended().startswith("exit code 0"), worker.why_ended()
+            worker.start()
+            await asyncio.to_thread(worker.wait_ready)
+    failures = [trouble for trouble in load.client.troubles if not was_refused(trouble)]
+    assert not failures, "\n".join(failures)
+    await audit(shop, load.ends)
+
+
+def was_refused(trouble: str) -> bool:
+    """Whether there was nobody to take the request."""
+    # A connection that was kept alive may be closed while a request is on its way there.
+    refusals = ("ClientConnectorError", "ServerDisconnected", "Connection reset by peer")
+    return any(refusal in trouble for refusal in refusals)

@@ -29,6 +29,8 @@ from app.config import load_settings
         ("STRIPE_CURRENCY", "jpy"),
         ("STRIPE_CURRENCY", "zloty"),
         ("LOG_LEVEL", "loud"),
+        ("SHUTDOWN_GRACE_SECONDS", "0"),
+        ("OUTBOX_RETENTION_DAYS", "0"),
         ("KAFKA_BROKERS", "localhost"),
         ("KAFKA_BROKERS", "localhost:port"),
         ("DB_URL", "nonsense"),
