@@ -10,6 +10,7 @@ from faust.sensors.prometheus import FaustMetrics, PrometheusMonitor
 from prometheus_client import REGISTRY
 
 from app import app, cache, provider, relay, settings, timers
+from app.auditor import keep_auditing
 from app.cache import REST_SECONDS
 from app.db import AWAY, sql
 from app.expiry import BATCH, expire_due
@@ -72,6 +73,12 @@ async def count_what_waits() -> None:
             waiting = await sql.calls_waiting(connection)
         DUE_CALLS.set(waiting["due"])
         PARKED_REFUNDS.set(waiting["parked"])
+
+
+@app.task
+async def audit_books() -> None:
+    """Look for broken invariants while no other worker does."""
+    await keep_auditing(timers)
 
 
 @app.timer(REST_SECONDS)

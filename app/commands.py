@@ -3,16 +3,21 @@
 import asyncio
 import getpass
 import sys
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+import click
 from faust.cli import AppCommand, argument, option
 from pydantic import EmailStr, TypeAdapter, ValidationError
 
 from app import accounts, app, database, settings
+from app.audit import BEGINNING, Scope
+from app.audit import audit as run_audit
 from app.broker import LARGEST_MESSAGE
 from app.catalogue import fill_catalogue
 from app.db import Database
+from app.kafka_audit import audit_kafka
 from app.migrate import (
     CHANGELOG,
     CurrencyMismatch,
@@ -22,6 +27,7 @@ from app.migrate import (
     migrate_database,
 )
 from app.payments import retry_refund as ask_again
+from app.times import now
 from app.topics import DeadLetter, topic_names
 
 
@@ -93,3 +99,40 @@ async def retry_refund(self: AppCommand, payment: str) -> None:
     if not found:
         raise SystemExit(f"{payment} is not a payment whose refund is parked")
     self.say(f"the refund of {payment} is asked for again")
+
+
+@app.command(
+    option("--kafka", is_flag=True, help="hold the topics to the outbox, too"),
+    option("--bound", type=click.IntRange(0), default=300, help="seconds that anything may wait"),
+    option("--at-rest", is_flag=True, help="nothing is on its way: the same as --bound 0"),
+    option("--days", type=click.FloatRange(0), help="only what changed in so many days"),
+    option("--most", type=click.IntRange(1), default=20, help="ids told of each invariant"),
+    option("--patience", type=click.IntRange(1), default=300, help="seconds for each query"),
+)
+async def audit(
+    self: AppCommand,
+    kafka: bool,
+    bound: int,
+    at_rest: bool,
+    days: float | None,
+    most: int,
+    patience: int,
+) -> None:
+    """Tell each invariant that is broken; exit code 1 where one is, 2 where one took too long."""
+    scope = Scope(
+        bound=timedelta(seconds=0 if at_rest else bound),
+        since=BEGINNING if days is None else now() - timedelta(days=days),
+        most=most,
+        patience=timedelta(seconds=patience),
+    )
+    report = await run_audit(database, scope)
+    if kafka:
+        brokers, partitions = settings.kafka_brokers, settings.kafka_partitions
+        report += await audit_kafka(database, brokers, partitions, scope)
+    for finding in report.findings:
+        self.say(str(finding))
+    for name in report.unfinished:
+        self.say(f"{name} was given up after {patience} s")
+    if not report.is_silent:
+        raise SystemExit(1 if report.findings else 2)
+    self.say("Every invariant holds")

@@ -34,3 +34,12 @@ WEBHOOKS = Counter(
 )
 DUE_CALLS = Gauge("orders_provider_calls_due", "Calls of Stripe that are due, of all workers.")
 PARKED_REFUNDS = Gauge("orders_parked_refunds", "Payments that an operator has to give back.")
+AUDIT_FINDINGS = Gauge(
+    "orders_audit_findings",
+    "What breaks an invariant, as the worker that audits saw it last; other workers tell nothing.",
+    ["invariant"],
+)
+AUDIT_UNFINISHED = Gauge(
+    "orders_audit_unfinished", "Invariants that the last audit gave up for their time."
+)
+AUDIT_TIME = Gauge("orders_audit_timestamp_seconds", "When this worker last finished an audit.")

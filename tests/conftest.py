@@ -35,10 +35,10 @@ def run_command(environment: dict[str, str], *arguments: str, stdin: str = "") -
 
 
 def run_in_vain(environment: dict[str, str], *arguments: str) -> str:
-    """Run `faust -A app …` to its end; its errors. Fails the test when the command succeeds."""
+    """Run `faust -A app …` to its end; all it says. Fails the test when the command succeeds."""
     done = _run(environment, arguments, "")
     assert done.returncode != 0, done.stdout
-    return done.stderr
+    return done.stdout + done.stderr
 
 
 def _run(

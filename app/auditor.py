@@ -1,0 +1,70 @@
+"""The auditor on a timer: one worker of all looks at the recent orders, and tells Prometheus.
+
+Whoever holds PostgreSQL's advisory lock audits, on a connection of its own; the lock ends with it.
+The whole history, and Kafka, are for `faust -A app audit`.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import asyncpg
+
+from app.audit import Report, Scope, audit, invariants
+from app.db import AWAY, Database, sql
+from app.metrics import AUDIT_FINDINGS, AUDIT_TIME, AUDIT_UNFINISHED
+from app.times import now
+
+log = logging.getLogger(__name__)
+
+EVERY_SECONDS = 180.0
+WINDOW = timedelta(days=1)
+PATIENCE = timedelta(seconds=10)
+
+
+async def keep_auditing(database: Database, seconds: float = EVERY_SECONDS) -> None:
+    """Audit every so many seconds while no other worker does, until cancelled."""
+    while True:
+        try:
+            async with _leadership(database, seconds) as connection:
+                while await sql.still_audits(connection):
+                    scope = Scope(since=now() - WINDOW, patience=PATIENCE)
+                    tell(await audit(database, scope))
+                    await asyncio.sleep(seconds)
+        except AWAY as error:
+            log.warning("The audit waits: %r", error)
+            await asyncio.sleep(seconds)
+
+
+@asynccontextmanager
+async def _leadership(database: Database, seconds: float) -> AsyncIterator[asyncpg.Connection]:
+    """Begins when no other worker audits; at its end this one's findings are old, and forgotten."""
+    connection = await database.connect(command_timeout=10, application_name="orders auditor")
+    try:
+        await _win(connection, seconds)
+        yield connection
+    finally:
+        connection.terminate()
+        AUDIT_FINDINGS.clear()
+
+
+async def _win(connection: asyncpg.Connection, seconds: float) -> None:
+    while True:
+        if await sql.try_to_audit(connection):
+            return
+        await asyncio.sleep(seconds)
+
+
+def tell(report: Report) -> None:
+    """Put the report into the metrics, and each finding into the log."""
+    counts = {finding.invariant: finding.count for finding in report.findings}
+    for name in invariants():
+        AUDIT_FINDINGS.labels(name).set(counts.get(name, 0))
+    AUDIT_UNFINISHED.set(len(report.unfinished))
+    AUDIT_TIME.set_to_current_time()
+    for finding in report.findings:
+        log.error("%s", finding)
+    if report.unfinished:
+        log.warning("The audit gave up for their time: %s", ", ".join(report.unfinished))

@@ -1,0 +1,212 @@
+"""The auditor's look into Kafka: every event that was sent is there, in sequence, and nothing else.
+
+Each topic is read once, from the scope's beginning to where it ended when its turn came, and every
+message is held to its row in the outbox. Memory grows with what is looked at: some 200 bytes for
+each event.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import orjson
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+
+from app.audit import BEGINNING, Finding, Scope
+from app.db import Database, sql
+from app.times import now
+from app.topics import EVENTS, DeadLetter
+
+CHUNK = 1000
+SLACK = timedelta(minutes=1)
+"""A message may be so much older than the mark that it was sent."""
+
+IN_KAFKA, IN_SEQUENCE = "events_are_in_kafka", "events_are_in_kafka_in_sequence"
+SAME, NOTHING_ELSE = "messages_are_their_events", "messages_have_events"
+MEANINGS = {
+    IN_KAFKA: "An event that is marked as sent is in its topic.",
+    IN_SEQUENCE: "An order's event was first sent after those before it.",
+    SAME: "A message is as its event is, under its order's key, or stands in dead_letter too.",
+    NOTHING_ELSE: "A message is of an event, or stands in dead_letter too.",
+}
+"""What each invariant means, by its name."""
+
+END = 2**63 - 1
+"""Behind every offset."""
+Place = tuple[str, int, int]
+"""Topic, partition, offset."""
+
+
+async def audit_kafka(
+    database: Database, brokers: Sequence[str], partitions: int, scope: Scope
+) -> list[Finding]:
+    """What is broken between PostgreSQL and Kafka, whose topics have that many partitions.
+
+    Raises one of AWAY, or KafkaError.
+    """
+    connection = await database.connect(
+        application_name="orders audit", default_transaction_read_only="on"
+    )
+    try:
+        # Of no group, so that nothing of it stays behind.
+        async with AIOKafkaConsumer(bootstrap_servers=list(brokers)) as consumer:
+            return await Comparison(connection, consumer, partitions, scope).findings()
+    finally:
+        await connection.close()
+
+
+class Comparison:
+    """One pass over topics and outbox; `connection` may be inside a transaction."""
+
+    def __init__(
+        self,
+        connection: asyncpg.Connection,
+        consumer: AIOKafkaConsumer,
+        partitions: int,
+        scope: Scope,
+    ) -> None:
+        self._connection = connection
+        self._consumer = consumer
+        self._partition_count = partitions
+        self._scope = scope
+        self._broken: dict[str, list[tuple[str, str]]] = {name: [] for name in MEANINGS}
+        self._counts = dict.fromkeys(MEANINGS, 0)
+        self._strange: list[tuple[str, Place, str]] = []
+        """Messages that are not as they should be: what they break, where, and under which key."""
+        self._first_sent: dict[int, int] = {}
+        """When an event was first sent (ms), by its row in the outbox."""
+
+    async def findings(self) -> list[Finding]:
+        """What is broken. Raises one of AWAY, or KafkaError."""
+        until = await sql.server_time(self._connection)
+        kept = {}
+        for record in EVENTS:
+            kept[record.topic_name] = await self._kept_since(record.topic_name)
+            async for messages in self._messages(record.topic_name):
+                await self._compare(record.topic_name, messages)
+        await self._look_for_events(until, kept)
+        await self._forgive_parked()
+        return [
+            Finding(name, MEANINGS[name], count, self._broken[name])
+            for name, count in self._counts.items()
+            if count
+        ]
+
+    def _note(self, invariant: str, subject: str, detail: str) -> None:
+        self._counts[invariant] += 1
+        if self._counts[invariant] <= self._scope.most:
+            self._broken[invariant].append((subject, detail))
+
+    async def _compare(self, topic: str, messages: Sequence[ConsumerRecord]) -> None:
+        orders = {id for one in messages if (id := _uuid(one.key))}
+        rows = await sql.events_of_orders(self._connection, order_ids=list(orders), topic=topic)
+        events = {str(row["event_id"]): row for row in rows}
+        for message in messages:
+            if event := events.get(_event_id(message)):
+                self._first_sent.setdefault(event["id"], message.timestamp)
+                if not _is_of(message, event):
+                    self._wonder(SAME, message)
+            else:
+                self._wonder(NOTHING_ELSE, message)
+
+    def _wonder(self, invariant: str, message: ConsumerRecord) -> None:
+        """Note a message that a handler may still be about to put into dead_letter."""
+        sent = _time(message.timestamp)
+        if self._scope.since <= sent <= now() - self._scope.bound:
+            place = (message.topic, message.partition, message.offset)
+            key = (message.key or b"").decode(errors="replace")
+            self._strange.append((invariant, place, key))
+
+    async def _forgive_parked(self) -> None:
+        """Note the strange messages but for those that stand in dead_letter."""
+        parked: set[Place] = set()
+        if self._strange:
+            async for letters in self._messages(DeadLetter.topic_name):
+                parked |= set(map(_origin, letters))
+        for invariant, place, key in self._strange:
+            if place not in parked:
+                self._note(invariant, key, "{} {} at {}".format(*place))
+
+    async def _look_for_events(self, until: datetime, kept: Mapping[str, datetime]) -> None:
+        last_sent: dict[UUID, int] = {}
+        async for row in self._sent_events(until):
+            sent, order_id = self._first_sent.get(row["id"]), row["order_id"]
+            detail = f"{row['sequence']} {row['topic']}"
+            if sent is None:
+                # What the topic does not keep any more was there.
+                if row["published_at"] > kept.get(row["topic"], BEGINNING) + SLACK:
+                    self._note(IN_KAFKA, str(order_id), detail)
+                continue
+            if sent < last_sent.get(order_id, 0):
+                self._note(IN_SEQUENCE, str(order_id), detail)
+            last_sent[order_id] = sent
+
+    async def _sent_events(self, until: datetime) -> AsyncIterator[Any]:
+        after = 0
+        while rows := await sql.sent_events(
+            self._connection, after=after, since=self._scope.since, until=until, batch=CHUNK
+        ):
+            for row in rows:
+                yield row
+            after = rows[-1]["id"]
+
+    async def _kept_since(self, topic: str) -> datetime:
+        """From when on the topic keeps its messages."""
+        partitions = self._partitions(topic)
+        begins = await self._consumer.beginning_offsets(partitions)
+        firsts = await self._consumer.offsets_for_times(dict.fromkeys(partitions, 0))
+        cut = [firsts[one] for one, offset in begins.items() if offset]
+        times = [_time(first.timestamp) if first else now() for first in cut]
+        return max(times, default=BEGINNING)
+
+    async def _messages(self, topic: str) -> AsyncIterator[list[ConsumerRecord]]:
+        """The topic's messages, each partition's in order, to where it ends at the moment."""
+        partitions = self._partitions(topic)
+        self._consumer.assign(partitions)
+        ends = await self._consumer.end_offsets(partitions)
+        starts = await self._starts(partitions)
+        for place in partitions:
+            self._consumer.seek(place, min(starts[place], ends[place]))
+        while left := [one for one in partitions if await self._consumer.position(one) < ends[one]]:
+            found = await self._consumer.getmany(*left, timeout_ms=1000, max_records=CHUNK)
+            for messages in found.values():
+                yield messages
+
+    async def _starts(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        begins: dict[TopicPartition, int] = await self._consumer.beginning_offsets(partitions)
+        if self._scope.since <= BEGINNING:
+            return begins
+        moment = int((self._scope.since - SLACK).timestamp() * 1000)
+        found = await self._consumer.offsets_for_times(dict.fromkeys(partitions, moment))
+        return {one: found[one].offset if found[one] else END for one in partitions}
+
+    def _partitions(self, topic: str) -> list[TopicPartition]:
+        return [TopicPartition(topic, number) for number in range(self._partition_count)]
+
+
+def _time(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+def _uuid(key: bytes | None) -> UUID | None:
+    try:
+        return UUID((key or b"").decode())
+    except ValueError:
+        return None
+
+
+def _event_id(message: ConsumerRecord) -> str:
+    return (dict(message.headers).get("ce_id") or b"").decode(errors="replace")
+
+
+def _is_of(message: ConsumerRecord, event: Mapping[str, Any]) -> bool:
+    key, value = str(event["order_id"]).encode(), event["payload"].encode()
+    return bool(message.key == key and message.value == value)
+
+
+def _origin(letter: ConsumerRecord) -> Place:
+    """Where the message of a dead letter stands."""
+    told = orjson.loads(letter.value)
+    return told["topic"], told["partition"], told["offset"]

@@ -1,0 +1,246 @@
+"""How each invariant is broken: by name, the statements that do it and whom it must blame.
+
+Statements and subjects are filled in with the ids of `Books`. A break that the schema refuses lifts
+the constraint first; all of it is rolled back.
+"""
+
+from typing import NamedTuple
+
+
+class Break(NamedTuple):
+    """What is done, and the `Books` field whose id must be told."""
+
+    subject: str
+    statements: str
+
+
+BREAKS: dict[str, list[Break]] = {
+    "orders_move_on": [
+        Break("waiting", "update orders set status = 'PAID' where id = '{waiting}'"),
+        Break(
+            "unpaid",
+            """
+            update orders set status = 'CREATED', cancel_reason = null where id = '{unpaid}';
+            update payments set status = 'PENDING' where order_id = '{unpaid}'
+            """,
+        ),
+    ],
+    "failed_payments_cancel_their_orders": [
+        Break(
+            "unpaid",
+            "update orders set status = 'CREATED', cancel_reason = null where id = '{unpaid}'",
+        )
+    ],
+    "unpaid_orders_have_a_deadline": [
+        Break("waiting", "delete from order_deadlines where order_id = '{waiting}'")
+    ],
+    "deadlines_are_kept": [
+        Break(
+            "waiting",
+            """
+            update order_deadlines set due_at = now() - interval '1 hour'
+            where order_id = '{waiting}'
+            """,
+        )
+    ],
+    "totals_are_the_sum_of_their_lines": [
+        Break("completed", "update orders set total_minor = 1 where id = '{completed}'"),
+        Break("waiting", "delete from order_items where order_id = '{waiting}'"),
+    ],
+    "keys_have_their_answers": [
+        Break("user", "update idempotency_keys set answer = null where user_id = '{user}'")
+    ],
+    "expired_keys_are_forgotten": [
+        Break(
+            "user",
+            """
+            update idempotency_keys set expires_at = now() - interval '1 hour'
+            where user_id = '{user}'
+            """,
+        )
+    ],
+    "ended_orders_are_told": [
+        Break("completed", "delete from notifications where order_id = '{completed}'"),
+        Break("unpaid", "update notifications set sent_at = null where order_id = '{unpaid}'"),
+    ],
+    "customers_are_told_the_truth": [
+        Break(
+            "completed",
+            "insert into notifications values ('{completed}', 'cancelled', 'log')",
+        )
+    ],
+    "notifications_are_sent": [
+        Break(
+            "completed",
+            """
+            update notifications set sent_at = null, due_at = now() - interval '1 hour'
+            where order_id = '{completed}' and channel = 'mail'
+            """,
+        )
+    ],
+    "parked_messages_are_settled": [
+        Break(
+            "completed",
+            """
+            insert into parked_messages
+                (handler, topic, partition, "offset", order_id, headers, error, attempts, parked_at)
+            values ('stock.reserve', 'order.paid', 0, 7, '{completed}', '{{}}', 'bad', 1,
+                now() - interval '1 hour')
+            """,
+        )
+    ],
+    "orders_are_paid_exactly_once": [
+        Break("completed", "delete from payments where order_id = '{completed}'"),
+        Break(
+            "completed",
+            "update payments set amount_minor = amount_minor - 1 where order_id = '{completed}'",
+        ),
+        Break("completed", "update payments set currency = 'EUR' where order_id = '{completed}'"),
+    ],
+    "cancelled_orders_keep_no_money": [
+        Break(
+            "unstocked", "update payments set status = 'SUCCEEDED' where order_id = '{unstocked}'"
+        ),
+        Break("released", "update payments set status = 'REFUNDING' where order_id = '{released}'"),
+    ],
+    "attempts_end_with_their_orders": [
+        Break("unpaid", "update payments set status = 'PENDING' where order_id = '{unpaid}'")
+    ],
+    "captured_money_is_kept_or_refunded": [
+        Break(
+            "unstocked", "update payments set status = 'SUCCEEDED' where order_id = '{unstocked}'"
+        ),
+        Break("unpaid", "update payments set status = 'REFUNDED' where order_id = '{unpaid}'"),
+        Break("completed", "update payments set status = 'VOIDED' where order_id = '{completed}'"),
+    ],
+    "payment_events_happen_once": [
+        Break(
+            "unstocked",
+            """
+            insert into outbox (
+                event_id, topic, order_id, sequence, request_id, occurred_at, payload, published_at
+            )
+            select gen_random_uuid(), topic, order_id, sequence + 100, request_id, occurred_at,
+                payload, now()
+            from outbox where order_id = '{unstocked}' and topic = 'payment.refunded'
+            """,
+        )
+    ],
+    "completed_orders_hold_their_stock": [
+        Break("completed", "delete from reservations where order_id = '{completed}'"),
+        Break(
+            "completed",
+            "update reservations set outcome = 'RELEASED' where order_id = '{completed}'",
+        ),
+    ],
+    "reservations_agree_with_their_orders": [
+        Break(
+            "completed",
+            "update reservations set outcome = 'REJECTED' where order_id = '{completed}'",
+        ),
+        Break("waiting", "insert into reservations values ('{waiting}', 'RESERVED', now())"),
+        Break(
+            "completed",
+            "update reservations set outcome = 'RELEASED' where order_id = '{completed}'",
+        ),
+    ],
+    "cancelled_orders_give_back_their_stock": [
+        Break(
+            "released",
+            "update reservations set outcome = 'RESERVED' where order_id = '{released}'",
+        )
+    ],
+    "stock_is_what_was_stocked_minus_what_is_reserved": [
+        Break("product", "update products set available = available - 1 where id = '{product}'"),
+        Break("product", "update products set stocked = stocked + 1 where id = '{product}'"),
+        Break(
+            "product",
+            "update reservations set outcome = 'RESERVED' where order_id = '{released}'",
+        ),
+    ],
+    "stock_is_never_oversold": [
+        Break(
+            "product",
+            """
+            alter table products drop constraint products_check;
+            update products set available = -1 where id = '{product}'
+            """,
+        ),
+        Break(
+            "product",
+            """
+            alter table products drop constraint products_check;
+            update products set available = stocked + 1 where id = '{product}'
+            """,
+        ),
+    ],
+    "reserved_pieces_are_of_the_catalogue": [
+        Break("completed", "delete from products where id = '{product}'")
+    ],
+    "sequences_count_to_the_version": [
+        Break("completed", "delete from outbox where order_id = '{completed}' and sequence = 2"),
+        Break("completed", "update orders set version = version + 1 where id = '{completed}'"),
+        Break(
+            "completed",
+            "update outbox set sequence = 100 where order_id = '{completed}' and sequence = 2",
+        ),
+    ],
+    "histories_lead_to_their_status": [
+        Break(
+            "completed",
+            """
+            update orders set status = 'CANCELLED', cancel_reason = 'none' where id = '{completed}'
+            """,
+        ),
+        Break(
+            "completed",
+            """
+            update outbox set topic = 'inventory.rejected'
+            where order_id = '{completed}' and topic = 'inventory.reserved'
+            """,
+        ),
+        Break(
+            "released",
+            """
+            update outbox set topic = 'order.cancelled'
+            where order_id = '{released}' and topic = 'payment.refunded'
+            """,
+        ),
+    ],
+    "events_belong_to_orders": [
+        Break(
+            "product",
+            "update outbox set order_id = '{product}' where order_id = '{completed}'",
+        )
+    ],
+    "event_ids_are_given_once": [
+        Break(
+            "completed",
+            """
+            update outbox set event_id = (
+                select event_id from outbox where order_id = '{completed}' and sequence = 1
+            )
+            where order_id = '{completed}' and sequence = 2
+            """,
+        )
+    ],
+    "events_are_sent": [
+        Break(
+            "completed",
+            "update outbox set published_at = null where order_id = '{completed}' and sequence = 6",
+        )
+    ],
+    "events_are_sent_in_sequence": [
+        Break(
+            "completed",
+            "update outbox set published_at = null where order_id = '{completed}' and sequence = 2",
+        ),
+        Break(
+            "completed",
+            """
+            update outbox set published_at = now() - interval '1 day'
+            where order_id = '{completed}' and sequence = 2
+            """,
+        ),
+    ],
+}

@@ -1,0 +1,171 @@
+"""Each invariant is broken on purpose, and found by its name."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import asyncpg
+import pytest
+from prometheus_client import REGISTRY
+
+from app.audit import Report, Scope, audit, invariants, look
+from app.auditor import keep_auditing
+from app.times import now
+from tests.chaos.waiting import until
+from tests.conftest import run_command, run_in_vain
+from tests.integration.books import Books, books_in_order
+from tests.integration.breaks import BREAKS, Break
+
+AT_REST = Scope(bound=timedelta(0))
+
+
+@pytest.fixture(scope="module")
+async def books(environment: dict[str, str]) -> AsyncIterator[Books]:
+    async with books_in_order(environment["DB_URL"]) as books:
+        yield books
+
+
+@asynccontextmanager
+async def broken(books: Books, breaks: Break) -> AsyncIterator[asyncpg.Connection]:
+    """A transaction in which the books are broken; it comes to nothing."""
+    ids = {name: str(value) for name, value in vars(books).items()}
+    async with books.database.connection() as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        try:
+            await connection.execute(breaks.statements.format(**ids))
+            yield connection
+        finally:
+            await transaction.rollback()
+
+
+def subjects(report: Report, invariant: str) -> set[str]:
+    found = [one for one in report.findings if one.invariant == invariant]
+    return {id for one in found for id, _ in one.subjects}
+
+
+async def test_books_that_are_in_order_leave_the_auditor_silent(books: Books) -> None:
+    report = await audit(books.database, AT_REST)
+    assert report.is_silent, report
+
+
+def test_every_invariant_has_a_break_and_a_meaning() -> None:
+    assert BREAKS.keys() == invariants().keys()
+    assert all(meaning.endswith(".") for meaning in invariants().values())
+
+
+@pytest.mark.parametrize(
+    ("invariant", "breaks"),
+    [(name, one) for name, several in BREAKS.items() for one in several],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+async def test_a_broken_invariant_is_found_by_name(
+    books: Books, invariant: str, breaks: Break
+) -> None:
+    async with broken(books, breaks) as connection:
+        report = await look(connection, AT_REST)
+    assert str(getattr(books, breaks.subject)) in subjects(report, invariant)
+    assert not report.unfinished
+
+
+async def test_what_waits_is_blamed_only_past_the_bound(books: Books) -> None:
+    [breaks, *_] = BREAKS["events_are_sent"]
+    async with broken(books, breaks) as connection:
+        patient = await look(connection, Scope(bound=timedelta(hours=1)))
+        strict = await look(connection, AT_REST)
+    assert not subjects(patient, "events_are_sent")
+    assert subjects(strict, "events_are_sent")
+
+
+async def test_orders_that_have_not_changed_since_may_be_left_out(books: Books) -> None:
+    [breaks, *_] = BREAKS["sequences_count_to_the_version"]
+    async with broken(books, breaks) as connection:
+        of_today = await look(connection, Scope(since=now() - timedelta(days=1)))
+        of_tomorrow = await look(connection, Scope(since=now() + timedelta(days=1)))
+    assert subjects(of_today, "sequences_count_to_the_version")
+    assert not subjects(of_tomorrow, "sequences_count_to_the_version")
+
+
+async def test_all_are_counted_and_the_first_are_told(books: Books) -> None:
+    everything = Break("completed", "update orders set version = version + 1")
+    async with broken(books, everything) as connection:
+        report = await look(connection, Scope(most=2))
+        orders = await connection.fetchval("select count(*) from orders")
+    [finding] = [f for f in report.findings if f.invariant == "sequences_count_to_the_version"]
+    assert (finding.count, len(finding.subjects)) == (orders, 2)
+
+
+async def test_what_takes_too_long_is_given_up_and_told(books: Books) -> None:
+    async with books.database.connection() as other, other.transaction():
+        await other.execute("lock table products in access exclusive mode")
+        report = await audit(books.database, Scope(patience=timedelta(milliseconds=200)))
+    assert "stock_is_never_oversold" in report.unfinished
+    assert "events_are_sent" not in report.unfinished
+    assert not report.is_silent
+
+
+@pytest.fixture
+def commands(environment: dict[str, str], books: Books) -> dict[str, str]:
+    """The environment of a command that is to look at these books."""
+    return {**environment, "DB_URL": books.url}
+
+
+def test_the_command_says_that_every_invariant_holds(commands: dict[str, str]) -> None:
+    assert "Every invariant holds" in run_command(commands, "audit", "--at-rest")
+
+
+async def test_the_command_names_what_is_broken_and_fails(
+    commands: dict[str, str], books: Books
+) -> None:
+    async with one_piece_too_many(books):
+        told = run_in_vain(commands, "audit")
+    assert f"{STOCK} is broken 1 times. Of each product: " in told
+    assert str(books.product) in told
+
+
+async def test_one_worker_at_a_time_audits_and_tells_the_metrics(books: Books) -> None:
+    workers = [asyncio.create_task(keep_auditing(books.database, 0.05)) for _ in range(2)]
+    try:
+        await until(lambda: findings(STOCK) == 0, "one of them audits")
+        async with one_piece_too_many(books):
+            await until(lambda: findings(STOCK) == 1, "it finds what is broken")
+            assert await auditors(books) == 1
+            workers[0].cancel()
+            await asyncio.wait(workers[:1])
+            await until(lambda: findings(STOCK) == 1, "the other finds it too")
+            assert await auditors(books) == 1
+    finally:
+        workers[1].cancel()
+        await asyncio.wait(workers)
+    assert findings(STOCK) is None, "who audits no more knows nothing"
+
+
+STOCK = "stock_is_what_was_stocked_minus_what_is_reserved"
+
+
+@asynccontextmanager
+async def one_piece_too_many(books: Books) -> AsyncIterator[None]:
+    """A break that is committed, and mended again."""
+    change = "update products set stocked = stocked + $2 where id = $1"
+    async with books.database.connection() as connection:
+        await connection.execute(change, books.product, 1)
+        yield
+        await connection.execute(change, books.product, -1)
+
+
+async def auditors(books: Books) -> int:
+    """How many hold the lock of whoever audits."""
+    async with books.database.connection() as connection:
+        return int(
+            await connection.fetchval(
+                """
+                select count(*) from pg_locks join pg_database d on d.oid = database
+                where locktype = 'advisory' and objid = 7070002 and datname = current_database()
+                """
+            )
+        )
+
+
+def findings(invariant: str) -> float | None:
+    return REGISTRY.get_sample_value("orders_audit_findings", {"invariant": invariant})

@@ -1,0 +1,165 @@
+"""What stands in Kafka is held to the outbox; each difference is found by its name."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import orjson
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+from app.audit import Scope
+from app.db import Database
+from app.kafka_audit import (
+    IN_KAFKA,
+    IN_SEQUENCE,
+    MEANINGS,
+    NOTHING_ELSE,
+    SAME,
+    Comparison,
+    audit_kafka,
+)
+from app.outbox import Relay, headers_of
+from app.times import now
+from app.topics import OrderPaid
+from tests.chaos.waiting import until
+from tests.conftest import run_in_vain
+from tests.integration.hops import add_product, order_of, pay
+
+PARTITIONS = 4
+
+
+@dataclass(frozen=True)
+class Topics:
+    """What stands in the topics since this test began, and a way to put more there."""
+
+    database: Database
+    brokers: str
+    producer: AIOKafkaProducer
+    since: datetime
+    connection: asyncpg.Connection
+
+    @property
+    def scope(self) -> Scope:
+        return Scope(bound=timedelta(0), since=self.since)
+
+    async def found(self, scope: Scope | None = None) -> dict[str, list[str]]:
+        """The subjects of each invariant that is broken."""
+        async with AIOKafkaConsumer(bootstrap_servers=self.brokers) as consumer:
+            pass_ = Comparison(self.connection, consumer, PARTITIONS, scope or self.scope)
+            found = await pass_.findings()
+        return {one.invariant: [id for id, _ in one.subjects] for one in found}
+
+    async def put(self, row: Any, **changes: Any) -> Any:
+        """Send a row's event as the relay does, but for the changes; where it stands."""
+        whole = {"key": str(row["order_id"]).encode(), "value": row["payload"].encode()}
+        whole |= {"headers": headers_of(row), **changes}
+        return await self.producer.send_and_wait(row["topic"], **whole)
+
+    async def events(self, order_id: UUID) -> list[Any]:
+        query = "select * from outbox where order_id = $1 order by sequence"
+        rows: list[Any] = await self.connection.fetch(query, order_id)
+        return rows
+
+
+@pytest.fixture
+async def topics(database: Database, environment: dict[str, str]) -> AsyncIterator[Topics]:
+    """All that earlier tests left in the outbox counts as sent long ago."""
+    brokers = environment["KAFKA_BROKERS"]
+    async with database.connection() as connection:
+        await connection.execute("update outbox set published_at = 'epoch'")
+        async with AIOKafkaProducer(bootstrap_servers=brokers) as producer:
+            yield Topics(database, brokers, producer, now(), connection)
+
+
+@pytest.fixture
+async def sent(topics: Topics) -> UUID:
+    """A paid order, whose events the relay has sent."""
+    order_id = await order_of(topics.database, {await add_product(topics.database): 1})
+    await pay(topics.database, order_id)
+    relay = asyncio.create_task(Relay([topics.brokers], topics.database).run())
+
+    async def all_are_sent() -> bool:
+        return all(event["published_at"] for event in await topics.events(order_id))
+
+    await until(all_are_sent, "the relay sends all events")
+    relay.cancel()
+    await asyncio.wait({relay})
+    return order_id
+
+
+async def test_what_the_relay_sent_is_in_order(topics: Topics, sent: UUID) -> None:
+    assert await topics.found() == {}
+    assert await audit_kafka(topics.database, [topics.brokers], PARTITIONS, topics.scope) == []
+
+
+async def test_a_second_copy_is_no_harm(topics: Topics, sent: UUID) -> None:
+    for event in reversed(await topics.events(sent)):
+        await topics.put(event)
+    assert await topics.found() == {}
+
+
+async def test_an_event_that_is_not_in_kafka_is_found(topics: Topics) -> None:
+    order_id = await order_of(topics.database, {await add_product(topics.database): 1})
+    await topics.connection.execute(
+        "update outbox set published_at = now() where order_id = $1", order_id
+    )
+    assert await topics.found() == {IN_KAFKA: [str(order_id)]}
+
+
+async def test_a_later_event_that_was_sent_first_is_found(topics: Topics) -> None:
+    order_id = await order_of(topics.database, {await add_product(topics.database): 1})
+    await pay(topics.database, order_id)
+    for event in reversed(await topics.events(order_id)):
+        await topics.put(event, timestamp_ms=int(now().timestamp() * 1000) - event["sequence"])
+    await topics.connection.execute(
+        "update outbox set published_at = now() where order_id = $1", order_id
+    )
+    assert (await topics.found()).keys() == {IN_SEQUENCE}
+
+
+@pytest.mark.parametrize("change", [{"value": b"{}"}, {"value": b"\xff"}])
+async def test_a_message_that_differs_from_its_event_is_found(
+    topics: Topics, sent: UUID, change: dict[str, bytes]
+) -> None:
+    [*_, event] = await topics.events(sent)
+    await topics.put(event, **change)
+    assert await topics.found() == {SAME: [str(sent)]}
+
+
+async def test_a_message_of_no_event_is_found_once_it_could_have_been_parked(
+    topics: Topics, sent: UUID
+) -> None:
+    [*_, event] = await topics.events(sent)
+    await topics.put({**event, "event_id": uuid4()})
+    assert await topics.found() == {NOTHING_ELSE: [str(sent)]}
+    assert await topics.found(replace(topics.scope, bound=timedelta(hours=1))) == {}
+
+
+async def test_a_message_that_stands_in_dead_letter_is_accounted_for(
+    topics: Topics, sent: UUID
+) -> None:
+    [*_, event] = await topics.events(sent)
+    placed = await topics.put(event, value=b"poison")
+    letter = {"topic": placed.topic, "partition": placed.partition, "offset": placed.offset}
+    await topics.producer.send_and_wait("dead_letter", orjson.dumps(letter))
+    assert await topics.found() == {}
+
+
+async def test_the_command_names_it_too(
+    topics: Topics, sent: UUID, environment: dict[str, str]
+) -> None:
+    [*_, event] = await topics.events(sent)
+    assert event["topic"] == OrderPaid.topic_name
+    await topics.put(event, value=b"damaged")
+    told = run_in_vain(environment, "audit", "--kafka", "--at-rest", "--days", "0.001")
+    assert f"{SAME} is broken" in told
+    assert str(sent) in told
+
+
+def test_every_invariant_has_a_break_and_a_meaning() -> None:
+    assert set(MEANINGS) == {IN_KAFKA, IN_SEQUENCE, SAME, NOTHING_ELSE}
