@@ -1,6 +1,6 @@
 """The auditor's look into Kafka: every event that was sent is there, in sequence, and nothing else.
 
-Each topic is read once, from the scope's beginning to where it ended when its turn came, and every
+Each topic is read once, from the scope's beginning to where it ended when the pass began, and every
 message is held to its row in the outbox. Memory grows with what is looked at: some 200 bytes for
 each event.
 """
@@ -81,11 +81,10 @@ class Comparison:
     async def findings(self) -> list[Finding]:
         """What is broken. Raises one of AWAY, or KafkaError."""
         until = await sql.server_time(self._connection)
-        kept = {}
-        for record in EVENTS:
-            kept[record.topic_name] = await self._kept_since(record.topic_name)
-            async for messages in self._messages(record.topic_name):
-                await self._compare(record.topic_name, messages)
+        topics = [record.topic_name for record in EVENTS]
+        kept = await self._kept_since(topics)
+        async for topic, messages in self._messages(topics):
+            await self._compare(topic, messages)
         await self._look_for_events(until, kept)
         await self._forgive_parked()
         return [
@@ -123,7 +122,7 @@ class Comparison:
         """Note the strange messages but for those that stand in dead_letter."""
         parked: set[Place] = set()
         if self._strange:
-            async for letters in self._messages(DeadLetter.topic_name):
+            async for _, letters in self._messages([DeadLetter.topic_name]):
                 parked |= set(map(_origin, letters))
         for invariant, place, key in self._strange:
             if place not in parked:
@@ -152,27 +151,30 @@ class Comparison:
                 yield row
             after = rows[-1]["id"]
 
-    async def _kept_since(self, topic: str) -> datetime:
-        """From when on the topic keeps its messages."""
-        partitions = self._partitions(topic)
+    async def _kept_since(self, topics: Sequence[str]) -> Mapping[str, datetime]:
+        """From when on a topic keeps its messages, where it has dropped some."""
+        partitions = self._partitions(topics)
         begins = await self._consumer.beginning_offsets(partitions)
         firsts = await self._consumer.offsets_for_times(dict.fromkeys(partitions, 0))
-        cut = [firsts[one] for one, offset in begins.items() if offset]
-        times = [_time(first.timestamp) if first else now() for first in cut]
-        return max(times, default=BEGINNING)
+        kept: dict[str, datetime] = {}
+        for place in (place for place, offset in begins.items() if offset):
+            first = _time(firsts[place].timestamp) if firsts[place] else now()
+            kept[place.topic] = max(first, kept.get(place.topic, BEGINNING))
+        return kept
 
-    async def _messages(self, topic: str) -> AsyncIterator[list[ConsumerRecord]]:
-        """The topic's messages, each partition's in order, to where it ends at the moment."""
-        partitions = self._partitions(topic)
+    async def _messages(
+        self, topics: Sequence[str]
+    ) -> AsyncIterator[tuple[str, list[ConsumerRecord]]]:
+        """The topics' messages, each partition's in order, to where it ends at the moment."""
+        partitions = self._partitions(topics)
         self._consumer.assign(partitions)
         ends = await self._consumer.end_offsets(partitions)
-        starts = await self._starts(partitions)
-        for place in partitions:
-            self._consumer.seek(place, min(starts[place], ends[place]))
+        for place, start in (await self._starts(partitions)).items():
+            self._consumer.seek(place, min(start, ends[place]))
         while left := [one for one in partitions if await self._consumer.position(one) < ends[one]]:
             found = await self._consumer.getmany(*left, timeout_ms=1000, max_records=CHUNK)
-            for messages in found.values():
-                yield messages
+            for place, messages in found.items():
+                yield place.topic, messages
 
     async def _starts(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         begins: dict[TopicPartition, int] = await self._consumer.beginning_offsets(partitions)
@@ -182,8 +184,9 @@ class Comparison:
         found = await self._consumer.offsets_for_times(dict.fromkeys(partitions, moment))
         return {one: found[one].offset if found[one] else END for one in partitions}
 
-    def _partitions(self, topic: str) -> list[TopicPartition]:
-        return [TopicPartition(topic, number) for number in range(self._partition_count)]
+    def _partitions(self, topics: Sequence[str]) -> list[TopicPartition]:
+        numbers = range(self._partition_count)
+        return [TopicPartition(topic, number) for topic in topics for number in numbers]
 
 
 def _time(milliseconds: int) -> datetime:
