@@ -9,7 +9,7 @@ its way, blame only what has waited for longer than the bound.
 import inspect
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -102,7 +102,7 @@ async def reader(database: Database) -> AsyncIterator[asyncpg.Connection]:
 
 async def look(connection: asyncpg.Connection, scope: Scope) -> Report:
     """One pass inside a transaction. Raises one of AWAY."""
-    bounds = {"rest": now() - scope.bound, "since": scope.since, "most": scope.most}
+    bounds = {"rest": now() - scope.bound, **asdict(scope)}
     findings, unfinished = [], []
     for name, query in _queries().items():
         try:

@@ -89,43 +89,6 @@ BREAKS: dict[str, list[Break]] = {
             """,
         )
     ],
-    "orders_are_paid_exactly_once": [
-        Break("completed", "delete from payments where order_id = '{completed}'"),
-        Break(
-            "completed",
-            "update payments set amount_minor = amount_minor - 1 where order_id = '{completed}'",
-        ),
-        Break("completed", "update payments set currency = 'EUR' where order_id = '{completed}'"),
-    ],
-    "cancelled_orders_keep_no_money": [
-        Break(
-            "unstocked", "update payments set status = 'SUCCEEDED' where order_id = '{unstocked}'"
-        ),
-        Break("released", "update payments set status = 'REFUNDING' where order_id = '{released}'"),
-    ],
-    "attempts_end_with_their_orders": [
-        Break("unpaid", "update payments set status = 'PENDING' where order_id = '{unpaid}'")
-    ],
-    "captured_money_is_kept_or_refunded": [
-        Break(
-            "unstocked", "update payments set status = 'SUCCEEDED' where order_id = '{unstocked}'"
-        ),
-        Break("unpaid", "update payments set status = 'REFUNDED' where order_id = '{unpaid}'"),
-        Break("completed", "update payments set status = 'VOIDED' where order_id = '{completed}'"),
-    ],
-    "payment_events_happen_once": [
-        Break(
-            "unstocked",
-            """
-            insert into outbox (
-                event_id, topic, order_id, sequence, request_id, occurred_at, payload, published_at
-            )
-            select gen_random_uuid(), topic, order_id, sequence + 100, request_id, occurred_at,
-                payload, now()
-            from outbox where order_id = '{unstocked}' and topic = 'payment.refunded'
-            """,
-        )
-    ],
     "completed_orders_hold_their_stock": [
         Break("completed", "delete from reservations where order_id = '{completed}'"),
         Break(

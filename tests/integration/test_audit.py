@@ -14,9 +14,11 @@ from app.auditor import keep_auditing
 from app.times import now
 from tests.chaos.waiting import until
 from tests.conftest import run_command, run_in_vain
+from tests.integration import breaks, breaks_of_money
 from tests.integration.books import Books, books_in_order
-from tests.integration.breaks import BREAKS, Break
+from tests.integration.breaks import Break
 
+BREAKS = breaks.BREAKS | breaks_of_money.BREAKS
 AT_REST = Scope(bound=timedelta(0))
 
 
@@ -27,14 +29,14 @@ async def books(environment: dict[str, str]) -> AsyncIterator[Books]:
 
 
 @asynccontextmanager
-async def broken(books: Books, breaks: Break) -> AsyncIterator[asyncpg.Connection]:
+async def broken(books: Books, change: Break) -> AsyncIterator[asyncpg.Connection]:
     """A transaction in which the books are broken; it comes to nothing."""
     ids = {name: str(value) for name, value in vars(books).items()}
     async with books.database.connection() as connection:
         transaction = connection.transaction()
         await transaction.start()
         try:
-            await connection.execute(breaks.statements.format(**ids))
+            await connection.execute(change.statements.format(**ids))
             yield connection
         finally:
             await transaction.rollback()
@@ -56,22 +58,22 @@ def test_every_invariant_has_a_break_and_a_meaning() -> None:
 
 
 @pytest.mark.parametrize(
-    ("invariant", "breaks"),
+    ("invariant", "change"),
     [(name, one) for name, several in BREAKS.items() for one in several],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 async def test_a_broken_invariant_is_found_by_name(
-    books: Books, invariant: str, breaks: Break
+    books: Books, invariant: str, change: Break
 ) -> None:
-    async with broken(books, breaks) as connection:
+    async with broken(books, change) as connection:
         report = await look(connection, AT_REST)
-    assert str(getattr(books, breaks.subject)) in subjects(report, invariant)
+    assert str(getattr(books, change.subject)) in subjects(report, invariant)
     assert not report.unfinished
 
 
 async def test_what_waits_is_blamed_only_past_the_bound(books: Books) -> None:
-    [breaks, *_] = BREAKS["events_are_sent"]
-    async with broken(books, breaks) as connection:
+    [change, *_] = BREAKS["events_are_sent"]
+    async with broken(books, change) as connection:
         patient = await look(connection, Scope(bound=timedelta(hours=1)))
         strict = await look(connection, AT_REST)
     assert not subjects(patient, "events_are_sent")
@@ -79,8 +81,8 @@ async def test_what_waits_is_blamed_only_past_the_bound(books: Books) -> None:
 
 
 async def test_orders_that_have_not_changed_since_may_be_left_out(books: Books) -> None:
-    [breaks, *_] = BREAKS["sequences_count_to_the_version"]
-    async with broken(books, breaks) as connection:
+    [change, *_] = BREAKS["sequences_count_to_the_version"]
+    async with broken(books, change) as connection:
         of_today = await look(connection, Scope(since=now() - timedelta(days=1)))
         of_tomorrow = await look(connection, Scope(since=now() + timedelta(days=1)))
     assert subjects(of_today, "sequences_count_to_the_version")

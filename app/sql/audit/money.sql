@@ -1,65 +1,145 @@
 -- name: orders_are_paid_exactly_once(since, most)
 -- A paid or completed order keeps one payment, of its exact total.
 select o.id as subject,
-    concat(o.status, ' for ', o.total_minor, ', payments ', coalesce(sum(p.amount_minor), 0)) as detail,
+    concat(o.status, ' for ', o.total_minor, ', captured ', sum(p.captured_minor), ' by ', count(p.id))
+        as detail,
     count(*) over () as found
 from orders o left join payments p on p.order_id = o.id and p.status = 'SUCCEEDED'
 where o.status in ('PAID', 'COMPLETED') and o.updated_at >= :since::timestamptz
 group by o.id
 having count(p.id) <> 1
-    or sum(p.amount_minor) is distinct from o.total_minor
-    or bool_or(p.currency <> o.currency)
+    or sum(p.captured_minor) is distinct from o.total_minor
+    or bool_or(p.captured_currency is distinct from o.currency)
 limit :most;
 
--- name: cancelled_orders_keep_no_money(rest, most)
--- What was captured for a cancelled order goes back.
+-- name: cancelled_orders_keep_no_money(rest, bound, most)
+-- A payment of a cancelled order is refunded: by us at once, by Stripe in its time (14 days for a bound
+-- of 5 minutes), or after some tries (an hour).
 select o.id as subject, concat_ws(' ', 'payment', p.id, p.status) as detail, count(*) over () as found
 from payments p join orders o on o.id = p.order_id
 where o.status = 'CANCELLED' and p.status in ('SUCCEEDED', 'REFUNDING')
-  and greatest(o.updated_at, p.updated_at) <= :rest::timestamptz
+  and greatest(o.updated_at, p.updated_at) <= :rest::timestamptz - :bound::interval * case
+      when p.provider = 'internal' or p.status = 'SUCCEEDED' then 0
+      when exists (select from refunds r where r.payment_id = p.id and r.provider_ref is not null) then 4032
+      else 12
+  end
 limit :most;
 
--- name: attempts_end_with_their_orders(rest, most)
--- Nobody can pay an order that has ended.
-select o.id as subject, concat_ws(' ', 'payment', p.id, p.status) as detail, count(*) over () as found
-from payments p join orders o on o.id = p.order_id
-where o.status in ('COMPLETED', 'CANCELLED') and p.status = 'PENDING'
-  and greatest(o.updated_at, p.updated_at) <= :rest::timestamptz
-limit :most;
-
--- name: captured_money_is_kept_or_refunded(since, most)
--- What the events of a payment say was captured and given back is what its status says.
+-- name: captured_money_is_kept_or_refunded(rest, bound, most)
+-- Of every payment: captured = kept by its order + refunded; what is on its way back has its time.
 select p.order_id as subject,
-    concat_ws(' ', 'payment', p.id, p.status, told.captured, told.refunded) as detail,
+    concat_ws(' ', 'payment', p.id, p.status, p.captured_minor, p.refunded_minor) as detail,
+    count(*) over () as found
+from payments p join orders o on o.id = p.order_id
+where p.captured_minor <> p.refunded_minor
+  and not (p.status = 'SUCCEEDED' and o.status <> 'CANCELLED')
+  and p.updated_at <= :rest::timestamptz - :bound::interval * case
+      when p.provider = 'internal' or p.status <> 'REFUNDING' then 0
+      when exists (select from refunds r where r.payment_id = p.id and r.provider_ref is not null) then 4032
+      else 12
+  end
+limit :most;
+
+-- name: money_is_what_was_reported(since, most)
+-- What a payment says was captured and refunded follows from the reports of its provider.
+select p.order_id as subject,
+    concat_ws(' ', 'payment', p.id, p.captured_minor, p.refunded_minor, 'reported',
+        coalesce(came.amount_minor, 0), gone.minor) as detail,
     count(*) over () as found
 from payments p
 left join lateral (
-    select sum(minor) filter (where topic = 'payment.succeeded') as captured,
-        sum(minor) filter (where topic = 'payment.refunded') as refunded
+    select amount_minor, currency from provider_events
+    where payment_id = p.id and kind = 'captured'
+    order by amount_minor desc, currency desc
+    limit 1
+) as came on true
+cross join lateral (
+    -- A refund counts where it stands last: 0 under way, 1 settled, 2 lost.
+    select least(coalesce(came.amount_minor, 0), greatest(
+        coalesce(sum(amount_minor) filter (where stage = 1), 0),
+        coalesce(max(amount_minor) filter (where kind = 'refunded_in_all'), 0)
+            - coalesce(sum(amount_minor) filter (where stage <> 1), 0)
+    )) as minor
     from (
-        select topic, round((payload ->> 'amount')::numeric * 100) as minor
-        from outbox
-        where order_id = p.order_id and topic in ('payment.succeeded', 'payment.refunded')
-          and payload ->> 'paymentId' = p.id::text
-    ) as events
-) as told on true
+        select distinct on (kind, refund, case kind when 'refund' then '' else event_id end)
+            kind, amount_minor, staged.stage
+        from provider_events
+        cross join lateral (
+            select case
+                when kind <> 'refund' then null
+                when refund_status in ('failed', 'canceled') then 2
+                when refund_status = 'succeeded' then 1
+                else 0
+            end as stage
+        ) as staged
+        where payment_id = p.id and kind in ('refund', 'refunded_in_all')
+        order by kind, refund, case kind when 'refund' then '' else event_id end, staged.stage desc
+    ) as refunds
+) as gone
 where p.updated_at >= :since::timestamptz
   and (
-      told.captured is distinct from
-          case when p.status in ('SUCCEEDED', 'REFUNDING', 'REFUNDED') then p.amount_minor end
-      or told.refunded is distinct from case when p.status = 'REFUNDED' then p.amount_minor end
+      p.captured_minor <> coalesce(came.amount_minor, 0)
+      or p.captured_currency is distinct from came.currency
+      or p.refunded_minor <> gone.minor
+  )
+limit :most;
+
+-- name: no_more_is_asked_back_than_came(since, most)
+-- The refunds that a provider is asked for, and may still make, do not exceed what was captured.
+select p.order_id as subject, concat_ws(' ', 'payment', p.id, p.captured_minor, sum(r.amount_minor)) as detail,
+    count(*) over () as found
+from payments p join refunds r on r.payment_id = p.id
+where p.updated_at >= :since::timestamptz and r.refused_reason is null
+  and not exists (
+      select from provider_events e
+      where e.payment_id = p.id and e.request_id = r.id::text and e.refund_status in ('failed', 'canceled')
+  )
+group by p.id
+having sum(r.amount_minor) > p.captured_minor
+limit :most;
+
+-- name: refunds_are_told(since, most)
+-- What went back of a payment stands on its order's timeline; more only where a refund failed later.
+select p.order_id as subject, concat_ws(' ', 'payment', p.id, p.told_minor, p.refunded_minor, told.minor)
+        as detail,
+    count(*) over () as found
+from payments p
+cross join lateral (
+    select coalesce(sum(round((payload ->> 'amount')::numeric * 100)), 0) as minor
+    from outbox
+    where order_id = p.order_id and topic = 'payment.refunded' and payload ->> 'paymentId' = p.id::text
+) as told
+where p.updated_at >= :since::timestamptz
+  and (
+      p.told_minor < p.refunded_minor or told.minor < p.told_minor
+      or (told.minor > p.told_minor and not exists (
+          select from provider_events e
+          where e.payment_id = p.id and e.refund_status in ('failed', 'canceled')
+      ))
+  )
+limit :most;
+
+-- name: kept_payments_are_told(since, most)
+-- The payment that an order keeps stands on its timeline.
+select p.order_id as subject, concat_ws(' ', 'payment', p.id) as detail, count(*) over () as found
+from payments p
+where p.status = 'SUCCEEDED' and p.updated_at >= :since::timestamptz
+  and not exists (
+      select from outbox e
+      where e.order_id = p.order_id and e.topic = 'payment.succeeded'
+        and e.payload ->> 'paymentId' = p.id::text
   )
 limit :most;
 
 -- name: payment_events_happen_once(since, most)
--- No payment is requested, captured, failed or refunded twice.
+-- No payment is asked for, captured or failed twice, and no refund asked for twice.
 select order_id as subject, concat_ws(' ', topic, payload ->> 'paymentId') as detail,
     count(*) over () as found
 from outbox
 where topic in (
-    'order.payment_requested', 'payment.succeeded', 'payment.failed', 'payment.refund_requested',
-    'payment.refunded'
+    'order.payment_requested', 'order.checkout_requested', 'payment.succeeded', 'payment.failed',
+    'payment.refund_requested'
 ) and occurred_at >= :since::timestamptz
-group by order_id, topic, payload ->> 'paymentId'
+group by order_id, topic, payload ->> 'paymentId', payload ->> 'refundId'
 having count(*) > 1
 limit :most;

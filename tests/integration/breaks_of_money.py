@@ -1,0 +1,133 @@
+"""How each invariant of money is broken; see `breaks`."""
+
+from tests.integration.breaks import Break
+
+PAYMENT = "update payments set {} where order_id = '{}'"
+CALL = """
+insert into provider_calls (kind, subject_id, order_id, payment_id, request_id, due_at, attempts)
+select 'expire', id, order_id, id, 'a request', {} from payments where order_id = '{}'
+"""
+
+BREAKS: dict[str, list[Break]] = {
+    "orders_are_paid_exactly_once": [
+        Break("completed", "delete from payments where order_id = '{completed}'"),
+        Break("completed", PAYMENT.format("captured_minor = captured_minor - 1", "{completed}")),
+        Break("completed", PAYMENT.format("captured_currency = 'EUR'", "{completed}")),
+        Break(
+            "completed",
+            """
+            insert into payments (
+                id, order_id, provider, amount_minor, currency, status, requested, created_at,
+                updated_at
+            )
+            select gen_random_uuid(), order_id, 'stripe', 0, currency, status, false, now(), now()
+            from payments where order_id = '{completed}'
+            """,
+        ),
+    ],
+    "cancelled_orders_keep_no_money": [
+        Break("unstocked", PAYMENT.format("status = 'SUCCEEDED'", "{unstocked}")),
+        Break("released", PAYMENT.format("status = 'REFUNDING'", "{released}")),
+    ],
+    "captured_money_is_kept_or_refunded": [
+        Break("unstocked", PAYMENT.format("refunded_minor = 0", "{unstocked}")),
+        Break(
+            "unstocked",
+            PAYMENT.format("status = 'PARKED', refunded_minor = 0", "{unstocked}"),
+        ),
+        Break("completed", PAYMENT.format("status = 'VOIDED'", "{completed}")),
+    ],
+    "money_is_what_was_reported": [
+        Break("completed", PAYMENT.format("captured_minor = 1", "{completed}")),
+        Break("unstocked", PAYMENT.format("refunded_minor = 1", "{unstocked}")),
+        Break("completed", "delete from provider_events where order_id = '{completed}'"),
+        Break(
+            "unstocked",
+            """
+            update provider_events set refund_status = 'failed'
+            where order_id = '{unstocked}' and kind = 'refund'
+            """,
+        ),
+        Break(
+            "completed",
+            """
+            insert into provider_events (
+                provider, event_id, type, created_at, received_at, payment_id, kind, amount_minor
+            )
+            select 'internal', 'all', 'all', now(), now(), id, 'refunded_in_all', 1
+            from payments where order_id = '{completed}'
+            """,
+        ),
+    ],
+    "no_more_is_asked_back_than_came": [
+        Break(
+            "unstocked",
+            """
+            insert into refunds (id, payment_id, amount_minor, created_at)
+            select gen_random_uuid(), id, 1, now() from payments where order_id = '{unstocked}'
+            """,
+        )
+    ],
+    "refunds_are_told": [
+        Break("unstocked", PAYMENT.format("told_minor = 0", "{unstocked}")),
+        Break(
+            "unstocked",
+            """
+            delete from outbox where order_id = '{unstocked}' and topic = 'payment.refunded'
+            """,
+        ),
+        Break(
+            "unstocked",
+            PAYMENT.format("told_minor = 1, refunded_minor = 1", "{unstocked}"),
+        ),
+    ],
+    "kept_payments_are_told": [
+        Break(
+            "completed",
+            """
+            delete from outbox where order_id = '{completed}' and topic = 'payment.succeeded'
+            """,
+        )
+    ],
+    "payment_events_happen_once": [
+        Break(
+            "unstocked",
+            """
+            insert into outbox (
+                event_id, topic, order_id, sequence, request_id, occurred_at, payload, published_at
+            )
+            select gen_random_uuid(), topic, order_id, sequence + 100, request_id, occurred_at,
+                payload, now()
+            from outbox where order_id = '{unstocked}' and topic = 'payment.refund_requested'
+            """,
+        )
+    ],
+    "attempts_end_with_their_orders": [
+        Break("unpaid", PAYMENT.format("status = 'PENDING'", "{unpaid}"))
+    ],
+    "checkouts_are_opened": [
+        Break(
+            "unpaid",
+            PAYMENT.format("status = 'PENDING', provider = 'stripe'", "{unpaid}"),
+        )
+    ],
+    "calls_are_made": [
+        Break("unstocked", CALL.format("now() - interval '1 hour', 1", "{unstocked}")),
+        Break("unstocked", CALL.format("now() + interval '1 hour', 16", "{unstocked}")),
+    ],
+    "refunds_are_asked_for": [
+        Break("unstocked", PAYMENT.format("provider = 'stripe'", "{unstocked}"))
+    ],
+    "reports_are_placed": [
+        Break(
+            "unstocked",
+            """
+            update provider_events set payment_id = null, session_id = 'cs_1'
+            where order_id = '{unstocked}'
+            """,
+        )
+    ],
+    "reports_belong_to_payments": [
+        Break("unstocked", PAYMENT.format("provider = 'stripe'", "{unstocked}"))
+    ],
+}
