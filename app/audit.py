@@ -102,7 +102,8 @@ async def reader(database: Database) -> AsyncIterator[asyncpg.Connection]:
 
 async def look(connection: asyncpg.Connection, scope: Scope) -> Report:
     """One pass inside a transaction. Raises one of AWAY."""
-    bounds = {"rest": now() - scope.bound, **asdict(scope)}
+    kept = await sql.events_kept_since(connection) or BEGINNING
+    bounds = {"rest": now() - scope.bound, "kept": kept, **asdict(scope)}
     findings, unfinished = [], []
     for name, query in _queries().items():
         try:

@@ -29,3 +29,7 @@ from outbox
 where id > :after and published_at between :since and :until
 order by id
 limit :batch;
+
+-- name: events_kept_since()$
+-- The month since which no event was dropped for its age; null where there are none.
+select date_trunc('month', occurred_at, 'UTC') from outbox order by id limit 1;

@@ -89,6 +89,21 @@ async def test_orders_that_have_not_changed_since_may_be_left_out(books: Books) 
     assert not subjects(of_tomorrow, "sequences_count_to_the_version")
 
 
+async def test_orders_whose_events_were_dropped_for_their_age_are_not_blamed(books: Books) -> None:
+    dropped = Break(
+        "completed",
+        """
+        update orders set created_at = created_at - interval '40 days' where id = '{completed}';
+        update payments set created_at = created_at - interval '40 days'
+        where order_id = '{completed}';
+        delete from outbox where order_id = '{completed}'
+        """,
+    )
+    async with broken(books, dropped) as connection:
+        report = await look(connection, AT_REST)
+    assert report.is_silent, report
+
+
 async def test_all_are_counted_and_the_first_are_told(books: Books) -> None:
     everything = Break("completed", "update orders set version = version + 1")
     async with broken(books, everything) as connection:

@@ -1,15 +1,15 @@
--- name: sequences_count_to_the_version(since, most)
+-- name: sequences_count_to_the_version(since, kept, most)
 -- An order's events are numbered from 1 to its version, without a gap.
 select o.id as subject, concat('version ', o.version, ', ', count(e.id), ' events up to ', max(e.sequence))
         as detail,
     count(*) over () as found
 from orders o left join outbox e on e.order_id = o.id
-where o.updated_at >= :since::timestamptz
+where o.updated_at >= :since::timestamptz and o.created_at >= :kept::timestamptz
 group by o.id
 having count(e.id) <> o.version or max(e.sequence) <> o.version or min(e.sequence) <> 1
 limit :most;
 
--- name: histories_lead_to_their_status(since, most)
+-- name: histories_lead_to_their_status(since, kept, most)
 -- The steps of an order, each once, are those that lead to where it stands.
 select o.id as subject, concat_ws(': ', o.status, string_agg(e.topic, ' ' order by e.sequence)) as detail,
     count(*) over () as found
@@ -18,7 +18,7 @@ left join outbox e on e.order_id = o.id and e.topic in (
     'order.created', 'order.paid', 'inventory.reserved', 'inventory.rejected', 'order.completed',
     'order.cancelled'
 )
-where o.updated_at >= :since::timestamptz
+where o.updated_at >= :since::timestamptz and o.created_at >= :kept::timestamptz
 group by o.id
 having coalesce(string_agg(e.topic, ' ' order by e.sequence), '') !~ case o.status
     when 'CREATED' then '^order.created$'

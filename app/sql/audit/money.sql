@@ -98,7 +98,7 @@ group by p.id
 having sum(r.amount_minor) > p.captured_minor
 limit :most;
 
--- name: refunds_are_told(since, most)
+-- name: refunds_are_told(since, kept, most)
 -- What went back of a payment stands on its order's timeline; more only where a refund failed later.
 select p.order_id as subject, concat_ws(' ', 'payment', p.id, p.told_minor, p.refunded_minor, told.minor)
         as detail,
@@ -109,7 +109,7 @@ cross join lateral (
     from outbox
     where order_id = p.order_id and topic = 'payment.refunded' and payload ->> 'paymentId' = p.id::text
 ) as told
-where p.updated_at >= :since::timestamptz
+where p.updated_at >= :since::timestamptz and p.created_at >= :kept::timestamptz
   and (
       p.told_minor < p.refunded_minor or told.minor < p.told_minor
       or (told.minor > p.told_minor and not exists (
@@ -119,11 +119,11 @@ where p.updated_at >= :since::timestamptz
   )
 limit :most;
 
--- name: kept_payments_are_told(since, most)
+-- name: kept_payments_are_told(since, kept, most)
 -- The payment that an order keeps stands on its timeline.
 select p.order_id as subject, concat_ws(' ', 'payment', p.id) as detail, count(*) over () as found
 from payments p
-where p.status = 'SUCCEEDED' and p.updated_at >= :since::timestamptz
+where p.status = 'SUCCEEDED' and p.updated_at >= :since::timestamptz and p.created_at >= :kept::timestamptz
   and not exists (
       select from outbox e
       where e.order_id = p.order_id and e.topic = 'payment.succeeded'
