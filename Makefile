@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: help run demo admin test fuzz check lock
+.PHONY: help run demo admin test fuzz chaos check lock
 
 help: ## What can be made
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 8
@@ -25,6 +25,11 @@ fuzz: CASES ?= 50000
 fuzz: SEED ?= 1
 fuzz: .venv/ready ## CASES odd requests (50,000), beginning with SEED; each answer held against OpenAPI
 	@FUZZ_CASES=$(CASES) FUZZ_SEED=$(SEED) exec $(BIN)/python -m pytest tests/fuzz -o log_cli=true -o log_cli_level=INFO
+
+chaos: ROUNDS ?= 5
+chaos: SEED ?= 1
+chaos: .venv/ready ## ROUNDS (5) of kills, cuts, stalls and poison under load, as SEED deals them; an audit after each
+	@CHAOS_ROUNDS=$(ROUNDS) CHAOS_SEED=$(SEED) exec $(BIN)/python -m pytest tests/chaos/test_chaos.py -o log_cli=true -o log_cli_level=INFO
 
 check: .venv/ready ## Formatting, types, import directions
 	$(BIN)/ruff format --check .

@@ -19,6 +19,8 @@ class Kafka(Broker):
     name = "Apache Kafka"
     remedy = REMEDY
     version = VERSION
+    advertised_port: int | None = None
+    """Where clients are sent instead of to its own port: a proxy in front of it."""
 
     def prepare(self) -> None:
         super().prepare()
@@ -69,7 +71,7 @@ class Kafka(Broker):
             "listener.security.protocol.map": "CLIENTS:PLAINTEXT,CONTROLLER:PLAINTEXT",
             "inter.broker.listener.name": "CLIENTS",
             "listeners": f"CLIENTS://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{controller}",
-            "advertised.listeners": f"CLIENTS://127.0.0.1:{self.port}",
+            "advertised.listeners": f"CLIENTS://127.0.0.1:{self.advertised_port or self.port}",
             "log.dirs": self._data,
             # A misspelt topic is an error, and no topic appears with the wrong partition count.
             "auto.create.topics.enable": "false",

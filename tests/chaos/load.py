@@ -32,13 +32,18 @@ Json = dict[str, Any]
 class Client:
     """Asks one worker after the other until one answers."""
 
-    def __init__(self, session: aiohttp.ClientSession, urls: Callable[[], list[str]]) -> None:
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        urls: Callable[[], list[str]],
+        patience_seconds: float = PATIENCE_SECONDS,
+    ) -> None:
         self.troubles: list[str] = []
         """What made it ask again."""
         self._session = session
         self._urls = urls
         self._turn = count()
-        self._deadline = monotonic() + PATIENCE_SECONDS
+        self._deadline = monotonic() + patience_seconds
 
     @property
     def patient(self) -> bool:
@@ -89,7 +94,8 @@ class Load:
         self._count = orders
         self._rate = rate
         self._token = ""
-        self._products: dict[str, str] = {}
+        self.products: dict[str, str] = {}
+        """Ids by name."""
         self._requests: dict[str, Json] = {}
         self._unpaid: list[Json] = []
         self._running: asyncio.Task[None] | None = None
@@ -101,7 +107,7 @@ class Load:
         login = await self.client.expect({200}, "POST", "/api/auth/login", json=account)
         self._token = login["token"]
         page = await self.client.expect({200}, "GET", "/api/products?limit=100", token=self._token)
-        self._products = {product["productName"]: product["id"] for product in page["data"]}
+        self.products = {product["productName"]: product["id"] for product in page["data"]}
         self._unpaid = [await self.place([SCARCE]) for _ in range(self._count // 10)]
 
     def start(self) -> None:
@@ -135,9 +141,17 @@ class Load:
 
     async def place(self, products: list[str]) -> Json:
         """Place an order for one piece of each product."""
-        items = [{"productId": self._products[name], "quantity": 1} for name in products]
+        order = await self.try_to_place(products)
+        assert order, f"there is not enough of {products}"
+        return order
+
+    async def try_to_place(self, products: list[str]) -> Json | None:
+        """The same; None where there is not enough."""
+        items = [{"productId": self.products[name], "quantity": 1} for name in products]
         request = {"token": self._token, "key": str(uuid4()), "json": {"items": items}}
-        order = await self.client.expect({200, 201}, "POST", "/api/orders", **request)
+        order = await self.client.expect({200, 201, 409}, "POST", "/api/orders", **request)
+        if "id" not in order:
+            return None
         self.ends[order["id"]] = None
         self._requests[order["id"]] = request
         return order
@@ -157,23 +171,47 @@ class Load:
     async def settle(self, order: Json, ends: set[str], surplus: int = 0) -> None:
         """Pay a placed order and follow it to its end, which must be one of `ends`."""
         self._expected[order["id"]] = ends
-        await self._pay(order, surplus)
-        await self._follow(order)
+        await self.pay(order, surplus)
+        await self.follow(order)
 
-    async def _pay(self, order: Json, surplus: int) -> None:
+    async def pay(self, order: Json, surplus: int = 0) -> None:
+        """Ask to pay `surplus` more than the total; an order that has expired takes nothing."""
         request = {"token": self._token, "key": str(uuid4())}
         amount = {"amount": str(order["totalAmount"] + surplus)}
         path = f"/api/orders/{order['id']}/pay"
-        await self.client.expect({200}, "PATCH", path, params=amount, **request)
+        await self.client.expect({200, 409}, "PATCH", path, params=amount, **request)
 
-    async def _follow(self, order: Json) -> None:
-        wait, path = 0.1, f"/api/orders/{order['id']}"
+    async def cancel(self, order: Json) -> None:
+        """Ask for the order to be cancelled; it may be too late."""
+        request = {"token": self._token, "key": str(uuid4())}
+        path = f"/api/orders/{order['id']}/cancel"
+        await self.client.expect({200, 409}, "POST", path, json={}, **request)
+
+    async def check_out(self, order: Json) -> str | None:
+        """Ask for Stripe's page and wait for it; its address, or None where there will be none."""
+        path = f"/api/orders/{order['id']}/payments/stripe"
+        await self.client.expect({202, 409}, "POST", path, token=self._token, key=str(uuid4()))
+        while self.client.patient:
+            seen = await self.client.expect({200}, "GET", path, token=self._token)
+            if seen["status"] != "REQUESTED":
+                return str(seen["checkoutUrl"]) if seen["status"] == "READY" else None
+            await asyncio.sleep(0.2)
+        return None
+
+    async def follow(self, order: Json) -> Json:
+        """Look at the order until it has ended; how it was seen last."""
+        wait, path, seen = 0.1, f"/api/orders/{order['id']}", order
         while self.ends[order["id"]] is None and self.client.patient:
             await asyncio.sleep(wait)
             wait = min(wait * 1.5, 1.0)
             seen = await self.client.expect({200}, "GET", path, token=self._token)
             if seen["status"] in ENDED:
                 self.ends[order["id"]] = seen["status"]
+        return seen
+
+    def unended(self) -> list[str]:
+        """The orders whose end nobody has seen."""
+        return [id for id, end in self.ends.items() if end is None]
 
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as customers:

@@ -38,6 +38,21 @@ async def read_all(brokers: str) -> list[ConsumerRecord]:
         return found
 
 
+async def read_latest(brokers: str, most: int) -> list[ConsumerRecord]:
+    """The latest messages of every topic that is handled, at most so many of a partition."""
+    async with AIOKafkaConsumer(bootstrap_servers=brokers) as reader:
+        partitions = _partitions(handlers())
+        reader.assign(partitions)
+        ends = await reader.end_offsets(partitions)
+        for place, end in ends.items():
+            reader.seek(place, max(0, end - most))
+        found: list[ConsumerRecord] = []
+        while any([await reader.position(place) < ends[place] for place in partitions]):
+            for batch in (await reader.getmany(timeout_ms=200)).values():
+                found += batch
+        return found
+
+
 async def lag(brokers: str) -> Counter[str]:
     """By topic: how many messages the workers have not acknowledged; those without are left out."""
     settings = {"group_id": GROUP, "enable_auto_commit": False}

@@ -5,6 +5,10 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import asyncpg
 
 from devstack.keep import Kept
 from devstack.ports import free_port
@@ -22,6 +26,8 @@ class Shop:
     def __init__(self, stack: Stack, environment: dict[str, str], folder: Path) -> None:
         self.stack = stack
         self.workers: list[Worker] = []
+        self.poison: set[UUID] = set()
+        """Keys of messages that were planted and no handler can take."""
         self._environment = environment
         self._folder = folder
         self._kept: dict[Worker, Kept] = {}
@@ -30,6 +36,11 @@ class Shop:
     def database(self) -> str:
         """PostgreSQL's address."""
         return self.stack.postgres.url
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What workers and commands are given."""
+        return self._environment
 
     @property
     def brokers(self) -> str:
@@ -50,6 +61,14 @@ class Shop:
         self.workers.append(worker)
         self._kept[worker] = Kept(worker, log.warning)
         return worker
+
+    async def change(self, statement: str, *arguments: Any) -> None:
+        """Do to PostgreSQL what no part of the service does."""
+        connection = await asyncpg.connect(self.database)
+        try:
+            await connection.execute(statement, *arguments)
+        finally:
+            await connection.close()
 
     async def hire_ready(self) -> Worker:
         """Start one more worker, and wait until it takes requests and events."""

@@ -1,0 +1,56 @@
+"""Counters of workers that come and go, added up."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import aiohttp
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.chaos.shop import Shop
+
+SECONDS = 0.5
+COUNTERS = {
+    "orders_duplicate_events_total": "events",
+    "orders_idempotent_replays_total": "replays of requests",
+}
+"""What is counted, and what it is called."""
+
+
+class Counting:
+    """Adds to `total` what the workers' counters have risen by."""
+
+    def __init__(self, shop: Shop, total: Counter[str]) -> None:
+        self._shop = shop
+        self._total = total
+        self._last: Counter[tuple[int, str]] = Counter()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Look often, for a killed worker takes along what came since the last look."""
+        counting = asyncio.create_task(self._count())
+        try:
+            yield
+        finally:
+            counting.cancel()
+
+    async def _count(self) -> None:
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
+            while True:
+                for worker in list(self._shop.workers):
+                    pid = worker.pid or 0
+                    with suppress(aiohttp.ClientError, TimeoutError, OSError):
+                        async with session.get(f"{worker.url}/metrics") as answer:
+                            self._add(pid, await answer.text())
+                await asyncio.sleep(SECONDS)
+
+    def _add(self, pid: int, text: str) -> None:
+        seen: Counter[str] = Counter()
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                if what := COUNTERS.get(sample.name):
+                    seen[what] += int(sample.value)
+        for what, value in seen.items():
+            self._total[what] += max(0, value - self._last[pid, what])
+            self._last[pid, what] = value

@@ -1,0 +1,167 @@
+"""A steady flow of customers of every kind, until they are told that the shop closes."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+
+from tests.acceptance.tokens import token
+from tests.chaos.load import ENDED, PLENTIFUL, SCARCE, Client, Json, Load
+from tests.chaos.town import Town
+from tests.chaos.waiting import comes_true
+
+PATIENCE_SECONDS = 86_400.0
+WAIT_SECONDS = 120.0
+"""How long an order may take to end after the shop has closed."""
+AT_ONCE = 150
+"""Customers in the shop; more wait outside, so that an outage does not pile up thousands."""
+
+
+class Crowd:
+    """Customers, by what they do; each follows the order to its end."""
+
+    def __init__(self, town: Town, load: Load, dice: random.Random, rate: float) -> None:
+        self.load = load
+        self.orders: Counter[str] = Counter()
+        """By kind: how many were placed."""
+        self._town = town
+        self._dice = dice
+        self._rate = rate
+        self._room = asyncio.Semaphore(AT_ONCE)
+        self._inside: set[asyncio.Task[None]] = set()
+        self._troubles: list[str] = []
+        self._door: asyncio.Task[None] | None = None
+        self.kinds: dict[str, tuple[int, Callable[[], Awaitable[None]]]] = {
+            "paid": (8, self._pay),
+            "wrong amount": (2, self._pay_wrongly),
+            "out of stock": (3, self._fight_for_the_last),
+            "cancelled": (3, self._cancel),
+            "stripe": (3, self._pay_at_stripe),
+            "replayed": (2, self._repeat),
+        }
+        """By name: how often it comes, and what it does."""
+
+    async def open(self) -> None:
+        """Let customers in."""
+        await self._restock()
+        self._door = asyncio.create_task(self._let_in())
+
+    async def close(self) -> list[str]:
+        """Let no more in, and wait for those inside; what went wrong with them."""
+        if self._door:
+            self._door.cancel()
+        if not await comes_true(lambda: not self._inside, WAIT_SECONDS):
+            waiting = f"{len(self._inside)} customers still wait: {self.load.unended()[:4]}"
+            self._troubles.append(waiting)
+        for task in self._inside:
+            task.cancel()
+        troubles, self._troubles = self._troubles, []
+        return troubles
+
+    async def burst(self, orders: int) -> None:
+        """So many customers at once."""
+        for _ in range(orders):
+            self._enter("paid")
+
+    async def probe(self) -> None:
+        """An order that is placed, paid and completed by now."""
+        self.orders["paid"] += 1
+        await self._pay()
+
+    async def _let_in(self) -> None:
+        names = list(self.kinds)
+        weights = [weight for weight, _ in self.kinds.values()]
+        while True:
+            async with self._room:
+                self._enter(self._dice.choices(names, weights)[0])
+            await asyncio.sleep(self._dice.expovariate(self._rate))
+
+    def _enter(self, kind: str) -> None:
+        _, visit = self.kinds[kind]
+        self.orders[kind] += 1
+        task = asyncio.create_task(self._stay(visit))
+        self._inside.add(task)
+        task.add_done_callback(self._leave)
+
+    def _leave(self, task: asyncio.Task[None]) -> None:
+        self._inside.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            self._troubles.append(repr(error))
+
+    async def _stay(self, visit: Callable[[], Awaitable[None]]) -> None:
+        async with self._room:
+            await visit()
+
+    async def _pay(self) -> None:
+        await self._end(await self.load.place(PLENTIFUL), "COMPLETED")
+
+    async def _pay_wrongly(self) -> None:
+        await self._end(await self.load.place(PLENTIFUL), "CANCELLED", surplus=1)
+
+    async def _repeat(self) -> None:
+        order = await self.load.place(PLENTIFUL)
+        await asyncio.gather(*(self.load.place_again(order["id"]) for _ in range(2)))
+        await self._end(order, "COMPLETED")
+        await self.load.place_again(order["id"])
+
+    async def _fight_for_the_last(self) -> None:
+        """More customers than pieces; sometimes there are pieces again."""
+        if self._dice.random() < 0.3:
+            await self._restock()
+        order = await self.load.try_to_place([SCARCE])
+        if order:
+            await self._end(order, *ENDED)
+
+    async def _cancel(self) -> None:
+        order = await self.load.place(PLENTIFUL)
+        if self._dice.random() < 0.7:
+            await self.load.pay(order)
+            await asyncio.sleep(self._dice.uniform(0, 0.3))
+        await self.load.cancel(order)
+        await self._see_the_end(order, *ENDED)
+
+    async def _pay_at_stripe(self) -> None:
+        order = await self.load.place(PLENTIFUL)
+        url = await self.load.check_out(order)
+        if url and self._dice.random() < 0.8:
+            await self._press(url, "pay")
+        else:
+            await self.load.cancel(order)
+        await self._see_the_end(order, *ENDED)
+
+    async def _press(self, url: str, button: str) -> None:
+        """The customer's browser reaches Stripe whatever the worker's way to it is like."""
+        path = url.partition("/c/pay/")[2]
+        async with aiohttp.ClientSession() as browser:
+            address = f"{self._town.stripe.url}/c/pay/{path}/{button}"
+            async with browser.post(address, allow_redirects=False) as answer:
+                assert answer.status < 500, await answer.text()
+
+    async def _end(self, order: Json, *ends: str, surplus: int = 0) -> None:
+        await self.load.pay(order, surplus)
+        await self._see_the_end(order, *ends)
+
+    async def _see_the_end(self, order: Json, *ends: str) -> None:
+        """Any order may expire: the harness lets deadlines come early."""
+        seen = await self.load.follow(order)
+        assert seen["status"] in ends or seen["cancelReason"] == "expired", seen
+
+    async def _restock(self) -> None:
+        admin: dict[str, Any] = {"token": token(role="ADMIN"), "json": {"addQuantity": 2}}
+        path = f"/api/products/{self.load.products[SCARCE]}"
+        await self.load.client.expect({200}, "PATCH", path, **admin)
+
+
+@asynccontextmanager
+async def crowd(town: Town, dice: random.Random, rate: float) -> AsyncIterator[Crowd]:
+    """Customers at the door of a shop that is not open yet."""
+    connector = aiohttp.TCPConnector(limit=400)
+    timeout = aiohttp.ClientTimeout(total=15)
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+        load = Load(Client(session, town.shop.urls, PATIENCE_SECONDS), 0, rate)
+        await load.open()
+        yield Crowd(town, load, dice, rate)

@@ -1,0 +1,193 @@
+"""What can go wrong, by name: each fault is done to the town, and over when its function returns.
+
+What it has broken starts again by itself, or the function starts it, with the data that are left.
+"""
+
+import asyncio
+import os
+import random
+import shutil
+import signal
+from collections.abc import Awaitable, Callable
+
+from devstack.server import Server
+from devstack.worker import Worker
+from tests.chaos.audit import count
+from tests.chaos.crowd import Crowd
+from tests.chaos.poison import duplicate_events, plant_poison
+from tests.chaos.proxy import Proxy
+from tests.chaos.shop import start_again
+from tests.chaos.town import Town
+from tests.chaos.waiting import until
+
+WAITING = "select count(*) from outbox where published_at is null"
+BURST = 100
+SHORT, LONG = 2.0, 12.0
+"""Seconds that something is away: the longest is more than a consumer's session."""
+
+
+class Scene:
+    """What a fault is done to, and chance, which a seed repeats."""
+
+    def __init__(self, town: Town, crowd: Crowd, dice: random.Random) -> None:
+        self.town = town
+        self.shop = town.shop
+        self.crowd = crowd
+        self.dice = dice
+
+    def some_worker(self) -> Worker:
+        """One of those that are there."""
+        return self.dice.choice(self.shop.workers)
+
+    async def while_away(self) -> None:
+        """Let the time pass for which something is away."""
+        await asyncio.sleep(self.dice.uniform(SHORT, LONG))
+
+
+async def kill_worker(scene: Scene) -> None:
+    """Its supervisor starts it again."""
+    scene.some_worker().kill()
+
+
+async def terminate_worker(scene: Scene) -> None:
+    """SIGTERM; it must end by itself."""
+    worker = scene.some_worker()
+    pid = worker.pid
+    if worker.alive and pid:
+        os.kill(pid, signal.SIGTERM)
+        await until(lambda: not worker.alive or worker.pid != pid, "the worker ends", 40)
+
+
+async def lose_disk(scene: Scene) -> None:
+    """A worker is killed and its tables are gone; they come back from the changelog."""
+    worker = scene.some_worker()
+    worker.kill()
+    shutil.rmtree(worker.folder, ignore_errors=True)
+
+
+async def kill_database(scene: Scene) -> None:
+    await _kill(scene, scene.shop.stack.postgres)
+
+
+async def kill_broker(scene: Scene) -> None:
+    await _kill(scene, scene.shop.stack.broker)
+
+
+async def stop_cache(scene: Scene) -> None:
+    await _kill(scene, scene.shop.stack.redis)
+
+
+async def _kill(scene: Scene, server: Server) -> None:
+    server.kill()
+    await asyncio.sleep(scene.dice.uniform(0, SHORT))
+    await start_again(server)
+
+
+async def cut_database(scene: Scene) -> None:
+    await _cut(scene, scene.town.ways["database"])
+
+
+async def cut_broker(scene: Scene) -> None:
+    await _cut(scene, scene.town.ways["broker"])
+
+
+async def _cut(scene: Scene, way: Proxy) -> None:
+    """Some times, so that it meets what is under way and what begins anew."""
+    for _ in range(scene.dice.randint(1, 4)):
+        way.cut()
+        await asyncio.sleep(scene.dice.uniform(0, 0.5))
+
+
+async def stall_database(scene: Scene) -> None:
+    await _stall(scene, scene.town.ways["database"])
+
+
+async def stall_broker(scene: Scene) -> None:
+    await _stall(scene, scene.town.ways["broker"])
+
+
+async def hang_cache(scene: Scene) -> None:
+    await _stall(scene, scene.town.ways["cache"])
+
+
+async def hang_stripe(scene: Scene) -> None:
+    await _stall(scene, scene.town.ways["stripe"])
+
+
+async def cut_stripe(scene: Scene) -> None:
+    await _cut(scene, scene.town.ways["stripe"])
+
+
+async def _stall(scene: Scene, way: Proxy) -> None:
+    way.stall()
+    try:
+        await scene.while_away()
+    finally:
+        way.flow()
+
+
+async def add_worker(scene: Scene) -> None:
+    """The group rebalances."""
+    await scene.shop.hire_ready()
+
+
+async def remove_worker(scene: Scene) -> None:
+    """One that nobody starts again; two are always left."""
+    while len(scene.shop.workers) < 3:
+        await scene.shop.hire_ready()
+    scene.shop.lose(scene.some_worker())
+
+
+async def fill_outbox(scene: Scene) -> None:
+    """Events pile up while the broker is not to be reached."""
+    way = scene.town.ways["broker"]
+    way.stall()
+    try:
+        await scene.crowd.burst(BURST)
+        await until(lambda: _holds(scene, BURST), f"{BURST} events wait in the outbox")
+    finally:
+        way.flow()
+
+
+async def _holds(scene: Scene, events: int) -> bool:
+    return await count(scene.shop, WAITING) >= events
+
+
+async def poison(scene: Scene) -> None:
+    """Messages that no handler can take, on each topic that has one."""
+    await plant_poison(scene.shop, scene.dice)
+
+
+async def repeat_events(scene: Scene) -> None:
+    """The latest events come again, and in another order."""
+    await duplicate_events(scene.shop, scene.dice)
+
+
+async def let_deadlines_come(scene: Scene) -> None:
+    """The clock of the timers: what may wait for half an hour is due at once."""
+    await scene.shop.change("update order_deadlines set due_at = now()")
+
+
+Fault = Callable[[Scene], Awaitable[None]]
+
+FAULTS: dict[str, Fault] = {
+    "worker killed (-9)": kill_worker,
+    "worker stopped (SIGTERM)": terminate_worker,
+    "worker's disk lost": lose_disk,
+    "worker added": add_worker,
+    "worker removed": remove_worker,
+    "PostgreSQL killed (-9)": kill_database,
+    "PostgreSQL cut off": cut_database,
+    "PostgreSQL stalled": stall_database,
+    "Kafka killed (-9)": kill_broker,
+    "Kafka cut off": cut_broker,
+    "Kafka stalled": stall_broker,
+    "outbox full": fill_outbox,
+    "Redis stopped": stop_cache,
+    "Redis hanging": hang_cache,
+    "Stripe cut off": cut_stripe,
+    "Stripe hanging": hang_stripe,
+    "poison on each topic": poison,
+    "events twice, out of order": repeat_events,
+    "deadlines come early": let_deadlines_come,
+}

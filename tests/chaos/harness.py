@@ -1,0 +1,133 @@
+"""Rounds of faults against a busy shop, each with an audit at its end."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from time import monotonic
+
+from tests.chaos.audit import faults as audit_faults
+from tests.chaos.counting import Counting
+from tests.chaos.crowd import Crowd, crowd
+from tests.chaos.faults import FAULTS, Scene
+from tests.chaos.messages import lag
+from tests.chaos.poison import discard_poison
+from tests.chaos.town import Town
+from tests.chaos.waiting import comes_true
+
+RATE = 6.0
+"""Customers a second."""
+QUIET_SECONDS = 1.0
+"""The longest time between two faults."""
+REST_SECONDS = 180.0
+
+
+@dataclass
+class Tally:
+    """What has happened so far."""
+
+    faults: dict[str, list[float]] = field(default_factory=dict)
+    """By fault: the seconds from its end until an order that was placed then was completed."""
+    orders: Counter[str] = field(default_factory=Counter)
+    """By kind: how many were placed."""
+    absorbed: Counter[str] = field(default_factory=Counter)
+    """What came twice and was recognised, at least: a killed worker takes its last count along."""
+    findings: list[str] = field(default_factory=list)
+    began: float = field(default_factory=monotonic)
+
+    @property
+    def seconds(self) -> float:
+        """Since the first round began."""
+        return monotonic() - self.began
+
+    @property
+    def worst(self) -> float:
+        """The longest recovery, in seconds."""
+        return max((max(times) for times in self.faults.values()), default=0.0)
+
+    def table(self) -> str:
+        """What a reader wants to know of it, as Markdown."""
+        rows = [
+            f"| {name} | {len(times)} | {max(times):.1f} s |"
+            for name, times in sorted(self.faults.items())
+        ]
+        orders = ", ".join(f"{count} {kind}" for kind, count in self.orders.items())
+        absorbed = ", ".join(f"{count} {what}" for what, count in self.absorbed.items())
+        return "\n".join(
+            [
+                "| Fault | Times | Worst recovery |",
+                "|---|---|---|",
+                *rows,
+                "",
+                f"{sum(map(len, self.faults.values()))} faults in {self.seconds:.0f} s;"
+                f" orders: {self.orders.total()} ({orders});"
+                f" absorbed at least: {absorbed or 'nothing'};"
+                f" worst recovery {self.worst:.1f} s; findings: {len(self.findings)}",
+            ]
+        )
+
+
+def deck(dice: random.Random) -> Iterator[str]:
+    """Every fault once, shuffled, and again."""
+    while True:
+        names = list(FAULTS)
+        dice.shuffle(names)
+        yield from names
+
+
+async def play(
+    town: Town,
+    seed: int,
+    per_round: int,
+    enough: Callable[[int, Tally], bool],
+    say: Callable[[str], None],
+) -> Tally:
+    """Rounds until they are `enough` (a function of rounds and tally), or one has a finding.
+
+    The seed repeats the faults, their order and their lengths, and what customers do; not, of
+    course, what meets what.
+    """
+    tally, dice, rounds = Tally(), random.Random(seed), 0
+    names = deck(random.Random(seed))
+    counting = Counting(town.shop, tally.absorbed)
+    for _ in range(2):
+        await town.shop.hire_ready()
+    async with town.shop.supervised(), crowd(town, random.Random(seed + 1), RATE) as people:
+        tally.orders = people.orders
+        async with counting.running():
+            while not tally.findings and not enough(rounds, tally):
+                rounds += 1
+                say(f"round {rounds}")
+                await people.open()
+                scene = Scene(town, people, dice)
+                for _ in range(per_round):
+                    await _hit(scene, next(names), tally, say)
+                tally.findings += await _settle(scene)
+                say(f"round {rounds} is over; {len(tally.findings)} findings")
+    return tally
+
+
+async def _hit(scene: Scene, name: str, tally: Tally, say: Callable[[str], None]) -> None:
+    """One fault, and how long after it an order is completed again."""
+    await asyncio.sleep(scene.dice.uniform(0, QUIET_SECONDS))
+    say(f"{tally.seconds:6.1f} s  {name}")
+    await FAULTS[name](scene)
+    healed = monotonic()
+    await scene.crowd.probe()
+    recovery = monotonic() - healed
+    tally.faults.setdefault(name, []).append(recovery)
+    say(f"{tally.seconds:6.1f} s  {name}: an order is completed after {recovery:.1f} s")
+
+
+async def _settle(scene: Scene) -> list[str]:
+    """Close the shop, wait until all has come to rest, and audit."""
+    crowd: Crowd = scene.crowd
+    troubles = await crowd.close()
+    await comes_true(lambda: _no_lag(scene), REST_SECONDS)
+    await discard_poison(scene.shop)
+    return troubles + await audit_faults(scene.shop, crowd.load.ends, REST_SECONDS)
+
+
+async def _no_lag(scene: Scene) -> bool:
+    return not await lag(scene.shop.brokers)

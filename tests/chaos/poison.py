@@ -1,0 +1,51 @@
+"""Messages that should not be there: what no handler can take, and what was handled already."""
+
+import random
+from uuid import UUID, uuid4
+
+import orjson
+from aiokafka import AIOKafkaProducer
+
+from app.topics import OrderCreated
+from tests.chaos.messages import handlers, produce, read_latest
+from tests.chaos.shop import Shop
+
+COPIES = 60
+"""Of the latest events of each partition, so many come again."""
+
+
+async def plant_poison(shop: Shop, dice: random.Random) -> None:
+    """On each topic that a handler reads: bytes of no event, and an event of no order.
+
+    Their keys are of no order, so that no order waits behind them. Who remembers creations does not
+    look for the order: to it, that event is a good one.
+    """
+    async with AIOKafkaProducer(bootstrap_servers=shop.brokers, acks="all") as producer:
+        for topic in handlers():
+            order_id = UUID(int=dice.getrandbits(128), version=4)
+            shop.poison.add(order_id)
+            unread = [b"\xff", b"{}"]
+            unknown = [] if topic == OrderCreated.topic_name else [_of_no_order(order_id)]
+            for value in unread + unknown:
+                await producer.send_and_wait(topic, value, str(order_id).encode())
+
+
+def _of_no_order(order_id: UUID) -> bytes:
+    """What every event has at least; whose topic needs more is not read as its Record."""
+    event = {"eventId": str(uuid4()), "orderId": str(order_id), "sequence": 1}
+    event |= {"occurredAt": "2026-01-01T00:00:00.000000Z", "requestId": "chaos"}
+    event |= {"paymentId": str(uuid4()), "provider": "internal", "amount": 1, "reason": "none"}
+    event |= {"currency": "PLN", "userId": str(uuid4()), "totalAmount": 1, "items": []}
+    return orjson.dumps({**event, "shortages": [], "expectedAmount": 1, "createdAt": ""})
+
+
+async def duplicate_events(shop: Shop, dice: random.Random) -> None:
+    """Send copies of the latest events, in an order of their own."""
+    messages = await read_latest(shop.brokers, COPIES)
+    dice.shuffle(messages)
+    await produce(shop.brokers, messages)
+
+
+async def discard_poison(shop: Shop) -> None:
+    """As an operator does who has looked at it."""
+    await shop.change("delete from parked_messages where order_id = any($1)", list(shop.poison))

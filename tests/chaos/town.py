@@ -1,0 +1,82 @@
+"""Servers, Stripe and two workers, with a proxy on every way between them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from devstack.kafka import Kafka
+from devstack.ports import free_port
+from devstack.stack import Stack
+from devstack.stripe import Stripe
+from tests.chaos.proxy import Proxies, Proxy
+from tests.chaos.shop import Shop
+from tests.conftest import SECRET, run_command
+
+ORDER_TTL_SECONDS = 3600
+
+
+class Town:
+    """A deployment, and the ways by which its parts reach each other."""
+
+    def __init__(self, shop: Shop, stripe: Stripe, ways: dict[str, Proxy]) -> None:
+        self.shop = shop
+        self.stripe = stripe
+        self.ways = ways
+        """By what is reached: `database`, `broker`, `cache`, `stripe`."""
+
+
+@contextmanager
+def town(folder: Path) -> Iterator[Town]:
+    """Schema, topics and catalogue are there; no worker yet."""
+    stack = Stack(folder)
+    with Proxies() as proxies:
+        ways = {
+            "database": proxies.in_front_of(lambda: stack.postgres.port),
+            "broker": proxies.in_front_of(lambda: stack.broker.port),
+            "cache": proxies.in_front_of(lambda: stack.redis.port),
+        }
+        assert isinstance(stack.broker, Kafka)
+        stack.broker.advertised_port = ways["broker"].port
+        with stack:
+            if not stack.broker.durable:
+                pytest.skip("Kafka's in-memory stand-in keeps nothing, so nothing can be durable")
+            yield from _furnish(folder, stack, proxies, ways)
+
+
+def _furnish(
+    folder: Path, stack: Stack, proxies: Proxies, ways: dict[str, Proxy]
+) -> Iterator[Town]:
+    environment = {
+        **stack.environment,
+        "DB_URL": stack.postgres.url.replace(str(stack.postgres.port), str(ways["database"].port)),
+        "REDIS_URL": stack.redis.url.replace(str(stack.redis.port), str(ways["cache"].port)),
+        "KAFKA_BROKERS": f"127.0.0.1:{ways['broker'].port}",
+        "JWT_SECRET": SECRET,
+        "JWT_TTL_SECONDS": "86400",
+        "ORDER_TTL_SECONDS": str(ORDER_TTL_SECONDS),
+    }
+    for command in ("migrate", "demo-catalogue"):
+        run_command(environment, command)
+    shop = Shop(stack, environment, folder)
+    turns = count()
+
+    def some_worker() -> int:
+        """A port behind which a worker is, or nothing where there is none."""
+        alive = [worker.port for worker in shop.workers if worker.alive]
+        return alive[next(turns) % len(alive)] if alive else free_port()
+
+    webhooks = proxies.in_front_of(some_worker)
+    with Stripe(folder / "stripe", webhook_url=f"{_url(webhooks)}/api/stripe/webhook") as stripe:
+        ways["stripe"] = proxies.in_front_of(lambda: stripe.port)
+        environment |= {**stripe.worker_environment, "STRIPE_API_BASE": _url(ways["stripe"])}
+        try:
+            yield Town(shop, stripe, ways)
+        finally:
+            shop.close()
+
+
+def _url(proxy: Proxy) -> str:
+    return f"http://127.0.0.1:{proxy.port}"
