@@ -67,10 +67,10 @@ class Crowd:
         for _ in range(orders):
             self._enter("paid")
 
-    async def probe(self) -> None:
-        """An order that is placed, paid and completed by now."""
-        self.orders["paid"] += 1
-        await self._pay()
+    async def probe(self, orders: int) -> None:
+        """So many orders, placed at once, until all of them are completed."""
+        self.orders["paid"] += orders
+        await asyncio.gather(*(self._pay() for _ in range(orders)))
 
     async def _let_in(self) -> None:
         names = list(self.kinds)

@@ -2,9 +2,10 @@
 
 import asyncio
 
-from tests.chaos.audit import audit
+from tests.chaos.audit import audit, rest
 from tests.chaos.load import customers
 from tests.chaos.shop import Shop
+from tests.chaos.test_relay import commit_orders
 
 
 async def test_workers_take_over_from_one_another(shop: Shop) -> None:
@@ -39,3 +40,12 @@ def was_refused(trouble: str) -> bool:
     # A connection that was kept alive may be closed while a request is on its way there.
     refusals = ("ClientConnectorError", "ServerDisconnected", "Connection reset by peer")
     return any(refusal in trouble for refusal in refusals)
+
+
+async def test_what_piled_up_for_a_dead_worker_is_handled_by_the_other(shop: Shop) -> None:
+    """The one that is left takes over partitions that are full, and skips nothing of them."""
+    await shop.hire_ready()
+    shop.lose(await shop.hire_ready())
+    placed = await commit_orders(shop)
+    assert await rest(shop)
+    await audit(shop, placed)
