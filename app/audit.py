@@ -83,21 +83,24 @@ def _queries() -> dict[str, Any]:
 
 async def audit(database: Database, scope: Scope) -> Report:
     """One pass over PostgreSQL, on a connection of its own. Raises one of AWAY."""
-    async with reader(database) as connection:
+    async with reader(database, scope.patience) as connection:
         return await look(connection, scope)
 
 
 @asynccontextmanager
-async def reader(database: Database) -> AsyncIterator[asyncpg.Connection]:
+async def reader(database: Database, patience: timedelta) -> AsyncIterator[asyncpg.Connection]:
     """One snapshot of all rows, on a connection that cannot write and keeps to one core."""
     connection = await database.connect(
-        application_name="orders audit", max_parallel_workers_per_gather="0"
+        # PostgreSQL ends a query itself, unless it cannot be reached any more.
+        command_timeout=patience.total_seconds() + 10,
+        application_name="orders audit",
+        max_parallel_workers_per_gather="0",
     )
     try:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             yield connection
     finally:
-        await connection.close()
+        connection.terminate()
 
 
 async def look(connection: asyncpg.Connection, scope: Scope) -> Report:

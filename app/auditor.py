@@ -35,7 +35,10 @@ async def keep_auditing(database: Database, seconds: float = EVERY_SECONDS) -> N
                     await asyncio.sleep(seconds)
         except AWAY as error:
             log.warning("The audit waits: %r", error)
-            await asyncio.sleep(seconds)
+        except asyncpg.PostgresError:
+            # Of a newer schema, perhaps. Nothing else of the worker depends on it.
+            log.exception("The audit failed")
+        await asyncio.sleep(seconds)
 
 
 @asynccontextmanager

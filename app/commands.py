@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import click
+from aiokafka.errors import KafkaError
 from faust.cli import AppCommand, argument, option
 from pydantic import EmailStr, TypeAdapter, ValidationError
 
@@ -16,7 +17,7 @@ from app.audit import BEGINNING, Scope
 from app.audit import audit as run_audit
 from app.broker import LARGEST_MESSAGE
 from app.catalogue import fill_catalogue
-from app.db import Database
+from app.db import AWAY, Database
 from app.kafka_audit import audit_kafka
 from app.migrate import (
     CHANGELOG,
@@ -118,17 +119,21 @@ async def audit(
     most: int,
     patience: int,
 ) -> None:
-    """Tell each invariant that is broken; exit code 1 where one is, 2 where one took too long."""
+    """Tell each invariant that is broken; exit code 1 where one is, 2 where it is not known."""
     scope = Scope(
         bound=timedelta(seconds=0 if at_rest else bound),
         since=BEGINNING if days is None else now() - timedelta(days=days),
         most=most,
         patience=timedelta(seconds=patience),
     )
-    report = await run_audit(database, scope)
-    if kafka:
-        brokers, partitions = settings.kafka_brokers, settings.kafka_partitions
-        report += await audit_kafka(database, brokers, partitions, scope)
+    try:
+        report = await run_audit(database, scope)
+        if kafka:
+            brokers, partitions = settings.kafka_brokers, settings.kafka_partitions
+            report += await audit_kafka(database, brokers, partitions, scope)
+    except (*AWAY, KafkaError) as error:
+        self.say(f"The books cannot be looked at: {error!r}")
+        raise SystemExit(2) from None
     for finding in report.findings:
         self.say(str(finding))
     for name in report.unfinished:

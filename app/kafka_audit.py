@@ -47,14 +47,16 @@ async def audit_kafka(
     Raises one of AWAY, or KafkaError.
     """
     connection = await database.connect(
-        application_name="orders audit", default_transaction_read_only="on"
+        command_timeout=scope.patience.total_seconds(),
+        application_name="orders audit",
+        default_transaction_read_only="on",
     )
     try:
         # Of no group, so that nothing of it stays behind.
         async with AIOKafkaConsumer(bootstrap_servers=list(brokers)) as consumer:
             return await Comparison(connection, consumer, partitions, scope).findings()
     finally:
-        await connection.close()
+        connection.terminate()
 
 
 class Comparison:

@@ -12,6 +12,7 @@ from prometheus_client import REGISTRY
 from app.audit import Report, Scope, audit, invariants, look
 from app.auditor import keep_auditing
 from app.times import now
+from devstack.ports import free_port
 from tests.chaos.waiting import until
 from tests.conftest import run_command, run_in_vain
 from tests.integration import breaks, breaks_of_money
@@ -139,6 +140,12 @@ async def test_the_command_names_what_is_broken_and_fails(
         told = run_in_vain(commands, "audit")
     assert f"{STOCK} is broken 1 times. Of each product: " in told
     assert str(books.product) in told
+
+
+def test_the_command_says_in_one_line_that_it_cannot_look(commands: dict[str, str]) -> None:
+    nowhere = {**commands, "DB_URL": f"postgresql://nobody@127.0.0.1:{free_port()}/nothing"}
+    [told] = run_in_vain(nowhere, "audit").strip().splitlines()
+    assert told.startswith("The books cannot be looked at")
 
 
 async def test_one_worker_at_a_time_audits_and_tells_the_metrics(books: Books) -> None:
