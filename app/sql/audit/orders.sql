@@ -8,7 +8,7 @@ left join lateral (
     order by created_at desc, id desc
     limit 1
 ) as p on true
-where (o.status = 'PAID' or (o.status = 'CREATED' and p.status is not null))
+where o.status in ('CREATED', 'PAID') and (o.status = 'PAID' or p.status is not null)
   and greatest(o.updated_at, p.updated_at) <= :rest::timestamptz
 limit :most;
 
