@@ -23,10 +23,15 @@ from outbox
 where order_id = any(:order_ids::uuid[]) and topic = :topic;
 
 -- name: sent_events(after, since, until, batch)
--- Events that were marked as sent in that time, behind an id; an order's come in sequence.
+-- Events that were marked as sent in that time, behind an id; an order's come in sequence. What the
+-- broker refuses and an operator has given up counts as sent and is not in Kafka.
 select id, order_id, topic, sequence, published_at
 from outbox
 where id > :after and published_at between :since and :until
+  and not exists (
+      select from parked_messages p
+      where p.handler = 'relay' and p.state = 'DISCARDED' and p."offset" = outbox.id
+  )
 order by id
 limit :batch;
 

@@ -6,6 +6,8 @@ from uuid import UUID, uuid4
 import orjson
 from aiokafka import AIOKafkaProducer
 
+from app.db import Database
+from app.intervention import Actor, discard
 from app.topics import OrderCreated
 from tests.chaos.messages import handlers, produce, read_latest
 from tests.chaos.shop import Shop
@@ -48,4 +50,15 @@ async def duplicate_events(shop: Shop, dice: random.Random) -> None:
 
 async def discard_poison(shop: Shop) -> None:
     """As an operator does who has looked at it."""
-    await shop.change("delete from parked_messages where order_id = any($1)", list(shop.poison))
+    database = Database({"dsn": shop.database}, 1)
+    await database.open()
+    try:
+        async with database.connection() as connection:
+            rows = await connection.fetch(PLANTED, list(shop.poison))
+        for row in rows:
+            await discard(database, row["id"], Actor("chaos", "it was planted", "chaos"))
+    finally:
+        await database.close()
+
+
+PLANTED = "select id from parked_messages where resolved_at is null and order_id = any($1)"

@@ -14,6 +14,17 @@ class Break(NamedTuple):
     statements: str
 
 
+PARKED = """
+insert into parked_messages (
+    handler, topic, partition, "offset", order_id, state, holds_order, headers, error, attempts,
+    parked_at
+)
+values (
+    'stock.reserve', 'order.paid', 0, {1}, '{0}', '{2}', true, '{{{{}}}}', 'bad', 1,
+    now() - interval '1 hour'
+);
+"""
+
 BREAKS: dict[str, list[Break]] = {
     "orders_move_on": [
         Break("waiting", "update orders set status = 'PAID' where id = '{waiting}'"),
@@ -79,14 +90,13 @@ BREAKS: dict[str, list[Break]] = {
         )
     ],
     "parked_messages_are_settled": [
+        Break("completed", PARKED.format("{completed}", 7, "PARKED")),
+        Break("completed", PARKED.format("{completed}", 7, "WAITING")),
+    ],
+    "messages_wait_behind_a_parked_one": [
         Break(
             "completed",
-            """
-            insert into parked_messages
-                (handler, topic, partition, "offset", order_id, headers, error, attempts, parked_at)
-            values ('stock.reserve', 'order.paid', 0, 7, '{completed}', '{{}}', 'bad', 1,
-                now() - interval '1 hour')
-            """,
+            PARKED.format("{completed}", 7, "WAITING") + PARKED.format("{completed}", 8, "PARKED"),
         )
     ],
     "completed_orders_hold_their_stock": [
@@ -143,6 +153,13 @@ BREAKS: dict[str, list[Break]] = {
     "sequences_count_to_the_version": [
         Break("completed", "delete from outbox where order_id = '{completed}' and sequence = 2"),
         Break("completed", "update orders set version = version + 1 where id = '{completed}'"),
+        Break(
+            "completed",
+            """
+            update outbox set sequence = 2, occurred_at = occurred_at - interval '40 days'
+            where order_id = '{completed}' and sequence = 3
+            """,
+        ),
         Break(
             "completed",
             "update outbox set sequence = 100 where order_id = '{completed}' and sequence = 2",

@@ -105,6 +105,15 @@ async def test_orders_whose_events_were_dropped_for_their_age_are_not_blamed(boo
     assert report.is_silent, report
 
 
+@pytest.mark.parametrize("state", ["REPLAYED", "DISCARDED"])
+async def test_what_an_operator_has_settled_is_not_blamed(books: Books, state: str) -> None:
+    settled = breaks.PARKED.format("{completed}", 7, "PARKED")
+    settled += f"update parked_messages set state = '{state}', resolved_at = now();"
+    async with broken(books, Break("completed", settled)) as connection:
+        report = await look(connection, AT_REST)
+    assert report.is_silent, report
+
+
 async def test_all_are_counted_and_the_first_are_told(books: Books) -> None:
     everything = Break("completed", "update orders set version = version + 1")
     async with broken(books, everything) as connection:

@@ -111,6 +111,26 @@ async def test_an_event_that_is_not_in_kafka_is_found(topics: Topics) -> None:
     assert await topics.found() == {IN_KAFKA: [str(order_id)]}
 
 
+async def test_an_event_that_an_operator_has_given_up_is_not_missed(topics: Topics) -> None:
+    order_id = await order_of(topics.database, {await add_product(topics.database): 1})
+    await topics.connection.execute(
+        "update outbox set published_at = now() where order_id = $1", order_id
+    )
+    await topics.connection.execute(
+        """
+        insert into parked_messages (
+            handler, topic, partition, "offset", order_id, state, holds_order, headers, error,
+            attempts, parked_at, resolved_at
+        )
+        select 'relay', topic, 0, id, order_id, 'DISCARDED', true, '{}', 'too large', 1, now(),
+            now()
+        from outbox where order_id = $1
+        """,
+        order_id,
+    )
+    assert await topics.found() == {}
+
+
 async def test_a_later_event_that_was_sent_first_is_found(topics: Topics) -> None:
     order_id = await order_of(topics.database, {await add_product(topics.database): 1})
     await pay(topics.database, order_id)

@@ -6,7 +6,7 @@ select o.id as subject, concat('version ', o.version, ', ', count(e.id), ' event
 from orders o left join outbox e on e.order_id = o.id
 where o.updated_at >= :since::timestamptz and o.created_at >= :kept::timestamptz
 group by o.id
-having count(e.id) <> o.version or max(e.sequence) <> o.version or min(e.sequence) <> 1
+having count(e.id) <> o.version or count(distinct e.sequence) <> o.version or max(e.sequence) <> o.version or min(e.sequence) <> 1
 limit :most;
 
 -- name: histories_lead_to_their_status(since, kept, most)

@@ -92,6 +92,19 @@ limit :most;
 select order_id as subject, concat_ws(' ', handler, topic, partition, "offset") as detail,
     count(*) over () as found
 from parked_messages
-where parked_at <= :rest::timestamptz
+where resolved_at is null and parked_at <= :rest::timestamptz
 order by parked_at
+limit :most;
+
+-- name: messages_wait_behind_a_parked_one(rest, most)
+-- A message that waits is behind one of its order that an operator can do something about.
+select order_id as subject, concat_ws(' ', handler, topic, partition, "offset") as detail,
+    count(*) over () as found
+from parked_messages waiting
+where state = 'WAITING' and parked_at <= :rest::timestamptz
+  and not exists (
+      select from parked_messages ahead
+      where ahead.handler = waiting.handler and ahead.order_id = waiting.order_id
+        and ahead."offset" < waiting."offset" and ahead.state = 'PARKED' and ahead.holds_order
+  )
 limit :most;
