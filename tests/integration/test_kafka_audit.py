@@ -8,12 +8,12 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
-import orjson
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from app.audit import Scope
 from app.db import Database
+from app.flights import headers_of
 from app.kafka_audit import (
     IN_KAFKA,
     IN_SEQUENCE,
@@ -23,9 +23,9 @@ from app.kafka_audit import (
     Comparison,
     audit_kafka,
 )
-from app.outbox import Relay, headers_of
-from app.times import now
-from app.topics import OrderPaid
+from app.outbox import Relay
+from app.times import now, rfc3339
+from app.topics import DeadLetter, OrderPaid
 from tests.chaos.waiting import until
 from tests.conftest import run_in_vain
 from tests.integration.hops import add_product, order_of, pay
@@ -165,8 +165,19 @@ async def test_a_message_that_stands_in_dead_letter_is_accounted_for(
 ) -> None:
     [*_, event] = await topics.events(sent)
     placed = await topics.put(event, value=b"poison")
-    letter = {"topic": placed.topic, "partition": placed.partition, "offset": placed.offset}
-    await topics.producer.send_and_wait("dead_letter", orjson.dumps(letter))
+    letter = DeadLetter(
+        topic=placed.topic,
+        partition=placed.partition,
+        offset=placed.offset,
+        key=None,
+        value=None,
+        headers={},
+        handler="stock.reserve",
+        error="poison",
+        attempts=1,
+        occurredAt=rfc3339(now()),
+    )
+    await topics.producer.send_and_wait("dead_letter", letter.dumps())
     assert await topics.found() == {}
 
 
