@@ -2,10 +2,10 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: help run demo admin test fuzz chaos check lock
+.PHONY: help run demo admin test fuzz chaos bench-recovery check lock
 
 help: ## What can be made
-	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 8
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
 run: .venv/ready ## Everything: servers, schema, topics, catalogue, worker; Ctrl-C stops it all
 	@exec $(BIN)/python -m devstack run
@@ -30,6 +30,9 @@ chaos: ROUNDS ?= 5
 chaos: SEED ?= 1
 chaos: .venv/ready ## ROUNDS (5) of kills, cuts, stalls and poison under load, as SEED deals them; an audit after each
 	@CHAOS_ROUNDS=$(ROUNDS) CHAOS_SEED=$(SEED) exec $(BIN)/python -m pytest tests/chaos/test_chaos.py -o log_cli=true -o log_cli_level=INFO
+
+bench-recovery: .venv/ready ## How long a worker takes to get ENTRIES (1,000,000) of a table back
+	@exec $(BIN)/python -m bench.recovery --entries $(or $(ENTRIES),1000000)
 
 check: .venv/ready ## Formatting, types, import directions
 	$(BIN)/ruff format --check .

@@ -1,6 +1,7 @@
 """How Faust reads Kafka here: quickly, and without losing what a rebalance interrupts."""
 
-from typing import Any, cast
+from collections.abc import Iterable
+from typing import Any, NamedTuple, cast
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.conn import AIOKafkaConnection, CloseReason
@@ -51,7 +52,45 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         return committed
 
 
+class _Entry(NamedTuple):
+    """What a table takes of a record of its changelog."""
+
+    tp: Any
+    partition: int
+    offset: int
+    key: bytes
+    value: bytes | None
+
+    @property
+    def message(self) -> "_Entry":
+        return self
+
+
 class _Consumer(driver.Consumer):
+    async def _wait_next_records(self, timeout: float) -> Any:
+        """What was fetched but for the changelogs, which the tables take at once.
+
+        Faust's way delivers each entry like an event, several rounds of the loop and two JSON
+        values for each, to write the very bytes that came.
+        """
+        fetched, partitions = await super()._wait_next_records(timeout)
+        if not fetched or not self.flow_active:
+            return fetched, partitions
+        changelogs, records = self.app.tables.changelog_topics, dict(fetched)
+        for tp in [tp for tp in records if tp.topic in changelogs]:
+            self._restore(tp, records.pop(tp))
+        return records, partitions
+
+    def _restore(self, tp: Any, records: Iterable[Any]) -> None:
+        recovery = cast(Any, self.app.tables).recovery
+        if tp not in recovery.active_tps:
+            return  # taken away since
+        entries = [_Entry(tp, tp.partition, r.offset, r.key, r.value) for r in records]
+        recovery.tp_to_table[tp].apply_changelog_batch(entries)
+        recovery.active_offsets[tp] = entries[-1].offset
+        if recovery.in_recovery and not recovery.need_recovery():
+            recovery.signal_recovery_end.set()
+
     def _new_consumer_thread(self) -> _ConsumerThread:
         return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 

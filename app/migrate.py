@@ -11,7 +11,12 @@ from aiokafka.errors import TopicAlreadyExistsError, for_code
 from app.db import Database, sql
 
 DAY_MS = 24 * 3600 * 1000
-CHANGELOG = {"cleanup.policy": "compact,delete", "retention.ms": str(7 * DAY_MS)}
+CHANGELOG = {
+    "cleanup.policy": "compact,delete",
+    "retention.ms": str(7 * DAY_MS),
+    # Kafka deletes and compacts closed segments only, and closes one after a week by default.
+    "segment.ms": str(DAY_MS),
+}
 
 
 class MigrationChanged(Exception):

@@ -9,21 +9,21 @@ from app import app
 TTL_SECONDS = 7 * 24 * 3600
 """As long as the changelog keeps its records."""
 
+OPTIONS = {
+    "block_cache_size": 8 * 1024**2,
+    "write_buffer_size": 4 * 1024**2,
+    "max_write_buffer_number": 2,
+    "ttl": TTL_SECONDS,
+}
+"""RocksDB's, for each partition. Faust's own are 2 GiB of block cache and 192 MiB of buffers."""
+
 
 def table(name: str, help: str) -> TableT[Any, Any]:
-    """A changelog-backed table of JSON values, spread over the topics' partitions.
-
-    Faust's own defaults are 2 GiB of block cache and 192 MiB of write buffers for each partition.
-    """
+    """A changelog-backed table of JSON values, spread over the topics' partitions."""
     return app.Table(
         name,
         key_type=str,
         help=help,
         partitions=app.conf.topic_partitions,
-        options={
-            "block_cache_size": 8 * 1024**2,
-            "write_buffer_size": 4 * 1024**2,
-            "max_write_buffer_number": 2,
-            "ttl": TTL_SECONDS,
-        },
+        options=dict(OPTIONS),
     )

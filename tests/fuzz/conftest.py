@@ -4,9 +4,11 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import aiohttp
+import asyncpg
 import pytest
 
 from app.errors import every_problem
@@ -16,6 +18,7 @@ from devstack.worker import Worker
 from tests.acceptance.client import Api
 from tests.acceptance.conftest import metric as metric
 from tests.acceptance.customer import Admin, Customer
+from tests.acceptance.rows import Rows
 from tests.acceptance.tokens import token
 from tests.conftest import SECRET, run_command
 from tests.fuzz.run import Caller
@@ -28,16 +31,22 @@ UNLIMITED = {"AUTH_RATE_LIMIT": "1000000/minute", "LOGIN_FAILURES_LIMIT": "10000
 
 
 @pytest.fixture(scope="session")
-def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+def fuzz_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Its servers."""
+    with Stack(tmp_path_factory.mktemp("fuzz-servers")) as stack:
+        yield stack
+
+
+@pytest.fixture(scope="session")
+def fuzzed(fuzz_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
     """The worker that odd requests are sent to."""
     folder = tmp_path_factory.mktemp("fuzz")
-    with Stack(folder / "servers") as stack:
-        environment = {**stack.environment, **UNLIMITED, "JWT_SECRET": SECRET}
-        environment["PORT"] = str(free_port())
-        run_command(environment, "migrate")
-        with Worker(environment, folder / "data", folder / "worker.log") as worker:
-            worker.wait_ready()
-            yield worker
+    environment = {**fuzz_stack.environment, **UNLIMITED, "JWT_SECRET": SECRET}
+    environment["PORT"] = str(free_port())
+    run_command(environment, "migrate")
+    with Worker(environment, folder / "data", folder / "worker.log") as worker:
+        worker.wait_ready()
+        yield worker
 
 
 @pytest.fixture(scope="session")
@@ -71,19 +80,37 @@ def callers(admin: Admin, customer: Customer) -> list[Caller]:
 
 
 @pytest.fixture(scope="session")
-async def known(admin: Admin, customer: Customer, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Dictionaries: ids of products in stock and of the customer's orders, an account, problems."""
+async def known(
+    admin: Admin,
+    customer: Customer,
+    fuzz_stack: Stack,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """Dictionaries of what is there.
+
+    Products in stock, the customer's orders, parked messages of them, an account, and problems.
+    """
     folder = tmp_path_factory.mktemp("known")
     products = [await admin.adds(price=1, quantity=10**9) for _ in range(PRODUCTS)]
     orders = [await customer.placed(product) for product in products[:ORDERS]]
     _write(folder / "products.dict", [product["id"] for product in products])
     _write(folder / "orders.dict", [order["id"] for order in orders])
+    _write(folder / "parked.dict", await _parked(fuzz_stack, orders))
     account = {"email": f"{uuid4()}@example.com", "password": str(uuid4())}
     assert (await admin.ask("POST", "/api/auth/register", json=account)).status == 200
     _write(folder / "emails.dict", [account["email"]])
     _write(folder / "passwords.dict", [account["password"]])
     _write(folder / "problems.dict", [problem.slug for problem in every_problem()])
     return folder
+
+
+async def _parked(stack: Stack, orders: list[dict[str, Any]]) -> list[str]:
+    connection = await asyncpg.connect(stack.postgres.url)
+    try:
+        rows = Rows(connection)
+        return [await rows.park(order) for order in orders]
+    finally:
+        await connection.close()
 
 
 def _identity(role: str) -> tuple[str, str, str]:

@@ -30,7 +30,12 @@ ORDER = """
         )
         values ($1, $2, 'CREATED', 9999, 'PLN', 1, now(), now())
     ), deadline as (
-        insert into order_deadlines values ($1, now())
+        insert into order_deadlines values ($1, now() + interval '30 minutes')
+    ), told as (
+        insert into outbox (
+            event_id, topic, order_id, sequence, request_id, occurred_at, payload
+        )
+        values (gen_random_uuid(), 'order.created', $1, 1, 'placed', now(), '{}')
     )
     insert into order_items values ($1, 1, $3, 1, 9999)
 """
