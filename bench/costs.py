@@ -1,0 +1,107 @@
+"""CPU and memory of the programs that take part, from /proc."""
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Of a program with all that it started: CPU seconds so far, and bytes resident now.
+
+    `pss` shares out pages that several of its processes have mapped, `rss` counts them for each.
+    """
+
+    cpu: float
+    rss: int
+    pss: int
+
+
+def cost(pids: Iterable[int]) -> Cost:
+    """Of those processes and their descendants, the reaped ones' CPU included."""
+    family = _family(set(pids))
+    return Cost(
+        sum(map(_cpu, family)), sum(map(_rss, family)), sum(_pss(process) for process in family)
+    )
+
+
+def costs(programs: Mapping[str, list[int]]) -> dict[str, Cost]:
+    """The same, of each program; `others` is whatever else this machine did, which disturbs."""
+    found = {name: cost(pids) for name, pids in programs.items()}
+    ours = sum(one.cpu for one in found.values())
+    return found | {"others": Cost(_machine() - ours, 0, 0)}
+
+
+def spent(
+    before: Mapping[str, Cost], after: Mapping[str, Cost], orders: int
+) -> dict[str, dict[str, Any]]:
+    """By program: CPU seconds between the two, the same in ms per order, and memory at the end."""
+    return {
+        name: {
+            "cpuSeconds": round(end.cpu - before[name].cpu, 3),
+            "cpuMsPerOrder": round((end.cpu - before[name].cpu) * 1000 / orders, 4)
+            if orders
+            else None,
+            "rssMiB": round(end.rss / 1024**2, 1),
+            "pssMiB": round(end.pss / 1024**2, 1),
+            "grownMiB": round((end.pss - before[name].pss) / 1024**2, 1),
+        }
+        for name, end in after.items()
+    }
+
+
+def _machine() -> float:
+    """CPU seconds that were not idle, nor waiting for a disk, since the machine started."""
+    times = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+    return (sum(map(int, times)) - int(times[3]) - int(times[4])) / _TICKS
+
+
+def _family(roots: set[int]) -> set[int]:
+    parents = {int(entry.name): _parent(entry) for entry in _processes()}
+    family = roots & parents.keys()
+    while True:
+        children = {pid for pid, parent in parents.items() if parent in family} - family
+        if not children:
+            return family
+        family |= children
+
+
+def _processes() -> list[Path]:
+    return [entry for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
+
+
+def _stat(pid: int | str) -> list[str]:
+    """proc(5), from the state on; empty where the process is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def _parent(entry: Path) -> int:
+    fields = _stat(entry.name)
+    return int(fields[1]) if fields else 0
+
+
+def _cpu(pid: int) -> float:
+    fields = _stat(pid)
+    # utime, stime, and those of children that were waited for.
+    return sum(map(int, fields[11:15])) / _TICKS if fields else 0.0
+
+
+def _rss(pid: int) -> int:
+    fields = _stat(pid)
+    return int(fields[21]) * _PAGE if fields else 0
+
+
+def _pss(pid: int) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return _rss(pid)
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:")), 0)

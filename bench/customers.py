@@ -1,0 +1,57 @@
+"""Who orders what: tokens signed here, and requests that are bytes before the clock runs."""
+
+import json
+import random
+import time
+from collections.abc import Sequence
+from uuid import uuid4
+
+import jwt
+
+TOKEN_SECONDS = 24 * 3600
+LINES = (1, 1, 2, 3)
+"""How many products an order has, each as likely."""
+BASKETS = 500
+
+
+def token(secret: str, id: str, role: str = "USER") -> str:
+    """A bearer token of user `id` (a UUID), as another issuer with the same secret would sign it.
+
+    Argon2id costs a login tens of milliseconds by design; customers log in once a day.
+    """
+    claims = {"userId": id, "email": f"{id}@example.com", "role": role}
+    return jwt.encode({**claims, "exp": int(time.time()) + TOKEN_SECONDS}, secret, "HS256")
+
+
+class Customer:
+    """One customer's requests as bytes."""
+
+    def __init__(self, secret: str, id: str | None = None) -> None:
+        self._head = (
+            "HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n"
+            f"Authorization: Bearer {token(secret, id or str(uuid4()))}\r\n"
+        ).encode()
+
+    def place(self, basket: bytes) -> bytes:
+        """An order of that body, with an Idempotency-Key of its own."""
+        key = f"Idempotency-Key: {uuid4()}\r\nContent-Length: {len(basket)}\r\n\r\n"
+        return b"".join((b"POST /api/orders ", self._head, key.encode(), basket))
+
+    def pay(self, order_id: bytes) -> bytes:
+        """The payment of the order's exact total."""
+        return b"".join((b"PATCH /api/orders/", order_id, b"/pay ", self._head, b"\r\n"))
+
+    def get(self, order_id: bytes) -> bytes:
+        """A look at the order."""
+        return b"".join((b"GET /api/orders/", order_id, b" ", self._head, b"\r\n"))
+
+
+def baskets(products: Sequence[str], dice: random.Random) -> list[bytes]:
+    """Bodies of orders: one to three products of those given, one to two pieces of each."""
+    return [_basket(products, dice) for _ in range(BASKETS)]
+
+
+def _basket(products: Sequence[str], dice: random.Random) -> bytes:
+    chosen = dice.sample(list(products), dice.choice(LINES))
+    items = [{"productId": id, "quantity": dice.randint(1, 2)} for id in chosen]
+    return json.dumps({"items": items}).encode()

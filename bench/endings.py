@@ -1,0 +1,81 @@
+"""How orders end, as Kafka tells it: when the event of their end arrives here."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from time import monotonic
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+COMPLETED, CANCELLED = "order.completed", "order.cancelled"
+
+
+class Endings:
+    """Tells whoever waits for an order that its end has arrived, and when.
+
+    One message an order, read by its key alone: asking the worker would be a load of its own.
+    """
+
+    def __init__(self) -> None:
+        self._awaited: dict[bytes, asyncio.Future[float]] = {}
+        self.completed_at: list[float] = []
+        """Of every order that completed, `time.monotonic`, in order of arrival."""
+        self.cancelled = 0
+
+    def expect(self, order_id: bytes) -> None:
+        """The order is about to be paid: its end is worth noting."""
+        self._awaited[order_id] = asyncio.get_running_loop().create_future()
+
+    async def of(self, order_id: bytes) -> float:
+        """When (`time.monotonic`) the COMPLETED of an expected order arrived, once it has."""
+        arrived = await self._awaited[order_id]
+        del self._awaited[order_id]
+        return arrived
+
+    def forget(self, order_id: bytes) -> None:
+        """Nobody waits for the order any more."""
+        self._awaited.pop(order_id, None)
+
+    async def read(self, consumer: AIOKafkaConsumer) -> None:
+        """Read until cancelled."""
+        while True:
+            batches = await consumer.getmany(timeout_ms=1000)
+            arrived = monotonic()
+            for place, messages in batches.items():
+                if place.topic == CANCELLED:
+                    self.cancelled += len(messages)
+                    continue
+                for message in messages:
+                    self._note(message.key, arrived)
+
+    def _note(self, order_id: bytes, arrived: float) -> None:
+        self.completed_at.append(arrived)
+        ending = self._awaited.get(order_id)
+        if ending is not None and not ending.done():
+            ending.set_result(arrived)
+
+
+@asynccontextmanager
+async def watching(brokers: str, partitions: int) -> AsyncIterator[Endings]:
+    """All endings from here on."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=brokers, max_partition_fetch_bytes=4 * 1024**2)
+    places = [
+        TopicPartition(topic, number)
+        for topic in (COMPLETED, CANCELLED)
+        for number in range(partitions)
+    ]
+    await consumer.start()
+    try:
+        consumer.assign(places)
+        await consumer.seek_to_end(*places)
+        # Until the positions are known, what is sent would be behind them.
+        for place in places:
+            await consumer.position(place)
+        endings = Endings()
+        reading = asyncio.create_task(endings.read(consumer))
+        try:
+            yield endings
+        finally:
+            reading.cancel()
+    finally:
+        await consumer.stop()

@@ -1,0 +1,69 @@
+"""What a window has shown, as an object that goes into the JSON."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from bench.costs import spent
+from bench.spread import latencies, rates
+from bench.visits import Shop, Visit
+from bench.window import Window
+
+Json = dict[str, Any]
+
+
+def lifecycles(shop: Shop, window: Window, told: Mapping[bytes, float]) -> Json:
+    """Of whole lifecycles: throughput at each end, latencies, costs, and what went wrong.
+
+    Latencies are of the orders whose payment was due inside the window, however late they ended.
+    """
+    due = [visit for visit in shop.visits if window.holds(visit.pay_due) and visit.order_id]
+    completed = _rates((visit.completed for visit in shop.visits), window)
+    ends = {
+        "notifiedUnknown": sum(1 for v in due if v.completed and v.order_id not in told),
+        "payToNotified": latencies(
+            [told[v.order_id] - v.pay_due for v in due if v.completed and v.order_id in told]
+        ),
+    }
+    return {
+        "created": _rates((visit.placed for visit in shop.visits), window),
+        "completed": completed,
+        "notified": _rates(told.values(), window),
+        "latencyMs": {
+            "create": _create(shop.visits, window),
+            "pay": latencies([v.paid - v.pay_due for v in due if v.paid]),
+            "payToCompleted": latencies([v.completed - v.pay_due for v in due if v.completed]),
+            "payToNotified": ends["payToNotified"],
+        },
+        "unfinished": sum(1 for v in shop.visits if v.paid and not v.completed),
+        "notTold": ends["notifiedUnknown"],
+        **_rest(shop, window, completed["count"]),
+    }
+
+
+def creations(shop: Shop, window: Window) -> Json:
+    """Of creations alone."""
+    created = _rates((visit.placed for visit in shop.visits), window)
+    return {
+        "created": created,
+        "latencyMs": {"create": _create(shop.visits, window)},
+        **_rest(shop, window, created["count"]),
+    }
+
+
+def _create(visits: Iterable[Visit], window: Window) -> Json:
+    return latencies(
+        [v.placed - v.place_due for v in visits if v.placed and window.holds(v.place_due)]
+    )
+
+
+def _rates(moments: Iterable[float], window: Window) -> Json:
+    return rates(list(moments), window.begin, window.end - window.begin)
+
+
+def _rest(shop: Shop, window: Window, orders: int) -> Json:
+    inside = [v for v in shop.visits if window.holds(v.place_due)]
+    return {
+        "troubles": dict(shop.troubles),
+        "costs": spent(window.before, window.after, orders),
+        "load": {"lateMs": latencies([v.sent - v.place_due for v in inside if v.sent])},
+    }

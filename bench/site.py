@@ -1,0 +1,151 @@
+"""The system that is measured: servers, schema, a catalogue, and so many workers."""
+
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+from uuid import uuid4
+
+from bench.customers import token
+from devstack.interrupt import pause
+from devstack.ports import free_port
+from devstack.server import Server, ServerFailed
+from devstack.stack import Stack
+from devstack.worker import Worker, faust
+
+PRODUCTS = 100
+"""Orders lock the products they reserve: one product alone would measure its row's lock."""
+PIECES = 1_000_000_000
+SETTINGS = {
+    # Orders that are only placed must not be cancelled while others are measured.
+    "ORDER_TTL_SECONDS": "86400",
+}
+"""Beyond what a worker is given anyway. All else is as it comes."""
+
+
+class Failed(Exception):
+    """Raised when something of the bench itself does not work; the text is one line."""
+
+
+class Site:
+    """Everything from scratch in `folder`, with `workers` workers on `partitions` partitions."""
+
+    def __init__(
+        self,
+        folder: Path,
+        workers: int,
+        partitions: int,
+        say: Callable[[str], None],
+        settings: Mapping[str, str] = {},
+    ) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        self._folder = folder
+        self._say = say
+        self.partitions = partitions
+        self.secret = secrets.token_urlsafe(48)
+        self.stack = Stack(folder)
+        self._settings = {**SETTINGS, **settings}
+        self.workers: list[Worker] = []
+        self._wanted = workers
+        self.products: list[str] = []
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What workers and commands are given."""
+        own = {"JWT_SECRET": self.secret, "KAFKA_PARTITIONS": str(self.partitions)}
+        return {**os.environ, **self._settings, **own, **self.stack.environment}
+
+    @property
+    def programs(self) -> dict[str, list[int]]:
+        """Process ids, by what they are."""
+        servers: dict[str, Sequence[Server]] = {
+            "worker": self.workers,
+            "postgres": [self.stack.postgres],
+            "kafka": [self.stack.broker],
+            "redis": [self.stack.redis],
+        }
+        return {name: [one.pid for one in all if one.pid] for name, all in servers.items()}
+
+    def plan(self, scenario: str, size: float, seconds: float, warm_up: float) -> dict[str, Any]:
+        """What the load generator needs to know."""
+        return {
+            "urls": [worker.url.replace("localhost", "127.0.0.1") for worker in self.workers],
+            "brokers": self.stack.broker.brokers,
+            "partitions": self.partitions,
+            "database": self.stack.postgres.url,
+            "secret": self.secret,
+            "products": self.products,
+            "programs": self.programs,
+            "scenario": scenario,
+            "size": size,
+            "seconds": seconds,
+            "warm_up": warm_up,
+        }
+
+    def __enter__(self) -> Self:
+        try:
+            self.stack.start()
+            self.command("migrate")
+            for _ in range(self._wanted):
+                self.hire()
+            self.wait_ready()
+            self.products = [self._add_product(number) for number in range(PRODUCTS)]
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self.workers:
+            worker.stop()
+        self.stack.stop()
+
+    def hire(self) -> None:
+        """One more worker."""
+        number = len(self.workers)
+        environment = {**self.environment, "PORT": str(free_port())}
+        folder = self._folder / f"worker-{number}"
+        worker = Worker(environment, folder, self._folder / "logs" / f"worker-{number}.log")
+        worker.start()
+        self.workers.append(worker)
+
+    def wait_ready(self, seconds: float = 120) -> None:
+        """Until all are ready at once, which each that joins interrupts. Raises ServerFailed."""
+        deadline = time.monotonic() + seconds
+        for worker in self.workers:
+            worker.wait_ready(seconds)
+        while not all(worker.answers() for worker in self.workers):
+            if time.monotonic() > deadline:
+                raise ServerFailed(
+                    "worker", "the workers are never ready together", "See the logs."
+                )
+            pause(0.2)
+
+    def command(self, *arguments: str, seconds: float = 600) -> tuple[int, str]:
+        """Runs `faust -A app …`: exit code and output. Raises Failed where `migrate` fails."""
+        done = subprocess.run(
+            faust(*arguments), env=self.environment, capture_output=True, text=True, timeout=seconds
+        )
+        output = done.stdout + done.stderr
+        if done.returncode and arguments[0] == "migrate":
+            raise Failed(f"migrate failed: {output}")
+        return done.returncode, output.strip()
+
+    def _add_product(self, number: int) -> str:
+        body = {"productName": f"Product {number}", "price": 10 + number, "quantity": PIECES}
+        request = urllib.request.Request(
+            f"{self.workers[0].url}/api/products",
+            json.dumps(body).encode(),
+            {
+                "Authorization": f"Bearer {token(self.secret, str(uuid4()), 'ADMIN')}",
+                "Content-Type": "application/json",
+            },
+        )
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return str(json.load(answer)["id"])

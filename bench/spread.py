@@ -1,0 +1,57 @@
+"""A figure is never alone: percentiles of latencies, and of what each second brought."""
+
+from collections import Counter
+from collections.abc import Sequence
+from math import ceil
+from typing import Any
+
+PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999}
+STEPS = 100
+"""Points of the curve that is kept of a distribution."""
+
+
+def percentile(ordered: Sequence[float], share: float) -> float:
+    """The smallest value that this share of all does not exceed (nearest rank)."""
+    return ordered[max(0, ceil(len(ordered) * share) - 1)]
+
+
+def latencies(seconds: Sequence[float]) -> dict[str, Any]:
+    """Percentiles in milliseconds, and the curve: [share, ms], denser towards the end."""
+    ordered = sorted(seconds)
+    if not ordered:
+        return {"count": 0}
+    told = {name: _ms(percentile(ordered, share)) for name, share in PERCENTILES.items()}
+    return {
+        "count": len(ordered),
+        "mean": _ms(sum(ordered) / len(ordered)),
+        **told,
+        "max": _ms(ordered[-1]),
+        "curve": [[share, _ms(percentile(ordered, share))] for share in _shares(len(ordered))],
+    }
+
+
+def _shares(count: int) -> list[float]:
+    """1 - 1/x for x from 1 on, evenly on a logarithmic scale, as far as `count` values tell."""
+    found = [1 - 10 ** (-4 * step / STEPS) for step in range(STEPS + 1)]
+    return [round(share, 6) for share in found if (1 - share) * count >= 1]
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 3)
+
+
+def rates(moments: Sequence[float], begin: float, seconds: float) -> dict[str, Any]:
+    """How many a second between `begin` and `seconds` later, and how that spread over seconds."""
+    inside = [moment - begin for moment in moments if 0 <= moment - begin < seconds]
+    by_second = Counter(int(moment) for moment in inside)
+    each = [by_second[second] for second in range(int(seconds))]
+    ordered = sorted(each)
+    return {
+        "perSecond": round(len(inside) / seconds, 2),
+        "count": len(inside),
+        "seconds": seconds,
+        "slowestSecond": ordered[0] if ordered else None,
+        "median": percentile(ordered, 0.5) if ordered else None,
+        "fastestSecond": ordered[-1] if ordered else None,
+        "eachSecond": each,
+    }

@@ -1,0 +1,144 @@
+"""HTTP/1.1 as cheaply as Python can speak it: requests that are bytes already, hardly any parsing.
+
+An HTTP library costs the client as much CPU as the request costs the worker; then it would be the
+client that is measured.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from typing import cast
+from urllib.parse import urlsplit
+
+Answer = tuple[int, bytes]
+"""Status and body."""
+
+_HEAD_END = b"\r\n\r\n"
+_LENGTH = b"\r\ncontent-length: "
+
+
+class Broken(Exception):
+    """Raised when the connection ends before the answer, or the answer is not of this HTTP."""
+
+
+class Connection(asyncio.Protocol):
+    """One keep-alive connection, with at most one request under way."""
+
+    def __init__(self) -> None:
+        self._received = b""
+        self._answer: asyncio.Future[Answer] | None = None
+        self._transport: asyncio.Transport | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can carry a request."""
+        return self._transport is not None
+
+    async def ask(self, request: bytes) -> Answer:
+        """The answer to one whole request. Raises Broken."""
+        if self._transport is None:
+            raise Broken("not connected")
+        self._answer = asyncio.get_running_loop().create_future()
+        self._transport.write(request)
+        return await self._answer
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """asyncio's."""
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are none by class
+
+    def data_received(self, data: bytes) -> None:
+        """asyncio's."""
+        received = self._received = self._received + data if self._received else data
+        head = received.find(_HEAD_END)
+        if head < 0:
+            return
+        end = head + len(_HEAD_END)
+        length = _content_length(received[:end].lower())
+        if length is None:
+            self._end(Broken(f"an answer without Content-Length: {received[:end]!r}"))
+        elif len(received) >= end + length:
+            self._received = received[end + length :]
+            self._give((int(received[9:12]), received[end : end + length]))
+
+    def connection_lost(self, problem: Exception | None) -> None:
+        """asyncio's."""
+        self._transport = None
+        self._end(Broken(f"the connection ended: {problem!r}"))
+
+    def close(self) -> None:
+        """Give the connection up."""
+        if self._transport:
+            self._transport.close()
+
+    def _give(self, answer: Answer) -> None:
+        if self._answer and not self._answer.done():
+            self._answer.set_result(answer)
+
+    def _end(self, problem: Broken) -> None:
+        if self._answer and not self._answer.done():
+            self._answer.set_exception(problem)
+        self.close()
+
+
+def _content_length(head: bytes) -> int | None:
+    at = head.find(_LENGTH)
+    if at < 0:
+        return None
+    return int(head[at + len(_LENGTH) : head.index(b"\r\n", at + 2)])
+
+
+class Wire:
+    """Connections to all workers, in turn; whoever finds none idle waits for the next."""
+
+    def __init__(self, urls: Sequence[str], connections: int) -> None:
+        self._places = [_place(url) for url in urls]
+        self._connections = connections
+        self._idle: deque[tuple[int, Connection]] = deque()
+        self._waiting: deque[asyncio.Future[tuple[int, Connection]]] = deque()
+
+    async def open(self) -> None:
+        """Make all connections. Raises OSError."""
+        for number in range(self._connections):
+            place = number % len(self._places)
+            self._idle.append((place, await self._connect(place)))
+
+    def close(self) -> None:
+        """Give up all that are idle."""
+        for _, connection in self._idle:
+            connection.close()
+
+    async def ask(self, request: bytes) -> Answer:
+        """The answer to one whole request, by whichever worker. Raises Broken, OSError."""
+        place, connection = await self._take()
+        try:
+            if not connection.is_open:
+                connection = await self._connect(place)
+            return await connection.ask(request)
+        finally:
+            self._give_back(place, connection)
+
+    async def _connect(self, place: int) -> Connection:
+        loop = asyncio.get_running_loop()
+        _, connection = await loop.create_connection(Connection, *self._places[place])
+        return connection
+
+    async def _take(self) -> tuple[int, Connection]:
+        if self._idle:
+            return self._idle.popleft()
+        turn: asyncio.Future[tuple[int, Connection]] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        return await turn
+
+    def _give_back(self, place: int, connection: Connection) -> None:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result((place, connection))
+                return
+        self._idle.append((place, connection))
+
+
+def _place(url: str) -> tuple[str, int]:
+    parts = urlsplit(url)
+    assert parts.hostname and parts.port, url
+    return parts.hostname, parts.port
