@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: help run demo admin test fuzz chaos bench-recovery bench-quick check lock
+.PHONY: help run demo admin test fuzz chaos bench-recovery bench bench-quick check lock
 
 help: ## What can be made
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -33,6 +33,10 @@ chaos: .venv/ready ## ROUNDS (5) of kills, cuts, stalls and poison under load, a
 
 bench-recovery: .venv/ready ## How long a worker takes to get ENTRIES (1,000,000) of a table back
 	@exec $(BIN)/python -m bench.recovery --entries $(or $(ENTRIES),1000000)
+
+bench: ARGS ?=
+bench: .venv/ready ## What the service can do on this machine, beside the limit: half an hour on a quiet one (ARGS=)
+	@exec $(BIN)/python -m bench.run $(ARGS)
 
 bench-quick: ARGS ?=
 bench-quick: .venv/ready ## One worker for a minute or two: the most it carries, latency at half, CPU per order (ARGS=)

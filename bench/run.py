@@ -2,68 +2,76 @@
 
 import argparse
 import json
-import subprocess
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from bench.figures import Json
+from bench.limit import limit
+from bench.loading import IN_FLIGHT, Length, all_figures, at_share, audited, most
+from bench.machine import machine
+from bench.overload import overload
 from bench.site import Failed, Site
-from bench.tables import quick_table
+from bench.tables import full_table, quick_table
 from devstack.server import ServerFailed
 
 FOLDER = Path(".devstack/bench")
-IN_FLIGHT = 192
-"""Customers of the closed loop: fewer than the 200 creations that one worker lets in at once."""
+LATEST = Path("bench/results/latest.json")
+
+Say = Callable[[str], None]
 
 
-def load(site: Site, scenario: str, size: float, seconds: float, warm_up: float) -> Json:
-    """The figures of one scenario, by a load generator of its own. Raises Failed."""
-    plan = json.dumps(site.plan(scenario, size, seconds, warm_up))
-    done = subprocess.run(
-        [sys.executable, "-m", "bench.load"], input=plan, capture_output=True, text=True
-    )
-    if done.returncode:
-        raise Failed(f"{scenario}: {done.stderr}")
-    figures: Json = json.loads(done.stdout)
-    return figures
-
-
-def quick(options: argparse.Namespace, console: Console) -> Json:
+def quick(options: argparse.Namespace, say: Say) -> Json:
     """One worker, one closed loop and half of what it carries: for whoever is tuning."""
-    with console.status("starting servers and worker"):
-        site = Site(FOLDER, options.workers[0], options.partitions, console.print)
-    with site:
-        with console.status(f"closed loop of {options.in_flight}"):
-            most = load(site, "lifecycle", options.in_flight, options.seconds, options.warm_up)
-        rate = most["notified"]["perSecond"] / 2
-        if not rate:
-            raise Failed(f"no order was carried through: {most['troubles']}")
-        with console.status(f"open loop at {rate:.0f} a second"):
-            half = load(site, "paced", rate, options.seconds, 3)
-        with console.status("the auditor looks at the books"):
-            audit = audited(site)
-    return {"most": most, "half": half, "audit": audit}
+    length = Length(options.seconds, options.warm_up)
+    with Site(FOLDER, options.workers[0], options.partitions, say) as site:
+        carried = most(site, options.in_flight, length, say)
+        half = at_share(site, carried, 50, Length(options.seconds, 3), say)
+        return {"most": carried, "half": half, "audit": audited(site, say)}
 
 
-def audited(site: Site) -> Json:
-    """What the auditor says of the whole history, at rest. Waits until all is at rest."""
-    time.sleep(2)
-    code, output = site.command("audit", "--kafka", "--at-rest")
-    return {"silent": code == 0, "code": code, "said": output}
+def full(options: argparse.Namespace, say: Say) -> Json:
+    """Everything but the scale: each number of workers, the limit, and too much of it all."""
+    length = Length(options.seconds, options.warm_up)
+    report: Json = {"machine": machine(), "options": vars(options), "sites": []}
+    for workers in options.workers:
+        say(f"with {workers} of a worker" if workers == 1 else f"with {workers} workers")
+        with Site(FOLDER, workers, options.partitions, say) as site:
+            report["sites"].append(all_figures(site, length, say))
+        keep(report)
+    with Site(FOLDER, 0, options.partitions, say) as site:
+        report["limit"] = limit(site, length, say)
+    keep(report)
+    with Site(FOLDER, 1, options.partitions, say) as site:
+        report["overload"] = overload(site, length, say)
+    keep(report)
+    return report
+
+
+def keep(report: Json) -> None:
+    """Write what is known so far."""
+    LATEST.parent.mkdir(exist_ok=True)
+    LATEST.write_text(json.dumps(report, indent=1) + "\n")
+
+
+def silent(report: Json) -> bool:
+    """Whether the auditor was, wherever in the report it was asked."""
+    audits = [report["audit"]] if "audit" in report else []
+    audits += [site["audit"] for site in report.get("sites", [])]
+    audits += [report[name]["audit"] for name in ("limit", "overload") if name in report]
+    return all(audit["silent"] for audit in audits)
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.run", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one worker, a minute or two")
-    parser.add_argument("--workers", type=_numbers, default=[1, 2])
+    parser.add_argument("--workers", type=_numbers, default=[1, 2], help="1,2")
     parser.add_argument("--partitions", type=int, default=4)
-    parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--warm-up", type=float, default=10.0)
-    parser.add_argument("--in-flight", type=int, default=IN_FLIGHT)
+    parser.add_argument("--seconds", type=float, default=60.0, help="of each window")
+    parser.add_argument("--warm-up", type=float, default=20.0, help="seconds before the first")
+    parser.add_argument("--in-flight", type=int, default=IN_FLIGHT, help="of --quick")
     return parser.parse_args(arguments)
 
 
@@ -72,16 +80,22 @@ def _numbers(text: str) -> list[int]:
 
 
 def main(arguments: list[str]) -> int:
-    """0 where the auditor is silent in the end."""
+    """0 where the auditor is silent in the end, 1 where it is not or nothing could be measured."""
     options, console = _options(arguments), Console()
+    if not console.is_terminal:
+        console.width = 110
     try:
-        report: dict[str, Any] = quick(options, console)
+        with console.status("starting servers and workers") as status:
+            report = (quick if options.quick else full)(options, status.update)
     except (Failed, ServerFailed) as problem:
         print(problem, file=sys.stderr)
         return 1
-    console.print(quick_table(report))
-    print(json.dumps(report["audit"]))
-    return 0 if report["audit"]["silent"] else 1
+    console.print(quick_table(report) if options.quick else full_table(report))
+    if not silent(report):
+        console.print_json(data=report)
+        return 1
+    console.print("Every invariant holds")
+    return 0
 
 
 if __name__ == "__main__":

@@ -95,7 +95,8 @@ class Site:
             for _ in range(self._wanted):
                 self.hire()
             self.wait_ready()
-            self.products = [self._add_product(number) for number in range(PRODUCTS)]
+            if self.workers:
+                self.products = [self._add_product(number) for number in range(PRODUCTS)]
         except BaseException:
             self.__exit__()
             raise

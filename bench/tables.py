@@ -19,7 +19,7 @@ def quick_table(report: Json) -> Table:
         table.add_row(f"{name} ms: p50 / p99 / p99.9", *row)
     for name in PROGRAMS:
         row = [_cost(one["costs"][name]) for one in both]
-        table.add_row(f"{name}: CPU ms per order; RSS MiB", *row)
+        table.add_row(f"{name}: CPU ms per order; PSS MiB", *row)
     table.add_row("others: CPU seconds (should be 0)", *(_others(one) for one in both))
     table.add_row("load: late by p99 ms", *(_late(one) for one in both))
     for name in ("troubles", "unfinished", "notTold"):
@@ -40,7 +40,7 @@ def _percentiles(latency: Json) -> str:
 def _cost(cost: Json) -> str:
     if cost["cpuMsPerOrder"] is None:
         return "–"
-    return f"{cost['cpuMsPerOrder']:.2f}; {cost['rssMiB']:.0f}"
+    return f"{cost['cpuMsPerOrder']:.2f}; {cost['pssMiB']:.0f}"
 
 
 def _late(figures: Json) -> str:
@@ -50,3 +50,24 @@ def _late(figures: Json) -> str:
 
 def _others(figures: Json) -> str:
     return f"{figures['costs']['others']['cpuSeconds']:.1f}"
+
+
+def full_table(report: Json) -> Table:
+    """The headlines of a whole run."""
+    table = Table(
+        "workers", "created/s", "lifecycles/s", "p50 / p99 / p99.9 ms at half", "worker CPU"
+    )
+    for site in report["sites"]:
+        half = site["paced"]["50"]["latencyMs"]["payToCompleted"]
+        table.add_row(
+            str(site["workers"]),
+            f"{site['create']['created']['perSecond']:.1f}",
+            f"{site['most']['notified']['perSecond']:.1f}",
+            _percentiles(half),
+            _cost(site["most"]["costs"]["worker"]),
+        )
+    bare = report["limit"]
+    table.add_row(
+        "the limit", "", f"{bare['notified']['perSecond']:.1f}", "", _cost(bare["costs"]["worker"])
+    )
+    return table

@@ -1,0 +1,197 @@
+"""`python -m bench.bare`: a closed loop of lifecycles on bare asyncpg and bare aiokafka.
+
+Reads one plan (JSON) from standard input and writes one object of figures to standard output.
+"""
+
+import asyncio
+import gc
+import json
+import os
+import random
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import uvloop
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+
+from bench.bare.agents import Agent, Agents
+from bench.bare.events import clock
+from bench.bare.hops import Hops
+from bench.bare.relay import Relay
+from bench.bare.shapes import CURRENCY, Message
+from bench.bare.statements import Statements
+from bench.costs import costs, spent
+from bench.customers import LINES
+from bench.site import PIECES, PRODUCTS
+from bench.spread import latencies, rates
+
+POOL = 12
+"""Connections for requests, and as many for agents: the worker's."""
+RAMP_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """As the load generator's, without the worker."""
+
+    brokers: str
+    partitions: int
+    database: str
+    programs: dict[str, list[int]]
+    size: float
+    seconds: float
+    warm_up: float
+
+
+@dataclass
+class Bare:
+    """Everything connected."""
+
+    plan: Plan
+    hops: Hops
+    products: list[UUID]
+    requests: asyncpg.Pool
+    relay: Relay
+    told: dict[str, asyncio.Future[None]] = field(default_factory=dict)
+    finished: list[tuple[float, float]] = field(default_factory=list)
+    """When each order was paid and its customer told (`time.monotonic`)."""
+
+    async def buy_on(self, number: int, over: asyncio.Event) -> None:
+        """One customer after another, until it is over."""
+        dice = random.Random(number)
+        await asyncio.sleep(RAMP_SECONDS * number / self.plan.size)
+        while not over.is_set():
+            chosen = dice.sample(self.products, dice.choice(LINES))
+            await self._buy({id: dice.randint(1, 2) for id in chosen})
+
+    async def _buy(self, lines: dict[UUID, int]) -> None:
+        async with self.requests.acquire() as connection:
+            order_id, _ = await self.hops.place(connection, uuid4(), lines)
+        self.relay.wake()
+        paid = monotonic()
+        told = self.told[str(order_id)] = asyncio.get_running_loop().create_future()
+        async with self.requests.acquire() as connection:
+            await self.hops.pay(connection, order_id)
+        self.relay.wake()
+        await told
+        self.finished.append((paid, monotonic()))
+
+    def after_commit(self, agent: Agent, messages: list[Message]) -> None:
+        """Wake the relay, or the customers who were told."""
+        self.relay.wake()
+        if agent.topic == "order.completed":
+            for message in messages:
+                self.told.pop(message["orderId"]).set_result(None)
+
+
+async def carry_out(plan: Plan) -> dict[str, Any]:
+    """The figures of the closed loop."""
+    async with AsyncExitStack() as stack:
+        bare = await _connected(plan, stack)
+        over, programs = asyncio.Event(), {**plan.programs, "worker": [os.getpid()]}
+        tasks = [asyncio.create_task(bare.buy_on(n, over)) for n in range(int(plan.size))]
+        await asyncio.sleep(plan.warm_up)
+        before, begin = costs(programs), monotonic()
+        await asyncio.sleep(plan.seconds)
+        end, after = monotonic(), costs(programs)
+        over.set()
+        await asyncio.gather(*tasks)
+        inside = [(paid, told) for paid, told in bare.finished if begin <= told < end]
+        return {
+            "notified": rates([told for _, told in inside], begin, end - begin),
+            "latencyMs": {"payToNotified": latencies([told - paid for paid, told in inside])},
+            "costs": spent(before, after, len(inside)),
+            "unfinished": len(bare.told),
+        }
+
+
+async def _connected(plan: Plan, stack: AsyncExitStack) -> Bare:
+    statements = Statements()
+    hops = Hops(statements)
+    requests, agents = [await stack.enter_async_context(_pool(plan)) for _ in range(2)]
+    events, changelogs = [
+        AIOKafkaProducer(bootstrap_servers=plan.brokers, acks="all") for _ in range(2)
+    ]
+    for producer in (events, changelogs):
+        await stack.enter_async_context(producer)
+    connection = await asyncpg.connect(
+        plan.database,
+        server_settings={"synchronous_commit": "off", "plan_cache_mode": "force_generic_plan"},
+    )
+    stack.push_async_callback(connection.close)
+    products = await _catalogue(statements, plan.database)
+    bare = Bare(plan, hops, products, requests, Relay(statements, connection, events))
+    handlers = [
+        Agent("order.created", "replays.remember", None),
+        Agent("order.payment_requested", "payments.capture", hops.capture),
+        Agent("payment.succeeded", "orders.mark_paid", hops.mark_paid),
+        Agent("order.paid", "stock.reserve", hops.reserve),
+        Agent("inventory.reserved", "orders.complete", hops.complete),
+        Agent("order.completed", "notify.tell_completed", hops.tell),
+    ]
+    consumer = await stack.enter_async_context(_consumer(plan, [one.topic for one in handlers]))
+    workers = Agents(agents, consumer, changelogs, handlers, bare.after_commit)
+    for work in (bare.relay.run(), workers.run()):
+        task = asyncio.create_task(work)
+        stack.callback(task.cancel)
+    return bare
+
+
+def _pool(plan: Plan) -> asyncpg.Pool:
+    async def nothing_to_reset(connection: asyncpg.Connection) -> None:
+        """As the worker."""
+
+    return asyncpg.create_pool(
+        plan.database,
+        min_size=0,
+        max_size=POOL,
+        reset=nothing_to_reset,
+        server_settings={"lock_timeout": "2s"},
+    )
+
+
+@asynccontextmanager
+async def _consumer(plan: Plan, topics: list[str]) -> AsyncIterator[AIOKafkaConsumer]:
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=plan.brokers,
+        group_id="limit",
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        fetch_max_wait_ms=100,
+    )
+    await consumer.start()
+    try:
+        consumer.assign([TopicPartition(t, n) for t in topics for n in range(plan.partitions)])
+        yield consumer
+    finally:
+        await consumer.stop()
+
+
+async def _catalogue(statements: Statements, database: str) -> list[UUID]:
+    connection = await asyncpg.connect(database)
+    ids = [uuid4() for _ in range(PRODUCTS)]
+    for number, id in enumerate(ids):
+        price = {"price_minor": 1000 + 100 * number, "currency": CURRENCY}
+        nothing = {"description": None, "category": None}
+        what = {"id": id, "name": f"Product {number}", "quantity": PIECES, "now": clock()}
+        await statements.fetch(connection, "insert_product", **what, **price, **nothing)
+    await connection.close()
+    return ids
+
+
+def main() -> None:
+    """Everything that is made here stays until the end, so there is little to collect."""
+    given = json.load(sys.stdin)
+    plan = Plan(**{name: given[name] for name in given if name in Plan.__dataclass_fields__})
+    gc.freeze()
+    json.dump(uvloop.run(carry_out(plan)), sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""Events as the service writes them: rows of the outbox, and messages with the same headers."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any
+from uuid import UUID, uuid4
+
+import orjson
+
+
+def text_of(moment: datetime) -> str:
+    """RFC 3339 with six digits."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def clock() -> datetime:
+    """This moment, in UTC."""
+    return datetime.now(UTC)
+
+
+@dataclass(slots=True)
+class Event:
+    """One row of the outbox to be."""
+
+    id: str
+    topic: str
+    order_id: str
+    sequence: int
+    request_id: str
+    occurred_at: str
+    payload: str
+
+
+def event(topic: str, order_id: str, sequence: int, request_id: str, **more: Any) -> Event:
+    """An event of an order with the fields that every event has, and `more`."""
+    id, occurred_at = str(uuid4()), text_of(clock())
+    payload = {
+        "eventId": id,
+        "orderId": order_id,
+        "sequence": sequence,
+        "occurredAt": occurred_at,
+        "requestId": request_id,
+        **more,
+    }
+    text = orjson.dumps(payload).decode()
+    return Event(id, topic, order_id, sequence, request_id, occurred_at, text)
+
+
+def columns(events: list[Event]) -> dict[str, list[Any]]:
+    """The parameters of `write_changes` that are about events."""
+    return {
+        "event_ids": [one.id for one in events],
+        "topics": [one.topic for one in events],
+        "event_orders": [one.order_id for one in events],
+        "sequences": [one.sequence for one in events],
+        "request_ids": [one.request_id for one in events],
+        "event_times": [one.occurred_at for one in events],
+        "payloads": [one.payload for one in events],
+    }
+
+
+def headers(row: Any) -> list[tuple[str, bytes]]:
+    """The ten headers of a message, of the same names and lengths as the service's."""
+    request_id: str = row["request_id"]
+    event_id: UUID = row["event_id"]
+    trace = sha256(request_id.encode()).hexdigest()[:32]
+    values = {
+        "ce_id": str(event_id),
+        "ce_source": "/orders",
+        "ce_specversion": "1.0",
+        "ce_type": row["topic"],
+        "ce_subject": str(row["order_id"]),
+        "ce_time": text_of(row["occurred_at"]),
+        "content-type": "application/json",
+        "traceparent": f"00-{trace}-{event_id.hex[:16]}-01",
+        "x-request-id": request_id,
+        "x-event-type": row["topic"],
+    }
+    return [(name, value.encode()) for name, value in values.items()]

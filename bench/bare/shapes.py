@@ -1,0 +1,117 @@
+"""What the rows and messages of a lifecycle hold."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from bench.bare.events import text_of
+
+Message = dict[str, Any]
+"""The value of a message, or a row as JSON."""
+
+CURRENCY = "PLN"
+
+
+def major(minor: int) -> float:
+    """Major units, as they stand in JSON."""
+    return minor / 100 if minor % 100 else minor // 100
+
+
+def order_answer(
+    id: UUID,
+    user: UUID,
+    email: str,
+    total: int,
+    lines: Mapping[UUID, int],
+    prices: Mapping[UUID, int],
+    moment: datetime,
+) -> Message:
+    """A new order as clients see it."""
+    return {
+        "id": str(id),
+        "userId": str(user),
+        "customerEmail": email,
+        "status": "CREATED",
+        "totalAmount": major(total),
+        "currency": CURRENCY,
+        "items": [
+            {
+                "productId": str(product),
+                "quantity": pieces,
+                "unitPrice": major(prices[product]),
+                "lineTotal": major(prices[product] * pieces),
+            }
+            for product, pieces in lines.items()
+        ],
+        "cancelReason": None,
+        "version": 1,
+        "createdAt": text_of(moment),
+        "updatedAt": text_of(moment),
+    }
+
+
+def told(payment_id: str, amount_minor: int) -> Message:
+    """What every event of a payment tells."""
+    return {
+        "paymentId": payment_id,
+        "provider": "internal",
+        "amount": major(amount_minor),
+        "currency": CURRENCY,
+    }
+
+
+def summary(row: Any) -> Message:
+    """What every event of an order's state tells."""
+    return {
+        "userId": str(row["user_id"]),
+        "totalAmount": major(row["total_minor"]),
+        "currency": row["currency"],
+    }
+
+
+def items(lines: Mapping[UUID, int]) -> list[Message]:
+    """What was reserved."""
+    return [{"productId": str(id), "quantity": pieces} for id, pieces in lines.items()]
+
+
+def payment(id: str, order_id: str, amount_minor: int, status: str) -> Message:
+    """A row of `payments`."""
+    captured = status == "SUCCEEDED"
+    return {
+        "id": id,
+        "order_id": order_id,
+        "provider": "internal",
+        "amount_minor": amount_minor,
+        "currency": CURRENCY,
+        "status": status,
+        "failure_reason": None,
+        "requested": True,
+        "session_id": None,
+        "payment_intent": None,
+        "checkout_url": None,
+        "expires_at": None,
+        "captured_minor": amount_minor if captured else 0,
+        "captured_currency": CURRENCY if captured else None,
+        "refunded_minor": 0,
+        "told_minor": 0,
+        "refund_attempts": 5,
+    }
+
+
+def report(payment_id: str, order_id: str, amount_minor: int) -> Message:
+    """A row of `provider_events`: the money was captured."""
+    return {
+        "provider": "internal",
+        "event_id": f"captured {payment_id}",
+        "type": "captured",
+        "order_id": order_id,
+        "payment_id": payment_id,
+        "kind": "captured",
+        "amount_minor": amount_minor,
+        "currency": CURRENCY,
+        "refund": None,
+        "refund_status": None,
+        "request_id": None,
+        "reason": None,
+    }

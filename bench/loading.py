@@ -1,0 +1,89 @@
+"""Scenarios against a site, each by a load generator in a process of its own."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bench.figures import Json
+from bench.site import Failed, Site
+
+IN_FLIGHT = 160
+"""Customers of the closed loop: fewer than the 200 creations that one worker lets in at once."""
+CREATING = 48
+READING = 32
+SHARES = (25, 50, 75)
+"""Percent of the most, at which latencies are taken."""
+SETTLING_SECONDS = 2.0
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Length:
+    """Seconds that are measured, and those before, in which caches and compilers warm up."""
+
+    seconds: float
+    warm_up: float
+
+
+def load(site: Site, scenario: str, size: float, length: Length) -> Json:
+    """The figures of one scenario. Raises Failed."""
+    plan = json.dumps(site.plan(scenario, size, length.seconds, length.warm_up))
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.load"], input=plan, capture_output=True, text=True
+    )
+    if done.returncode:
+        raise Failed(f"{scenario}: {done.stderr}")
+    figures: Json = json.loads(done.stdout)
+    return figures
+
+
+def most(site: Site, in_flight: int, length: Length, say: Say) -> Json:
+    """What a closed loop of whole lifecycles carries. Raises Failed where that is nothing."""
+    say(f"closed loop of {in_flight} customers")
+    figures = load(site, "lifecycle", in_flight, length)
+    if not figures["notified"]["count"]:
+        raise Failed(f"no order was carried through: {figures['troubles']}")
+    return figures
+
+
+def at_share(site: Site, carried: Json, percent: int, length: Length, say: Say) -> Json:
+    """The open loop at so many percent of what was carried."""
+    rate = carried["notified"]["perSecond"] * percent / 100
+    say(f"open loop at {rate:.1f} a second, {percent} % of the most")
+    return load(site, "paced", rate, length)
+
+
+def all_figures(site: Site, length: Length, say: Say) -> Json:
+    """Every figure of one site: creations, lifecycles, latencies by load, reads, the audit."""
+    in_flight = IN_FLIGHT * len(site.workers)
+    carried = most(site, in_flight, length, say)
+    short = Length(length.seconds, 3)
+    paced = {str(share): at_share(site, carried, share, short, say) for share in SHARES}
+    say("orders that are only placed")
+    created = load(site, "create", CREATING * len(site.workers), Length(length.seconds / 2, 3))
+    say("reads")
+    reads = load(site, "reads", READING, Length(min(length.seconds / 2, 15), 0))
+    return {
+        "workers": len(site.workers),
+        "partitions": site.partitions,
+        "inFlight": in_flight,
+        "most": carried,
+        "paced": paced,
+        "create": created,
+        "reads": reads,
+        "audit": audited(site, say),
+    }
+
+
+def audited(site: Site, say: Say) -> Json:
+    """What the auditor says of the whole history, once all is at rest."""
+    say("the auditor looks at the books")
+    time.sleep(SETTLING_SECONDS)
+    begun = time.monotonic()
+    code, output = site.command("audit", "--kafka", "--at-rest")
+    took = round(time.monotonic() - begun, 1)
+    return {"silent": code == 0, "code": code, "said": output, "seconds": took}
