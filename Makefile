@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: help run demo admin test fuzz chaos bench-recovery bench bench-quick check lock
+.PHONY: help run demo admin test fuzz chaos bench-recovery bench bench-quick profile check lock
 
 help: ## What can be made
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -41,6 +41,10 @@ bench: .venv/ready ## What the service can do on this machine, beside the limit:
 bench-quick: ARGS ?=
 bench-quick: .venv/ready ## One worker for a minute or two: the most it carries, latency at half, CPU per order (ARGS=)
 	@exec $(BIN)/python -m bench.run --quick --workers 1 --seconds 15 $(ARGS)
+
+profile: ARGS ?=
+profile: .venv/ready ## Where a worker under load spends its time, by function (ARGS="--native")
+	@exec $(BIN)/python -m bench.profile $(ARGS)
 
 check: .venv/ready ## Formatting, types, import directions
 	$(BIN)/ruff format --check .
