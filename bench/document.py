@@ -1,0 +1,49 @@
+"""`python -m bench.document`: the figures of a run into `docs/performance.md`, with charts.
+
+Between two markers of a name, everything is written anew; the rest of the page is left alone.
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+from bench.figures import Json
+from bench.pages import SECTIONS
+from bench.pictures import pictures
+
+PAGE = Path("docs/performance.md")
+FIGURES = Path("docs/performance")
+KEPT = FIGURES / "figures.json"
+
+
+def fill(page: str, report: Json) -> str:
+    """The page with each section of the report in its place."""
+    for name, section in SECTIONS.items():
+        if name in report or name in ("machine", "throughput", "latency", "reads", "costs"):
+            page = _replaced(page, name, section(report))
+    return page
+
+
+def _replaced(page: str, name: str, text: str) -> str:
+    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
+    return pattern.sub(lambda _: f"{begin}\n{text}\n{end}", page)
+
+
+def main(arguments: list[str]) -> int:
+    """Takes reports (JSON): the first of `make bench`, further ones of `make bench-scale` and
+    `make profile`."""
+    report: Json = {}
+    for file in arguments or [str(KEPT)]:
+        report |= json.loads(Path(file).read_text())
+    FIGURES.mkdir(exist_ok=True)
+    KEPT.write_text(json.dumps(report, indent=1) + "\n")
+    for name, drawing in pictures(report).items():
+        (FIGURES / name).write_text(drawing)
+    PAGE.write_text(fill(PAGE.read_text(), report))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

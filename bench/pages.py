@@ -1,0 +1,196 @@
+"""Sections of `docs/performance.md`, as Markdown."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from bench.figures import Json
+from bench.limit import ratio
+
+PROGRAMS = {"worker": "worker", "postgres": "PostgreSQL", "kafka": "Kafka", "redis": "Redis"}
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table, with the first column to the left."""
+    marks = ["---", *["--:" for _ in head[1:]]]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, marks, *rows))
+
+
+def machine(report: Json) -> str:
+    """What was measured on."""
+    known = report["machine"]
+    libraries = ", ".join(f"{name} {version}" for name, version in known["libraries"].items())
+    others = max(site["most"]["costs"]["others"]["cpuSeconds"] for site in report["sites"])
+    seconds = report["sites"][0]["most"]["notified"]["seconds"]
+    return (
+        f"{known['cpu']}, {known['cores']} cores, {known['memoryGiB']} GiB, {known['system']}; "
+        f"Python {known['python']}, {libraries}; commit {known['commit']}, {known['measuredAt']}. "
+        "All on this one machine: workers, PostgreSQL, Kafka, Redis and the load generator. "
+        f"Whatever else ran took at most {others:.1f} CPU seconds of a window's "
+        f"{known['cores'] * seconds:.0f}."
+    )
+
+
+def throughput(report: Json) -> str:
+    """By number of workers."""
+    head = ("", "orders created/s", "full lifecycles/s", "each second: slowest, median, fastest")
+    rows = [
+        (
+            _workers(site),
+            f"{site['create']['created']['perSecond']:.1f}",
+            f"{site['most']['notified']['perSecond']:.1f}",
+            _spread(site["most"]["notified"]),
+        )
+        for site in report["sites"]
+    ]
+    bare = report["limit"]["notified"]
+    rows.append(("the limit", "", f"{bare['perSecond']:.1f}", _spread(bare)))
+    return table(head, rows) + "\n\n![Throughput](performance/throughput.svg)"
+
+
+def latency(report: Json) -> str:
+    """pay → COMPLETED by load."""
+    head = ("", "at", "orders", "p50", "p90", "p99", "p99.9", "max")
+    rows = [
+        (
+            _workers(site),
+            f"{paced['rate']:.1f}/s ({share} %)",
+            *_percentiles(paced["latencyMs"]["payToCompleted"]),
+        )
+        for site in report["sites"]
+        for share, paced in site["paced"].items()
+    ]
+    return table(head, rows) + "\n\n![Latency](performance/latency.svg)"
+
+
+def reads(report: Json) -> str:
+    """GET by id."""
+    head = ("", "", "a second", "orders", "p50", "p90", "p99", "p99.9", "max")
+    rows = [
+        (
+            _workers(site),
+            f"{name} the cache",
+            f"{read['answers']['perSecond']:.0f}",
+            *_percentiles(read["latencyMs"]),
+        )
+        for site in report["sites"]
+        for name, read in (
+            ("not in", site["reads"]["uncached"]),
+            ("from", site["reads"]["cached"]),
+        )
+    ]
+    return table(head, rows)
+
+
+def costs(report: Json) -> str:
+    """CPU and memory of each program."""
+    head = ("CPU seconds for 10,000 orders; memory", *PROGRAMS.values(), "load generator")
+    named = [(_workers(site), site["most"]["costs"]) for site in report["sites"]]
+    named.append(("the limit", report["limit"]["costs"]))
+    rows = [
+        (name, *(_cost(cost.get(program)) for program in (*PROGRAMS, "load")))
+        for name, cost in named
+    ]
+    return table(head, rows) + "\n\n![CPU](performance/cpu.svg)"
+
+
+def limit(report: Json) -> str:
+    """Ours as a ratio to the limit."""
+    head = (
+        "ours ÷ the limit",
+        "throughput",
+        *(f"CPU of {name}" for name in ("worker", "PostgreSQL", "Kafka")),
+    )
+    rows = []
+    for site in report["sites"]:
+        share = ratio(site["most"], report["limit"])
+        cpu = [f"{share['cpu'][name]:.2f}" for name in ("worker", "postgres", "kafka")]
+        rows.append((_workers(site), f"{share['throughput']:.2f}", *cpu))
+    return table(head, rows)
+
+
+def overload(report: Json) -> str:
+    """At twice the most."""
+    head = ("", "offered/s", "completed/s", "refused", "never finished", "p50", "p99", "worker MiB")
+    known = report["overload"]
+    rows = []
+    for title, one in (
+        ("twice the most", known["twice"]),
+        ("right after, at half", known["after"]),
+    ):
+        told = one["latencyMs"]["payToCompleted"]
+        rows.append(
+            (
+                title,
+                f"{one['rate']:.1f}",
+                f"{one['completed']['perSecond']:.1f}",
+                f"{one['troubles'].get('503', 0):,}",
+                f"{one['unfinished']:,}",
+                _ms(told, "p50"),
+                _ms(told, "p99"),
+                f"{one['costs']['worker']['pssMiB']:.0f}",
+            )
+        )
+    return table(head, rows)
+
+
+def scale(report: Json) -> str:
+    """By workers, partitions, and what is in the tables already."""
+    known = report["scale"]
+    head = ("", "lifecycles/s", "worker CPU ms", "PostgreSQL CPU ms", "p99 at half", "worker MiB")
+    rows = [
+        (
+            one["what"],
+            f"{one['most']['notified']['perSecond']:.1f}",
+            f"{one['most']['costs']['worker']['cpuMsPerOrder']:.2f}",
+            f"{one['most']['costs']['postgres']['cpuMsPerOrder']:.2f}",
+            _ms(one["half"]["latencyMs"]["payToCompleted"], "p99"),
+            f"{one['half']['costs']['worker']['pssMiB']:.0f}",
+        )
+        for one in known
+    ]
+    return table(head, rows)
+
+
+def functions(report: Json) -> str:
+    """The profile by own time."""
+    rows = [
+        (f"`{row['function']}`", f"{row['own']:.1f} %", f"{row['whole']:.1f} %")
+        for row in report["functions"]
+    ]
+    return table(("function", "own time", "with what it calls"), rows)
+
+
+SECTIONS: dict[str, Callable[[Json], str]] = {
+    "machine": machine,
+    "throughput": throughput,
+    "latency": latency,
+    "reads": reads,
+    "costs": costs,
+    "limit": limit,
+    "overload": overload,
+    "scale": scale,
+    "functions": functions,
+}
+"""By the name of their markers."""
+
+
+def _workers(site: Json) -> str:
+    return "1 worker" if site["workers"] == 1 else f"{site['workers']} workers"
+
+
+def _spread(rate: Json) -> str:
+    return f"{rate['slowestSecond']} / {rate['median']} / {rate['fastestSecond']}"
+
+
+def _percentiles(told: Json) -> list[str]:
+    names = ("p50", "p90", "p99", "p99.9", "max")
+    return [f"{told['count']:,}", *(_ms(told, name) for name in names)]
+
+
+def _ms(told: Json, name: str) -> str:
+    return f"{told[name]:.1f} ms" if told["count"] else "–"
+
+
+def _cost(cost: Json | None) -> str:
+    if cost is None or cost["cpuMsPerOrder"] is None:
+        return ""
+    return f"{cost['cpuMsPerOrder'] * 10:.1f} s; {cost['pssMiB']:.0f} MiB"

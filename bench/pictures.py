@@ -1,0 +1,74 @@
+"""The charts of a report."""
+
+from math import log10
+
+from bench.charts import Axis, axis_for, bars, lines
+from bench.figures import Json
+
+
+class _Nines(Axis):
+    """Shares of all on a scale of nines: 90 % at 1, 99 % at 2."""
+
+    def ticks(self) -> list[float]:
+        return [0.0, 1.0, 2.0, 3.0, 4.0]
+
+
+def pictures(report: Json) -> dict[str, str]:
+    """By file name."""
+    drawn = {"throughput.svg": throughput(report), "cpu.svg": cpu(report)}
+    drawn["latency.svg"] = latency(report["sites"][0])
+    drawn["seconds.svg"] = seconds(report["sites"][0])
+    return drawn
+
+
+def throughput(report: Json) -> str:
+    """Creations and lifecycles by workers, beside the limit."""
+    groups = {
+        _workers(site): {
+            "orders created": site["create"]["created"]["perSecond"],
+            "full lifecycles": site["most"]["notified"]["perSecond"],
+        }
+        for site in report["sites"]
+    }
+    groups["the limit"] = {"full lifecycles": report["limit"]["notified"]["perSecond"]}
+    return bars("Throughput", groups, "per second")
+
+
+def cpu(report: Json) -> str:
+    """CPU of each program for a lifecycle, ours and the limit's."""
+    first = report["sites"][0]["most"]["costs"]
+    both = {"ours": first, "the limit": report["limit"]["costs"]}
+    groups = {
+        program: {name: costs[program]["cpuMsPerOrder"] or 0.0 for name, costs in both.items()}
+        for program in ("worker", "postgres", "kafka")
+    }
+    return bars("CPU of one order, from creation to notification", groups, "milliseconds")
+
+
+def latency(site: Json) -> str:
+    """pay → COMPLETED by load, on a scale of nines."""
+    series = {
+        f"at {share} %": [
+            (_nines(part), ms) for part, ms in paced["latencyMs"]["payToCompleted"]["curve"]
+        ]
+        for share, paced in site["paced"].items()
+    }
+    y = axis_for("milliseconds", [ms for points in series.values() for _, ms in points], True)
+    x = _Nines("nines: 1 is 90 % of the orders, 2 is 99 %, 3 is 99.9 %", 0.0, 4.0)
+    return lines(f"pay → COMPLETED, {_workers(site)}", series, x, y)
+
+
+def seconds(site: Json) -> str:
+    """What each second of the closed loop brought."""
+    each = site["most"]["notified"]["eachSecond"]
+    points = [(float(second), float(count)) for second, count in enumerate(each)]
+    x, y = Axis("second", 0.0, max(1.0, len(each) - 1.0)), axis_for("lifecycles", each)
+    return lines(f"Each second of the closed loop, {_workers(site)}", {"lifecycles": points}, x, y)
+
+
+def _nines(share: float) -> float:
+    return -log10(1 - share) if share < 1 else 4.0
+
+
+def _workers(site: Json) -> str:
+    return "1 worker" if site["workers"] == 1 else f"{site['workers']} workers"
