@@ -1,187 +1,260 @@
 """A world of one order: providers with books of their own, the reports they send, and the ledger.
 
-What is in transit, published or to be asked waits until a test lets it happen.
+A world is a value. `moves` tells all that can happen in it next, and the worlds that this leads to,
+so that a test can visit each of them, or walk through a larger one at random. What is reported,
+published or to be asked waits until it is its turn; whatever waits too may overtake it.
 """
 
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from itertools import count
-from uuid import UUID, uuid4
+from collections.abc import Iterator
+from functools import cache
+from typing import NamedTuple
 
-from hypothesis import strategies as st
-
-from app.ledger import Fact, captured, expired, failed, money_of, refund, refunded_in_all
-from app.lifecycle import Order, PaymentStatus, Status
-from app.settlement import (
-    Account,
-    Cancel,
-    Fail,
-    Return,
-    Step,
-    Succeed,
-    note,
-    settle,
+from app.ledger import Fact, captured, failed, refund, refunded_in_all
+from app.lifecycle import INCORRECT_AMOUNT, LIVE, MOVES, PaymentStatus, Status
+from app.settlement import Cancel, Fail, Return, Step, Succeed, note, settle
+from tests.unit.money_books import (
+    ATTEMPTS,
+    CURRENCY,
+    TOTAL,
+    Entry,
+    Payment,
+    as_account,
+    as_entry,
+    learn,
+    lost,
 )
+from tests.unit.money_rules import assert_called_for, settles
 
-TOTAL, CURRENCY = 9999, "PLN"
-
-
-@dataclass
-class Books:
-    """What a provider truly did for one payment, and the reports of it, in true order."""
-
-    amount: int = TOTAL
-    currency: str = CURRENCY
-    taken: int = 0
-    given: int = 0
-    by_hand: int = 0
-    """Refunded by a person, in Stripe's dashboard."""
-    reports: list[Fact] = field(default_factory=list)
-
-    def take(self) -> None:
-        """The customer pays."""
-        self.taken = self.amount
-        self.reports.append(captured(self.amount, self.currency))
-
-    def give(self, id: str, amount: int, request_id: str | None, fails: bool) -> bool:
-        """Refund `amount`; whether it was accepted. One that fails is accepted before."""
-        if self.given + amount > self.taken:
-            return False
-        self.given += amount
-        self.reports.append(refund(id, amount, "pending", request_id))
-        self.reports.append(refunded_in_all(self.given))
-        if fails:
-            self.given -= amount
-        self.reports.append(refund(id, amount, "failed" if fails else "succeeded", request_id))
-        return True
+Message = tuple[str, int, int]
+"""A topic, the payment by its place, and the refund of it by its number."""
 
 
-@st.composite
-def histories(draw: st.DrawFn) -> list[Books]:
-    """What one or two Stripe sessions went through by themselves: up to six reports in all."""
-    sessions: list[Books] = []
-    for number in range(draw(st.integers(1, 2))):
-        books = Books(
-            draw(st.sampled_from([TOTAL, TOTAL, TOTAL - 1, TOTAL + 1])),
-            draw(st.sampled_from([CURRENCY, CURRENCY, "EUR"])),
+class World(NamedTuple):
+    """One order, its payments, what was published and handled, and the calls to be made."""
+
+    status: Status
+    payments: tuple[Payment, ...]
+    may_pay: tuple[int, ...] = (TOTAL, TOTAL - 1)
+    """What the customer may yet ask the internal provider to take, once."""
+    may_fail: int = 1
+    """How many refunds may yet fail after they were accepted."""
+    messages: frozenset[Message] = frozenset()
+    handled: frozenset[Message] = frozenset()
+    calls: frozenset[Message] = frozenset()
+
+    @property
+    def waiting(self) -> frozenset[Message]:
+        return self.messages - self.handled
+
+    def publish(self, message: Message) -> "World":
+        assert message not in self.messages, f"{message} is published twice"
+        return self._replace(messages=self.messages | {message})
+
+    def change(self, place: int, **changes: object) -> "World":
+        payment = self.payments[place]._replace(**changes)
+        return self._replace(
+            payments=(*self.payments[:place], payment, *self.payments[place + 1 :])
         )
-        course = draw(st.sampled_from(["paid", "paid twice told", "failed", "expired", "refunded"]))
-        if course == "failed":
-            books.reports.append(failed("The payment failed"))
-        elif course == "expired":
-            books.reports.append(expired())
-        else:
-            books.take()
-        if course == "paid twice told":
-            books.reports *= 2
-        if course == "refunded" and sum(len(one.reports) for one in sessions) < 3:
-            part = draw(st.sampled_from([books.amount, books.amount // 2]))
-            books.give(f"re_dashboard_{number}", part, None, draw(st.booleans()))
-            books.by_hand = books.given
-        sessions.append(books)
-    return sessions
 
 
-class World:
-    """One order, its payments, and what has not been delivered yet."""
+Move = tuple[str, World]
 
-    def __init__(self, sessions: list[Books], first_is_ours: bool) -> None:
-        self.order = Order(
-            uuid4(), uuid4(), Status.CREATED, 1, TOTAL, CURRENCY, None, None, datetime.now(UTC)
+
+def moves(world: World, in_stock: tuple[bool, ...] = (True, False)) -> Iterator[Move]:
+    """What can happen by itself; `in_stock` is what inventory may find."""
+    for place, payment in enumerate(world.payments):
+        if payment.entry or not payment.requested:
+            for fact in payment.in_transit:
+                yield f"{place} arrives: {fact}", arrive(world, place, fact)
+        if payment.has(PaymentStatus.PARKED) and not payment.in_transit:
+            yield f"{place} is retried", retry(world, place)
+    for message in world.waiting:
+        handled = world._replace(handled=world.handled | {message})
+        for there in in_stock if message[0] == "order.paid" else (True,):
+            yield f"{message} in stock {there}", handle(handled, message, there)
+    for call in world.calls:
+        yield from ask(world, call)
+
+
+def whims(world: World) -> Iterator[Move]:
+    """What the customer may do."""
+    if Status.CANCELLED in MOVES[world.status]:
+        yield "cancel", cancel(world)
+    if world.status is not Status.CREATED or any(
+        one.requested and one.has(*LIVE) for one in world.payments
+    ):
+        return
+    for place, payment in enumerate(world.payments):
+        if payment.requested and not payment.entry:
+            yield f"check out {place}", world.change(place, entry=Entry(PaymentStatus.PENDING))
+    for amount in world.may_pay:
+        yield f"pay {amount}", pay(world, amount)
+
+
+def arrive(world: World, place: int, fact: Fact) -> World:
+    """A report arrives: the payment is worked out from all of them, and the order settled."""
+    payment = world.payments[place]
+    # Money of a session that we have no attempt for counts too.
+    entry = payment.entry or Entry(PaymentStatus.VOIDED)
+    known = payment.arrived | {fact}
+    return settled(
+        world.change(
+            place,
+            in_transit=payment.in_transit - {fact},
+            arrived=known,
+            entry=learn(entry, known),
         )
-        self.books: dict[UUID, Books] = {}
-        self.known: dict[UUID, list[Fact]] = {}
-        self.accounts: dict[UUID, Account] = {}
-        self.in_transit: list[tuple[UUID, Fact]] = []
-        self.messages: list[Step | str] = []
-        self.calls: list[tuple[Return, str]] = []
-        self.numbers = count()
-        for number, books in enumerate(sessions):
-            payment = uuid4()
-            self.books[payment] = books
-            self.in_transit += [(payment, fact) for fact in books.reports]
-            if number == 0 and first_is_ours:
-                self.accounts[payment] = Account(payment, PaymentStatus.PENDING)
+    )
 
-    def deliver(self, payment: UUID, fact: Fact) -> None:
-        """A report arrives: recompute the payment from all of them, and settle."""
-        # Money of a session that we have no attempt for counts too.
-        account = self.accounts.setdefault(payment, Account(payment, PaymentStatus.VOIDED))
-        self.known.setdefault(payment, []).append(fact)
-        account.learn(money_of(self.known[payment]))
-        self.settle()
 
-    def waiting(self) -> list[str]:
-        """What can still happen by itself."""
-        queues = {"deliver": self.in_transit, "handle": self.messages, "ask": self.calls}
-        return [name for name, queue in queues.items() if queue]
+def settled(world: World) -> World:
+    """The world with its order settled."""
+    known = [place for place, payment in enumerate(world.payments) if payment.entry]
+    entries = tuple((place, entry) for place in known if (entry := world.payments[place].entry))
+    steps, after = _settled(world.status, entries)
+    if not steps:
+        return world
+    for place, entry in after:
+        world = world.change(place, entry=entry)
+    for step in steps:
+        world = follow(world, step)
+    return world
 
-    def ends(self) -> list[tuple[Account, Books]]:
-        """What we think of each payment, and what the provider did."""
-        return [(account, self.books[id]) for id, account in self.accounts.items()]
 
-    def settle(self) -> None:
-        order, accounts = self.order, list(self.accounts.values())
-        for step in settle(order.status, order.total_minor, order.currency, accounts):
-            self.take(step)
-        assert settle(order.status, order.total_minor, order.currency, accounts) == []
+Entries = tuple[tuple[int, Entry], ...]
 
-    def take(self, step: Step) -> None:
+
+@cache
+def _settled(status: Status, entries: Entries) -> tuple[list[Step], Entries]:
+    accounts = {place: as_account(place, entry) for place, entry in entries}
+    steps = settle(status, TOTAL, CURRENCY, list(accounts.values()))
+    for step in steps:
+        assert_called_for(status, step, accounts)
         if isinstance(step, Cancel):
-            self.order.become(Status.CANCELLED, step.reason)
-            return
-        request = f"request {next(self.numbers)}"
-        note(self.accounts[step.payment], step, request)
-        if isinstance(step, Succeed | Fail):
-            self.messages.append(step)
-        elif isinstance(step, Return):
-            self.calls.append((step, request))
-
-    def handle(self, message: Step | str, in_stock: bool) -> None:
-        """What the agents do with what was published."""
-        order = self.order
-        holds = any(a.status is PaymentStatus.SUCCEEDED for a in self.accounts.values())
-        match message:
-            case Succeed() if order.status is Status.CREATED:
-                order.become(Status.PAID)
-                self.messages.append("order.paid")
-            case Fail() if order.status is Status.CREATED and not holds:
-                self.cancel()
-            case "order.paid" if order.status is Status.PAID and in_stock:
-                self.complete()
-            case "order.paid" if order.status is Status.PAID:
-                self.cancel()
-
-    def complete(self) -> None:
-        kept = [one for one in self.accounts.values() if one.status is PaymentStatus.SUCCEEDED]
-        assert [one.money.staying_minor for one in kept] == [TOTAL], "nothing ships unpaid"
-        self.order.become(Status.COMPLETED)
-        self.settle()
-
-    def cancel(self) -> None:
-        """The customer cancels, the order expires, or it is out of stock."""
-        if self.order.may_become(Status.CANCELLED):
-            self.order.become(Status.CANCELLED, "why")
-            self.settle()
-
-    def pay(self) -> None:
-        """The customer pays through the internal provider, which captures at once."""
-        live = (PaymentStatus.PENDING, PaymentStatus.SUCCEEDED)
-        free = not any(one.status in live for one in self.accounts.values())
-        if self.order.status is Status.CREATED and free:
-            payment = uuid4()
-            self.accounts[payment] = Account(payment, PaymentStatus.PENDING)
-            self.books[payment] = Books()
-            self.books[payment].take()
-            self.deliver(payment, self.books[payment].reports[0])
-
-    def ask(self, call: tuple[Return, str], fails: bool) -> None:
-        """The refund call: the provider's answer is a report like any other."""
-        step, request = call
-        books = self.books[step.payment]
-        before = len(books.reports)
-        if books.give(f"re_{request}", step.amount_minor, request, fails):
-            self.in_transit += [(step.payment, fact) for fact in books.reports[before:]]
+            status = Status.CANCELLED
         else:
-            self.accounts[step.payment].refused.add(request)
-            self.settle()
+            account = accounts[step.payment.int]
+            note(account, step, f"{step.payment.int}.{len(account.requests)}")
+    assert settle(status, TOTAL, CURRENCY, list(accounts.values())) == [], "twice is once"
+    return steps, tuple((place, as_entry(account)) for place, account in accounts.items())
+
+
+def follow(world: World, step: Step) -> World:
+    """What a step leads to beyond the account: an event, or a call."""
+    match step:
+        case Cancel():
+            return cancel(world)
+        case Succeed(payment):
+            return world.publish(("payment.succeeded", payment.int, 0))
+        case Fail(payment):
+            return world.publish(("payment.failed", payment.int, 0))
+        case Return(payment):
+            owner = world.payments[payment.int]
+            assert owner.entry
+            request = ("payment.refund_requested", payment.int, len(owner.entry.requests) - 1)
+            if owner.internal:
+                return world.publish(request)
+            return world._replace(calls=world.calls | {request})
+    return world
+
+
+def cancel(world: World) -> World:
+    """The customer cancels, the order expires, or cannot be had: what it leads to comes later."""
+    return end(world, Status.CANCELLED).publish(("order.cancelled", 0, 0))
+
+
+MOOT = ("payment.succeeded", "payment.failed", "order.paid")
+"""Of which nothing comes once an order has ended."""
+
+
+def end(world: World, status: Status) -> World:
+    moot = {message for message in world.messages if message[0] in MOOT}
+    return world._replace(status=status, handled=world.handled | moot)
+
+
+def pay(world: World, amount: int) -> World:
+    """The customer asks the internal provider."""
+    place = len(world.payments)
+    payment = Payment(amount, internal=True, entry=Entry(PaymentStatus.PENDING))
+    world = world._replace(payments=(*world.payments, payment), may_pay=())
+    return world.publish(("order.payment_requested", place, 0))
+
+
+def handle(world: World, message: Message, in_stock: bool) -> World:
+    """What the agents do with what was published."""
+    topic, place, number = message
+    holds = any(one.has(PaymentStatus.SUCCEEDED) for one in world.payments)
+    match topic:
+        case "order.payment_requested":
+            return capture(settled(world), place)
+        case "payment.succeeded" if world.status is Status.CREATED:
+            return world._replace(status=Status.PAID).publish(("order.paid", 0, 0))
+        case "payment.failed" if world.status is Status.CREATED and not holds:
+            return cancel(world)
+        case "order.paid" if world.status is Status.PAID:
+            return complete(world) if in_stock else cancel(world)
+        case "order.cancelled":
+            return settled(world)
+        case "payment.refund_requested":
+            return give_back(world, place, number)
+    return world
+
+
+def capture(world: World, place: int) -> World:
+    """The internal provider takes the exact amount, of an attempt that its order waits for."""
+    payment = world.payments[place]
+    if not payment.has(PaymentStatus.PENDING):
+        return world
+    if payment.amount != TOTAL:
+        return arrive(world, place, failed(INCORRECT_AMOUNT))
+    return arrive(world.change(place, taken=TOTAL), place, captured(TOTAL, CURRENCY))
+
+
+def complete(world: World) -> World:
+    kept = [one.entry for one in world.payments if one.entry and one.has(PaymentStatus.SUCCEEDED)]
+    assert [settles(one.money) for one in kept] == [True], "nothing ships unpaid"
+    return end(world, Status.COMPLETED)
+
+
+def give_back(world: World, place: int, number: int) -> World:
+    """The internal provider refunds at once."""
+    payment = world.payments[place]
+    assert payment.entry
+    id = f"{place}.{number}"
+    if not payment.has(PaymentStatus.REFUNDING) or id in payment.entry.money.refunds_requested:
+        return world
+    amount = payment.entry.requests[number]
+    world = world.change(place, given=payment.given + amount)
+    return arrive(world, place, refund(id, amount, "succeeded", id))
+
+
+def ask(world: World, call: Message) -> Iterator[Move]:
+    """The refund call: refused, or accepted; then it settles, or fails. Answers are reports."""
+    _, place, number = call
+    payment = world.payments[place]
+    world = world._replace(calls=world.calls - {call})
+    id = f"{place}.{number}"
+    entry = payment.entry
+    assert entry
+    amount = entry.requests[number]
+    if payment.given + amount > payment.taken:
+        assert payment.by_hand, "no money is asked back twice"
+        refused = entry._replace(refused=entry.refused | {id})
+        yield f"{id} is refused", settled(world.change(place, entry=refused))
+        return
+    gone = payment.given + amount
+    sent = payment.in_transit | {refund(id, amount, "succeeded", id), refunded_in_all(gone)}
+    yield f"{id} is made", world.change(place, in_transit=sent, given=gone)
+    if world.may_fail:
+        sent = payment.in_transit | lost(id, amount, gone, id)
+        less = world._replace(may_fail=world.may_fail - 1)
+        yield f"{id} fails", less.change(place, in_transit=sent)
+
+
+def retry(world: World, place: int) -> World:
+    """An operator has a parked refund tried again."""
+    entry = world.payments[place].entry
+    assert entry
+    failed_refunds = as_account(place, entry).failed_refunds
+    again = entry._replace(attempts=failed_refunds + ATTEMPTS)
+    return settled(world.change(place, entry=again))

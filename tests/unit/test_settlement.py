@@ -4,8 +4,6 @@ from itertools import permutations
 from uuid import uuid4
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from app.ledger import Fact, captured, expired, failed, money_of, refund, refunded_in_all
 from app.lifecycle import REFUND_ATTEMPTS, PaymentStatus, Status
@@ -23,7 +21,7 @@ from app.settlement import (
     Void,
     settle,
 )
-from tests.unit.money_world import CURRENCY, TOTAL, Books, World, histories
+from tests.unit.money_books import CURRENCY, TOTAL
 
 HISTORIES = [
     [captured(TOTAL, CURRENCY), captured(TOTAL, CURRENCY), refunded_in_all(TOTAL)],
@@ -154,67 +152,3 @@ def test_a_refund_is_tried_so_often_and_then_parked() -> None:
         assert settle(Status.CANCELLED, TOTAL, CURRENCY, [late]) == [], "it is asked for"
         late.refused.add(f"request {attempt}")
     assert settle(Status.CANCELLED, TOTAL, CURRENCY, [late]) == [Park(late.id, TOTAL)]
-
-
-ACTIONS = ["pay", "cancel", "deliver", "deliver", "deliver", "repeat", "handle", "handle", "ask"]
-
-
-def happen(world: World, action: str, data: st.DataObject) -> None:
-    """One thing, where it can happen."""
-
-    def chosen(waiting: list[object]) -> int:
-        return data.draw(st.integers(0, len(waiting) - 1))
-
-    if action == "pay":
-        world.pay()
-    elif action == "cancel":
-        world.cancel()
-    elif action in ("deliver", "repeat") and world.in_transit:
-        report = world.in_transit[chosen(list(world.in_transit))]
-        world.deliver(*report)
-        if action == "deliver":
-            world.in_transit.remove(report)
-    elif action == "handle" and world.messages:
-        message = world.messages.pop(chosen(list(world.messages)))
-        world.handle(message, in_stock=data.draw(st.booleans()))
-    elif action == "ask" and world.calls:
-        fails = data.draw(st.sampled_from([False, False, True]))
-        world.ask(world.calls.pop(0), fails)
-
-
-def come_to_rest(world: World, data: st.DataObject) -> None:
-    """All that waits happens; an order that then waits for money in vain expires."""
-    while waiting := world.waiting():
-        happen(world, data.draw(st.sampled_from(waiting)), data)
-    if world.order.status is Status.CREATED:
-        world.cancel()
-        come_to_rest(world, data)
-
-
-@settings(max_examples=600, deadline=None)
-@given(histories(), st.booleans(), st.lists(st.sampled_from(ACTIONS), max_size=16), st.data())
-def test_every_course_of_events_conserves_the_money(
-    sessions: list[Books], first_is_ours: bool, actions: list[str], data: st.DataObject
-) -> None:
-    world = World(sessions, first_is_ours)
-    for action in actions:
-        happen(world, action, data)
-    come_to_rest(world, data)
-
-    for payment, books in world.ends():
-        money = payment.money
-        assert (money.captured_minor, money.refunded_minor) == (books.taken, books.given)
-        assert books.taken == money.kept_minor + money.refunded_minor
-        if not books.by_hand:
-            assert not payment.refused, "no money is asked back twice"
-    assert world.order.status in (Status.COMPLETED, Status.CANCELLED)
-    kept = [one for one in world.ends() if one[0].status is PaymentStatus.SUCCEEDED]
-    rest = [one for one in world.ends() if one not in kept]
-    assert len(kept) == (world.order.status is Status.COMPLETED)
-    for payment, books in kept:
-        assert not payment.requests, "what a completed order has is never given back by us"
-        assert books.taken == TOTAL
-        assert books.given == books.by_hand, "and keeps its total, unless a person gives it back"
-    for payment, books in rest:
-        parked = payment.status is PaymentStatus.PARKED
-        assert (books.given == books.taken) != parked or books.taken == 0

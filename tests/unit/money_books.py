@@ -1,0 +1,106 @@
+"""A provider's books of one payment, the reports of it, and the payment's account, as values."""
+
+from functools import cache
+from typing import NamedTuple
+from uuid import UUID
+
+from app.ledger import Fact, Money, captured, money_of, refund, refunded_in_all
+from app.lifecycle import PaymentStatus
+from app.settlement import Account
+
+TOTAL, CURRENCY = 9999, "PLN"
+ATTEMPTS = 2
+"""Of refunds, before one is parked."""
+
+
+class Entry(NamedTuple):
+    """An account as a value."""
+
+    status: PaymentStatus
+    money: Money = Money()
+    requests: tuple[int, ...] = ()
+    refused: frozenset[str] = frozenset()
+    told: int = 0
+    attempts: int = ATTEMPTS
+
+
+class Payment(NamedTuple):
+    """One payment: what its provider truly did, what of that was reported, and its entry here."""
+
+    amount: int = TOTAL
+    taken: int = 0
+    given: int = 0
+    by_hand: int = 0
+    """Refunded by a person, in Stripe's dashboard."""
+    requested: bool = True
+    internal: bool = False
+    in_transit: frozenset[Fact] = frozenset()
+    arrived: frozenset[Fact] = frozenset()
+    entry: Entry | None = None
+    """None where nobody here knows of it."""
+
+    def has(self, *statuses: PaymentStatus) -> bool:
+        return self.entry is not None and self.entry.status in statuses
+
+
+def paid(amount: int = TOTAL, currency: str = CURRENCY, *before: Fact) -> Payment:
+    """A session that the customer has paid."""
+    return Payment(amount, amount, in_transit=frozenset({captured(amount, currency), *before}))
+
+
+def by_hand(payment: Payment, *amounts: int, fails: bool = False) -> Payment:
+    """The payment, of which a person has refunded `amounts`, in vain where that `fails`."""
+    for number, amount in enumerate(amounts):
+        id, gone = f"by hand {number}", payment.given + amount
+        sent = {refund(id, amount, "succeeded"), refunded_in_all(gone)}
+        payment = payment._replace(
+            in_transit=payment.in_transit | (lost(id, amount, gone) if fails else sent),
+            given=payment.given if fails else gone,
+            by_hand=payment.by_hand + (0 if fails else amount),
+        )
+    return payment
+
+
+def lost(id: str, amount: int, in_all: int, request_id: str | None = None) -> frozenset[Fact]:
+    """The reports of a refund that fails after it was accepted."""
+    return frozenset(
+        {
+            refund(id, amount, "pending", request_id),
+            refunded_in_all(in_all),
+            refund(id, amount, "failed", request_id),
+        }
+    )
+
+
+@cache
+def money(facts: frozenset[Fact]) -> Money:
+    """The money that `facts` tell of, in whatever order and however often."""
+    told = sorted(facts, key=repr)
+    result = money_of(told)
+    assert money_of(reversed(told)) == money_of(told * 2) == result
+    return result
+
+
+@cache
+def learn(entry: Entry, facts: frozenset[Fact]) -> Entry:
+    account = as_account(0, entry)
+    account.learn(money(facts))
+    return as_entry(account)
+
+
+def as_account(place: int, entry: Entry) -> Account:
+    requests = {f"{place}.{number}": amount for number, amount in enumerate(entry.requests)}
+    refused = set(entry.refused)
+    id = UUID(int=place)
+    return Account(id, entry.status, entry.money, requests, refused, entry.told, entry.attempts)
+
+
+def as_entry(account: Account) -> Entry:
+    return Entry(
+        account.status,
+        account.money,
+        tuple(account.requests.values()),
+        frozenset(account.refused),
+        account.told_minor,
+        account.attempts,
+    )

@@ -1,0 +1,75 @@
+"""What must hold of an order's money: of each step, and where nothing is left to do."""
+
+from collections.abc import Sequence
+
+from app.ledger import Money
+from app.lifecycle import PaymentStatus, Status
+from app.settlement import Account, Cancel, Fail, Park, Return, Returned, Step, Succeed, Void
+from tests.unit.money_books import CURRENCY, TOTAL, Entry, Payment
+
+
+def settles(money: Money) -> bool:
+    """Whether this is an order's exact money, and nothing of it is going back."""
+    came = (money.captured_minor, money.currency) == (TOTAL, CURRENCY)
+    return came and not money.refunded_minor and not money.returning_minor
+
+
+def assert_called_for(status: Status, step: Step, accounts: dict[int, Account]) -> None:
+    """Each step by itself is called for, whatever the others are."""
+    paid = [one for one in accounts.values() if one.status is PaymentStatus.SUCCEEDED]
+    kept = paid if status is not Status.CANCELLED else []
+    if isinstance(step, Cancel):
+        assert status in (Status.CREATED, Status.PAID)
+        assert not any(settles(one.money) for one in kept), "an order that is paid stays so"
+        assert any(one.money.is_captured for one in accounts.values())
+        return
+    account = accounts[step.payment.int]
+    match step:
+        case Succeed():
+            assert status is Status.CREATED and not kept and settles(account.money)
+            assert not account.requests, "money that is asked back is not kept"
+        case Fail():
+            assert status is Status.CREATED and not kept and not account.money.is_captured
+            assert account.status is PaymentStatus.PENDING and account.money.failure == step.reason
+        case Void():
+            assert account.status is PaymentStatus.PENDING and (
+                kept or status is not Status.CREATED
+            )
+        case Return(amount_minor=amount):
+            asked = sum(account.unanswered.values())
+            assert amount > 0 and account.failed_refunds < account.attempts
+            assert asked + amount == account.money.staying_minor, "all of it is asked back, once"
+        case Park(amount_minor=amount):
+            assert account.failed_refunds >= account.attempts
+            assert amount == account.owed_minor > 0
+        case Returned(amount_minor=amount, wholly=wholly):
+            assert account.told_minor + amount == account.money.refunded_minor
+            assert wholly == (account not in kept and account.money.kept_minor == 0)
+
+
+def assert_final(status: Status, payments: Sequence[Payment]) -> None:
+    """Nothing waits: the order has its exact money, or none, or still waits for a payment."""
+    kept = [one for one in payments if one.has(PaymentStatus.SUCCEEDED)]
+    assert status is not Status.PAID
+    assert len(kept) == (status is Status.COMPLETED)
+    for payment in payments:
+        if entry := payment.entry:
+            known = entry.money.captured_minor, entry.money.refunded_minor
+            assert known == (payment.taken, payment.given), "what we think is what was done"
+            assert entry.told == payment.given, "and stands on the timeline"
+            if payment in kept:
+                assert payment.taken == TOTAL and not entry.requests
+                assert payment.given == payment.by_hand, "only a person gives back what is kept"
+            else:
+                assert_nothing_left(status, payment, entry)
+
+
+def assert_nothing_left(status: Status, payment: Payment, entry: Entry) -> None:
+    assert payment.given == payment.taken
+    if payment.taken:
+        assert status is not Status.CREATED and entry.status is PaymentStatus.REFUNDED
+    elif status is Status.CREATED:
+        assert entry.status is PaymentStatus.PENDING or not payment.requested
+        assert entry.money.failure is None or not payment.requested
+    else:
+        assert entry.status in (PaymentStatus.FAILED, PaymentStatus.VOIDED)
