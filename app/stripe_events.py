@@ -138,7 +138,7 @@ def _find(purse: Iterable[Held], row: Any) -> Held | None:
     for held in purse:
         payment = held.payment
         free = payment.session_id is None or session is None
-        if payment.id == row["attempt_id"] and free:
+        if payment.id == row["attempt_id"] and payment.provider == STRIPE and free:
             return held if payment.payment_intent is None or intent is None else None
     return None
 

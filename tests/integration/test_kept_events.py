@@ -1,16 +1,19 @@
 """Events of Stripe that come before what they speak of."""
 
-from uuid import uuid4
+from uuid import UUID
 
 import pytest
 
+from app import placing
 from app.db import Database
+from app.placing import Basket
 from app.stripe_events import settle_kept
 from tests.integration.hops import ANN, add_product
 from tests.integration.money_course import (
     TOTAL,
     Course,
     assert_conserved,
+    course,
     forget_what_is_due,
     ready,
 )
@@ -23,37 +26,22 @@ async def nothing_due(database: Database) -> None:
     await forget_what_is_due(database)
 
 
-ORDER = """
-    with placed as (
-        insert into orders (
-            id, user_id, status, total_minor, currency, version, created_at, updated_at
-        )
-        values ($1, $2, 'CREATED', 9999, 'PLN', 1, now(), now())
-    ), deadline as (
-        insert into order_deadlines values ($1, now() + interval '30 minutes')
-    ), told as (
-        insert into outbox (
-            event_id, topic, order_id, sequence, request_id, occurred_at, payload
-        )
-        values (gen_random_uuid(), 'order.created', $1, 1, 'placed', now(), '{}')
-    )
-    insert into order_items values ($1, 1, $3, 1, 9999)
-"""
-
-
 async def test_an_event_of_an_unknown_order_is_kept_and_applied_when_it_appears(
     database: Database,
 ) -> None:
-    one = Course(database, uuid4())
-    books = Books(one.order_id, TOTAL, "PLN")
-    one.bank.books.append(books)
-    books.pay()
-    books.give(99)
-    for report in reversed(books.reports):
-        await one.arrive(report)
-    assert await settle_kept(database, "early") == 0
-    async with database.connection() as connection:
-        await connection.execute(ORDER, one.order_id, ANN.id, await add_product(database))
+    """Nobody sees an order before it commits."""
+    basket = Basket({await add_product(database): 1}, None)
+    async with database.transaction() as transaction:
+        order = await placing.insert(transaction, ANN, basket)
+        transaction.publish(placing.created(order, None, "a request"))
+        one = Course(database, UUID(order["id"]))
+        books = Books(one.order_id, TOTAL, "PLN")
+        one.bank.books.append(books)
+        books.pay()
+        books.give(99)
+        for report in reversed(books.reports):
+            await one.arrive(report)
+        assert await settle_kept(database, "early") == 0
     assert await settle_kept(database, "found") == 1
     (row,) = await one.payments()
     assert (row["captured_minor"], row["refunded_minor"]) == (TOTAL, 99)
@@ -95,3 +83,17 @@ async def test_two_reports_that_passed_each_other_find_together(database: Databa
         )
     assert await settle_kept(database, "found") == 1
     assert (await one.payments())[0]["refunded_minor"] == TOTAL
+
+
+async def test_money_at_stripe_is_never_taken_for_another_provider_s(database: Database) -> None:
+    """Whoever makes a session by hand may name any payment in its metadata."""
+    one = await course(database)
+    await one.pay()
+    (internal,) = await one.payments()
+    books = Books(one.order_id, TOTAL, "PLN", internal["id"])
+    one.bank.books.append(books)
+    books.pay()
+    await one.come_to_rest()
+    assert [row["provider"] for row in await one.payments()] == ["internal", "stripe"]
+    assert sum(row["status"] == "SUCCEEDED" for row in await one.payments()) == 1
+    await assert_conserved(one)
