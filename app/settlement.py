@@ -170,10 +170,8 @@ def _keeper(
         if payment.status is PaymentStatus.SUCCEEDED:
             fits = status is Status.COMPLETED or _flaw(total_minor, currency, payment.money) is None
             return payment if fits else None
-    if status is not Status.CREATED:
-        return None
-    fitting = (one for one in payments if one.money.is_captured)
-    return next((p for p in fitting if _flaw(total_minor, currency, p.money) is None), None)
+    came = (payment for payment in payments if payment.money.is_captured)
+    return next((one for one in came if _flaw(total_minor, currency, one.money) is None), None)
 
 
 def _flaw(total_minor: int, currency: str, money: Money) -> str | None:

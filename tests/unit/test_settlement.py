@@ -152,3 +152,21 @@ def test_a_refund_is_tried_so_often_and_then_parked() -> None:
         assert settle(Status.CANCELLED, TOTAL, CURRENCY, [late]) == [], "it is asked for"
         late.refused.add(f"request {attempt}")
     assert settle(Status.CANCELLED, TOTAL, CURRENCY, [late]) == [Park(late.id, TOTAL)]
+
+
+def test_a_refund_that_is_lost_counts_as_tried() -> None:
+    lost = [refund(f"re_{n}", TOTAL, "failed", f"request {n}") for n in range(REFUND_ATTEMPTS)]
+    late = account(PaymentStatus.REFUNDING, captured(TOTAL, CURRENCY), *lost[1:])
+    late.requests = {f"request {n}": TOTAL for n in range(1, REFUND_ATTEMPTS)}
+    assert settle(Status.CANCELLED, TOTAL, CURRENCY, [late]) == [Return(late.id, TOTAL)]
+    late.learn(money_of([captured(TOTAL, CURRENCY), *lost]))
+    late.requests["request 0"] = TOTAL
+    assert settle(Status.CANCELLED, TOTAL, CURRENCY, [late]) == [Park(late.id, TOTAL)]
+
+
+def test_what_went_back_of_a_parked_payment_is_told() -> None:
+    part = refund("re_1", 999, "succeeded")
+    parked = account(PaymentStatus.PARKED, captured(TOTAL, CURRENCY), part)
+    parked.attempts = 0
+    told = Returned(parked.id, 999, wholly=False)
+    assert settle(Status.CANCELLED, TOTAL, CURRENCY, [parked]) == [told]
