@@ -170,3 +170,8 @@ def test_what_went_back_of_a_parked_payment_is_told() -> None:
     parked.attempts = 0
     told = Returned(parked.id, 999, wholly=False)
     assert settle(Status.CANCELLED, TOTAL, CURRENCY, [parked]) == [told]
+
+
+def test_a_payment_of_nothing_ends_with_its_order() -> None:
+    free = account(PaymentStatus.SUCCEEDED, captured(0, CURRENCY))
+    assert settle(Status.CANCELLED, 0, CURRENCY, [free]) == [Returned(free.id, 0, wholly=True)]
