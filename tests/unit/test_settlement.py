@@ -19,6 +19,7 @@ from app.settlement import (
     Returned,
     Succeed,
     Void,
+    note,
     settle,
 )
 from tests.unit.money_books import CURRENCY, TOTAL
@@ -26,6 +27,7 @@ from tests.unit.money_books import CURRENCY, TOTAL
 HISTORIES = [
     [captured(TOTAL, CURRENCY), captured(TOTAL, CURRENCY), refunded_in_all(TOTAL)],
     [failed("no"), expired(), captured(TOTAL, CURRENCY)],
+    [captured(TOTAL, CURRENCY), captured(TOTAL - 1, CURRENCY), captured(TOTAL, "EUR")],
     [
         captured(TOTAL, CURRENCY),
         refund("re_1", 400, "pending", "ours"),
@@ -53,7 +55,7 @@ def test_the_money_is_the_same_for_every_order_of_arrival(history: list[Fact]) -
 
 
 def test_a_refund_that_failed_in_the_end_has_not_gone_back() -> None:
-    money = money_of(HISTORIES[3])
+    money = money_of(HISTORIES[-1])
     assert (money.captured_minor, money.refunded_minor, money.returning_minor) == (TOTAL, 0, 0)
 
 
@@ -175,3 +177,16 @@ def test_what_went_back_of_a_parked_payment_is_told() -> None:
 def test_a_payment_of_nothing_ends_with_its_order() -> None:
     free = account(PaymentStatus.SUCCEEDED, captured(0, CURRENCY))
     assert settle(Status.CANCELLED, 0, CURRENCY, [free]) == [Returned(free.id, 0, wholly=True)]
+
+
+def test_what_was_told_as_gone_and_is_only_under_way_is_not_told_again() -> None:
+    """The sum over all refunds comes first, and counts one that is under way."""
+    part = account(PaymentStatus.REFUNDING, captured(TOTAL, CURRENCY))
+    facts = [captured(TOTAL, CURRENCY), refunded_in_all(TOTAL)]
+    for fact in (refund("re_1", TOTAL, "pending"), refund("re_1", TOTAL, "succeeded")):
+        part.learn(money_of(facts))
+        for step in settle(Status.CANCELLED, TOTAL, CURRENCY, [part]):
+            note(part, step, "none is asked for")
+        facts.append(fact)
+    part.learn(money_of(facts))
+    assert settle(Status.CANCELLED, TOTAL, CURRENCY, [part]) == []
