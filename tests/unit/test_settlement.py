@@ -62,6 +62,13 @@ def test_a_refund_that_failed_in_the_end_has_not_gone_back() -> None:
 def test_a_refund_on_its_way_is_neither_gone_nor_staying() -> None:
     money = money_of([captured(TOTAL, CURRENCY), refund("re_1", 999, "pending")])
     assert (money.kept_minor, money.returning_minor, money.staying_minor) == (TOTAL, 999, 9000)
+    facts = [
+        captured(TOTAL, CURRENCY),
+        refund("re_1", 999, "requires_action"),
+        refunded_in_all(999),
+    ]
+    assert money_of(facts) == money, "the sum over all counts it too"
+    assert money_of(facts[1:]).returning_minor == 0, "of what is not known to have come"
 
 
 def test_what_went_back_before_it_was_known_to_have_come_counts_when_it_is_known() -> None:
