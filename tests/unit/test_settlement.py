@@ -54,9 +54,11 @@ def test_the_money_is_the_same_for_every_order_of_arrival(history: list[Fact]) -
         assert money_of(reports + reports[:2]) == money, "a repetition changes nothing"
 
 
-def test_a_refund_that_failed_in_the_end_has_not_gone_back() -> None:
-    money = money_of(HISTORIES[-1])
+@pytest.mark.parametrize("status", ["failed", "canceled"])
+def test_a_refund_that_failed_in_the_end_has_not_gone_back(status: str) -> None:
+    money = money_of([*HISTORIES[-1][:-1], refund("re_1", TOTAL, status)])
     assert (money.captured_minor, money.refunded_minor, money.returning_minor) == (TOTAL, 0, 0)
+    assert not money.refunds_failed, "it was not ours"
 
 
 def test_a_refund_on_its_way_is_neither_gone_nor_staying() -> None:
