@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from app import app
+from app.crashes import Point, crash_here
 from app.db import Transaction
 from app.messages import Message, order_of
 from app.metrics import HELD_BACK
@@ -41,6 +42,7 @@ class Gate:
         if behind:
             raw = [(order_of(message), message.message) for message in behind]
             await park_behind(transaction, self._handler, raw)
+            crash_here(Point.HELD_BACK, self._handler)
             HELD_BACK.labels(self._handler).inc(len(behind))
         return [message for message in messages if message not in behind]
 

@@ -23,6 +23,7 @@ from faust.types import AgentT
 from agents.dead_letters import bury
 from agents.gate import Gate
 from app import app, pipeline
+from app.crashes import Point, crash_here
 from app.db import AWAY
 from app.errors import UnknownOrder
 from app.handlers import BAD, HANDLERS, Handle, Handler
@@ -118,6 +119,7 @@ class Loop:
         await self._take(fresh)
         for message in messages:
             await self._stream.ack(message)
+        crash_here(Point.ACKNOWLEDGED, self._name)
 
     def _is_duplicate(self, message: Message) -> bool:
         with self._current(message):
@@ -140,7 +142,9 @@ class Loop:
             with self._current(message):
                 if self._remember:
                     self._remember(message.value)
+                    crash_here(Point.REMEMBERED, self._name)
                 mark(self._name, event_of(message).eventId)
+        crash_here(Point.MARKED, self._name)
 
     async def _commit(self, messages: list[Message]) -> list[Message]:
         """Handle the messages that nothing is parked ahead of; which those were."""
@@ -150,7 +154,7 @@ class Loop:
         admitted: list[Message] = []
 
         async def commit() -> None:
-            async with pipeline.transaction() as transaction:
+            async with pipeline.transaction(self._name) as transaction:
                 admitted[:] = await self._gate.admit(transaction, messages)
                 if admitted:
                     await handle(transaction, [event_of(message) for message in admitted])
@@ -171,9 +175,11 @@ class Loop:
             self._gate.close()
         # Each by itself: PostgreSQL that is away must not cost further dead letters.
         await self._insist(lambda: bury(message, self._name, error, attempts))
+        crash_here(Point.BURIED, self._name)
         await self._insist(
             lambda: park(pipeline, message.message, self._name, error, attempts, order_id)
         )
+        crash_here(Point.PARKED, self._name)
 
     async def _insist(self, work: Callable[[], Awaitable[None]]) -> None:
         """Do the work; infrastructure that is away is waited for."""

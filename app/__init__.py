@@ -3,9 +3,12 @@
 It reads settings and the files of keys that they name, and connects to nothing.
 """
 
+import os
+
 from app.broker import OrderApp
 from app.cache import Cache
 from app.config import load_settings
+from app.crashes import arm_from
 from app.db import Database
 from app.keys import load_keys
 from app.outbox import Relay
@@ -19,6 +22,7 @@ PIPELINE_POOL_SIZE = 12
 TIMERS_POOL_SIZE = 4
 """Nor can requests, or agents, hold up expiry, mail and what Stripe answers."""
 
+arm_from(os.environ)
 settings = load_settings()
 app = OrderApp(settings)
 database = Database(settings.database_dsn, settings.db_pool_size, "orders requests")

@@ -37,7 +37,7 @@ async def register(database: Database, email: str, password: str) -> Identity:
     identity = Identity(uuid4(), email.lower(), USER)
     password_hash = await _hash(password)
     try:
-        async with database.transaction() as transaction:
+        async with database.transaction("accounts.register") as transaction:
             await sql.insert_user(
                 transaction.connection,
                 id=identity.id,
@@ -67,7 +67,7 @@ async def log_in(database: Database, limits: RateLimits, email: str, password: s
 async def make_admin(database: Database, email: str, password: str) -> None:
     """Make an administrator, or make the account of that email one, with this password."""
     password_hash = await _hash(password)
-    async with database.transaction() as transaction:
+    async with database.transaction("accounts.make_admin") as transaction:
         await sql.make_admin(
             transaction.connection,
             id=uuid4(),

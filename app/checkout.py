@@ -37,7 +37,7 @@ async def request_checkout(
     The order then waits until the checkout ends. Raises OrderNotFound, Forbidden, NotPayable,
     NothingToPay, PaymentInProgress, IdempotencyKeyReused, IdempotencyInProgress.
     """
-    async with database.transaction() as transaction:
+    async with database.transaction("checkout.request_checkout") as transaction:
         if key and (answer := await idempotency.claim(transaction, key)):
             return answer
         order, _ = await order_rows.lock_one(transaction, order_id)

@@ -12,6 +12,7 @@ import asyncpg
 import orjson
 from aiosql.adapters.asyncpg import AsyncPGAdapter
 
+from app.crashes import Point, crash_here
 from app.lifecycle import LIVE, Order, Payment
 from app.times import now
 
@@ -167,12 +168,17 @@ class Database:
             yield connection
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Transaction]:
-        """Commit what the body did together with the events it published, or nothing."""
+    async def transaction(self, work: str = "") -> AsyncIterator[Transaction]:
+        """Commit what the body did together with the events it published, or nothing.
+
+        `work` is what it does, as `module.function`: crash points know it by that.
+        """
         async with self.connection() as connection, connection.transaction():
             transaction = Transaction(connection)
             yield transaction
             await write_changes(transaction)
+            crash_here(Point.WRITTEN, work)
+        crash_here(Point.COMMITTED, work)
         for hook in self.after_commit:
             await hook(transaction)
 

@@ -27,7 +27,7 @@ async def expire_due(database: Database, moment: datetime, batch: int = BATCH) -
     Of an open checkout Stripe is asked first; what it answers cancels the order, or lets it wait.
     Many workers may do this at once: each order is settled once. Raises one of AWAY.
     """
-    async with database.transaction() as transaction:
+    async with database.transaction("expiry.expire_due") as transaction:
         rows = await sql.lock_due_orders(transaction.connection, now=moment, batch=batch)
         due = {row["id"]: order_rows.hold(transaction, row) for row in rows}
         rest = await sql.settle_deadlines(

@@ -7,6 +7,7 @@ import asyncpg
 
 from app.db import Transaction
 from app.errors import BadEvent
+from app.outbox import RELAY as RELAY
 from app.topics import Event, read_event
 
 BAD = (BadEvent, asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
@@ -34,7 +35,5 @@ class Handler(NamedTuple):
             await self.handle(transaction, [event])
 
 
-RELAY = "relay"
-"""What the broker refused: replayed, it only stands in the relay's way no more."""
-
 HANDLERS: dict[str, Handler] = {RELAY: Handler(None, None)}
+"""What the broker refused: replayed, it only stands in the relay's way no more."""

@@ -45,7 +45,7 @@ async def replay(database: Database, id: UUID, actor: Actor, dry_run: bool) -> l
     if dry_run:
         async with database.rehearsal() as step:
             return await _go_through(step, row, actor)
-    return await _go_through(database.transaction, row, actor)
+    return await _go_through(_replaying(database), row, actor)
 
 
 async def discard(database: Database, id: UUID, actor: Actor) -> list[dict[str, Any]]:
@@ -54,15 +54,19 @@ async def discard(database: Database, id: UUID, actor: Actor) -> list[dict[str, 
     Raises ParkedNotFound, AlreadyResolved, one of AWAY.
     """
     await _unresolved(database, id)
-    async with database.transaction() as transaction:
+    async with database.transaction("intervention.discard") as transaction:
         row = await sql.lock_parked(transaction.connection, id=id)
         if row is None:
             raise AlreadyResolved
         await _resolve(transaction, row, State.DISCARDED, actor)
     if not row["holds_order"]:
         return [_outcome(row, State.DISCARDED)]
-    behind = await _go_through(database.transaction, row, actor, only_waiting=True)
+    behind = await _go_through(_replaying(database), row, actor, only_waiting=True)
     return [_outcome(row, State.DISCARDED), *behind]
+
+
+def _replaying(database: Database) -> Step:
+    return lambda: database.transaction("intervention.replay")
 
 
 async def _unresolved(database: Database, id: UUID) -> Any:

@@ -12,6 +12,7 @@ from email.message import EmailMessage
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from app.crashes import Point, crash_here
 from app.db import AWAY, Database, sql
 
 log = logging.getLogger(__name__)
@@ -20,6 +21,8 @@ BATCH = 10
 ATTEMPTS = 10
 PATIENCE_SECONDS = 10
 IDLE_SECONDS = 1.0
+MAIL = "mail"
+"""What crash points call it."""
 
 
 class Undeliverable(Exception):
@@ -107,7 +110,9 @@ async def send_due(database: Database, mail: Mail) -> int:
 
 
 async def _send(database: Database, mail: Mail, row: Any) -> None:
+    crash_here(Point.TAKEN, MAIL)
     failure = await _failure(mail, row)
+    crash_here(Point.SENT, MAIL)
     if failure:
         log.warning("No mail for %s order %s: %s", row["kind"], row["order_id"], failure)
     async with database.connection() as connection:

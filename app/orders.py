@@ -44,7 +44,7 @@ async def place(
     Raises ProductNotFound, NotEnoughStock, TotalMismatch, InvalidInput (total too large),
     IdempotencyKeyReused, IdempotencyInProgress. Stores nothing when it raises.
     """
-    async with database.transaction() as transaction:
+    async with database.transaction("orders.place") as transaction:
         if key and (answer := await idempotency.claim(transaction, key)):
             return answer, True
         order = await placing.insert(transaction, user, basket)
@@ -70,7 +70,7 @@ async def request_cancel(
     (unless `versions` is None or has the order's), NotCancellable, IdempotencyKeyReused,
     IdempotencyInProgress.
     """
-    async with database.transaction() as transaction:
+    async with database.transaction("orders.request_cancel") as transaction:
         if key and (answer := await idempotency.claim(transaction, key)):
             return answer
         order, row = await order_rows.lock_one(transaction, order_id)

@@ -17,6 +17,7 @@ import asyncpg
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
+from app.crashes import Point, crash_here
 from app.db import AWAY, Database, Transaction, sql
 from app.flights import Flights
 from app.metrics import REFUSED
@@ -25,6 +26,8 @@ from app.times import now
 
 log = logging.getLogger(__name__)
 
+RELAY = "relay"
+"""What parked messages and crash points call it."""
 BATCH = 1000
 SWEEP_SECONDS = 1.0
 """How long an event may wait whose commit was not heard of: its worker died before telling."""
@@ -117,7 +120,11 @@ class Relay:
             while True:
                 self._wake.clear()
                 rows = await _mark_and_take(connection, sent, flights)
+                if rows:
+                    crash_here(Point.TAKEN, RELAY)
                 sent, refused = await flights.send(rows)
+                if sent:
+                    crash_here(Point.SENT, RELAY)
                 for row, error in refused:
                     await _park(connection, row, error)
                 if not sent:
@@ -146,6 +153,7 @@ async def _park(connection: asyncpg.Connection, row: Any, error: BaseException) 
     """Put an event aside that the broker refuses for good: it waits for an operator."""
     log.error("The broker refuses %s of order %s: %r", row["topic"], row["order_id"], error)
     REFUSED.labels(row["topic"]).inc()
+    crash_here(Point.REFUSED, RELAY)
     await sql.park_refused(
         connection,
         id=row["id"],
@@ -153,6 +161,7 @@ async def _park(connection: asyncpg.Connection, row: Any, error: BaseException) 
         error=storable(f"{type(error).__name__}: {error}"[:500]),
         now=now(),
     )
+    crash_here(Point.PARKED, RELAY)
 
 
 async def _win(connection: asyncpg.Connection) -> None:

@@ -46,7 +46,7 @@ async def request_payment(
     NotPayable, PaymentInProgress, IdempotencyKeyReused, IdempotencyInProgress.
     """
     try:
-        async with database.transaction() as transaction:
+        async with database.transaction("payments.request_payment") as transaction:
             if key and (answer := await idempotency.claim(transaction, key)):
                 return answer
             order, row = await order_rows.lock_one(transaction, order_id)
@@ -123,7 +123,7 @@ async def refund(transaction: Transaction, events: Sequence[RefundRequested]) ->
 
 async def retry_refund(database: Database, payment_id: UUID, request_id: str) -> bool:
     """Ask for a parked refund anew, as often as at first; whether there is such a payment."""
-    async with database.transaction() as transaction:
+    async with database.transaction("payments.retry_refund") as transaction:
         order_id = await sql.order_of_payment(transaction.connection, id=payment_id)
         if order_id is None:
             return False

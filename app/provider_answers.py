@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 from app import order_rows
+from app.crashes import Point, crash_here
 from app.db import Database, Transaction, sql
 from app.errors import ProviderAway, ProviderRefused
 from app.ledger import expired
@@ -54,13 +55,20 @@ async def _answering(
     database: Database, call: Any, failure: str | None = None
 ) -> AsyncIterator[Answering]:
     """Note an answer under the order's lock, settle the order by it, and be done with the call."""
-    async with database.transaction() as transaction:
+    work = work_of(call)
+    crash_here(Point.SENT, work)
+    async with database.transaction(work) as transaction:
         order, _ = await order_rows.lock_one(transaction, call["order_id"])
         purse = (await hold(transaction, [order.id]))[order.id]
         held = next(one for one in purse if one.payment.id == call["payment_id"])
         yield Answering(transaction, held)
         settle(transaction, order, purse, call["request_id"])
         await _note_done(transaction.connection, call, failure)
+
+
+def work_of(call: Any) -> str:
+    """What crash points call it."""
+    return f"provider_calls.{call['kind']}"
 
 
 async def _note_done(connection: Any, call: Any, failure: str | None) -> None:

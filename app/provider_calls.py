@@ -11,9 +11,10 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
+from app.crashes import Point, crash_here
 from app.db import AWAY, Database, Transaction, sql
 from app.errors import ProviderAway
-from app.provider_answers import KINDS, Provider
+from app.provider_answers import KINDS, Provider, work_of
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +71,7 @@ class Calls:
 
     async def _make(self, call: Any) -> None:
         """Make one call. Whatever goes wrong, it is made again, later."""
+        crash_here(Point.TAKEN, work_of(call))
         try:
             await KINDS[call["kind"]](self._database, self._provider, call)
         except ProviderAway as error:

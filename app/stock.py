@@ -30,7 +30,7 @@ async def create_product(
     category: str | None,
 ) -> dict[str, Any]:
     """Add a product to the catalogue. Raises ProductNameTaken."""
-    async with database.transaction() as transaction:
+    async with database.transaction("stock.create_product") as transaction:
         row = await sql.insert_product(
             transaction.connection,
             id=uuid4(),
@@ -77,7 +77,7 @@ async def update_product(
         raise _too_many()
     if added < -MOST_PIECES:
         raise StockBelowReserved
-    async with database.transaction() as transaction:
+    async with database.transaction("stock.update_product") as transaction:
         row = await sql.update_product(
             transaction.connection,
             id=product_id,

@@ -26,7 +26,7 @@ async def record(database: Database, report: Report, payload: bytes, request_id:
 
     Raises one of AWAY.
     """
-    async with database.transaction() as transaction:
+    async with database.transaction("stripe_events.record") as transaction:
         order = await _lock_order(transaction, report)
         is_new = await _keep(transaction, report, payload)
         if is_new and order and report.fact:
@@ -39,7 +39,7 @@ async def settle_kept(database: Database, request_id: str) -> int:
     async with database.connection() as connection:
         rows = await sql.orders_with_kept_events(connection, batch=BATCH)
     for row in rows:
-        async with database.transaction() as transaction:
+        async with database.transaction("stripe_events.settle_kept") as transaction:
             order, _ = await order_rows.lock_one(transaction, row["id"])
             await _settle(transaction, order, request_id)
     return len(rows)

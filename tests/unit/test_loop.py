@@ -33,7 +33,7 @@ class Journal:
         self.lines.append(("ack", message.n))
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[list[int]]:
+    async def transaction(self, work: str) -> AsyncIterator[list[int]]:
         work: list[int] = []
         yield work
         self.lines.append(("commit", work))
