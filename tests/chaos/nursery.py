@@ -1,0 +1,181 @@
+"""Workers in a third of the time: each is forked from a process that has imported everything.
+
+A test that kills a hundred workers would else spend its time on imports. What is forked is the
+worker that the CLI runs; only the way to arm it, while it runs, is the nursery's.
+"""
+
+import ctypes
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+from devstack.process import Process
+from devstack.worker import Worker
+
+PARENT_DIED = 1  # PR_SET_PDEATHSIG
+
+
+class Nursery:
+    """The process that forks; at most one worker of it lives at a time."""
+
+    def __init__(self, environment: Mapping[str, str], log: Path) -> None:
+        with log.open("ab") as errors:
+            self._program = subprocess.Popen(
+                [sys.executable, __file__],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env={**os.environ, **environment, "PYTHONPATH": str(Path(__file__).parents[2])},
+            )
+        self._told = b""
+
+    def close(self) -> None:
+        """End it, and whoever lives."""
+        self._program.kill()
+        self._program.wait()
+
+    def fork(self, folder: Path, log: Path, place: str) -> int:
+        """Start a worker, armed if a place is given; its process id."""
+        self.tell(json.dumps([str(folder), str(log), place]))
+        pid = self.listen(30)
+        assert pid is not None, "the nursery does not answer"
+        return pid
+
+    def tell(self, line: str) -> None:
+        """Say something to the nursery, or to the worker that lives."""
+        assert self._program.stdin
+        os.write(self._program.stdin.fileno(), f"{line}\n".encode())
+
+    def listen(self, seconds: float) -> int | None:
+        """The next number it says; None where it says nothing for so long."""
+        assert self._program.stdout
+        place = self._program.stdout.fileno()
+        while b"\n" not in self._told:
+            if not select.select([place], [], [], seconds)[0]:
+                return None
+            read = os.read(place, 4096)
+            assert read, "the nursery has died"
+            self._told += read
+        line, self._told = self._told.split(b"\n", 1)
+        return int(line)
+
+
+class _Forked(Process):
+    """A worker of a nursery."""
+
+    def __init__(self, nursery: Nursery, folder: Path, log: Path, place: str) -> None:
+        super().__init__([], log)
+        self._nursery = nursery
+        self._place = place
+        self._folder = folder
+        self._pid: int | None = None
+        self._code: int | None = None
+
+    def start(self) -> None:
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        self._log_start = self.log.stat().st_size if self.log.exists() else 0
+        self._pid = self._nursery.fork(self._folder, self.log, self._place)
+
+    @property
+    def pid(self) -> int | None:
+        return self._pid
+
+    @property
+    def alive(self) -> bool:
+        return self._pid is not None and self.exit_code is None
+
+    @property
+    def exit_code(self) -> int | None:
+        """Like `Popen.poll`: negative for a signal."""
+        if self._pid is not None and self._code is None:
+            self._code = self._nursery.listen(0)
+        return self._code
+
+    def kill(self) -> None:
+        if self.alive and self._pid is not None:
+            os.kill(self._pid, signal.SIGKILL)
+            self._code = self._nursery.listen(10)
+
+
+class Mortal(Worker):
+    """A worker that a test may arm while it runs."""
+
+    def __init__(
+        self, nursery: Nursery, environment: Mapping[str, str], folder: Path, log: Path
+    ) -> None:
+        super().__init__(environment, folder, log)
+        self._nursery = nursery
+        self.place = ""
+        """Where its next life is to end; nowhere if empty."""
+
+    def arm(self, place: str) -> None:
+        """Let it die at `point:subject`, once it has answered with a line of its log."""
+        self._nursery.tell(place)
+
+    def _program(self, command: list[str]) -> Process:
+        return _Forked(self._nursery, self.folder, self.log, self.place)
+
+
+def _lines_from(place: int) -> str:
+    """The next line; empty at the end. Unbuffered, for parent and child read in turns."""
+    line = b""
+    while not line.endswith(b"\n") and (byte := os.read(place, 1)):
+        line += byte
+    return line.decode().strip()
+
+
+def _say(number: int) -> None:
+    os.write(1, f"{number}\n".encode())
+
+
+def _live(folder: str, log: str, place: str) -> None:
+    """Be a worker."""
+    from faust.cli.faust import cli
+
+    from app.crashes import arm
+
+    ctypes.CDLL(None).prctl(PARENT_DIED, signal.SIGKILL)
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    if place:
+        arm(place)
+    threading.Thread(target=_obey, daemon=True).start()
+    cli(["-A", "app", "--datadir", folder, "-L", "uvloop", "worker", "-l", "info"])
+
+
+def _obey() -> None:
+    from app.crashes import arm
+
+    while place := _lines_from(0):
+        arm(place)
+    os._exit(1)
+
+
+def _main() -> None:
+    from importlib import import_module
+
+    from app.broker import AUTODISCOVER
+
+    for module in AUTODISCOVER:
+        import_module(module)
+    while told := _lines_from(0):
+        pid = os.fork()
+        if not pid:
+            try:
+                _live(*json.loads(told))
+            finally:
+                os._exit(1)
+        _say(pid)
+        _, status = os.waitpid(pid, 0)
+        _say(os.waitstatus_to_exitcode(status))
+
+
+if __name__ == "__main__":
+    _main()

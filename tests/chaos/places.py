@@ -1,0 +1,77 @@
+"""Every crash point, with everything that comes to it."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import app
+from app.crashes import Point
+from app.handlers import HANDLERS, RELAY
+from app.mail import MAIL
+from app.provider_answers import KINDS
+from tests.chaos.messages import handlers
+
+Place = tuple[Point, str]
+
+TRANSACTION = (Point.WRITTEN, Point.COMMITTED)
+MESSAGE = (Point.MARKED, Point.ACKNOWLEDGED, Point.BURIED, Point.PARKED)
+
+WORKS = (
+    "accounts.make_admin",
+    "accounts.register",
+    "checkout.request_checkout",
+    "expiry.expire_due",
+    "intervention.discard",
+    "intervention.replay",
+    "orders.place",
+    "orders.request_cancel",
+    "payments.request_payment",
+    "payments.retry_refund",
+    "stock.create_product",
+    "stock.update_product",
+    "stripe_events.record",
+    "stripe_events.settle_kept",
+)
+"""What transacts besides the agents and the calls of a provider."""
+
+
+def places() -> list[Place]:
+    """All of them, each subject's together."""
+    return [(point, subject) for subject, points in _points().items() for point in points]
+
+
+def _points() -> dict[str, tuple[Point, ...]]:
+    handlers()
+    agents = {
+        name: (*TRANSACTION, Point.HELD_BACK, *MESSAGE)
+        if handler.handle
+        else (Point.REMEMBERED, *MESSAGE)
+        for name, handler in HANDLERS.items()
+        if name != RELAY
+    }
+    calls = {f"provider_calls.{kind}": (Point.TAKEN, Point.SENT, *TRANSACTION) for kind in KINDS}
+    return {
+        **agents,
+        RELAY: (Point.TAKEN, Point.SENT, Point.REFUSED, Point.PARKED),
+        MAIL: (Point.TAKEN, Point.SENT),
+        **calls,
+        **dict.fromkeys(WORKS, TRANSACTION),
+    }
+
+
+def works_in_code() -> list[str | None]:
+    """What each `transaction(…)` of a database calls its work; None where that is no literal."""
+    (folder,) = app.__path__
+    return [_work(call) for file in Path(folder).glob("*.py") for call in _calls(file)]
+
+
+def _calls(file: Path) -> Iterator[ast.Call]:
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("database.transaction"):
+            yield node
+
+
+def _work(call: ast.Call) -> str | None:
+    if call.args and isinstance(call.args[0], ast.Constant):
+        return str(call.args[0].value)
+    return None if not call.args else ast.unparse(call.args[0])

@@ -1,0 +1,171 @@
+"""One worker after the other: each lives until a test has armed it and brought it to its place."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.protocol.group import LeaveGroupRequest
+from aiosmtpd.controller import Controller
+
+from devstack.ports import free_port
+from devstack.stack import Stack
+from devstack.stripe import Stripe
+from tests.acceptance.tokens import token
+from tests.chaos.load import Json, Load, at_the_counter
+from tests.chaos.messages import GROUP
+from tests.chaos.nursery import Mortal, Nursery
+from tests.chaos.shop import Shop
+from tests.chaos.waiting import until
+from tests.conftest import SECRET, run_command
+from tests.integration.test_notify import Mailbox
+
+
+class Stage:
+    """A shop with one worker, which is started again whenever it has died."""
+
+    def __init__(self, shop: Shop, worker: Mortal, stripe: Stripe, mailbox: Mailbox) -> None:
+        self.shop = shop
+        self.worker = worker
+        self.stripe = stripe
+        self.mailbox = mailbox
+        self.load: Load
+        self.database: asyncpg.Connection
+
+    async def live(self, place: str = "") -> None:
+        """Start the next worker, armed from the beginning if a place is given."""
+        if self.worker.pid:
+            await forget_the_dead(self.shop.brokers)
+        self.worker.place = place
+        self.worker.start()
+        if not place:
+            await asyncio.to_thread(self.worker.wait_ready)
+
+    async def again(self) -> None:
+        """Kill the worker where it stands, and start the next one."""
+        self.worker.kill()
+        await self.live()
+
+    async def arm(self, place: str) -> None:
+        """Let the worker die at that place."""
+        armed = f"will kill itself at {place}"
+        told = self.worker.log.read_text().count(armed)
+        self.worker.arm(place)
+        await until(
+            lambda: self.worker.log.read_text().count(armed) > told, f"{place} is armed", 10
+        )
+
+    async def dies_at(self, place: str) -> None:
+        """Wait until the worker has died there, and nowhere else."""
+        await until(lambda: not self.worker.alive, f"the worker comes to {place}", 30)
+        assert self.worker.why_ended() == "killed by SIGKILL"
+        last = self.worker.log.read_text().splitlines()[-1]
+        assert last.endswith(f"This process kills itself at {place}"), last
+
+    async def hurry(self) -> None:
+        """End the leases of the dead: what they took, calls and mails, is due."""
+        await self.database.execute(
+            "update provider_calls set due_at = now() where done_at is null"
+        )
+        await self.database.execute("update notifications set due_at = now() where sent_at is null")
+
+    async def block(self, handler: str, order_id: str) -> UUID:
+        """Park a message that the handler's next messages of the order come behind; its id."""
+        return UUID(str(await self.database.fetchval(BLOCKER, handler, order_id, str(uuid4()))))
+
+    async def waiting(self, order_id: str) -> list[Any]:
+        """The order's messages that wait behind others, or for an operator."""
+        return list(await self.database.fetch(WAITING, order_id))
+
+    async def administer(self, method: str, path: str, statuses: set[int], body: Json) -> Json:
+        """What an administrator asks for, until it is answered."""
+        request: dict[str, Any] = {"token": token(role="ADMIN"), "json": body}
+        return await self.load.client.expect(statuses, method, path, **request)
+
+    async def discard(self, parked_id: UUID) -> None:
+        """Give up a parked message; what waits behind it goes on."""
+        path, body = f"/api/parked/{parked_id}/discard", {"reason": "chaos"}
+        await self.administer("POST", path, {200, 409}, body)
+
+    async def limit(self, topic: str, size: int) -> None:
+        """Let the topic take messages of so many bytes at most."""
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.shop.brokers)
+        await admin.start()
+        resource = ConfigResource(
+            ConfigResourceType.TOPIC, topic, configs={"max.message.bytes": str(size)}
+        )
+        try:
+            await admin.alter_configs([resource])
+        finally:
+            await admin.close()
+
+
+BLOCKER = """
+    insert into parked_messages (
+        handler, topic, partition, "offset", order_id, state, holds_order, key, value, headers,
+        error, attempts, parked_at
+    )
+    values ($1, $3, 0, 0, $2, 'PARKED', true, null, null, '{}', 'chaos', 1, now())
+    returning id
+"""
+WAITING = """
+    select id, handler, state from parked_messages
+    where order_id = $1 and resolved_at is null order by place
+"""
+
+
+async def forget_the_dead(brokers: str) -> None:
+    """Do to the group's members what the broker does 10 s after it has last heard of them."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=brokers)
+    await admin.start()
+    try:
+        node = await admin.find_coordinator(GROUP)
+        for answer in await admin.describe_consumer_groups([GROUP]):
+            for _, _, _, _, _, members, *_ in answer.groups:
+                for member_id, *_ in members:
+                    await admin._send_request(LeaveGroupRequest(GROUP, member_id), node)
+    finally:
+        await admin.close()
+
+
+@contextmanager
+def _mailbox() -> Iterator[tuple[Mailbox, str]]:
+    mailbox, port = Mailbox(), free_port()
+    controller = Controller(mailbox, hostname="127.0.0.1", port=port)
+    controller.start()
+    yield mailbox, f"smtp://127.0.0.1:{port}"
+    controller.stop()
+
+
+@asynccontextmanager
+async def stage(folder: Path) -> AsyncIterator[Stage]:
+    """Everything is there, and the first worker takes requests."""
+    port = free_port()
+    webhooks = f"http://127.0.0.1:{port}/api/stripe/webhook"
+    with (
+        Stack(folder) as stack,
+        _mailbox() as (mailbox, smtp_url),
+        Stripe(folder / "stripe", webhook_url=webhooks) as stripe,
+    ):
+        environment = {**stack.environment, **stripe.worker_environment, "JWT_SECRET": SECRET}
+        environment |= {"PORT": str(port), "SMTP_URL": smtp_url, "AUTH_RATE_LIMIT": "10000/minute"}
+        for command in ("migrate", "demo-catalogue"):
+            run_command(environment, command)
+        nursery = Nursery(environment, folder / "nursery.log")
+        worker = Mortal(nursery, environment, folder / "data", folder / "worker.log")
+        shop = Shop(stack, environment, folder)
+        shop.workers = [worker]
+        try:
+            play = Stage(shop, worker, stripe, mailbox)
+            await play.live()
+            play.database = await asyncpg.connect(shop.database)
+            async with at_the_counter(shop) as play.load:
+                yield play
+            await play.database.close()
+        finally:
+            nursery.close()
