@@ -29,21 +29,22 @@ os.environ.update(
 
 def run_command(environment: dict[str, str], *arguments: str, stdin: str = "") -> str:
     """Run `faust -A app …` to its end; its output. Fails the test when the command fails."""
-    done = _run(environment, arguments, stdin)
+    done = run(environment, arguments, stdin)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
 def run_in_vain(environment: dict[str, str], *arguments: str) -> str:
     """Run `faust -A app …` to its end; all it says. Fails the test when the command succeeds."""
-    done = _run(environment, arguments, "")
+    done = run(environment, arguments, "")
     assert done.returncode != 0, done.stdout
     return done.stdout + done.stderr
 
 
-def _run(
+def run(
     environment: dict[str, str], arguments: tuple[str, ...], stdin: str
 ) -> subprocess.CompletedProcess[str]:
+    """Run `faust -A app …` to its end, whatever that is."""
     return subprocess.run(
         faust(*arguments),
         env={**os.environ, **environment},

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
 from unittest.mock import patch
 from uuid import UUID, uuid4
 
@@ -197,6 +198,40 @@ async def registered(stage: Stage) -> AsyncIterator[None]:
     client = stage.load.client
     await client.expect({200, 409}, "POST", "/api/auth/register", json=account)
     await client.expect({200}, "POST", "/api/auth/login", json=account)
+
+
+async def parked_refund(stage: Stage) -> str:
+    """The id of a payment that Stripe has refused to give back for good; it would do so by now."""
+    order = await stage.load.place([SCARCE])
+    url = await stage.load.check_out(order)
+    taken = await _empty_shelf(stage)
+    await _whims(stage, refunds="refuse")
+    await _press(stage, url, "pay")
+    await stage.load.follow(order)
+    await _stock(stage, taken)
+    payment = await stage.database.fetchval(
+        "select id from payments where order_id = $1", order["id"]
+    )
+    await becomes(stage, payment, "PARKED")
+    await _whims(stage)
+    return str(payment)
+
+
+async def becomes(stage: Stage, payment: UUID, status: str) -> None:
+    """Wait until the payment stands there; its calls wait for nothing."""
+
+    async def is_there() -> bool:
+        await stage.hurry()
+        query = "select status = $2 from payments where id = $1"
+        return bool(await stage.database.fetchval(query, payment, status))
+
+    await until(is_there, f"the payment is {status}")
+
+
+async def _whims(stage: Stage, **whims: Any) -> None:
+    address = f"{stage.stripe.url}/_control/whims"
+    async with aiohttp.request("POST", address, json=whims) as answer:
+        assert answer.status == 200, await answer.text()
 
 
 JOURNEYS: Mapping[str, Journey] = {

@@ -24,14 +24,17 @@ PARENT_DIED = 1  # PR_SET_PDEATHSIG
 class Nursery:
     """The process that forks; at most one worker of it lives at a time."""
 
-    def __init__(self, environment: Mapping[str, str], log: Path) -> None:
+    def __init__(self, environment: Mapping[str, str], folder: Path, log: Path) -> None:
+        """Its workers keep their data in `folder`."""
+        # The CLI's --datadir is read when the application is imported.
+        more = {"F_DATADIR": str(folder), "PYTHONPATH": str(Path(__file__).parents[2])}
         with log.open("ab") as errors:
             self._program = subprocess.Popen(
                 [sys.executable, __file__],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                env={**os.environ, **environment, "PYTHONPATH": str(Path(__file__).parents[2])},
+                env={**os.environ, **environment, **more},
             )
         self._told = b""
 
@@ -40,9 +43,9 @@ class Nursery:
         self._program.kill()
         self._program.wait()
 
-    def fork(self, folder: Path, log: Path, place: str) -> int:
+    def fork(self, log: Path, place: str) -> int:
         """Start a worker, armed if a place is given; its process id."""
-        self.tell(json.dumps([str(folder), str(log), place]))
+        self.tell(json.dumps([str(log), place]))
         pid = self.listen(30)
         assert pid is not None, "the nursery does not answer"
         return pid
@@ -69,18 +72,17 @@ class Nursery:
 class _Forked(Process):
     """A worker of a nursery."""
 
-    def __init__(self, nursery: Nursery, folder: Path, log: Path, place: str) -> None:
+    def __init__(self, nursery: Nursery, log: Path, place: str) -> None:
         super().__init__([], log)
         self._nursery = nursery
         self._place = place
-        self._folder = folder
         self._pid: int | None = None
         self._code: int | None = None
 
     def start(self) -> None:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self._log_start = self.log.stat().st_size if self.log.exists() else 0
-        self._pid = self._nursery.fork(self._folder, self.log, self._place)
+        self._pid = self._nursery.fork(self.log, self._place)
 
     @property
     def pid(self) -> int | None:
@@ -119,7 +121,7 @@ class Mortal(Worker):
         self._nursery.tell(place)
 
     def _program(self, command: list[str]) -> Process:
-        return _Forked(self._nursery, self.folder, self.log, self.place)
+        return _Forked(self._nursery, self.log, self.place)
 
 
 def _lines_from(place: int) -> str:
@@ -134,7 +136,7 @@ def _say(number: int) -> None:
     os.write(1, f"{number}\n".encode())
 
 
-def _live(folder: str, log: str, place: str) -> None:
+def _live(log: str, place: str) -> None:
     """Be a worker."""
     from faust.cli.faust import cli
 
@@ -147,7 +149,7 @@ def _live(folder: str, log: str, place: str) -> None:
     if place:
         arm(place)
     threading.Thread(target=_obey, daemon=True).start()
-    cli(["-A", "app", "--datadir", folder, "-L", "uvloop", "worker", "-l", "info"])
+    cli(["-A", "app", "-L", "uvloop", "worker", "-l", "info"])
 
 
 def _obey() -> None:

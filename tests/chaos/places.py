@@ -17,7 +17,6 @@ TRANSACTION = (Point.WRITTEN, Point.COMMITTED)
 MESSAGE = (Point.MARKED, Point.ACKNOWLEDGED, Point.BURIED, Point.PARKED)
 
 WORKS = (
-    "accounts.make_admin",
     "accounts.register",
     "checkout.request_checkout",
     "expiry.expire_due",
@@ -26,13 +25,14 @@ WORKS = (
     "orders.place",
     "orders.request_cancel",
     "payments.request_payment",
-    "payments.retry_refund",
     "stock.create_product",
     "stock.update_product",
     "stripe_events.record",
     "stripe_events.settle_kept",
 )
-"""What transacts besides the agents and the calls of a provider."""
+"""What transacts in a worker besides the agents and the calls of a provider."""
+COMMANDS = ("accounts.make_admin", "payments.retry_refund")
+"""What transacts in a command."""
 
 
 def places() -> list[Place]:
@@ -55,14 +55,15 @@ def _points() -> dict[str, tuple[Point, ...]]:
         RELAY: (Point.TAKEN, Point.SENT, Point.REFUSED, Point.PARKED),
         MAIL: (Point.TAKEN, Point.SENT),
         **calls,
-        **dict.fromkeys(WORKS, TRANSACTION),
+        **dict.fromkeys(WORKS + COMMANDS, TRANSACTION),
     }
 
 
-def works_in_code() -> list[str | None]:
-    """What each `transaction(…)` of a database calls its work; None where that is no literal."""
+def works_in_code() -> list[str]:
+    """What each `transaction(…)` of a database calls its work; an answer's is its call's."""
     (folder,) = app.__path__
-    return [_work(call) for file in Path(folder).glob("*.py") for call in _calls(file)]
+    calls = [call for file in Path(folder).glob("*.py") for call in _calls(file)]
+    return [name for call in calls if (name := _work(call)) != "work"]
 
 
 def _calls(file: Path) -> Iterator[ast.Call]:
@@ -71,7 +72,6 @@ def _calls(file: Path) -> Iterator[ast.Call]:
             yield node
 
 
-def _work(call: ast.Call) -> str | None:
-    if call.args and isinstance(call.args[0], ast.Constant):
-        return str(call.args[0].value)
-    return None if not call.args else ast.unparse(call.args[0])
+def _work(call: ast.Call) -> str:
+    """Empty where it is called nothing."""
+    return ast.unparse(call.args[0]).strip("'") if call.args else ""

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from signal import SIGKILL
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -22,7 +23,7 @@ from tests.chaos.messages import GROUP
 from tests.chaos.nursery import Mortal, Nursery
 from tests.chaos.shop import Shop
 from tests.chaos.waiting import until
-from tests.conftest import SECRET, run_command
+from tests.conftest import SECRET, run, run_command
 from tests.integration.test_notify import Mailbox
 
 
@@ -66,6 +67,17 @@ class Stage:
         assert self.worker.why_ended() == "killed by SIGKILL"
         last = self.worker.log.read_text().splitlines()[-1]
         assert last.endswith(f"This process kills itself at {place}"), last
+
+    async def command(self, *arguments: str, stdin: str = "") -> None:
+        """Run `faust -A app …` to its end."""
+        await asyncio.to_thread(run_command, self.shop.environment, *arguments, stdin=stdin)
+
+    async def command_dies_at(self, place: str, *arguments: str, stdin: str = "") -> None:
+        """Run `faust -A app …`, armed from outside, to its death there."""
+        environment = {**self.shop.environment, "CRASH_AT": place, "CRASH_FOR_TESTS": "yes"}
+        done = await asyncio.to_thread(run, environment, arguments, stdin)
+        assert done.returncode == -SIGKILL, done.stderr
+        assert done.stderr.splitlines()[-1].endswith(f"This process kills itself at {place}")
 
     async def hurry(self) -> None:
         """End the leases of the dead: what they took, calls and mails, is due."""
@@ -156,7 +168,7 @@ async def stage(folder: Path) -> AsyncIterator[Stage]:
         environment |= {"PORT": str(port), "SMTP_URL": smtp_url, "AUTH_RATE_LIMIT": "10000/minute"}
         for command in ("migrate", "demo-catalogue"):
             run_command(environment, command)
-        nursery = Nursery(environment, folder / "nursery.log")
+        nursery = Nursery(environment, folder / "data", folder / "nursery.log")
         worker = Mortal(nursery, environment, folder / "data", folder / "worker.log")
         shop = Shop(stack, environment, folder)
         shop.workers = [worker]

@@ -2,18 +2,18 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from uuid import UUID, uuid4
 
 import pytest
 
 from app.crashes import Point
 from tests.chaos.audit import audit, books
-from tests.chaos.journeys import JOURNEYS, journey_to
-from tests.chaos.places import WORKS, Place, places, works_in_code
+from tests.chaos.journeys import JOURNEYS, becomes, journey_to, parked_refund
+from tests.chaos.places import COMMANDS, TRANSACTION, WORKS, Place, places, works_in_code
 from tests.chaos.stage import Stage, stage
 from tests.chaos.waiting import until
 
-IN_COMMANDS = {"accounts.make_admin", "payments.retry_refund"}
-VISITED = [place for place in places() if place[1] not in IN_COMMANDS]
+BY_WORKERS = [place for place in places() if place[1] not in COMMANDS]
 ARMED_FROM_BIRTH = {"expiry.expire_due"}
 
 
@@ -26,13 +26,12 @@ async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage
 
 def test_every_place_is_visited() -> None:
     """An agent, a point or a transaction that has no visit fails here."""
-    assert {point for point, _ in VISITED} == set(Point)
-    assert {subject for _, subject in VISITED} == set(JOURNEYS)
-    named = [work for work in works_in_code() if work not in {"work"}]
-    assert sorted(map(str, named)) == sorted(WORKS)
+    assert {point for point, _ in places()} == set(Point)
+    assert {subject for _, subject in BY_WORKERS} == set(JOURNEYS)
+    assert sorted(works_in_code()) == sorted([*WORKS, *COMMANDS])
 
 
-@pytest.mark.parametrize("place", VISITED, ids=lambda place: ":".join(place))
+@pytest.mark.parametrize("place", BY_WORKERS, ids=lambda place: ":".join(place))
 async def test_its_successor_finishes_what_a_worker_began(place: Place, scene: Stage) -> None:
     point_and_subject = ":".join(place)
     journey = journey_to(place)(scene)
@@ -56,6 +55,29 @@ async def test_its_successor_finishes_what_a_worker_began(place: Place, scene: S
         return (await books(scene.shop)).is_silent
 
     await until(are_in_order, "the books are in order")
+
+
+@pytest.mark.parametrize("point", TRANSACTION)
+async def test_a_command_that_dies_is_given_again(point: Point, scene: Stage) -> None:
+    """The account is there in the end, and can log in."""
+    email, word = f"{uuid4()}@example.com", "of an administrator"
+    command = ("create-admin", "--email", email, "--password-stdin")
+    await scene.command_dies_at(f"{point}:accounts.make_admin", *command, stdin=word)
+    await scene.command(*command, stdin=word)
+    account = {"email": email, "password": word}
+    await scene.load.client.expect({200}, "POST", "/api/auth/login", json=account)
+
+
+@pytest.mark.parametrize("point", TRANSACTION)
+async def test_a_refund_that_was_asked_for_again_is_made_once(point: Point, scene: Stage) -> None:
+    """A parked refund stays parked, or is asked for; Stripe makes it once."""
+    payment = await parked_refund(scene)
+    await scene.command_dies_at(f"{point}:payments.retry_refund", "retry-refund", payment)
+    if point is Point.WRITTEN:
+        await scene.command("retry-refund", payment)
+    await becomes(scene, UUID(payment), "REFUNDED")
+    made = "select count(*) from refunds where payment_id = $1 and provider_ref is not null"
+    assert await scene.database.fetchval(made, UUID(payment)) == 1
 
 
 async def test_after_all_of_it_nothing_is_lost_and_nothing_done_twice(scene: Stage) -> None:
