@@ -93,6 +93,8 @@ class Load:
         self._expected: dict[str, set[str]] = {}
         self._count = orders
         self._rate = rate
+        self.longest_wait = 1.0
+        """Seconds between two looks at an order."""
         self._token = ""
         self.products: dict[str, str] = {}
         """Ids by name."""
@@ -203,7 +205,7 @@ class Load:
         wait, path, seen = 0.1, f"/api/orders/{order['id']}", order
         while self.ends[order["id"]] is None and self.client.patient:
             await asyncio.sleep(wait)
-            wait = min(wait * 1.5, 1.0)
+            wait = min(wait * 1.5, self.longest_wait)
             seen = await self.client.expect({200}, "GET", path, token=self._token)
             if seen["status"] in ENDED:
                 self.ends[order["id"]] = seen["status"]
@@ -244,11 +246,13 @@ async def customers(shop: Shop, orders: int = 200, rate: float = 80) -> AsyncIte
 
 
 @asynccontextmanager
-async def at_the_counter(shop: Shop, orders: int = 0, rate: float = 1) -> AsyncIterator[Load]:
+async def at_the_counter(
+    shop: Shop, orders: int = 0, rate: float = 1, patience_seconds: float = PATIENCE_SECONDS
+) -> AsyncIterator[Load]:
     """A customer who is logged in and does what the test says."""
     connector = aiohttp.TCPConnector(limit=200)
     timeout = aiohttp.ClientTimeout(total=15)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
-        load = Load(Client(session, shop.urls), orders, rate)
+        load = Load(Client(session, shop.urls, patience_seconds), orders, rate)
         await load.open()
         yield load

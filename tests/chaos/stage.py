@@ -36,7 +36,7 @@ class Stage:
         self.stripe = stripe
         self.mailbox = mailbox
         self.load: Load
-        self.database: asyncpg.Connection
+        self.database: asyncpg.Pool
 
     async def live(self, place: str = "") -> None:
         """Start the next worker, armed from the beginning if a place is given."""
@@ -175,9 +175,11 @@ async def stage(folder: Path) -> AsyncIterator[Stage]:
         try:
             play = Stage(shop, worker, stripe, mailbox)
             await play.live()
-            play.database = await asyncpg.connect(shop.database)
-            async with at_the_counter(shop) as play.load:
+            async with (
+                asyncpg.create_pool(shop.database, min_size=1) as play.database,
+                at_the_counter(shop, patience_seconds=3600) as play.load,
+            ):
+                play.load.longest_wait = 0.1
                 yield play
-            await play.database.close()
         finally:
             nursery.close()

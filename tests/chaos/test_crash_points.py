@@ -8,7 +8,8 @@ import pytest
 
 from app.crashes import Point
 from tests.chaos.audit import audit, books
-from tests.chaos.journeys import JOURNEYS, becomes, journey_to, parked_refund
+from tests.chaos.journeys import JOURNEYS, journey_to
+from tests.chaos.operators import becomes, parked_refund
 from tests.chaos.places import COMMANDS, TRANSACTION, WORKS, Place, places, works_in_code
 from tests.chaos.stage import Stage, stage
 from tests.chaos.waiting import until
@@ -54,7 +55,7 @@ async def test_its_successor_finishes_what_a_worker_began(place: Place, scene: S
     async def are_in_order() -> bool:
         return (await books(scene.shop)).is_silent
 
-    await until(are_in_order, "the books are in order")
+    await until(are_in_order, "the books are in order", 30)
 
 
 @pytest.mark.parametrize("point", TRANSACTION)

@@ -1,0 +1,171 @@
+"""What customers do, and Stripe. What follows a journey's `yield` meets the crash."""
+
+from collections.abc import AsyncIterator
+from unittest.mock import patch
+from uuid import uuid4
+
+import aiohttp
+
+from app import orders
+from app.tokens import USER, Identity
+from tests.acceptance.stripe_shop import as_bytes, session_event, signed
+from tests.chaos.load import PLENTIFUL, SCARCE, Json
+from tests.chaos.stage import Stage
+from tests.chaos.steps import empty_shelf, press, stock, waits
+from tests.chaos.test_relay import open_database, product_ids
+from tests.chaos.waiting import until
+
+
+async def placed(stage: Stage) -> AsyncIterator[None]:
+    """An order is placed, and paid later."""
+    yield
+    order = await stage.load.place(PLENTIFUL)
+    await stage.load.place_again(order["id"])
+    await stage.load.settle(order, {"COMPLETED"})
+
+
+async def paid(stage: Stage) -> AsyncIterator[None]:
+    """An order is paid."""
+    order = await stage.load.place(PLENTIFUL)
+    yield
+    await stage.load.settle(order, {"COMPLETED"})
+
+
+async def mailed(stage: Stage) -> AsyncIterator[None]:
+    """A customer hears of an order, by mails of one Message-ID."""
+    order = await stage.load.place(PLENTIFUL)
+    yield
+    await stage.load.settle(order, {"COMPLETED"})
+    known = f"Message-ID: <{order['id']}.completed@orders>".encode()
+    await until(lambda: [m for m in stage.mailbox.mails if known in m.content], "a mail comes")
+
+
+async def wrongly_paid(stage: Stage) -> AsyncIterator[None]:
+    """An order is paid with a wrong amount."""
+    order = await stage.load.place(PLENTIFUL)
+    yield
+    await stage.load.settle(order, {"CANCELLED"}, surplus=1)
+
+
+async def out_of_stock(stage: Stage) -> AsyncIterator[None]:
+    """An order is paid of which nothing is left; its money goes back."""
+    order = await stage.load.place([SCARCE])
+    taken = await empty_shelf(stage)
+    yield
+    await stage.load.settle(order, {"CANCELLED"})
+    await stock(stage, taken)
+
+
+async def cancelled(stage: Stage) -> AsyncIterator[None]:
+    """A customer cancels."""
+    order = await stage.load.place(PLENTIFUL)
+    yield
+    await _cancel(stage, order)
+
+
+async def cancelled_late(stage: Stage) -> AsyncIterator[None]:
+    """A customer cancels when everything is set aside, and the order not yet completed."""
+    order = await stage.load.place(PLENTIFUL)
+    blocker = await stage.block("orders.complete", order["id"])
+    await stage.again()
+    await stage.load.pay(order)
+    await waits(stage, order, "orders.complete")
+    yield
+    await _cancel(stage, order)
+    released = "select outcome = 'RELEASED' from reservations where order_id = $1"
+    await until(lambda: stage.database.fetchval(released, order["id"]), "the stock is released")
+    await stage.discard(blocker)
+
+
+async def paid_at_stripe(stage: Stage) -> AsyncIterator[None]:
+    """An order is paid at Stripe, and Stripe reports it."""
+    order = await stage.load.place(PLENTIFUL)
+    yield
+    await press(stage, await stage.load.check_out(order), "pay")
+    await stage.load.follow(order)
+    assert stage.load.ends[order["id"]] == "COMPLETED"
+
+
+async def refunded_at_stripe(stage: Stage) -> AsyncIterator[None]:
+    """An order is paid at Stripe of which nothing is left."""
+    order = await stage.load.place([SCARCE])
+    url = await stage.load.check_out(order)
+    taken = await empty_shelf(stage)
+    yield
+    await press(stage, url, "pay")
+    await stage.load.follow(order)
+    await stock(stage, taken)
+    await until(lambda: _payment_is(stage, order, "REFUNDED"), "the money is back")
+
+
+async def closed_at_stripe(stage: Stage) -> AsyncIterator[None]:
+    """A customer cancels an order that has a page at Stripe."""
+    order = await stage.load.place(PLENTIFUL)
+    url = await stage.load.check_out(order)
+    yield
+    await _cancel(stage, order)
+    done = "select count(*) = 0 from provider_calls where order_id = $1 and done_at is null"
+    await until(lambda: stage.database.fetchval(done, order["id"]), "the page is closed")
+    assert url
+
+
+async def expired(stage: Stage) -> AsyncIterator[None]:
+    """The time to pay an order passes while no worker lives."""
+    order = await stage.load.place(PLENTIFUL)
+    await until(lambda: _is_told(stage, order), "its creation is told")
+    stage.worker.kill()
+    due = "update order_deadlines set due_at = now() where order_id = $1"
+    await stage.database.execute(due, order["id"])
+    yield
+    seen = await stage.load.follow(order)
+    assert seen["cancelReason"] == "expired"
+
+
+async def reported_early(stage: Stage) -> AsyncIterator[None]:
+    """Stripe reports the money of an order that comes after its report."""
+    id, customer = uuid4(), Identity(uuid4(), None, USER)
+    basket = orders.Basket(dict.fromkeys(await product_ids(stage.shop), 1), None)
+    yield
+    async with open_database(stage.shop) as database:
+        query = "select sum(price_minor)::bigint from products where id = any($1)"
+        total = await stage.database.fetchval(query, list(basket.pieces))
+        await _report(stage, session_event({"id": str(id)}, amount_total=total))
+        with patch("app.placing.uuid4", lambda: id):
+            await orders.place(database, customer, basket, None, "chaos")
+    stage.load.ends[str(id)] = "COMPLETED"
+    done = "select status = 'COMPLETED' from orders where id = $1"
+    await until(lambda: stage.database.fetchval(done, id), "the order is completed")
+
+
+async def registered(stage: Stage) -> AsyncIterator[None]:
+    """A customer makes an account; asked again, it is there already."""
+    yield
+    account = {"email": f"{uuid4()}@example.com", "password": "of a customer"}
+    client = stage.load.client
+    await client.expect({200, 409}, "POST", "/api/auth/register", json=account)
+    await client.expect({200}, "POST", "/api/auth/login", json=account)
+
+
+async def _cancel(stage: Stage, order: Json) -> None:
+    await stage.load.cancel(order)
+    await stage.load.follow(order)
+    assert stage.load.ends[order["id"]] == "CANCELLED"
+
+
+async def _report(stage: Stage, event: Json) -> None:
+    """Send an event as Stripe does."""
+    body = as_bytes(event)
+    headers = {"Stripe-Signature": signed(body, "whsec_stand_in")}
+    address = f"{stage.worker.url}/api/stripe/webhook"
+    async with aiohttp.request("POST", address, data=body, headers=headers) as answer:
+        assert answer.status == 200, await answer.text()
+
+
+async def _payment_is(stage: Stage, order: Json, status: str) -> bool:
+    query = "select status = $2 from payments where order_id = $1"
+    return bool(await stage.database.fetchval(query, order["id"], status))
+
+
+async def _is_told(stage: Stage, order: Json) -> bool:
+    query = "select published_at is not null from outbox where order_id = $1 and sequence = 1"
+    return bool(await stage.database.fetchval(query, order["id"]))
