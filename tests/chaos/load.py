@@ -95,7 +95,8 @@ class Load:
         self._rate = rate
         self.longest_wait = 1.0
         """Seconds between two looks at an order."""
-        self._token = ""
+        self.token = ""
+        """The customer's; `open` logs in."""
         self.products: dict[str, str] = {}
         """Ids by name."""
         self._requests: dict[str, Json] = {}
@@ -107,8 +108,8 @@ class Load:
         account = {"email": f"{secrets.token_hex(6)}@example.com", "password": "of a customer"}
         await self.client.expect({200}, "POST", "/api/auth/register", json=account)
         login = await self.client.expect({200}, "POST", "/api/auth/login", json=account)
-        self._token = login["token"]
-        page = await self.client.expect({200}, "GET", "/api/products?limit=100", token=self._token)
+        self.token = login["token"]
+        page = await self.client.expect({200}, "GET", "/api/products?limit=100", token=self.token)
         self.products = {product["productName"]: product["id"] for product in page["data"]}
         self._unpaid = [await self.place([SCARCE]) for _ in range(self._count // 10)]
 
@@ -150,7 +151,7 @@ class Load:
     async def try_to_place(self, products: list[str]) -> Json | None:
         """The same; None where there is not enough."""
         items = [{"productId": self.products[name], "quantity": 1} for name in products]
-        request = {"token": self._token, "key": str(uuid4()), "json": {"items": items}}
+        request = {"token": self.token, "key": str(uuid4()), "json": {"items": items}}
         order = await self.client.expect({200, 201, 409}, "POST", "/api/orders", **request)
         if "id" not in order:
             return None
@@ -178,23 +179,23 @@ class Load:
 
     async def pay(self, order: Json, surplus: int = 0) -> None:
         """Ask to pay `surplus` more than the total; an order that has expired takes nothing."""
-        request = {"token": self._token, "key": str(uuid4())}
+        request = {"token": self.token, "key": str(uuid4())}
         amount = {"amount": str(order["totalAmount"] + surplus)}
         path = f"/api/orders/{order['id']}/pay"
         await self.client.expect({200, 409}, "PATCH", path, params=amount, **request)
 
     async def cancel(self, order: Json) -> None:
         """Ask for the order to be cancelled; it may be too late."""
-        request = {"token": self._token, "key": str(uuid4())}
+        request = {"token": self.token, "key": str(uuid4())}
         path = f"/api/orders/{order['id']}/cancel"
         await self.client.expect({200, 409}, "POST", path, json={}, **request)
 
     async def check_out(self, order: Json) -> str | None:
         """Ask for Stripe's page and wait for it; its address, or None where there will be none."""
         path = f"/api/orders/{order['id']}/payments/stripe"
-        await self.client.expect({202, 409}, "POST", path, token=self._token, key=str(uuid4()))
+        await self.client.expect({202, 409}, "POST", path, token=self.token, key=str(uuid4()))
         while self.client.patient:
-            seen = await self.client.expect({200}, "GET", path, token=self._token)
+            seen = await self.client.expect({200}, "GET", path, token=self.token)
             if seen["status"] != "REQUESTED":
                 return str(seen["checkoutUrl"]) if seen["status"] == "READY" else None
             await asyncio.sleep(0.2)
@@ -206,7 +207,7 @@ class Load:
         while self.ends[order["id"]] is None and self.client.patient:
             await asyncio.sleep(wait)
             wait = min(wait * 1.5, self.longest_wait)
-            seen = await self.client.expect({200}, "GET", path, token=self._token)
+            seen = await self.client.expect({200}, "GET", path, token=self.token)
             if seen["status"] in ENDED:
                 self.ends[order["id"]] = seen["status"]
         return seen
