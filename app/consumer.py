@@ -67,6 +67,9 @@ class _Entry(NamedTuple):
 
 
 class _Consumer(driver.Consumer):
+    _room = 0
+    """How many messages every stream has room for at least."""
+
     async def _wait_next_records(self, timeout: float) -> Any:
         """What was fetched but for the changelogs, which the tables take at once.
 
@@ -125,8 +128,15 @@ class _Consumer(driver.Consumer):
     def _delivers_at_once(self) -> bool:
         buffer, flow = self.app.producer.buffer, self.app.flow_control
         flows = flow.is_active() and not self.suspend_flow.is_set()
-        has_room = not any(queue.full() for queue in flow._queues)
-        return flows and has_room and buffer.size <= buffer.max_messages
+        return flows and self._has_room() and buffer.size <= buffer.max_messages
+
+    def _has_room(self) -> bool:
+        """Whether every stream takes one more message; they are asked when one could be full."""
+        if self._room <= 0:
+            queues = self.app.flow_control._queues
+            self._room = min((queue.maxsize - queue.qsize() for queue in queues), default=0)
+        self._room -= 1
+        return self._room >= 0
 
 
 class Transport(driver.Transport):

@@ -96,7 +96,7 @@ class Transaction:
     calls: dict[tuple[str, UUID], "DueCall"] = field(default_factory=dict)
     """Calls of a provider that are due, by kind and what they are for."""
     events: list["Event"] = field(default_factory=list)
-    answer: tuple[UUID, str, str] | None = None
+    answers: list[tuple[UUID, str, str]] = field(default_factory=list)
     """User, Idempotency-Key, and the answer (JSON) that its replays get."""
     product_versions: dict[UUID, int] = field(default_factory=dict)
     """Products that it has changed."""
@@ -227,11 +227,10 @@ def _json(rows: list[Any]) -> str:
 async def write_changes(transaction: Transaction) -> None:
     """Write what the transaction leaves, in one statement."""
     events, money = transaction.events, _money(transaction)
-    if not (events or any(money.values()) or transaction.answer):
+    if not (events or any(money.values()) or transaction.answers):
         return
     published = {UUID(event.orderId) for event in events}
     orders = [order for order in transaction.orders.values() if order.id in published]
-    user_id, key, answer = transaction.answer or (None, None, None)
     await sql.write_changes(
         transaction.connection,
         now=now(),
@@ -241,9 +240,9 @@ async def write_changes(transaction: Transaction) -> None:
         cancel_reasons=[order.cancel_reason for order in orders],
         order_times=[order.updated_at for order in orders],
         **{name: _json(rows) for name, rows in money.items()},
-        user_id=user_id,
-        key=key,
-        answer=answer,
+        key_users=[user_id for user_id, _, _ in transaction.answers],
+        keys=[key for _, key, _ in transaction.answers],
+        answers=[answer for _, _, answer in transaction.answers],
         event_ids=[event.eventId for event in events],
         topics=[event.topic_name for event in events],
         event_orders=[event.orderId for event in events],

@@ -34,10 +34,18 @@ async def lock_one(transaction: Transaction, order_id: UUID) -> tuple[Order, Map
 
     Raises OrderNotFound.
     """
-    row = await sql.lock_order(transaction.connection, id=order_id)
-    if row is None:
+    rows = await lock_whole(transaction, [order_id])
+    if not rows:
         raise OrderNotFound
-    return hold(transaction, row), row
+    return rows[order_id]
+
+
+async def lock_whole(
+    transaction: Transaction, order_ids: Sequence[UUID]
+) -> dict[UUID, tuple[Order, Mapping[str, Any]]]:
+    """Those of the orders that exist, under their row locks, and their rows with their lines."""
+    rows = await sql.lock_whole_orders(transaction.connection, ids=order_ids)
+    return {row["id"]: (hold(transaction, row), row) for row in rows}
 
 
 async def lock_if_any(transaction: Transaction, order_id: UUID | None) -> Order | None:

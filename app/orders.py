@@ -1,12 +1,13 @@
 """Orders: placing and reading them, and what the order-status agent makes of events."""
 
 from collections.abc import Sequence
-from typing import Any
+from contextlib import suppress
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from app import idempotency, order_rows, placing
 from app.db import Database, Transaction, sql
-from app.errors import Forbidden, NotCancellable, OrderNotFound, StaleVersion
+from app.errors import Forbidden, NotCancellable, OrderNotFound, Problem, StaleVersion
 from app.ledger import EXPIRED as CHECKOUT_EXPIRED
 from app.lifecycle import (
     CANCELLED_BY_ADMIN,
@@ -32,26 +33,60 @@ from app.topics import (
 )
 
 
-async def place(
-    database: Database,
-    user: Identity,
-    basket: Basket,
-    key: idempotency.Key | None,
-    request_id: str,
-) -> tuple[dict[str, Any], bool]:
-    """Place an order; returns it as clients see it, and whether it is the replay of `key`.
+class Placing(NamedTuple):
+    """A request to place an order."""
+
+    user: Identity
+    basket: Basket
+    key: idempotency.Key | None
+    request_id: str
+
+
+async def place(database: Database, wanted: Placing) -> tuple[dict[str, Any], bool]:
+    """Place an order; returns it as clients see it, and whether it is the replay of its key.
 
     Raises ProductNotFound, NotEnoughStock, TotalMismatch, InvalidInput (total too large),
     IdempotencyKeyReused, IdempotencyInProgress. Stores nothing when it raises.
     """
     async with database.transaction("orders.place") as transaction:
-        if key and (answer := await idempotency.claim(transaction, key)):
+        if wanted.key and (answer := await idempotency.claim(transaction, wanted.key)):
             return answer, True
-        order = await placing.insert(transaction, user, basket)
-        if key:
-            idempotency.settle(transaction, key, order)
-        transaction.publish(placing.created(order, key, request_id))
+        products = await placing.catalogue(transaction, [wanted.basket])
+        priced = placing.price(wanted.user, wanted.basket, products)
+        (order,) = await _insert(transaction, [(wanted, priced)])
     return order, False
+
+
+async def place_together(
+    database: Database, wanted: Sequence[Placing]
+) -> list[tuple[dict[str, Any], bool] | None]:
+    """Place those orders that nothing is special about, in one transaction; None for the others."""
+    async with database.transaction("orders.place_together") as transaction:
+        ours = await idempotency.claim_all(transaction, [one.key for one in wanted])
+        products = await placing.catalogue(transaction, [one.basket for one in wanted])
+        priced: dict[int, placing.Priced] = {}
+        for n, one in enumerate(wanted):
+            with suppress(Problem):
+                if ours[n]:
+                    priced[n] = placing.price(one.user, one.basket, products)
+        refused = [one.key for n, one in enumerate(wanted) if ours[n] and n not in priced]
+        await idempotency.release(transaction, refused)
+        plain = [(wanted[n], order) for n, order in priced.items()]
+        placed = dict(zip(priced, await _insert(transaction, plain), strict=True))
+    return [(placed[n], False) if n in placed else None for n in range(len(wanted))]
+
+
+async def _insert(
+    transaction: Transaction, priced: Sequence[tuple[Placing, placing.Priced]]
+) -> list[dict[str, Any]]:
+    if not priced:
+        return []
+    placed = await placing.insert(transaction, [order for _, order in priced])
+    for (wanted, _), order in zip(priced, placed, strict=True):
+        if wanted.key:
+            idempotency.settle(transaction, wanted.key, order)
+        transaction.publish(placing.created(order, wanted.key, wanted.request_id))
+    return placed
 
 
 async def request_cancel(

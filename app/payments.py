@@ -1,7 +1,8 @@
 """Payments: asking for one, capturing it, and giving back what must not be kept."""
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -12,6 +13,7 @@ from app.errors import (
     Forbidden,
     NotPayable,
     PaymentInProgress,
+    Problem,
     StaleVersion,
 )
 from app.ledger import captured, failed
@@ -31,57 +33,88 @@ from app.tokens import Identity
 from app.topics import OrderCancelled, PaymentRequested, RefundRequested
 
 
-async def request_payment(
-    database: Database,
-    user: Identity,
-    order_id: UUID,
-    amount_minor: int | None,
-    versions: frozenset[int] | None,
-    key: idempotency.Key | None,
-    request_id: str,
-) -> dict[str, Any]:
-    """Ask for a payment of `amount_minor` (None: the exact total); the order, still CREATED.
+class Paying(NamedTuple):
+    """A request to pay an order through the internal provider."""
 
-    Raises OrderNotFound, Forbidden, StaleVersion (unless `versions` is None or has the order's),
-    NotPayable, PaymentInProgress, IdempotencyKeyReused, IdempotencyInProgress.
+    user: Identity
+    order_id: UUID
+    amount_minor: int | None
+    """None: the exact total."""
+    versions: frozenset[int] | None
+    """Of which the order must have one; None: any will do."""
+    key: idempotency.Key | None
+    request_id: str
+
+
+async def request_payment(database: Database, wanted: Paying) -> dict[str, Any]:
+    """Ask for a payment; the order, still CREATED.
+
+    Raises OrderNotFound, Forbidden, StaleVersion, NotPayable, PaymentInProgress,
+    IdempotencyKeyReused, IdempotencyInProgress.
     """
     try:
         async with database.transaction("payments.request_payment") as transaction:
-            if key and (answer := await idempotency.claim(transaction, key)):
+            if wanted.key and (answer := await idempotency.claim(transaction, wanted.key)):
                 return answer
-            order, row = await order_rows.lock_one(transaction, order_id)
-            _require_payable(order, user, versions)
-            _start_attempt(transaction, order, amount_minor, request_id)
-            answer = order_rows.changed(row, order)
-            if key:
-                idempotency.settle(transaction, key, answer)
+            order, row = await order_rows.lock_one(transaction, wanted.order_id)
+            _require_payable(order, wanted)
+            answer = _start_attempt(transaction, order, row, wanted)
     except asyncpg.UniqueViolationError:
         raise PaymentInProgress from None
     return answer
 
 
-def _require_payable(order: Order, user: Identity, versions: frozenset[int] | None) -> None:
-    if order.user_id != user.id:
+async def request_payments(
+    database: Database, wanted: Sequence[Paying]
+) -> list[dict[str, Any] | None]:
+    """Ask in one transaction for those payments that nothing is special about; None for the others.
+
+    Raises asyncpg.UniqueViolationError where an order has a live attempt already.
+    """
+    async with database.transaction("payments.request_payments") as transaction:
+        ours = await idempotency.claim_all(transaction, [one.key for one in wanted])
+        orders = await order_rows.lock_whole(transaction, [one.order_id for one in wanted])
+        answers: dict[int, dict[str, Any]] = {}
+        for n, one in enumerate(wanted):
+            with suppress(Problem):
+                if ours[n] and one.order_id in orders:
+                    order, row = orders[one.order_id]
+                    _require_payable(order, one)
+                    # A second payment of the same order meets none here.
+                    answers[n] = _start_attempt(transaction, order, row, one)
+                    del orders[one.order_id]
+        refused = [one.key for n, one in enumerate(wanted) if ours[n] and n not in answers]
+        await idempotency.release(transaction, refused)
+    return [answers.get(n) for n in range(len(wanted))]
+
+
+def _require_payable(order: Order, wanted: Paying) -> None:
+    if order.user_id != wanted.user.id:
         raise Forbidden("You are not allowed to access this order")
-    if versions is not None and order.version not in versions:
+    if wanted.versions is not None and order.version not in wanted.versions:
         raise StaleVersion
     if not payable(order.status):
         raise NotPayable
 
 
 def _start_attempt(
-    transaction: Transaction, order: Order, amount_minor: int | None, request_id: str
-) -> None:
-    amount = order.total_minor if amount_minor is None else amount_minor
+    transaction: Transaction, order: Order, row: Mapping[str, Any], wanted: Paying
+) -> dict[str, Any]:
+    """The order as clients see it with the attempt under way."""
+    amount = order.total_minor if wanted.amount_minor is None else wanted.amount_minor
     payment = Payment(uuid4(), order.id, INTERNAL, amount, order.currency)
     transaction.payments[payment.id] = payment
     transaction.publish(
         PaymentRequested(
-            **order_rows.stamp(order, request_id),
+            **order_rows.stamp(order, wanted.request_id),
             **told(payment),
             expectedAmount=to_major(order.total_minor),
         )
     )
+    answer = order_rows.changed(row, order)
+    if wanted.key:
+        idempotency.settle(transaction, wanted.key, answer)
+    return answer
 
 
 async def capture(transaction: Transaction, events: Sequence[PaymentRequested]) -> None:

@@ -1,8 +1,8 @@
 """What a new order is made of: its lines at the catalogue's prices, its total, its deadline."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -24,45 +24,79 @@ class Basket:
     expected_total: int | None
 
 
-async def insert(transaction: Transaction, user: Identity, basket: Basket) -> dict[str, Any]:
-    """Insert the order, with its lines and its deadline; the order as clients see it.
+@dataclass(frozen=True, slots=True)
+class Priced:
+    """A basket of `user`'s that can be served: its lines at the catalogue's prices."""
+
+    id: UUID
+    user: Identity
+    lines: list[tuple[UUID, int, int]]
+    """Product id, quantity, unit price (minor units)."""
+    total_minor: int
+    currency: str
+
+    def as_json(self, moment: datetime) -> dict[str, Any]:
+        """The order as clients see it, placed at that moment."""
+        row = {
+            "id": self.id,
+            "user_id": self.user.id,
+            "customer_email": self.user.email,
+            "total_minor": self.total_minor,
+            "currency": self.currency,
+            "status": Status.CREATED,
+            "cancel_reason": None,
+            "version": 1,
+            "created_at": moment,
+            "updated_at": moment,
+        }
+        return order_rows.as_json(row, self.lines)
+
+
+async def catalogue(transaction: Transaction, baskets: Iterable[Basket]) -> dict[UUID, Any]:
+    """The products that the baskets ask for, as far as there are such."""
+    wanted = {id for basket in baskets for id in basket.pieces}
+    rows = await sql.products_by_ids(transaction.connection, ids=list(wanted))
+    return {row["id"]: row for row in rows}
+
+
+def price(user: Identity, basket: Basket, products: Mapping[UUID, Any]) -> Priced:
+    """The basket at the products' prices.
 
     Raises ProductNotFound, NotEnoughStock, TotalMismatch, InvalidInput (total too large).
     """
-    products = await _products(transaction, basket)
-    lines = [(id, pieces, products[id]["price_minor"]) for id, pieces in basket.pieces.items()]
-    row = {
-        "id": uuid4(),
-        "user_id": user.id,
-        "customer_email": user.email,
-        "total_minor": _total(lines, basket.expected_total),
-        "currency": next(iter(products.values()))["currency"],
-        "now": now(),
-    }
-    await sql.insert_order(
-        transaction.connection,
-        **row,
-        product_ids=[line[0] for line in lines],
-        quantities=[line[1] for line in lines],
-        prices=[line[2] for line in lines],
-        due_at=row["now"] + timedelta(seconds=settings.order_ttl_seconds),
-    )
-    fresh = {"status": Status.CREATED, "cancel_reason": None, "version": 1}
-    times = {"created_at": row["now"], "updated_at": row["now"]}
-    return order_rows.as_json({**row, **fresh, **times}, lines)
-
-
-async def _products(transaction: Transaction, basket: Basket) -> dict[UUID, Any]:
-    """What the basket asks for, all of it there, in one currency."""
-    rows = await sql.products_by_ids(transaction.connection, ids=list(basket.pieces))
-    products = {row["id"]: row for row in rows}
     if basket.pieces.keys() - products.keys():
         raise ProductNotFound
-    if shortages(basket.pieces, {id: row["available"] for id, row in products.items()}):
+    if shortages(basket.pieces, {id: products[id]["available"] for id in basket.pieces}):
         raise NotEnoughStock
-    if len({row["currency"] for row in rows}) > 1:
+    currencies = {products[id]["currency"] for id in basket.pieces}
+    if len(currencies) > 1:
         raise InvalidInput.of("#/items", "the products are priced in different currencies")
-    return products
+    lines = [(id, pieces, products[id]["price_minor"]) for id, pieces in basket.pieces.items()]
+    total = _total(lines, basket.expected_total)
+    return Priced(uuid4(), user, lines, total, currencies.pop())
+
+
+async def insert(transaction: Transaction, orders: Sequence[Priced]) -> list[dict[str, Any]]:
+    """Insert the orders, with their lines and deadlines; the orders as clients see them."""
+    moment = now()
+    lines = [
+        (order.id, place, *line)
+        for order in orders
+        for place, line in enumerate(order.lines, start=1)
+    ]
+    columns = ("order_ids", "lines", "product_ids", "quantities", "prices")
+    await sql.insert_orders(
+        transaction.connection,
+        ids=[order.id for order in orders],
+        user_ids=[order.user.id for order in orders],
+        customer_emails=[order.user.email for order in orders],
+        totals=[order.total_minor for order in orders],
+        currencies=[order.currency for order in orders],
+        now=moment,
+        due_at=moment + timedelta(seconds=settings.order_ttl_seconds),
+        **dict(zip(columns, map(list, zip(*lines, strict=True)), strict=True)),
+    )
+    return [order.as_json(moment) for order in orders]
 
 
 def _total(lines: Iterable[tuple[UUID, int, int]], expected: int | None) -> int:

@@ -10,7 +10,7 @@ def now() -> datetime:
 
 def rfc3339(moment: datetime) -> str:
     """`2026-01-03T12:00:00.000000Z`; always six digits, so that text sorts as time does."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 def parse_time(text: str) -> datetime:

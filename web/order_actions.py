@@ -1,11 +1,13 @@
 """/api/orders/{id}/…: pay and cancel."""
 
+from functools import partial
 from uuid import UUID
 
 from aiohttp import web
 
 from app import app, database, orders, payments
 from app.errors import Forbidden, InvalidInput, NotCancellable, NotPayable, PaymentInProgress
+from app.gathering import Gathering
 from app.idempotency import Key
 from app.logs import request_id
 from app.tokens import Identity
@@ -15,6 +17,10 @@ from web.endpoint import Answer, Who, endpoint
 from web.problems import View
 from web.queries import PayQuery
 from web.requests import etag, json_response
+
+_payings = Gathering(
+    partial(payments.request_payments, database), partial(payments.request_payment, database)
+)
 
 
 @app.page("/api/orders/{order_id}/pay")
@@ -43,8 +49,9 @@ class PayView(View):
         key: Key | None,
     ) -> web.Response:
         """Ask for the payment, which runs in the pipeline; no amount means the exact total."""
-        order = await payments.request_payment(
-            database, user, order_id, _amount(query, body), versions, key, request_id.get()
+        amount = _amount(query, body)
+        order = await _payings.do(
+            payments.Paying(user, order_id, amount, versions, key, request_id.get())
         )
         return json_response(order, headers={"ETag": etag(order)})
 

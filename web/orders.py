@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +18,7 @@ from app.errors import (
     ProductNotFound,
     TotalMismatch,
 )
+from app.gathering import Gathering
 from app.idempotency import Key
 from app.logs import request_id
 from app.tokens import Identity
@@ -31,6 +33,8 @@ from web.requests import bad_cursor, etag, from_cursor, json_response, page
 MOST_AT_ONCE = 200
 """Creations under way in this worker; past that, waiting would only make all of them slower."""
 _under_way = asyncio.Semaphore(MOST_AT_ONCE)
+
+_placings = Gathering(partial(orders.place_together, database), partial(orders.place, database))
 
 WITH_ORDER = {"order_id": "$response.body#/id"}
 NEXT_STEPS = tuple(
@@ -72,8 +76,8 @@ class OrdersView(View):
         order, is_duplicate = recall(key) if key else None, True
         if order is None:
             async with _placing():
-                order, is_duplicate = await orders.place(
-                    database, user, body.basket(), key, request_id.get()
+                order, is_duplicate = await _placings.do(
+                    orders.Placing(user, body.basket(), key, request_id.get())
                 )
         headers = {"Location": f"/api/orders/{order['id']}", "ETag": etag(order)}
         answer = {**order, "isDuplicate": is_duplicate}

@@ -1,16 +1,19 @@
--- name: insert_order(id, user_id, customer_email, total_minor, currency, now, product_ids, quantities, prices, due_at)!
--- A new order, version 1, with its lines in array order, and its deadline.
+-- name: insert_orders(ids, user_ids, customer_emails, totals, currencies, now, due_at, order_ids, lines, product_ids, quantities, prices)!
+-- New orders, version 1, with their lines and deadlines.
 with placed as (
     insert into orders (id, user_id, customer_email, status, total_minor, currency, version, created_at, updated_at)
-    values (:id, :user_id, :customer_email, 'CREATED', :total_minor, :currency, 1, :now, :now)
-    returning id
-), deadline as (
-    insert into order_deadlines (order_id, due_at) values (:id, :due_at)
+    select id, user_id, customer_email, 'CREATED', total_minor, currency, 1, :now, :now
+    from unnest(
+        :ids::uuid[], :user_ids::uuid[], :customer_emails::text[], :totals::bigint[], :currencies::text[]
+    ) as o (id, user_id, customer_email, total_minor, currency)
+), deadlines as (
+    insert into order_deadlines (order_id, due_at) select id, :due_at from unnest(:ids::uuid[]) as o (id)
 )
 insert into order_items (order_id, line, product_id, quantity, unit_price_minor)
-select placed.id, line, product_id, quantity, price
-from placed, unnest(:product_ids::uuid[], :quantities::bigint[], :prices::bigint[])
-    with ordinality as item (product_id, quantity, price, line);
+select order_id, line, product_id, quantity, price
+from unnest(
+    :order_ids::uuid[], :lines::int[], :product_ids::uuid[], :quantities::bigint[], :prices::bigint[]
+) as item (order_id, line, product_id, quantity, price);
 
 -- name: lock_orders(ids)
 -- The orders, each under its row lock, locked in id order so that no two batches wait in a circle.
@@ -20,14 +23,15 @@ where id = any(:ids::uuid[])
 order by id
 for no key update;
 
--- name: lock_order(id)^
--- One order with its lines, under its row lock.
+-- name: lock_whole_orders(ids)
+-- The orders with their lines, each under its row lock, locked in id order.
 select o.*, (
     select json_agg(json_build_array(product_id, quantity, unit_price_minor) order by line)
     from order_items where order_id = o.id
 ) as items
 from orders o
-where o.id = :id
+where o.id = any(:ids::uuid[])
+order by o.id
 for no key update;
 
 -- name: get_order(id)^

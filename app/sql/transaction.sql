@@ -1,6 +1,6 @@
--- name: write_changes(now, order_ids, statuses, versions, cancel_reasons, order_times, payments, reports, refunds, calls, user_id, key, answer, event_ids, topics, event_orders, sequences, request_ids, event_times, payloads)!
+-- name: write_changes(now, order_ids, statuses, versions, cancel_reasons, order_times, payments, reports, refunds, calls, key_users, keys, answers, event_ids, topics, event_orders, sequences, request_ids, event_times, payloads)!
 -- What a transaction leaves: locked orders, payments with what was reported of them, refunds and calls
--- that are due, the answer to its key, and its events. Money comes as JSON arrays of rows.
+-- that are due, the answers to its keys, and its events. Money comes as JSON arrays of rows.
 with saved_orders as (
     update orders
     set status = changed.status, version = changed.version,
@@ -62,9 +62,10 @@ with saved_orders as (
     on conflict (kind, subject_id) do update
         set due_at = excluded.due_at, done_at = null, attempts = 0
         where provider_calls.kind = 'expire' and provider_calls.done_at is not null
-), settled_key as (
-    update idempotency_keys set answer = :answer::json
-    where user_id = :user_id::uuid and key = :key::text
+), settled_keys as (
+    update idempotency_keys set answer = settled.answer::json
+    from unnest(:key_users::uuid[], :keys::text[], :answers::text[]) as settled (user_id, key, answer)
+    where idempotency_keys.user_id = settled.user_id and idempotency_keys.key = settled.key
 )
 insert into outbox (event_id, topic, order_id, sequence, request_id, occurred_at, payload)
 select event_id, topic, order_id, sequence, request_id, occurred_at::timestamptz, payload::json

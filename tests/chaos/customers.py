@@ -1,5 +1,6 @@
 """What customers do, and Stripe. What follows a journey's `yield` meets the crash."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from unittest.mock import patch
 from uuid import uuid4
@@ -16,6 +17,8 @@ from tests.chaos.steps import empty_shelf, press, stock, waits
 from tests.chaos.test_relay import open_database, product_ids
 from tests.chaos.waiting import until
 
+CROWD = 20
+
 
 async def placed(stage: Stage) -> AsyncIterator[None]:
     """An order is placed, and paid later."""
@@ -23,6 +26,20 @@ async def placed(stage: Stage) -> AsyncIterator[None]:
     order = await stage.load.place(PLENTIFUL)
     await stage.load.place_again(order["id"])
     await stage.load.settle(order, {"COMPLETED"})
+
+
+async def placed_together(stage: Stage) -> AsyncIterator[None]:
+    """More orders are placed at once than there are transactions for."""
+    yield
+    orders = await asyncio.gather(*(stage.load.place(PLENTIFUL) for _ in range(CROWD)))
+    await asyncio.gather(*(stage.load.settle(order, {"COMPLETED"}) for order in orders))
+
+
+async def paid_together(stage: Stage) -> AsyncIterator[None]:
+    """More orders are paid at once than there are transactions for."""
+    orders = await asyncio.gather(*(stage.load.place(PLENTIFUL) for _ in range(CROWD)))
+    yield
+    await asyncio.gather(*(stage.load.settle(order, {"COMPLETED"}) for order in orders))
 
 
 async def paid(stage: Stage) -> AsyncIterator[None]:

@@ -51,9 +51,11 @@ async def race(
 ) -> tuple[str, str]:
     """Place and pay an order, and cancel it somewhere on its way; its id and its end."""
     async with at_once:
-        order, _ = await orders.place(database, CUSTOMER, basket, None, "chaos")
+        order, _ = await orders.place(database, orders.Placing(CUSTOMER, basket, None, "chaos"))
         id = UUID(order["id"])
-        await payments.request_payment(database, CUSTOMER, id, None, None, None, "chaos")
+        await payments.request_payment(
+            database, payments.Paying(CUSTOMER, id, None, None, None, "chaos")
+        )
         await reaches(database, id, random.randint(2, 6))
         try:
             await orders.request_cancel(database, CUSTOMER, id, None, None, None, "chaos")

@@ -49,12 +49,12 @@ async def commit_orders(shop: Shop) -> dict[str, str]:
     async with open_database(shop) as database:
         basket = orders.Basket(dict.fromkeys(await product_ids(shop), 1), None)
         placed = [
-            (await orders.place(database, customer, basket, None, "chaos"))[0]["id"]
+            (await orders.place(database, orders.Placing(customer, basket, None, "chaos")))[0]["id"]
             for _ in range(ORDERS)
         ]
         for order in placed:
             await payments.request_payment(
-                database, customer, UUID(order), None, None, None, "chaos"
+                database, payments.Paying(customer, UUID(order), None, None, None, "chaos")
             )
     return dict.fromkeys(placed, "COMPLETED")
 

@@ -123,7 +123,9 @@ async def _refund(database: Database, *order_ids: UUID) -> None:
 
 async def _pay_wrongly(database: Database, product: UUID) -> UUID:
     order_id = await order_of(database, {product: 1})
-    await payments.request_payment(database, ANN, order_id, 1, None, None, "a request")
+    await payments.request_payment(
+        database, payments.Paying(ANN, order_id, 1, None, None, "a request")
+    )
     await deliver(database, payments.capture, PaymentRequested, order_id)
     await deliver(database, orders.cancel_unpaid, PaymentFailed, order_id)
     return order_id
@@ -132,7 +134,7 @@ async def _pay_wrongly(database: Database, product: UUID) -> UUID:
 async def _place_with_key(database: Database, product: UUID) -> UUID:
     key = Key(ANN.id, "a key", b"a fingerprint", expiry(86_400))
     basket = orders.Basket({product: 1}, None)
-    order, _ = await orders.place(database, ANN, basket, key, "a request")
+    order, _ = await orders.place(database, orders.Placing(ANN, basket, key, "a request"))
     return UUID(order["id"])
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from app import stock
 from app.db import Database
-from app.orders import Basket, place
+from app.orders import Basket, Placing, place
 from app.tokens import Identity
 
 
@@ -34,5 +34,5 @@ async def order_id(database: Database) -> UUID:
     )
     customer = Identity(uuid4(), "ann@example.com", "USER")
     basket = Basket({UUID(product["id"]): 2}, None)
-    order, _ = await place(database, customer, basket, None, "a request")
+    order, _ = await place(database, Placing(customer, basket, None, "a request"))
     return UUID(order["id"])

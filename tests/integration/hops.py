@@ -25,7 +25,9 @@ async def add_product(database: Database, quantity: int = 10, **changes: Any) ->
 
 async def order_of(database: Database, pieces: dict[UUID, int]) -> UUID:
     """An order that Ann placed."""
-    order, _ = await orders.place(database, ANN, Basket(pieces, None), None, "a request")
+    order, _ = await orders.place(
+        database, orders.Placing(ANN, Basket(pieces, None), None, "a request")
+    )
     return UUID(order["id"])
 
 
@@ -46,7 +48,9 @@ async def deliver(
 
 async def request_payment(database: Database, order_id: UUID) -> None:
     """Ann asks to pay the exact total."""
-    await payments.request_payment(database, ANN, order_id, None, None, None, "a request")
+    await payments.request_payment(
+        database, payments.Paying(ANN, order_id, None, None, None, "a request")
+    )
 
 
 async def pay(database: Database, *order_ids: UUID) -> None:

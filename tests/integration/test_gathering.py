@@ -1,0 +1,155 @@
+"""Requests that come at once share a transaction, and each gets the answer it would get alone."""
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+
+from app import orders, payments
+from app.db import Database, Transaction
+from app.errors import (
+    Forbidden,
+    IdempotencyKeyReused,
+    NotEnoughStock,
+    OrderNotFound,
+    PaymentInProgress,
+    ProductNotFound,
+)
+from app.gathering import AT_ONCE, Gathering
+from app.idempotency import Key
+from app.orders import Basket, Placing
+from app.payments import Paying
+from app.times import now
+from app.tokens import USER, Identity
+from tests.integration.hops import ANN, add_product
+
+BOB = Identity(uuid4(), "bob@example.com", USER)
+
+
+@pytest.fixture
+async def counted(database: Database) -> Any:
+    """A database of one connection, and the transactions that it has committed."""
+    watched = Database(database._dsn, 4)
+    committed: list[Transaction] = []
+
+    async def note(transaction: Transaction) -> None:
+        committed.append(transaction)
+
+    watched.after_commit.append(note)
+    await watched.open()
+    yield watched, committed
+    await watched.close()
+
+
+def placing_in(database: Database) -> Gathering[Placing, Any]:
+    return Gathering(partial(orders.place_together, database), partial(orders.place, database))
+
+
+def paying_in(database: Database) -> Gathering[Paying, Any]:
+    return Gathering(
+        partial(payments.request_payments, database), partial(payments.request_payment, database)
+    )
+
+
+def key_of(request: bytes) -> Key:
+    """A key that nobody has used, for that request."""
+    return Key(ANN.id, str(uuid4()), request, now() + timedelta(hours=1))
+
+
+async def done(gathering: Gathering[Any, Any], *wanted: Any) -> list[Any]:
+    """What comes of requests that arrive at once."""
+    work = (gathering.do(one) for one in wanted)
+    return list(await asyncio.gather(*work, return_exceptions=True))
+
+
+async def test_many_orders_are_placed_in_few_transactions(counted: Any) -> None:
+    database, committed = counted
+    basket = Basket({await add_product(database): 1, await add_product(database): 2}, None)
+    wanted = [Placing(ANN, basket, key_of(b"%d" % n), f"request {n}") for n in range(50)]
+    answers = await done(placing_in(database), *wanted)
+    assert len(committed) <= AT_ONCE + 1
+    stored = [(await orders.get(database, UUID(order["id"])))[1] for order, _ in answers]
+    assert [order for order, _ in answers] == stored
+    assert not any(duplicate for _, duplicate in answers)
+    again = [await orders.place(database, one) for one in wanted]
+    assert again == [(order, True) for order, _ in answers]
+
+
+async def test_one_bad_order_fails_none_of_its_neighbours(database: Database) -> None:
+    product, scarce = await add_product(database), await add_product(database, 1)
+    good = Placing(ANN, Basket({product: 1}, None), None, "good")
+    unknown = replace_basket(good, {uuid4(): 1})
+    too_much = replace_basket(good, {scarce: 2})
+    repeated = good._replace(key=key_of(b"first"))
+    first, *_ = await done(placing_in(database), repeated)
+    other_body = repeated._replace(key=replace(repeated.key, fingerprint=b"second"))
+    answers = await done(
+        placing_in(database), *[good] * 4, unknown, repeated, too_much, other_body, good
+    )
+    kinds = [type(answer) for answer in answers]
+    assert kinds == [tuple] * 4 + [
+        *(ProductNotFound, tuple, NotEnoughStock, IdempotencyKeyReused, tuple)
+    ]
+    assert answers[5] == (first[0], True)
+    assert len({answer[0]["id"] for answer in answers if isinstance(answer, tuple)}) == 6
+
+
+async def test_a_refused_order_leaves_its_key_free(database: Database) -> None:
+    product = await add_product(database)
+    good = Placing(ANN, Basket({product: 1}, None), None, "good")
+    refused = replace_basket(good, {uuid4(): 1})._replace(key=key_of(b"x"))
+    answers = await done(placing_in(database), *[good] * 3, refused, good)
+    assert isinstance(answers[3], ProductNotFound)
+    order, is_duplicate = await orders.place(database, good._replace(key=refused.key))
+    assert not is_duplicate
+    assert order["id"]
+
+
+async def test_of_one_key_that_comes_at_once_one_order_is_made(database: Database) -> None:
+    one = Placing(ANN, Basket({await add_product(database): 1}, None), key_of(b"x"), "one")
+    answers = await done(placing_in(database), *[one] * 50)
+    assert len({order["id"] for order, _ in answers}) == 1
+    assert [duplicate for _, duplicate in answers].count(False) == 1
+
+
+async def test_each_payment_gets_its_own_answer(database: Database) -> None:
+    basket = Basket({await add_product(database): 1}, None)
+    placed = await done(placing_in(database), *[Placing(ANN, basket, None, "x")] * 6)
+    ids = [UUID(order["id"]) for order, _ in placed]
+    pay = [Paying(ANN, id, None, None, None, "pay") for id in ids]
+    keyed = pay[3]._replace(key=key_of(b"pay"))
+    foreign, unknown = pay[4]._replace(user=BOB), pay[0]._replace(order_id=uuid4())
+    answers = await done(
+        paying_in(database), *pay[:3], keyed, foreign, unknown, keyed, pay[0], pay[5]
+    )
+    assert [answer["id"] for answer in answers[:4]] == [str(id) for id in ids[:4]]
+    assert [type(answer) for answer in answers[4:6]] == [Forbidden, OrderNotFound]
+    assert answers[6] == answers[3]
+    assert isinstance(answers[7], PaymentInProgress)
+    assert answers[8]["id"] == str(ids[5])
+    async with database.connection() as connection:
+        query = "select count(*) from payments where order_id = any($1)"
+        assert await connection.fetchval(query, ids) == 5
+
+
+async def test_a_locked_order_holds_up_no_other(database: Database) -> None:
+    basket = Basket({await add_product(database): 1}, None)
+    placed = await done(placing_in(database), *[Placing(ANN, basket, None, "x")] * 5)
+    ids = [UUID(order["id"]) for order, _ in placed]
+    async with database.connection() as connection, connection.transaction():
+        await connection.execute("select from orders where id = $1 for update", ids[2])
+        answers = await done(
+            paying_in(database), *(Paying(ANN, id, None, None, None, "pay") for id in ids)
+        )
+    kinds = [type(answer) for answer in answers]
+    assert kinds == [dict, dict, asyncpg.LockNotAvailableError, dict, dict]
+
+
+def replace_basket(wanted: Placing, pieces: dict[UUID, int]) -> Placing:
+    """The same, for something else."""
+    return wanted._replace(basket=Basket(pieces, None))
