@@ -28,8 +28,9 @@ fuzz: .venv/ready ## CASES odd requests (50,000), beginning with SEED; each answ
 
 chaos: ROUNDS ?= 5
 chaos: SEED ?= 1
+chaos: RATE ?= 6
 chaos: .venv/ready ## ROUNDS (5) of kills, cuts, stalls and poison under load, as SEED deals them; an audit after each
-	@CHAOS_ROUNDS=$(ROUNDS) CHAOS_SEED=$(SEED) exec $(BIN)/python -m pytest tests/chaos/test_chaos.py -o log_cli=true -o log_cli_level=INFO
+	@CHAOS_ROUNDS=$(ROUNDS) CHAOS_SEED=$(SEED) CHAOS_RATE=$(RATE) exec $(BIN)/python -m pytest tests/chaos/test_chaos.py -o log_cli=true -o log_cli_level=INFO
 
 bench-recovery: .venv/ready ## How long a worker takes to get ENTRIES (1,000,000) of a table back
 	@exec $(BIN)/python -m bench.recovery --entries $(or $(ENTRIES),1000000)

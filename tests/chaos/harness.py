@@ -17,8 +17,6 @@ from tests.chaos.poison import discard_poison
 from tests.chaos.town import Town
 from tests.chaos.waiting import comes_true
 
-RATE = 6.0
-"""Customers a second."""
 QUIET_SECONDS = 1.0
 """The longest time between two faults."""
 REST_SECONDS = 120.0
@@ -82,12 +80,14 @@ def deck(dice: random.Random) -> Iterator[str]:
 async def play(
     town: Town,
     seed: int,
+    rate: float,
     per_round: int,
     enough: Callable[[int, Tally], bool],
     say: Callable[[str], None],
 ) -> Tally:
     """Rounds until they are `enough` (a function of rounds and tally), or one has a finding.
 
+    `rate` is of customers a second.
     The seed repeats the faults, their order and their lengths, and what customers do; not, of
     course, what meets what.
     """
@@ -96,7 +96,7 @@ async def play(
     counting = Counting(town.shop, tally.absorbed)
     for _ in range(2):
         await town.shop.hire_ready()
-    async with town.shop.supervised(), crowd(town, random.Random(seed + 1), RATE) as people:
+    async with town.shop.supervised(), crowd(town, random.Random(seed + 1), rate) as people:
         tally.orders = people.orders
         async with counting.running():
             while not tally.findings and not enough(rounds, tally):

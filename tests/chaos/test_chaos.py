@@ -1,6 +1,7 @@
 """Everything is broken while customers are in the shop, and nothing is lost and nothing doubled.
 
-`make chaos ROUNDS=… SEED=…` plays so many rounds, with all that happens told as it happens.
+`make chaos ROUNDS=… SEED=… RATE=…` plays so many rounds with so many customers a second, and tells
+all that happens as it happens.
 """
 
 import logging
@@ -29,8 +30,9 @@ def enough(rounds: int, tally: Tally) -> bool:
 async def test_nothing_is_lost_and_nothing_doubled(tmp_path: Path) -> None:
     logging.getLogger("aiokafka").setLevel(logging.WARNING)
     seed = int(os.environ.get("CHAOS_SEED", "1"))
+    rate = float(os.environ.get("CHAOS_RATE", "6"))
     with town(tmp_path) as place:
-        tally = await play(place, seed, FAULTS_PER_ROUND, enough, log.info)
-    log.info("seed %d\n%s", seed, tally.table())
+        tally = await play(place, seed, rate, FAULTS_PER_ROUND, enough, log.info)
+    log.info("seed %d, %g customers a second\n%s", seed, rate, tally.table())
     assert not tally.findings, "\n".join(tally.findings)
     assert tally.orders.total() > 0
