@@ -1,11 +1,21 @@
 """Workers come and go while customers are in the shop."""
 
 import asyncio
+import logging
 
-from tests.chaos.audit import audit, rest
+from tests.chaos.audit import audit, reading, rest
 from tests.chaos.load import customers
 from tests.chaos.shop import Shop
 from tests.chaos.test_relay import commit_orders
+
+log = logging.getLogger(__name__)
+
+SLOWEST = """
+    select extract(epoch from max(ended.occurred_at - asked.occurred_at))::float
+    from outbox asked join outbox ended using (order_id)
+    where asked.topic = 'order.payment_requested'
+      and ended.topic in ('order.completed', 'order.cancelled')
+"""
 
 
 async def test_workers_take_over_from_one_another(shop: Shop) -> None:
@@ -33,6 +43,9 @@ async def test_a_rolling_restart_loses_no_request(shop: Shop) -> None:
     failures = [trouble for trouble in load.client.troubles if not was_refused(trouble)]
     assert not failures, "\n".join(failures)
     await audit(shop, load.ends)
+    async with reading(shop) as connection:
+        slowest = await connection.fetchval(SLOWEST)
+    log.info("the slowest order took %.1f s from its payment's request to its end", slowest)
 
 
 def was_refused(trouble: str) -> bool:
