@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: help run demo admin test fuzz chaos bench-recovery bench bench-quick profile check lock
+.PHONY: help run demo admin test fuzz chaos bench bench-quick bench-recovery bench-scale profile check lock
 
 help: ## What can be made
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -42,6 +42,10 @@ bench: .venv/ready ## What the service can do on this machine, beside the limit:
 bench-quick: ARGS ?=
 bench-quick: .venv/ready ## One worker for a minute or two: the most it carries, latency at half, CPU per order (ARGS=)
 	@exec $(BIN)/python -m bench.run --quick --workers 1 --seconds 15 $(ARGS)
+
+bench-scale: ARGS ?=
+bench-scale: .venv/ready ## By workers, partitions and orders that are there (ARGS="--orders 10000,1000000,10000000")
+	@exec $(BIN)/python -m bench.scale $(ARGS)
 
 profile: ARGS ?=
 profile: .venv/ready ## Where a worker under load spends its time, by function (ARGS="--native")

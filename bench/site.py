@@ -1,5 +1,6 @@
 """The system that is measured: servers, schema, a catalogue, and so many workers."""
 
+import asyncio
 import json
 import os
 import secrets
@@ -11,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 from uuid import uuid4
+
+import asyncpg
 
 from bench.customers import token
 from devstack.interrupt import pause
@@ -127,6 +130,18 @@ class Site:
                     "worker", "the workers are never ready together", "See the logs."
                 )
             pause(0.2)
+
+    def orders(self) -> int:
+        """How many orders are in the tables."""
+
+        async def count() -> int:
+            connection = await asyncpg.connect(self.stack.postgres.url)
+            try:
+                return int(await connection.fetchval("select count(*) from orders"))
+            finally:
+                await connection.close()
+
+        return asyncio.run(count())
 
     def command(self, *arguments: str, seconds: float = 600) -> tuple[int, str]:
         """Runs `faust -A app …`: exit code and output. Raises Failed where `migrate` fails."""

@@ -1,0 +1,106 @@
+"""`python -m bench.scale`: throughput and cost by workers, partitions, and orders that are there.
+
+Writes `bench/results/scale.json`.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from rich.console import Console
+
+from bench.figures import Json
+from bench.history import fill
+from bench.loading import IN_FLIGHT, Length, at_share, audited, load, most
+from bench.machine import machine
+from bench.run import FOLDER
+from bench.site import Failed, Site
+from devstack.server import ServerFailed
+
+RESULT = Path("bench/results/scale.json")
+PARTITIONS = 12
+TODAY = ("--days", "0.5")
+"""What was there before is older than that, and not in Kafka."""
+
+Say = Callable[[str], None]
+
+
+def scale(options: argparse.Namespace, say: Say) -> Iterator[Json]:
+    """A row of figures after the other."""
+    length = Length(options.seconds, options.warm_up)
+    for workers in options.workers:
+        yield _one(
+            f"{workers} workers, {PARTITIONS} partitions", workers, PARTITIONS, 0, length, say
+        )
+    for partitions in options.partitions:
+        yield _one(f"1 worker, {partitions} partitions", 1, partitions, 0, length, say)
+    for orders in options.orders:
+        yield _one(f"{orders:,} orders there before", 1, PARTITIONS, orders, length, say)
+
+
+def _one(what: str, workers: int, partitions: int, orders: int, length: Length, say: Say) -> Json:
+    say(what)
+    with Site(FOLDER, workers, partitions, say) as site:
+        if orders:
+            asyncio.run(fill(site.stack.postgres.url, orders, site.products, say))
+        carried = most(site, IN_FLIGHT * workers, length, say)
+        half = at_share(site, carried, 50, Length(length.seconds, 3), say)
+        told = {"workers": workers, "partitions": partitions, "ordersBefore": orders}
+        audit = audited(site, say, *(TODAY if orders else ()))
+        return {"what": what, **told, "most": carried, "half": half, "audit": audit}
+
+
+def soak(orders: int, say: Say) -> Json:
+    """A worker's memory while it carries so many orders: [orders so far, MiB] by the minute."""
+    carried, memory = 0, []
+    with Site(FOLDER, 1, PARTITIONS, say) as site:
+        while carried < orders:
+            figures = load(site, "lifecycle", IN_FLIGHT, Length(60, 3))
+            carried = site.orders()
+            memory.append([carried, figures["costs"]["worker"]["pssMiB"]])
+            say(f"{carried:,} of {orders:,} orders; {memory[-1][1]:.0f} MiB")
+        return {"memory": memory, "audit": audited(site, say)}
+
+
+def _options(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench.scale", description=__doc__)
+    parser.add_argument("--workers", type=_numbers, default=[1, 2, 4])
+    parser.add_argument("--partitions", type=_numbers, default=[4, 48])
+    parser.add_argument("--orders", type=_numbers, default=[10_000, 1_000_000])
+    parser.add_argument("--soak", type=int, default=0, help="orders over which memory is watched")
+    parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("--warm-up", type=float, default=20.0)
+    return parser.parse_args(arguments)
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",") if part]
+
+
+def main(arguments: list[str]) -> int:
+    """0 where the auditor is silent after each."""
+    options, console, rows = _options(arguments), Console(), list[Json]()
+    report: Json = {"scaleMachine": machine(), "scale": rows}
+    RESULT.parent.mkdir(exist_ok=True)
+    try:
+        with console.status("starting") as status:
+            for row in scale(options, status.update):
+                rows.append(row)
+                console.print(f"{row['what']}: {row['most']['notified']['perSecond']:.1f} a second")
+                RESULT.write_text(json.dumps(report, indent=1) + "\n")
+            if options.soak:
+                report["soak"] = soak(options.soak, status.update)
+    except (Failed, ServerFailed) as problem:
+        print(problem, file=sys.stderr)
+        return 1
+    RESULT.write_text(json.dumps(report, indent=1) + "\n")
+    broken = [row["audit"]["said"] for row in rows if not row["audit"]["silent"]]
+    print(*broken, sep="\n")
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
