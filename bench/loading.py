@@ -85,5 +85,6 @@ def audited(site: Site, say: Say, *more: str) -> Json:
     time.sleep(SETTLING_SECONDS)
     begun = time.monotonic()
     code, output = site.command("audit", "--kafka", "--at-rest", *more)
+    site.is_broken = code != 0
     took = round(time.monotonic() - begun, 1)
     return {"silent": code == 0, "code": code, "said": output, "seconds": took}

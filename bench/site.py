@@ -57,6 +57,8 @@ class Site:
         self.workers: list[Worker] = []
         self._wanted = workers
         self.products: list[str] = []
+        self.is_broken = False
+        """Whether the auditor has found something: then data and logs are kept beside it."""
 
     @property
     def environment(self) -> dict[str, str]:
@@ -109,6 +111,10 @@ class Site:
         for worker in self.workers:
             worker.stop()
         self.stack.stop()
+        if self.is_broken:
+            evidence = self._folder.with_name(f"{self._folder.name}.broken")
+            shutil.rmtree(evidence, ignore_errors=True)
+            self._folder.rename(evidence)
 
     def hire(self) -> None:
         """One more worker."""
