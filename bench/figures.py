@@ -63,6 +63,7 @@ def _rates(moments: Iterable[float], window: Window) -> Json:
 def _rest(shop: Shop, window: Window, orders: int) -> Json:
     inside = [v for v in shop.visits if window.holds(v.place_due)]
     return {
+        "placed": sum(1 for visit in shop.visits if visit.placed),
         "troubles": dict(shop.troubles),
         "costs": spent(window.before, window.after, orders),
         "load": {"lateMs": latencies([v.sent - v.place_due for v in inside if v.sent])},

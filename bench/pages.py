@@ -150,6 +150,16 @@ def scale(report: Json) -> str:
     return table(head, rows)
 
 
+def soak(report: Json) -> str:
+    """A worker's memory over many orders."""
+    memory = report["soak"]["memory"]
+    (first, before), (last, after) = memory[0], memory[-1]
+    text = (
+        f"A worker's memory after {first:,} orders: {before:.0f} MiB; after {last:,}: {after:.0f}."
+    )
+    return f"{text}\n\n![Memory](performance/memory.svg)"
+
+
 def functions(report: Json) -> str:
     """The profile by own time."""
     rows = [
@@ -168,6 +178,7 @@ SECTIONS: dict[str, Callable[[Json], str]] = {
     "limit": limit,
     "overload": overload,
     "scale": scale,
+    "soak": soak,
     "functions": functions,
 }
 """By the name of their markers."""

@@ -18,7 +18,17 @@ def pictures(report: Json) -> dict[str, str]:
     drawn = {"throughput.svg": throughput(report), "cpu.svg": cpu(report)}
     drawn["latency.svg"] = latency(report["sites"][0])
     drawn["seconds.svg"] = seconds(report["sites"][0])
+    if "soak" in report:
+        drawn["memory.svg"] = memory(report)
     return drawn
+
+
+def memory(report: Json) -> str:
+    """A worker's memory over many orders."""
+    points = [(float(orders), mib) for orders, mib in report["soak"]["memory"]]
+    x = axis_for("orders carried", [orders for orders, _ in points])
+    y = axis_for("MiB", [mib for _, mib in points])
+    return lines("Memory of one worker", {"worker": points}, x, y)
 
 
 def throughput(report: Json) -> str:

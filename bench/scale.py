@@ -46,6 +46,7 @@ def _one(what: str, workers: int, partitions: int, orders: int, length: Length, 
     with Site(FOLDER, workers, partitions, say) as site:
         if orders:
             asyncio.run(fill(site.stack.postgres.url, orders, site.products, say))
+            site.placed = orders
         carried = most(site, IN_FLIGHT * workers, length, say)
         half = at_share(site, carried, 50, Length(length.seconds, 3), say)
         told = {"workers": workers, "partitions": partitions, "ordersBefore": orders}
@@ -97,7 +98,8 @@ def main(arguments: list[str]) -> int:
         print(problem, file=sys.stderr)
         return 1
     RESULT.write_text(json.dumps(report, indent=1) + "\n")
-    broken = [row["audit"]["said"] for row in rows if not row["audit"]["silent"]]
+    audits = [row["audit"] for row in (*rows, report.get("soak")) if row]
+    broken = [audit["said"] for audit in audits if not audit["silent"]]
     print(*broken, sep="\n")
     return 1 if broken else 0
 

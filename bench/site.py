@@ -57,6 +57,8 @@ class Site:
         self.workers: list[Worker] = []
         self._wanted = workers
         self.products: list[str] = []
+        self.placed = 0
+        """Orders that should be in the tables, as far as their customers know."""
         self.is_broken = False
         """Whether the auditor has found something: then data and logs are kept beside it."""
 

@@ -23,6 +23,8 @@ from bench.bare.shapes import (
 )
 from bench.bare.statements import Statements
 
+_TOLD_AT_CREATION = ("userId", "totalAmount", "currency", "createdAt", "items", "customerEmail")
+
 Hop = Callable[[asyncpg.Connection, Sequence[Message]], Awaitable[None]]
 
 
@@ -60,18 +62,12 @@ class Hops:
                 due_at=moment + timedelta(days=1),
             )
             answer = order_answer(order_id, user, email, total, lines, prices, moment)
-            shared = ("userId", "totalAmount", "currency", "createdAt", "items", "customerEmail")
-            created = event(
-                "order.created",
-                str(order_id),
-                1,
-                request_id,
-                **{name: answer[name] for name in shared},
-                idempotencyKey=key,
-                fingerprint=fingerprint.hex(),
-                keyExpiresAt=text_of(expires),
-                answer=answer,
-            )
+            replay = {
+                "idempotencyKey": key,
+                "fingerprint": fingerprint.hex(),
+                "keyExpiresAt": text_of(expires),
+            }
+            created = _created(answer, request_id, replay)
             stored = orjson.dumps(answer).decode()
             await self._write(connection, events=[created], answer=(user, key, stored))
         return order_id, total
@@ -110,7 +106,7 @@ class Hops:
                 payments.append(payment(id, order_id, total, "SUCCEEDED"))
                 reports.append(report(id, order_id, total))
                 row = orders[UUID(order_id)]
-                events.append(next_event("payment.succeeded", row, message, **told(id, total)))
+                events.append(_next("payment.succeeded", row, message, **told(id, total)))
             moved = [(row, "CREATED") for row in orders.values()]
             await self._write(
                 connection, orders=moved, payments=payments, reports=reports, events=events
@@ -121,7 +117,7 @@ class Hops:
         async with connection.transaction():
             orders = await self._lock(connection, messages)
             events = [
-                next_event("order.paid", row, one, **summary(row), paymentId=one["paymentId"])
+                _next("order.paid", row, one, **summary(row), paymentId=one["paymentId"])
                 for one in messages
                 for row in [orders[UUID(one["orderId"])]]
             ]
@@ -150,7 +146,7 @@ class Hops:
                 now=clock(),
             )
             events = [
-                next_event("inventory.reserved", orders[id], message, items=items(lines[id]))
+                _next("inventory.reserved", orders[id], message, items=items(lines[id]))
                 for message in messages
                 for id in [UUID(message["orderId"])]
             ]
@@ -162,7 +158,7 @@ class Hops:
         async with connection.transaction():
             orders = await self._lock(connection, messages)
             events = [
-                next_event(
+                _next(
                     "order.completed", row, one, **summary(row), customerEmail=row["customer_email"]
                 )
                 for one in messages
@@ -218,5 +214,10 @@ class Hops:
         )
 
 
-def next_event(topic: str, row: Any, message: Message, **more: Any) -> Event:
+def _created(answer: Message, request_id: str, replay: Message) -> Event:
+    told = {name: answer[name] for name in _TOLD_AT_CREATION}
+    return event("order.created", answer["id"], 1, request_id, **told, **replay, answer=answer)
+
+
+def _next(topic: str, row: Any, message: Message, **more: Any) -> Event:
     return event(topic, message["orderId"], row["version"] + 1, message["requestId"], **more)
