@@ -9,7 +9,7 @@ import json
 import os
 import random
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from time import monotonic
@@ -33,6 +33,8 @@ from bench.spread import latencies, rates
 
 POOL = 12
 """Connections for requests, and as many for agents: the worker's."""
+AT_ONCE, MOST = 2, 100
+"""Transactions of requests of a kind, and requests of a transaction: the worker's."""
 RAMP_SECONDS = 2.0
 
 
@@ -49,14 +51,40 @@ class Plan:
     warm_up: float
 
 
+class Gathering:
+    """What is asked while others are under way shares the next transaction."""
+
+    def __init__(self, pool: asyncpg.Pool, hop: Any, wake: Callable[[], None]) -> None:
+        self._pool, self._hop, self._wake = pool, hop, wake
+        self._waiting: asyncio.Queue[tuple[Any, asyncio.Future[Any]]] = asyncio.Queue()
+
+    async def ask(self, wanted: Any) -> Any:
+        """What comes of it."""
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.put_nowait((wanted, future))
+        return await future
+
+    async def run(self) -> None:
+        """Do what is asked, until cancelled."""
+        while True:
+            batch = [await self._waiting.get()]
+            while not self._waiting.empty() and len(batch) < MOST:
+                batch.append(self._waiting.get_nowait())
+            async with self._pool.acquire() as connection:
+                done = await self._hop(connection, [wanted for wanted, _ in batch])
+            self._wake()
+            for (_, future), one in zip(batch, done or [None] * len(batch), strict=True):
+                future.set_result(one)
+
+
 @dataclass
 class Bare:
     """Everything connected."""
 
     plan: Plan
-    hops: Hops
     products: list[UUID]
-    requests: asyncpg.Pool
+    placings: Gathering
+    payings: Gathering
     relay: Relay
     told: dict[str, asyncio.Future[None]] = field(default_factory=dict)
     finished: list[tuple[float, float]] = field(default_factory=list)
@@ -71,14 +99,10 @@ class Bare:
             await self._buy({id: dice.randint(1, 2) for id in chosen})
 
     async def _buy(self, lines: dict[UUID, int]) -> None:
-        async with self.requests.acquire() as connection:
-            order_id, _ = await self.hops.place(connection, uuid4(), lines)
-        self.relay.wake()
+        order_id = await self.placings.ask((uuid4(), lines))
         paid = monotonic()
         told = self.told[str(order_id)] = asyncio.get_running_loop().create_future()
-        async with self.requests.acquire() as connection:
-            await self.hops.pay(connection, order_id)
-        self.relay.wake()
+        await self.payings.ask(order_id)
         await told
         self.finished.append((paid, monotonic()))
 
@@ -126,7 +150,9 @@ async def _connected(plan: Plan, stack: AsyncExitStack) -> Bare:
     )
     stack.push_async_callback(connection.close)
     products = await _catalogue(statements, plan.database)
-    bare = Bare(plan, hops, products, requests, Relay(statements, connection, events))
+    relay = Relay(statements, connection, events)
+    placings, payings = [Gathering(requests, hop, relay.wake) for hop in (hops.place, hops.pay)]
+    bare = Bare(plan, products, placings, payings, relay)
     handlers = [
         Agent("order.created", "replays.remember", None),
         Agent("order.payment_requested", "payments.capture", hops.capture),
@@ -137,7 +163,8 @@ async def _connected(plan: Plan, stack: AsyncExitStack) -> Bare:
     ]
     consumer = await stack.enter_async_context(_consumer(plan, [one.topic for one in handlers]))
     workers = Agents(agents, consumer, changelogs, handlers, bare.after_commit)
-    for work in (bare.relay.run(), workers.run()):
+    gatherings = [one.run() for one in (placings, payings) for _ in range(AT_ONCE)]
+    for work in (relay.run(), workers.run(), *gatherings):
         task = asyncio.create_task(work)
         stack.callback(task.cancel)
     return bare

@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -25,6 +25,42 @@ from bench.bare.statements import Statements
 
 _TOLD_AT_CREATION = ("userId", "totalAmount", "currency", "createdAt", "items", "customerEmail")
 
+
+class _Basket:
+    """What a customer wants, and what their Idempotency-Key needs."""
+
+    def __init__(self, user: UUID, lines: dict[UUID, int], moment: datetime) -> None:
+        self.id, self.user, self.lines = uuid4(), user, lines
+        self.email = f"{user}@example.com"
+        self.key, self.fingerprint = str(uuid4()), uuid4().bytes * 2
+        self.moment, self.expires = moment, moment + timedelta(days=1)
+
+    def rows(self, prices: dict[UUID, int]) -> list[tuple[UUID, int, UUID, int, int]]:
+        """Order id, line, product id, quantity, price (minor units)."""
+        return [
+            (self.id, place, product, pieces, prices[product])
+            for place, (product, pieces) in enumerate(self.lines.items(), start=1)
+        ]
+
+    def total(self, prices: dict[UUID, int]) -> int:
+        """Minor units."""
+        return sum(prices[id] * pieces for id, pieces in self.lines.items())
+
+    def placed(self, prices: dict[UUID, int]) -> tuple[Event, tuple[UUID, str, str]]:
+        """The event of its creation, and the answer to its key."""
+        total = self.total(prices)
+        answer = order_answer(
+            self.id, self.user, self.email, total, self.lines, prices, self.moment
+        )
+        replay = {
+            "idempotencyKey": self.key,
+            "fingerprint": self.fingerprint.hex(),
+            "keyExpiresAt": text_of(self.expires),
+        }
+        stored = (self.user, self.key, orjson.dumps(answer).decode())
+        return _created(answer, str(uuid4()), replay), stored
+
+
 Hop = Callable[[asyncpg.Connection, Sequence[Message]], Awaitable[None]]
 
 
@@ -35,62 +71,65 @@ class Hops:
         self._sql = statements
 
     async def place(
-        self, connection: asyncpg.Connection, user: UUID, lines: dict[UUID, int]
-    ) -> tuple[UUID, int]:
-        """A new order of so many pieces by product: its id and total (minor units)."""
-        order_id, key, request_id, moment = uuid4(), str(uuid4()), str(uuid4()), clock()
-        fingerprint, expires = uuid4().bytes * 2, moment + timedelta(days=1)
+        self, connection: asyncpg.Connection, wanted: Sequence[tuple[UUID, dict[UUID, int]]]
+    ) -> list[UUID]:
+        """New orders, each of a user's and of so many pieces by product: their ids."""
+        moment = clock()
+        baskets = [_Basket(user, lines, moment) for user, lines in wanted]
         async with connection.transaction():
-            claim = {"user_id": user, "key": key, "fingerprint": fingerprint, "expires_at": expires}
-            await self._sql.fetch(connection, "claim_key", **claim)
-            rows = await self._sql.fetch(connection, "products_by_ids", ids=list(lines))
+            await self._sql.fetch(
+                connection,
+                "claim_keys",
+                user_ids=[one.user for one in baskets],
+                keys=[one.key for one in baskets],
+                fingerprints=[one.fingerprint for one in baskets],
+                expirations=[one.expires for one in baskets],
+            )
+            ids = list({id for one in baskets for id in one.lines})
+            rows = await self._sql.fetch(connection, "products_by_ids", ids=ids)
             prices = {row["id"]: row["price_minor"] for row in rows}
-            total = sum(prices[id] * pieces for id, pieces in lines.items())
-            email = f"{user}@example.com"
+            lines = [line for one in baskets for line in one.rows(prices)]
+            columns_of_lines = ("order_ids", "lines", "product_ids", "quantities", "prices")
             await self._sql.execute(
                 connection,
-                "insert_order",
-                id=order_id,
-                user_id=user,
-                customer_email=email,
-                total_minor=total,
-                currency=CURRENCY,
+                "insert_orders",
+                ids=[one.id for one in baskets],
+                user_ids=[one.user for one in baskets],
+                customer_emails=[one.email for one in baskets],
+                totals=[one.total(prices) for one in baskets],
+                currencies=[CURRENCY] * len(baskets),
                 now=moment,
-                product_ids=list(lines),
-                quantities=list(lines.values()),
-                prices=[prices[id] for id in lines],
                 due_at=moment + timedelta(days=1),
+                **dict(zip(columns_of_lines, map(list, zip(*lines, strict=True)), strict=True)),
             )
-            answer = order_answer(order_id, user, email, total, lines, prices, moment)
-            replay = {
-                "idempotencyKey": key,
-                "fingerprint": fingerprint.hex(),
-                "keyExpiresAt": text_of(expires),
-            }
-            created = _created(answer, request_id, replay)
-            stored = orjson.dumps(answer).decode()
-            await self._write(connection, events=[created], answer=(user, key, stored))
-        return order_id, total
-
-    async def pay(self, connection: asyncpg.Connection, order_id: UUID) -> None:
-        """Ask for the payment of the exact total."""
-        async with connection.transaction():
-            [row] = await self._sql.fetch(connection, "lock_order", id=order_id)
-            total, payment_id = row["total_minor"], str(uuid4())
-            requested = event(
-                "order.payment_requested",
-                str(order_id),
-                row["version"] + 1,
-                str(uuid4()),
-                **told(payment_id, total),
-                expectedAmount=major(total),
-            )
+            placed = [one.placed(prices) for one in baskets]
             await self._write(
                 connection,
-                orders=[(row, "CREATED")],
-                payments=[payment(payment_id, str(order_id), total, "PENDING")],
-                events=[requested],
+                events=[created for created, _ in placed],
+                answers=[answer for _, answer in placed],
             )
+        return [one.id for one in baskets]
+
+    async def pay(self, connection: asyncpg.Connection, order_ids: Sequence[UUID]) -> None:
+        """Ask for the payments of the exact totals."""
+        async with connection.transaction():
+            rows = await self._sql.fetch(connection, "lock_whole_orders", ids=order_ids)
+            payments, events = [], []
+            for row in rows:
+                order_id, payment_id, total = str(row["id"]), str(uuid4()), row["total_minor"]
+                payments.append(payment(payment_id, order_id, total, "PENDING"))
+                events.append(
+                    event(
+                        "order.payment_requested",
+                        order_id,
+                        row["version"] + 1,
+                        str(uuid4()),
+                        **told(payment_id, total),
+                        expectedAmount=major(total),
+                    )
+                )
+            moved = [(row, "CREATED") for row in rows]
+            await self._write(connection, orders=moved, payments=payments, events=events)
 
     async def capture(self, connection: asyncpg.Connection, messages: Sequence[Message]) -> None:
         """payment: capture."""
@@ -190,10 +229,9 @@ class Hops:
         payments: Sequence[Message] = (),
         reports: Sequence[Message] = (),
         events: list[Event],
-        answer: tuple[UUID, str, str] | None = None,
+        answers: Sequence[tuple[UUID, str, str]] = (),
     ) -> None:
         moment = clock()
-        user_id, key, stored = answer or (None, None, None)
         await self._sql.execute(
             connection,
             "write_changes",
@@ -207,9 +245,9 @@ class Hops:
             reports=orjson.dumps(reports).decode() if reports else "[]",
             refunds="[]",
             calls="[]",
-            user_id=user_id,
-            key=key,
-            answer=stored,
+            key_users=[user for user, _, _ in answers],
+            keys=[key for _, key, _ in answers],
+            answers=[answer for _, _, answer in answers],
             **columns(events),
         )
 
