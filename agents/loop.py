@@ -22,7 +22,7 @@ from faust.types import AgentT
 
 from agents.dead_letters import bury
 from agents.gate import Gate
-from app import app, pipeline
+from app import app, backlog, pipeline
 from app.crashes import Point, crash_here
 from app.db import AWAY
 from app.errors import UnknownOrder
@@ -116,6 +116,8 @@ class Loop:
                 DUPLICATES.labels(self._name).inc()
             else:
                 fresh.append(message)
+        if fresh:
+            backlog.note(self._name, fresh[0].message.timestamp)
         await self._take(fresh)
         for message in messages:
             await self._stream.ack(message)

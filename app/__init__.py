@@ -5,6 +5,7 @@ It reads settings and the files of keys that they name, and connects to nothing.
 
 import os
 
+from app.backlog import Backlog
 from app.broker import OrderApp
 from app.cache import Cache
 from app.config import load_settings
@@ -45,7 +46,8 @@ provider = (
     if settings.stripe_secret_key
     else NoStripe()
 )
-relay = Relay(settings.kafka_brokers, pipeline)
+backlog = Backlog()
+relay = Relay(settings.kafka_brokers, pipeline, backlog)
 app.resources += [database, pipeline, timers, cache, rate_limits, provider]
 followers = Followers(database)
 # Followers last: whoever hears of a change must not read the cache's old state.
@@ -57,6 +59,7 @@ database.after_commit = pipeline.after_commit = timers.after_commit = [
 
 __all__ = [
     "app",
+    "backlog",
     "cache",
     "database",
     "followers",

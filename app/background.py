@@ -9,7 +9,7 @@ from asyncpg import Connection
 from faust.sensors.prometheus import FaustMetrics, PrometheusMonitor
 from prometheus_client import REGISTRY
 
-from app import app, cache, provider, relay, settings, timers
+from app import app, backlog, cache, provider, relay, settings, timers
 from app.auditor import keep_auditing
 from app.cache import REST_SECONDS
 from app.db import AWAY, sql
@@ -34,6 +34,12 @@ calls = Calls(timers, provider)
 timers.after_commit.append(calls.after_commit)
 
 app.monitor = PrometheusMonitor(metrics=FaustMetrics.create(REGISTRY, "faust"))
+
+
+@app.on_rebalance_complete.connect
+async def count_waits_anew(*_: object, signal: object, **__: object) -> None:
+    """What waited while partitions moved is no sign of too many orders."""
+    backlog.resume()
 
 
 @app.task

@@ -16,6 +16,11 @@ HELD_BACK = Counter(
 RETRIES = Counter(
     "orders_retries_total", "Batches that waited for infrastructure that was away.", ["handler"]
 )
+WAIT = Gauge(
+    "orders_event_wait_seconds",
+    "How long the first of the latest events had waited for its handler, or for the relay.",
+    ["handler"],
+)
 PUBLISHED = Counter("orders_published_total", "Events acknowledged by the broker.", ["topic"])
 REFUSED = Counter(
     "orders_refused_events_total", "Events that the broker refused for good.", ["topic"]

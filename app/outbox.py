@@ -17,6 +17,7 @@ import asyncpg
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
+from app.backlog import Backlog
 from app.crashes import Point, crash_here
 from app.db import AWAY, Database, Transaction, sql
 from app.flights import Flights
@@ -36,9 +37,12 @@ SWEEP_SECONDS = 1.0
 class Relay:
     """Publishes the outbox while this worker leads; else tells the leader of its commits."""
 
-    def __init__(self, brokers: list[str], database: Database) -> None:
+    def __init__(
+        self, brokers: list[str], database: Database, backlog: Backlog | None = None
+    ) -> None:
         self._brokers = brokers
         self._database = database
+        self._backlog = backlog or Backlog()
         self._wake = asyncio.Event()
         self._leading = False
         self._untold = False
@@ -120,6 +124,8 @@ class Relay:
             while True:
                 self._wake.clear()
                 rows = await _mark_and_take(connection, sent, flights)
+                if rows:
+                    self._backlog.note(RELAY, rows[0]["occurred_at"].timestamp())
                 if rows:
                     crash_here(Point.TAKEN, RELAY)
                 sent, refused = await flights.send(rows)

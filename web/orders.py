@@ -9,7 +9,7 @@ from uuid import UUID
 
 from aiohttp import web
 
-from app import app, cache, database, orders
+from app import app, backlog, cache, database, orders
 from app.cache import ORDERS
 from app.errors import (
     Forbidden,
@@ -49,8 +49,8 @@ NEXT_PAGE = {"cursor": "$response.body#/nextCursor"}
 
 @asynccontextmanager
 async def _placing() -> AsyncIterator[None]:
-    """Count a creation. Raises Overloaded instead of waiting."""
-    if _under_way.locked():
+    """Count a creation. Raises Overloaded instead of waiting, or of adding to a backlog."""
+    if _under_way.locked() or not backlog.admits():
         raise Overloaded
     async with _under_way:
         yield

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from time import time
 from types import SimpleNamespace
 from typing import Any, cast
 from uuid import UUID, uuid4
@@ -91,7 +92,9 @@ def message(n: int) -> Any:
         totalAmount=1,
         currency="PLN",
     )
-    return SimpleNamespace(n=n, value=event, message=SimpleNamespace(tp="topic/0", offset=n))
+    return SimpleNamespace(
+        n=n, value=event, message=SimpleNamespace(tp="topic/0", offset=n, timestamp=time())
+    )
 
 
 def fails(journal: Journal, decide: Callable[[int], Exception | None]) -> Loop:
