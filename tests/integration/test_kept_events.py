@@ -32,7 +32,8 @@ async def test_an_event_of_an_unknown_order_is_kept_and_applied_when_it_appears(
     """Nobody sees an order before it commits."""
     basket = Basket({await add_product(database): 1}, None)
     async with database.transaction() as transaction:
-        order = await placing.insert(transaction, ANN, basket)
+        products = await placing.catalogue(transaction, [basket])
+        (order,) = await placing.insert(transaction, [placing.price(ANN, basket, products)])
         transaction.publish(placing.created(order, None, "a request"))
         one = Course(database, UUID(order["id"]))
         books = Books(one.order_id, TOTAL, "PLN")

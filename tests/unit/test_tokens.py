@@ -69,7 +69,7 @@ def test_without_a_role_or_email_it_is_a_plain_user() -> None:
         signed(algorithm="HS384"),
         signed(exp=now() - timedelta(seconds=6)),
         signed(exp=None),
-        signed(nbf=now() + timedelta(seconds=30)),
+        signed(nbf=now() + timedelta(days=1)),
         signed(sub="ann"),
         signed(sub=None),
         signed(userId=""),
