@@ -44,7 +44,14 @@ async def keep_auditing(database: Database, seconds: float = EVERY_SECONDS) -> N
 @asynccontextmanager
 async def _leadership(database: Database, seconds: float) -> AsyncIterator[asyncpg.Connection]:
     """Begins when no other worker audits; at its end this one's findings are old, and forgotten."""
-    connection = await database.connect(command_timeout=10, application_name="orders auditor")
+    connection = await database.connect(
+        command_timeout=10,
+        application_name="orders auditor",
+        # A worker whose machine is gone must not keep the lock for hours.
+        tcp_keepalives_idle="5",
+        tcp_keepalives_interval="2",
+        tcp_keepalives_count="3",
+    )
     try:
         await _win(connection, seconds)
         yield connection

@@ -5,7 +5,7 @@ from contextlib import suppress
 from datetime import timedelta
 from uuid import uuid4
 
-from asyncpg import Connection
+from asyncpg import Connection, PostgresError
 from faust.sensors.prometheus import FaustMetrics, PrometheusMonitor
 from prometheus_client import REGISTRY
 
@@ -110,8 +110,11 @@ async def tend_outbox() -> None:
     while True:
         try:
             await _tend_outbox()
-        except AWAY as error:
+        except (*AWAY, PostgresError) as error:
+            # A role that may not create tables is no reason to stop: outbox_other takes the rows.
             app.log.warning("The outbox's partitions are tended to later: %r", error)
+            await asyncio.sleep(REAP_SECONDS)
+            continue
         await asyncio.sleep(PARTITION_SECONDS)
 
 
@@ -119,6 +122,9 @@ async def _tend_outbox() -> None:
     before = now() - timedelta(days=settings.outbox_retention_days)
     async with timers.connection() as connection:
         await sql.make_outbox_partitions(connection, now=now())
+    async with timers.connection() as connection, connection.transaction():
+        # Whoever places or pays would wait behind it.
+        await sql.wait_little(connection)
         if dropped := await sql.drop_outbox_partitions(connection, before=before):
             app.log.info("%d partitions of the outbox were dropped for their age", dropped)
 

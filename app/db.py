@@ -1,5 +1,6 @@
 """PostgreSQL: the pool, the named queries, and the transaction that every hop is made of."""
 
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ from app.times import now
 if TYPE_CHECKING:
     from app.money_rows import DueCall, RefundRow, ReportRow
     from app.topics import Event
+
+log = logging.getLogger(__name__)
 
 
 class _Adapter(AsyncPGAdapter):
@@ -180,7 +183,11 @@ class Database:
             crash_here(Point.WRITTEN, work)
         crash_here(Point.COMMITTED, work)
         for hook in self.after_commit:
-            await hook(transaction)
+            try:
+                await hook(transaction)
+            except Exception:
+                # What is committed is done: to report a failure would have it done again.
+                log.exception("After the commit of %s", work or "a transaction")
 
     @asynccontextmanager
     async def rehearsal(

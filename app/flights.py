@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 1.0
 """How long a round waits for the events it has sent; what takes longer stays under way."""
+SHORT_PATIENCE_SECONDS = 0.05
+"""The same while older ones are under way: their partition may take no more, and others do."""
 MOST_UNDER_WAY = 5000
 SHORTEST_REST, LONGEST_REST = 0.5, 30.0
 """Seconds for which an order rests whose event could not be sent; twice as long each time."""
@@ -98,10 +100,11 @@ class Flights:
         first: dict[UUID, Any] = {}
         for row in rows:
             first.setdefault(row["order_id"], row)
+        patience = SHORT_PATIENCE_SECONDS if self._under_way else PATIENCE_SECONDS
         begun = {asyncio.create_task(self._send(row)): row for row in first.values()}
         self._under_way |= begun
         if begun:
-            await asyncio.wait(begun, timeout=PATIENCE_SECONDS)
+            await asyncio.wait(begun, timeout=patience)
         return self._land()
 
     async def _send(self, row: Any) -> None:

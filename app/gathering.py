@@ -3,6 +3,9 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context, copy_context
+from dataclasses import dataclass
+from time import monotonic
 from typing import Any, Generic, TypeVar
 
 import asyncpg
@@ -21,14 +24,27 @@ AT_ONCE = 2
 """Transactions under way; with more of them, fewer requests would find company."""
 MOST = 100
 """Requests of one transaction."""
+PATIENCE_SECONDS = 5.0
+"""How long a request may wait to begin: as long as one would wait for a connection."""
+
+
+@dataclass(slots=True)
+class _Request(Generic[Wanted, Done]):
+    wanted: Wanted
+    future: "asyncio.Future[Done]"
+    context: Context
+    """The request's own: log lines tell its id."""
+    leaves_at: float
+    """When nobody waits any more for it to begin; seconds of `monotonic`."""
 
 
 class Gathering(Generic[Wanted, Done]):
     """Does requests together where they would wait anyway; nobody waits for company.
 
     `together` gives for each request what came of it, or None where that one has to be done alone:
-    whatever is not plain, errors included. `alone` does one request, or raises. Where `together`
-    raises, all are done alone, so a bad request costs its neighbours time and nothing else.
+    whatever is not plain, errors included. `alone` does one request, or raises. Where PostgreSQL
+    refuses the whole, all are done alone, so a bad request costs its neighbours time and nothing
+    else.
     """
 
     def __init__(
@@ -38,23 +54,25 @@ class Gathering(Generic[Wanted, Done]):
     ) -> None:
         self._together = together
         self._alone = alone
-        self._waiting: list[tuple[Wanted, asyncio.Future[Done]]] = []
+        self._waiting: list[_Request[Wanted, Done]] = []
         self._under_way: set[asyncio.Task[None]] = set()
         self._special: set[asyncio.Task[None]] = set()
 
     async def do(self, wanted: Wanted) -> Done:
         """What comes of the request. Raises what `alone` raises, and what AWAY lists."""
         future: asyncio.Future[Done] = asyncio.get_running_loop().create_future()
-        self._waiting.append((wanted, future))
+        leaves_at = monotonic() + PATIENCE_SECONDS
+        self._waiting.append(_Request(wanted, future, copy_context(), leaves_at))
         self._begin()
         # What is begun is finished, even if nobody waits for it any more.
         return await asyncio.shield(future)
 
     def _begin(self) -> None:
         if self._waiting and len(self._under_way) < AT_ONCE:
-            task = asyncio.create_task(self._take())
+            # In no request's context: it may do many.
+            task = asyncio.create_task(self._take(), context=Context())
             self._under_way.add(task)
-            task.add_done_callback(self._ended)
+            task.add_done_callback(self._ended, context=Context())
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._under_way.discard(task)
@@ -62,33 +80,49 @@ class Gathering(Generic[Wanted, Done]):
 
     async def _take(self) -> None:
         batch, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
-        if len(batch) == 1:
-            await self._do_alone(*batch[0])
-            return
-        # One that was begun at the same time may have left nothing.
-        for wanted, future in await self._do_together(batch) if batch else []:
-            task = asyncio.create_task(self._do_alone(wanted, future))
-            self._special.add(task)
+        late = [one for one in batch if one.leaves_at < monotonic()]
+        _fail(late, TimeoutError("it has not begun in time"))
+        batch = [one for one in batch if one not in late]
+        special = batch if len(batch) < 2 else await self._do_together(batch)
+        tasks = [asyncio.create_task(self._do_alone(one), context=one.context) for one in special]
+        self._special.update(tasks)
+        for task in tasks:
             task.add_done_callback(self._special.discard)
+        if len(batch) == 1:
+            await asyncio.wait(tasks)
 
-    async def _do_together(self, batch: list[tuple[Wanted, asyncio.Future[Done]]]) -> Any:
+    async def _do_together(
+        self, batch: list[_Request[Wanted, Done]]
+    ) -> list[_Request[Wanted, Done]]:
         """Those that are left to be done alone."""
-        outcomes: Sequence[Done | None] = [None] * len(batch)
         try:
-            outcomes = await self._together([wanted for wanted, _ in batch])
-        except Exception as error:
-            if isinstance(error, AWAY) and not isinstance(error, LOCKED):
-                for _, future in batch:
-                    future.set_exception(error)
-                return []
+            outcomes = await self._together([one.wanted for one in batch])
+        except LOCKED as error:
             log.info("%d requests are done one by one: %r", len(batch), error)
-        for (_, future), outcome in zip(batch, outcomes, strict=True):
+            return batch
+        except AWAY as error:
+            # Whoever waits behind would wait as long, for the same answer.
+            _fail([*batch, *self._waiting], error)
+            self._waiting.clear()
+            return []
+        except asyncpg.PostgresError as error:
+            log.info("%d requests are done one by one: %r", len(batch), error)
+            return batch
+        except Exception as error:
+            _fail(batch, error)
+            return []
+        for one, outcome in zip(batch, outcomes, strict=True):
             if outcome is not None:
-                future.set_result(outcome)
+                one.future.set_result(outcome)
         return [one for one, outcome in zip(batch, outcomes, strict=True) if outcome is None]
 
-    async def _do_alone(self, wanted: Wanted, future: asyncio.Future[Done]) -> None:
+    async def _do_alone(self, one: _Request[Wanted, Done]) -> None:
         try:
-            future.set_result(await self._alone(wanted))
+            one.future.set_result(await self._alone(one.wanted))
         except Exception as error:
-            future.set_exception(error)
+            one.future.set_exception(error)
+
+
+def _fail(requests: Sequence[_Request[Any, Any]], error: Exception) -> None:
+    for one in requests:
+        one.future.set_exception(error)

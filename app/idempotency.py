@@ -10,7 +10,7 @@ from uuid import UUID
 import asyncpg
 import orjson
 
-from app.db import Transaction, sql
+from app.db import Database, Transaction, sql
 from app.errors import IdempotencyInProgress, IdempotencyKeyReused
 from app.times import now
 
@@ -95,6 +95,18 @@ async def release(transaction: Transaction, keys: Iterable[Key | None]) -> None:
             user_ids=[key.user_id for key in given_up],
             keys=[key.key for key in given_up],
         )
+
+
+async def recall(database: Database, key: Key) -> dict[str, Any] | None:
+    """The stored answer of a finished request with this key, without claiming it.
+
+    Raises IdempotencyKeyReused for another request.
+    """
+    async with database.connection() as connection:
+        taken = await sql.taken_key(connection, user_id=key.user_id, key=key.key)
+    if taken is None or taken["answer"] is None or taken["expires_at"] <= now():
+        return None
+    return replay(taken["fingerprint"], orjson.loads(taken["answer"]), key)
 
 
 def replay(used_for: bytes, answer: dict[str, Any], key: Key) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from uuid import UUID
 import asyncpg
 import orjson
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaTimeoutError
 
 from app.audit import BEGINNING, Finding, Scope
 from app.db import Database, sql
@@ -20,6 +21,7 @@ from app.times import now
 from app.topics import EVENTS, DeadLetter
 
 CHUNK = 1000
+QUIET_SECONDS = 30
 SLACK = timedelta(minutes=1)
 """A message may be so much older than the mark that it was sent."""
 
@@ -173,8 +175,12 @@ class Comparison:
         ends = await self._consumer.end_offsets(partitions)
         for place, start in (await self._starts(partitions)).items():
             self._consumer.seek(place, min(start, ends[place]))
+        quiet = 0
         while left := [one for one in partitions if await self._consumer.position(one) < ends[one]]:
             found = await self._consumer.getmany(*left, timeout_ms=1000, max_records=CHUNK)
+            quiet = 0 if found else quiet + 1
+            if quiet > QUIET_SECONDS:
+                raise KafkaTimeoutError("Kafka gives no more of what it has")
             for place, messages in found.items():
                 yield place.topic, messages
 

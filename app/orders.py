@@ -62,6 +62,7 @@ async def place_together(
 ) -> list[tuple[dict[str, Any], bool] | None]:
     """Place those orders that nothing is special about, in one transaction; None for the others."""
     async with database.transaction("orders.place_together") as transaction:
+        await sql.wait_little(transaction.connection)
         ours = await idempotency.claim_all(transaction, [one.key for one in wanted])
         products = await placing.catalogue(transaction, [one.basket for one in wanted])
         priced: dict[int, placing.Priced] = {}

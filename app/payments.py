@@ -67,13 +67,13 @@ async def request_payment(database: Database, wanted: Paying) -> dict[str, Any]:
 async def request_payments(
     database: Database, wanted: Sequence[Paying]
 ) -> list[dict[str, Any] | None]:
-    """Ask in one transaction for those payments that nothing is special about; None for the others.
-
-    Raises asyncpg.UniqueViolationError where an order has a live attempt already.
-    """
+    """Ask together for those payments that nothing is special about; None for the others."""
     async with database.transaction("payments.request_payments") as transaction:
+        await sql.wait_little(transaction.connection)
         ours = await idempotency.claim_all(transaction, [one.key for one in wanted])
         orders = await order_rows.lock_whole(transaction, [one.order_id for one in wanted])
+        for row in await sql.orders_in_payment(transaction.connection, order_ids=list(orders)):
+            del orders[row["order_id"]]
         answers: dict[int, dict[str, Any]] = {}
         for n, one in enumerate(wanted):
             with suppress(Problem):

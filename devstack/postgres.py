@@ -47,7 +47,7 @@ class Postgres(Server):
             "listen_addresses": "127.0.0.1",
             "port": self.port,
             "unix_socket_directories": "",
-            "max_connections": 100,
+            "max_connections": 200,
             "shared_buffers": "256MB",
         }
         options = [word for key in settings for word in ("-c", f"{key}={settings[key]}")]

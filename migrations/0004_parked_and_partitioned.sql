@@ -67,6 +67,8 @@ begin
         return;
     end if;
     execute format('create table %I (like outbox including defaults)', part);
+    -- Nothing may come to it between the strays' move and the attachment.
+    lock table outbox_other in access exclusive mode;
     execute format(
         'with strays as (
             delete from outbox_other where occurred_at >= %L and occurred_at < %L returning *
@@ -93,6 +95,8 @@ begin
           and (to_date(right(c.relname, 7), 'YYYY_MM') + interval '1 month') at time zone 'UTC'
               <= moment
     loop
+        execute format('select exists (select from %I where published_at is null)', part) into waits;
+        continue when waits;
         -- The parent first, as everybody else does, so that no two wait in a circle.
         lock table only outbox in access exclusive mode;
         execute format('select exists (select from %I where published_at is null)', part) into waits;

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from aiohttp import web
 
-from app import app, backlog, cache, database, orders
+from app import app, backlog, cache, database, idempotency, orders
 from app.cache import ORDERS
 from app.errors import (
     Forbidden,
@@ -56,6 +56,18 @@ async def _placing() -> AsyncIterator[None]:
         yield
 
 
+async def _place(wanted: orders.Placing) -> tuple[dict[str, Any], bool]:
+    """The order, and whether it was placed before: a replay is no new order, and never refused."""
+    try:
+        async with _placing():
+            return await _placings.do(wanted)
+    except Overloaded:
+        answer = await idempotency.recall(database, wanted.key) if wanted.key else None
+        if answer is None:
+            raise
+        return answer, True
+
+
 @app.page("/api/orders")
 class OrdersView(View):
     """The customer's orders."""
@@ -75,10 +87,8 @@ class OrdersView(View):
         """Place an order; a replay of its Idempotency-Key gets the first answer again."""
         order, is_duplicate = recall(key) if key else None, True
         if order is None:
-            async with _placing():
-                order, is_duplicate = await _placings.do(
-                    orders.Placing(user, body.basket(), key, request_id.get())
-                )
+            wanted = orders.Placing(user, body.basket(), key, request_id.get())
+            order, is_duplicate = await _place(wanted)
         headers = {"Location": f"/api/orders/{order['id']}", "ETag": etag(order)}
         answer = {**order, "isDuplicate": is_duplicate}
         return json_response(answer, 200 if is_duplicate else 201, headers)

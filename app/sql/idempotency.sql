@@ -26,7 +26,7 @@ where (user_id, key) in (select * from unnest(:user_ids::uuid[], :keys::text[]))
 
 -- name: taken_key(user_id, key)^
 -- What a taken key was used for, and the answer it got.
-select fingerprint, answer from idempotency_keys where user_id = :user_id and key = :key;
+select fingerprint, answer, expires_at from idempotency_keys where user_id = :user_id and key = :key;
 
 -- name: reap_keys(batch)!
 -- Delete a batch of expired keys.

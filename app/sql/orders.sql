@@ -15,6 +15,10 @@ from unnest(
     :order_ids::uuid[], :lines::int[], :product_ids::uuid[], :quantities::bigint[], :prices::bigint[]
 ) as item (order_id, line, product_id, quantity, price);
 
+-- name: wait_little()!
+-- Let this transaction give up soon where it would have to wait for a lock: it is many requests'.
+set local lock_timeout = '50ms';
+
 -- name: lock_orders(ids)
 -- The orders, each under its row lock, locked in id order so that no two batches wait in a circle.
 select id, user_id, status, version, total_minor, currency, customer_email, cancel_reason, updated_at

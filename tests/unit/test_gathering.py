@@ -1,0 +1,107 @@
+"""What becomes of requests that are done together, whatever happens to the whole."""
+
+import asyncio
+from collections.abc import Sequence
+from contextvars import ContextVar
+from typing import Any
+
+import asyncpg
+import pytest
+
+from app.gathering import AT_ONCE, Gathering
+
+who: ContextVar[str] = ContextVar("who", default="nobody")
+
+
+class Journal:
+    """Does what it is told, and notes how."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+        self.alone: list[tuple[str, str]] = []
+        """What was done alone, and in whose context."""
+        self.together: list[tuple[Sequence[str], str]] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def do_together(self, wanted: Sequence[str]) -> list[str | None]:
+        """All but what is odd."""
+        await self.gate.wait()
+        self.together.append((list(wanted), who.get()))
+        if self.error:
+            raise self.error
+        return [None if one.startswith("odd") else f"{one} done" for one in wanted]
+
+    async def do_alone(self, wanted: str) -> str:
+        await self.gate.wait()
+        self.alone.append((wanted, who.get()))
+        if wanted == "odd and bad":
+            raise ValueError(wanted)
+        return f"{wanted} done alone"
+
+
+def gathering(journal: Journal) -> Gathering[str, str]:
+    return Gathering(journal.do_together, journal.do_alone)
+
+
+async def ask(one: Gathering[str, str], wanted: str) -> str:
+    """A request with a context of its own."""
+    who.set(wanted)
+    return await one.do(wanted)
+
+
+async def at_once(one: Gathering[str, str], *wanted: str) -> list[Any]:
+    return await asyncio.gather(*(ask(one, name) for name in wanted), return_exceptions=True)
+
+
+async def test_alone_a_request_is_done_at_once() -> None:
+    journal = Journal()
+    assert await ask(gathering(journal), "a") == "a done alone"
+    assert journal.together == []
+
+
+async def test_what_is_odd_is_done_alone_in_its_own_context() -> None:
+    journal = Journal()
+    answers = await at_once(gathering(journal), "a", "odd", "b", "odd and bad")
+    assert answers[:3] == ["a done", "odd done alone", "b done"]
+    assert isinstance(answers[3], ValueError)
+    assert journal.together == [(["a", "odd", "b", "odd and bad"], "nobody")]
+    assert journal.alone == [("odd", "odd"), ("odd and bad", "odd and bad")]
+
+
+@pytest.mark.parametrize(
+    "error", [asyncpg.LockNotAvailableError("x"), asyncpg.UniqueViolationError("x")]
+)
+async def test_what_postgresql_refuses_as_a_whole_is_done_one_by_one(error: Exception) -> None:
+    journal = Journal(error)
+    assert await at_once(gathering(journal), "a", "b") == ["a done alone", "b done alone"]
+
+
+async def test_what_may_have_been_committed_is_not_done_again() -> None:
+    journal = Journal(RuntimeError("after the commit"))
+    answers = await at_once(gathering(journal), "a", "b")
+    assert [type(answer) for answer in answers] == [RuntimeError, RuntimeError]
+    assert journal.alone == []
+
+
+async def test_when_postgresql_is_away_nobody_waits_behind_for_the_same_answer() -> None:
+    journal = Journal(ConnectionRefusedError())
+    one = gathering(journal)
+    journal.gate.clear()
+    first = asyncio.ensure_future(at_once(one, *"ab"))
+    while len(one._under_way) < AT_ONCE:
+        await asyncio.sleep(0)
+    others = asyncio.ensure_future(at_once(one, *"cdef"))
+    while len(one._waiting) < 4:
+        await asyncio.sleep(0)
+    journal.gate.set()
+    answers = [*await first, *await others]
+    assert [type(answer) for answer in answers] == [ConnectionRefusedError] * 6
+
+
+async def test_who_has_not_begun_in_time_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.gathering.PATIENCE_SECONDS", -1.0)
+    journal = Journal()
+    answers = await at_once(gathering(journal), "a", "b")
+    assert [type(answer) for answer in answers] == [TimeoutError, TimeoutError]
+    assert (journal.alone, journal.together) == ([], [])
