@@ -1,13 +1,12 @@
 """What a worker does besides serving requests and events."""
 
 import asyncio
+import gc
 from contextlib import suppress
 from datetime import timedelta
 from uuid import uuid4
 
 from asyncpg import Connection, PostgresError
-from faust.sensors.prometheus import FaustMetrics, PrometheusMonitor
-from prometheus_client import REGISTRY
 
 from app import app, backlog, cache, provider, relay, settings, timers
 from app.auditor import keep_auditing
@@ -16,6 +15,7 @@ from app.db import AWAY, sql
 from app.expiry import BATCH, expire_due
 from app.mail import Mail, send_mails
 from app.metrics import DUE_CALLS, PARKED_REFUNDS
+from app.monitor import new_monitor
 from app.parked import KEPT
 from app.provider_calls import Calls
 from app.stripe_events import BATCH as KEPT_BATCH
@@ -29,17 +29,31 @@ EXPIRY_SECONDS = 1.0
 KEPT_SECONDS = 5.0
 GAUGE_SECONDS = 5.0
 
+COLLECTOR_THRESHOLDS = 50_000, 20, 20
+
 calls = Calls(timers, provider)
 # The list is that of every pool.
 timers.after_commit.append(calls.after_commit)
 
-app.monitor = PrometheusMonitor(metrics=FaustMetrics.create(REGISTRY, "faust"))
+app.monitor = new_monitor()
 
 
 @app.on_rebalance_complete.connect
 async def count_waits_anew(*_: object, signal: object, **__: object) -> None:
     """What waited while partitions moved is no sign of too many orders."""
     backlog.resume()
+
+
+@app.task
+async def spare_the_collector() -> None:
+    """Leave what is made by now alone, and look for garbage less often than for a small script.
+
+    Python's defaults look at every 700 new objects, of which a batch of orders makes many more, and
+    now and then at everything, while all orders wait.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECTOR_THRESHOLDS)
 
 
 @app.task
