@@ -28,10 +28,14 @@ ROWS = 25
 RESULTS = Path("bench/results")
 
 
-def profile(site: Site, length: Length, native: bool) -> Json:
-    """The functions of a loaded worker by own time, and how busy it was. Raises Failed."""
+def profile(site: Site, length: Length, rate: float | None, native: bool) -> Json:
+    """The functions of a loaded worker by own time, and how busy it was. Raises Failed.
+
+    Under the closed loop, or the open one at `rate` lifecycles a second.
+    """
+    scenario, size = ("paced", rate) if rate else ("lifecycle", IN_FLIGHT)
     with ThreadPoolExecutor(1) as thread:
-        loading = thread.submit(load, site, "lifecycle", IN_FLIGHT, length)
+        loading = thread.submit(load, site, scenario, size, length)
         stacks = _record(site.workers[0].pid, length, native)
         figures = loading.result()
     samples = sum(int(line.rpartition(" ")[2]) for line in stacks.splitlines())
@@ -109,10 +113,12 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--native", action="store_true", help="C code, too: slower, and coarser")
     parser.add_argument("--warm-up", type=float, default=10.0)
+    parser.add_argument("--rate", type=float, help="lifecycles a second, instead of the most")
     options, console = parser.parse_args(arguments), Console(width=120)
     try:
         with console.status("starting"), Site(FOLDER, 1, 4, lambda line: None) as site:
-            told = profile(site, Length(options.seconds, options.warm_up), options.native)
+            length = Length(options.seconds, options.warm_up)
+            told = profile(site, length, options.rate, options.native)
     except (Failed, ServerFailed) as problem:
         print(problem, file=sys.stderr)
         return 1

@@ -6,12 +6,14 @@ Reads one plan (JSON) from standard input and writes one object of figures to st
 import asyncio
 import gc
 import json
+import logging
 import os
 import random
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic
 from typing import Any
 from uuid import UUID, uuid4
@@ -33,8 +35,16 @@ from bench.spread import latencies, rates
 
 POOL = 12
 """Connections for requests, and as many for agents: the worker's."""
-AT_ONCE, MOST = 2, 100
+AT_ONCE, MOST = 1, 100
 """Transactions of requests of a kind, and requests of a transaction: the worker's."""
+FEW_ROWS = {
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "plan_cache_mode": "force_generic_plan",
+}
+"""How statements are planned, and below how much is sent at once: the worker's."""
+LARGEST_BATCH = 512 * 1024
 RAMP_SECONDS = 2.0
 
 
@@ -140,13 +150,14 @@ async def _connected(plan: Plan, stack: AsyncExitStack) -> Bare:
     hops = Hops(statements)
     requests, agents = [await stack.enter_async_context(_pool(plan)) for _ in range(2)]
     events, changelogs = [
-        AIOKafkaProducer(bootstrap_servers=plan.brokers, acks="all") for _ in range(2)
+        AIOKafkaProducer(bootstrap_servers=plan.brokers, acks="all", max_batch_size=LARGEST_BATCH)
+        for _ in range(2)
     ]
     for producer in (events, changelogs):
         await stack.enter_async_context(producer)
     connection = await asyncpg.connect(
         plan.database,
-        server_settings={"synchronous_commit": "off", "plan_cache_mode": "force_generic_plan"},
+        server_settings={"synchronous_commit": "off", **FEW_ROWS},
     )
     stack.push_async_callback(connection.close)
     products = await _catalogue(statements, plan.database)
@@ -166,8 +177,17 @@ async def _connected(plan: Plan, stack: AsyncExitStack) -> Bare:
     gatherings = [one.run() for one in (placings, payings) for _ in range(AT_ONCE)]
     for work in (relay.run(), workers.run(), *gatherings):
         task = asyncio.create_task(work)
+        task.add_done_callback(partial(_end, asyncio.current_task()))
         stack.callback(task.cancel)
     return bare
+
+
+def _end(everything: "asyncio.Task[Any] | None", work: "asyncio.Task[None]") -> None:
+    """Without one of its parts nothing would ever finish."""
+    if not work.cancelled():
+        logging.error("a part of the bare system has ended", exc_info=work.exception())
+        assert everything is not None
+        everything.cancel()
 
 
 def _pool(plan: Plan) -> asyncpg.Pool:
@@ -179,7 +199,7 @@ def _pool(plan: Plan) -> asyncpg.Pool:
         min_size=0,
         max_size=POOL,
         reset=nothing_to_reset,
-        server_settings={"lock_timeout": "2s"},
+        server_settings={"lock_timeout": "2s", **FEW_ROWS},
     )
 
 

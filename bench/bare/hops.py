@@ -169,12 +169,11 @@ class Hops:
             orders = await self._lock(connection, messages)
             ids = list(orders)
             lines: dict[UUID, dict[UUID, int]] = defaultdict(dict)
-            rows = await self._sql.fetch(connection, "undecided_items", order_ids=ids)
+            rows = await self._sql.fetch(connection, "lock_undecided_items", order_ids=ids)
             taken: Counter[UUID] = Counter()
             for row in rows:
                 lines[row["order_id"]][row["product_id"]] = row["quantity"]
                 taken[row["product_id"]] += row["quantity"]
-            await self._sql.fetch(connection, "lock_products", ids=list(taken))
             await self._sql.fetch(
                 connection,
                 "decide_reservations",
