@@ -11,15 +11,15 @@ has arrived by the time the last one is done: one message when it is quiet, many
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from typing import Any, TypeVar, cast
 
 from aiokafka.errors import KafkaError
 from faust import Stream
 from faust.exceptions import ProducerSendError
 from faust.types import AgentT
 
+from agents.commits import Batch, commits
 from agents.dead_letters import bury
 from agents.gate import Gate
 from app import app, backlog, pipeline
@@ -37,8 +37,10 @@ log = logging.getLogger(__name__)
 
 BATCH = 500
 
-Remember = Callable[[Any], None]
-"""Writes a table, event by event, after the commit."""
+Outcome = TypeVar("Outcome")
+
+Remember = Callable[[Iterable[tuple[int, Any]]], Awaitable[None]]
+"""Writes a table, after the commit, from events with their partitions."""
 
 
 def on(
@@ -46,8 +48,12 @@ def on(
     handle: Handle | None = None,
     *,
     remember: Remember | None = None,
+    locks: bool = True,
 ) -> AgentT[Any]:
-    """An agent on the record's topic, named after its one work: `orders.mark_paid`."""
+    """An agent on the record's topic, named after its one work: `orders.mark_paid`.
+
+    `locks` is whether the work locks the orders that its events speak of.
+    """
     work = handle or remember
     assert work is not None
     name = f"{work.__module__.split('.')[-1]}.{work.__name__}"
@@ -58,7 +64,7 @@ def on(
 
     async def run(stream: Any) -> None:
         stream = stream.noack()
-        loop = Loop(name, stream, handle, remember)
+        loop = Loop(name, stream, handle, remember, locks)
         async for messages in batches(stream):
             with app.batch():
                 await loop.process(messages)
@@ -70,40 +76,52 @@ def on(
 
 
 async def batches(stream: Stream[Any]) -> AsyncIterator[list[Message]]:
-    """Whatever has arrived, in order, at most BATCH messages; never waits for more than one."""
-    arrived: asyncio.Queue[Message] = asyncio.Queue(BATCH)
+    """Whatever has arrived, in order, at most BATCH messages; never waits for more than one.
 
-    async def read() -> None:
-        async for message in stream.events():
-            await arrived.put(message)
-
-    reader = asyncio.create_task(read())
-    try:
-        while True:
-            first = asyncio.ensure_future(arrived.get())
-            await asyncio.wait({first, reader}, return_when=asyncio.FIRST_COMPLETED)
-            if not first.done():
-                first.cancel()
-                reader.result()
-                return
-            batch = [first.result()]
-            while not arrived.empty() and len(batch) < BATCH:
-                batch.append(arrived.get_nowait())
+    Taken from the stream's queue: iterating over a stream costs rounds of the loop for each
+    message. What a stream does with a message besides is done here.
+    """
+    await stream.maybe_start()
+    queue: asyncio.Queue[Message] = cast(Any, stream.channel).queue
+    while True:
+        try:
+            arrived = [await queue.get()]
+        except StopAsyncIteration:
+            return  # the worker stops
+        while len(arrived) < BATCH and not queue.empty():
+            arrived.append(queue.get_nowait())
+        if batch := [message for message in arrived if _is_taken(stream, message)]:
             yield batch
-    finally:
-        reader.cancel()
+
+
+def _is_taken(stream: Stream[Any], arrived: Message) -> bool:
+    """Whether the message is of this generation of the group; if so, the offset waits for it."""
+    message = arrived.message
+    if message.generation_id != app.consumer_generation_id or not app.flow_control.is_active():
+        return False
+    if not message.tracked:
+        message.tracked = True
+        cast(Any, app.consumer).track_message(message)
+    app.monitor.on_stream_event_in(message.tp, message.offset, stream, arrived)
+    return True
 
 
 class Loop:
     """How one handler takes messages."""
 
     def __init__(
-        self, name: str, stream: Stream[Any], handle: Handle | None, remember: Remember | None
+        self,
+        name: str,
+        stream: Stream[Any],
+        handle: Handle | None,
+        remember: Remember | None,
+        locks: bool,
     ) -> None:
         self._name = name
         self._stream = stream
         self._handle = handle
         self._remember = remember
+        self._locks = locks
         self._gate = Gate(name)
 
     async def process(self, messages: list[Message]) -> None:
@@ -124,8 +142,8 @@ class Loop:
         crash_here(Point.ACKNOWLEDGED, self._name)
 
     def _is_duplicate(self, message: Message) -> bool:
-        with self._current(message):
-            return is_marked(self._name, event_of(message).eventId)
+        partition = message.message.partition
+        return is_marked(self._name, partition, event_of(message).eventId)
 
     async def _take(self, messages: list[Message], attempts: int = 1) -> None:
         """Commit, then mark; a batch that holds a bad message is taken apart, one by one."""
@@ -140,29 +158,19 @@ class Loop:
             for message in messages:
                 await self._take([message], attempts + 1)
             return
-        for message in handled:
-            with self._current(message):
-                if self._remember:
-                    self._remember(message.value)
-                    crash_here(Point.REMEMBERED, self._name)
-                mark(self._name, event_of(message).eventId)
+        events = [(message.message.partition, event_of(message)) for message in handled]
+        if self._remember:
+            await self._remember(events)
+            crash_here(Point.REMEMBERED, self._name)
+        await mark(self._name, [(partition, event.eventId) for partition, event in events])
         crash_here(Point.MARKED, self._name)
 
     async def _commit(self, messages: list[Message]) -> list[Message]:
         """Handle the messages that nothing is parked ahead of; which those were."""
         if self._handle is None:
             return messages
-        handle = self._handle
-        admitted: list[Message] = []
-
-        async def commit() -> None:
-            async with pipeline.transaction(self._name) as transaction:
-                admitted[:] = await self._gate.admit(transaction, messages)
-                if admitted:
-                    await handle(transaction, [event_of(message) for message in admitted])
-
-        await self._insist(commit)
-        return admitted
+        batch = Batch(self._name, self._gate, self._handle, messages, self._locks)
+        return await self._insist(lambda: commits.do(batch))
 
     async def _refuse(self, message: Message, error: Exception, attempts: int) -> None:
         # An order that was never placed has nothing that could be overtaken.
@@ -183,7 +191,7 @@ class Loop:
         )
         crash_here(Point.PARKED, self._name)
 
-    async def _insist(self, work: Callable[[], Awaitable[None]]) -> None:
+    async def _insist(self, work: Callable[[], Awaitable[Outcome]]) -> Outcome:
         """Do the work; infrastructure that is away is waited for."""
         delay = 0.1
         while True:
@@ -198,12 +206,3 @@ class Loop:
         log.warning("%s waits %.1f s: %r", self._name, delay, error)
         await asyncio.sleep(delay)
         return min(delay * 2, 5.0)
-
-    @contextmanager
-    def _current(self, message: Message) -> Iterator[None]:
-        """Make the message current: a table takes its partition from there."""
-        self._stream._set_current_event(message)
-        try:
-            yield
-        finally:
-            self._stream._set_current_event(None)

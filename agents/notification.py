@@ -7,5 +7,5 @@ from app.topics import OrderCancelled, OrderCompleted
 
 notifier = Notifier(sends_mail=settings.smtp_url is not None)
 
-completed = on(OrderCompleted, notifier.tell_completed)
-cancelled = on(OrderCancelled, notifier.tell_cancelled)
+completed = on(OrderCompleted, notifier.tell_completed, locks=False)
+cancelled = on(OrderCancelled, notifier.tell_cancelled, locks=False)

@@ -10,7 +10,7 @@ from app.broker import OrderApp
 from app.cache import Cache
 from app.config import load_settings
 from app.crashes import arm_from
-from app.db import Database
+from app.db import FEW_ROWS, SHORT_WAITS, AfterCommit, Database
 from app.keys import load_keys
 from app.outbox import Relay
 from app.rate_limits import RateLimits
@@ -20,14 +20,19 @@ from app.tokens import Tokens
 
 PIPELINE_POOL_SIZE = 12
 """One connection for each agent: requests have a pool of their own and cannot starve the agents."""
+GATHERED_POOL_SIZE = 3
+"""One for each kind of what is gathered: creations, payments, agents' batches."""
 TIMERS_POOL_SIZE = 4
 """Nor can requests, or agents, hold up expiry, mail and what Stripe answers."""
 
 arm_from(os.environ)
 settings = load_settings()
 app = OrderApp(settings)
-database = Database(settings.database_dsn, settings.db_pool_size, "orders requests")
-pipeline = Database(settings.database_dsn, PIPELINE_POOL_SIZE, "orders agents")
+database = Database(settings.database_dsn, settings.db_pool_size, "orders requests", **FEW_ROWS)
+pipeline = Database(settings.database_dsn, PIPELINE_POOL_SIZE, "orders agents", **FEW_ROWS)
+gathered = Database(
+    settings.database_dsn, GATHERED_POOL_SIZE, "orders gathered", **FEW_ROWS, **SHORT_WAITS
+)
 timers = Database(settings.database_dsn, TIMERS_POOL_SIZE, "orders timers")
 cache = Cache(settings.redis_url)
 rate_limits = RateLimits(
@@ -48,14 +53,12 @@ provider = (
 )
 backlog = Backlog()
 relay = Relay(settings.kafka_brokers, pipeline, backlog)
-app.resources += [database, pipeline, timers, cache, rate_limits, provider]
+app.resources += [database, pipeline, gathered, timers, cache, rate_limits, provider]
 followers = Followers(database)
 # Followers last: whoever hears of a change must not read the cache's old state.
-database.after_commit = pipeline.after_commit = timers.after_commit = [
-    relay.after_commit,
-    cache.after_commit,
-    followers.after_commit,
-]
+after_commit: list[AfterCommit] = [relay.after_commit, cache.after_commit, followers.after_commit]
+for pool in (database, pipeline, gathered, timers):
+    pool.after_commit = after_commit
 
 __all__ = [
     "app",
@@ -63,6 +66,7 @@ __all__ = [
     "cache",
     "database",
     "followers",
+    "gathered",
     "pipeline",
     "provider",
     "rate_limits",

@@ -9,7 +9,6 @@ from typing import Any, Protocol, cast
 
 import faust
 from faust.app import BootStrategy
-from faust.types.transports import ProducerT
 from faust.web.drivers.aiohttp import Web
 from mode import Service
 from mode.supervisors import CrashingSupervisor
@@ -23,6 +22,8 @@ FOR_BATCHES, FOR_REQUESTS = 0.4, 0.4
 """Shares of SHUTDOWN_GRACE_SECONDS; the rest is for offsets, the group, and what is left."""
 LARGEST_MESSAGE = 2 * 1024**2
 """Bytes. A dead letter holds a message in base64, and topics take messages of up to 1 MiB."""
+LARGEST_BATCH = 512 * 1024
+"""Bytes for one partition in one request; with the client's 16 KiB, many at once take several."""
 
 FAUST_PAGES = "/faust/"
 
@@ -95,6 +96,7 @@ class OrderApp(faust.App):
             broker_max_poll_records=1000,
             producer_request_timeout=30,
             producer_max_request_size=LARGEST_MESSAGE,
+            producer_max_batch_size=LARGEST_BATCH,
             stream_wait_empty=False,
             table_standby_replicas=0,
             topic_partitions=settings.kafka_partitions,
@@ -138,12 +140,6 @@ class OrderApp(faust.App):
             with suppress(TimeoutError):
                 patience = self.settings.shutdown_grace_seconds * FOR_BATCHES
                 await asyncio.wait_for(self._idle.wait(), patience)
-
-    async def maybe_start_producer(self) -> ProducerT:
-        """The producer, without a round of the loop for each message of a changelog."""
-        if not self.producer.started:
-            await self.producer.maybe_start()
-        return self.producer
 
     def _new_transport(self) -> Transport:
         return Transport(self.conf.broker_consumer, self)

@@ -98,7 +98,7 @@ async def note_call(transaction: Transaction, events: Sequence[CheckoutRequested
     orders = await order_rows.lock(transaction, events)
     purses = await hold(transaction, orders)
     for event in events:
-        for payment in (held.payment for held in purses[UUID(event.orderId)]):
+        for payment in (held.payment for held in purses[event.order_id]):
             waits = payment.status is PaymentStatus.PENDING and payment.session_id is None
             if str(payment.id) == event.paymentId and waits:
                 call_for(transaction, "session", payment.id, payment, event.requestId)

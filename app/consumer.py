@@ -1,12 +1,16 @@
 """How Faust reads Kafka here: quickly, and without losing what a rebalance interrupts."""
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, cast
 
+import aiokafka.util
 from aiokafka import AIOKafkaConsumer
 from aiokafka.conn import AIOKafkaConnection, CloseReason
 from aiokafka.errors import KafkaConnectionError
 from faust.transport.drivers import aiokafka as driver
+from mode import Service
+from mode.utils.futures import maybe_async
 
 _send = AIOKafkaConnection.send
 
@@ -25,9 +29,49 @@ def _send_or_break(self: AIOKafkaConnection, *args: Any, **kwargs: Any) -> Any:
 
 
 AIOKafkaConnection.send = _send_or_break
+# aiokafka's own asks the loop's policy, and then the loop whether it runs, for each message.
+aiokafka.util.get_running_loop = asyncio.get_running_loop
 
 
 class _ConsumerThread(driver.AIOKafkaConsumerThread):
+    """Kafka's client, in the worker's own loop: nothing here blocks it.
+
+    A thread of its own would run no faster beside this one, under one lock of the interpreter, and
+    each fetch would have to find its way through two queues and two loops.
+    """
+
+    wait_for_shutdown = False
+
+    async def start(self) -> None:
+        self._thread_started.set()
+        await self._default_start()
+
+    async def stop(self) -> None:
+        if self._started.is_set():
+            await Service.stop(self)
+
+    async def on_stop(self) -> None:
+        if self._consumer is not None:
+            await self._consumer.stop()
+
+    async def crash(self, reason: BaseException) -> None:
+        await Service.crash(self, reason)
+
+    def _stopped_set(self) -> None:
+        self._stopped.set()
+
+    async def _stop_children(self) -> None:
+        await self._default_stop_children()
+
+    async def _stop_futures(self) -> None:
+        await self._default_stop_futures()
+
+    async def _stop_exit_stacks(self) -> None:
+        await self._default_stop_exit_stacks()
+
+    async def call_thread(self, fun: Any, *arguments: Any, **options: Any) -> Any:
+        return await maybe_async(fun(*arguments, **options))
+
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
         # Faust hard-codes 1500 ms and has no setting: a fetch that waits for one partition
@@ -67,21 +111,22 @@ class _Entry(NamedTuple):
 
 
 class _Consumer(driver.Consumer):
-    _room = 0
-    """How many messages every stream has room for at least."""
-
     async def _wait_next_records(self, timeout: float) -> Any:
-        """What was fetched but for the changelogs, which the tables take at once.
+        """What was fetched and neither a table nor the streams could take at once.
 
-        Faust's way delivers each entry like an event, several rounds of the loop and two JSON
-        values for each, to write the very bytes that came.
+        Faust's way takes several rounds of the loop for each message, and two JSON values for each
+        entry of a changelog, to write the very bytes that came.
         """
         fetched, partitions = await super()._wait_next_records(timeout)
         if not fetched or not self.flow_active:
             return fetched, partitions
         changelogs, records = self.app.tables.changelog_topics, dict(fetched)
-        for tp in [tp for tp in records if tp.topic in changelogs]:
-            self._restore(tp, records.pop(tp))
+        flows = self._flows()
+        for tp, found in fetched.items():
+            if tp.topic in changelogs:
+                self._restore(tp, records.pop(tp))
+            elif flows and self._is_next(tp, found[0].offset) and self._deliver(tp, found):
+                del records[tp]
         return records, partitions
 
     def _restore(self, tp: Any, records: Iterable[Any]) -> None:
@@ -94,8 +139,50 @@ class _Consumer(driver.Consumer):
         if recovery.in_recovery and not recovery.need_recovery():
             recovery.signal_recovery_end.set()
 
+    def _flows(self) -> bool:
+        """Whether no rebalance, and no producer that cannot keep up, holds up the streams."""
+        buffer, flow = self.app.producer.buffer, self.app.flow_control
+        is_open = flow.is_active() and not self.suspend_flow.is_set()
+        return is_open and buffer.size <= buffer.max_messages
+
+    def _is_next(self, tp: Any, offset: int) -> bool:
+        """Whether nothing is missing, and nothing comes again, between what was read and this.
+
+        After a seek, what Faust calls read is what comes next.
+        """
+        read = self._read_offset[tp]
+        return read is None or offset in (read, read + 1)
+
+    def _deliver(self, tp: Any, records: Sequence[Any]) -> bool:
+        """Put the records into the queues of all streams of their topic; False where one is full.
+
+        Each is decoded once, as all streams of a topic read the same Record.
+        """
+        topics = cast(Any, self.app.topics)
+        callbacks = {} if topics._tp_to_callback_lock.locked() else topics._tp_to_callback
+        streams = cast(Any, callbacks.get(tp))
+        channels = list(streams.channels) if streams else []
+        if not channels or records[-1].offset - records[0].offset != len(records) - 1:
+            return False
+        if any(len(records) > one.queue.maxsize - one.queue.qsize() for one in channels):
+            return False
+        self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
+        for record in records:
+            message = self._to_message(tp, record)
+            message.refcount = len(channels)
+            value = channels[0].schema.loads_value(self.app, message)
+            event = self.app.create_event(message.key, value, message.headers, message)
+            for one in channels:
+                one.queue.put_nowait_enhanced(
+                    event,
+                    on_pressure_high=streams.on_pressure_high,
+                    on_pressure_drop=streams.on_pressure_drop,
+                )
+        self._read_offset[tp] = records[-1].offset
+        return True
+
     def _new_consumer_thread(self) -> _ConsumerThread:
-        return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+        return _ConsumerThread(self, loop=self.loop, thread_loop=self.loop, beacon=self.beacon)
 
     async def perform_seek(self) -> None:
         """Seek to what is committed, while nothing is fetched.
@@ -112,31 +199,6 @@ class _Consumer(driver.Consumer):
         """Events are neither compacted nor sent in transactions, so a gap is worth a look."""
         self.log.warning("%s has nothing from %d to %d", tp, offset_from, offset_to - 1)
         await super()._add_gap(tp, offset_from, offset_to)
-
-    async def wait_first(self, *coros: Any, **kwargs: Any) -> Any:
-        """Deliver a message to its streams, or give up when a rebalance suspends the flow.
-
-        Faust makes two tasks of it and waits for either: several rounds of a busy loop for each
-        message. A delivery that will not wait, for flow, the producer or room, needs none.
-        """
-        if len(coros) == 2 and self._delivers_at_once():
-            delivery, suspended = coros
-            suspended.close()
-            return await delivery
-        return await super().wait_first(*coros, **kwargs)
-
-    def _delivers_at_once(self) -> bool:
-        buffer, flow = self.app.producer.buffer, self.app.flow_control
-        flows = flow.is_active() and not self.suspend_flow.is_set()
-        return flows and self._has_room() and buffer.size <= buffer.max_messages
-
-    def _has_room(self) -> bool:
-        """Whether every stream takes one more message; they are asked when one could be full."""
-        if self._room <= 0:
-            queues = self.app.flow_control._queues
-            self._room = min((queue.maxsize - queue.qsize() for queue in queues), default=0)
-        self._room -= 1
-        return self._room >= 0
 
 
 class Transport(driver.Transport):

@@ -45,9 +45,9 @@ _armed: str | None = None
 """`point:subject`."""
 
 
-def crash_here(point: Point, subject: str) -> None:
-    """End the process here if a test has armed this point for this subject."""
-    if _armed is not None and _armed == f"{point}:{subject}":
+def crash_here(point: Point, *subjects: str) -> None:
+    """End the process here if a test has armed this point for one of these subjects."""
+    if _armed is not None and _armed in [f"{point}:{subject}" for subject in subjects]:
         log.critical("This process kills itself at %s", _armed)
         os.kill(os.getpid(), signal.SIGKILL)
 

@@ -83,6 +83,22 @@ AWAY = (
 the states that it left show it."""
 
 
+SHORT_WAITS = {"lock_timeout": "50ms"}
+"""For transactions of many, of which one's lock should not hold up the others."""
+
+FEW_ROWS = {
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "plan_cache_mode": "force_generic_plan",
+}
+"""For connections whose statements touch few rows, by an index.
+
+A plan is made once and kept. Made while a table is still small, it may be to read all of it, and
+stays so while the table grows, until it is analysed: milliseconds for each transaction.
+"""
+
+
 @dataclass(slots=True)
 class Transaction:
     """An open transaction, and what it will write in one statement before it commits."""
@@ -112,9 +128,8 @@ class Transaction:
 
     @property
     def order_versions(self) -> dict[UUID, int]:
-        """The orders that it has locked or made, with the versions that it leaves."""
-        made = {UUID(event.orderId): event.sequence for event in self.events}
-        return made | {order.id: order.version for order in self.orders.values()}
+        """The orders that it has locked, with the versions that it leaves."""
+        return {order.id: order.version for order in self.orders.values()}
 
 
 AfterCommit = Callable[[Transaction], Awaitable[None]]
@@ -123,9 +138,15 @@ AfterCommit = Callable[[Transaction], Awaitable[None]]
 class Database:
     """The connection pool. `after_commit` runs, in order, once a transaction is durable."""
 
-    def __init__(self, dsn: dict[str, Any], pool_size: int, name: str = "orders") -> None:
-        """`name` is what pg_stat_activity and the server's log call these connections."""
+    def __init__(
+        self, dsn: dict[str, Any], pool_size: int, name: str = "orders", **settings: str
+    ) -> None:
+        """`name` is what pg_stat_activity and the server's log call these connections.
+
+        `settings` are PostgreSQL's, for each connection of the pool.
+        """
         self._dsn = dsn
+        self._settings = {"application_name": name, "lock_timeout": "2s", **settings}
         self._name = name
         self._pool_size = pool_size
         self._pool: asyncpg.Pool | None = None
@@ -140,7 +161,7 @@ class Database:
             timeout=5,
             command_timeout=10,
             reset=_nothing_to_reset,
-            server_settings={"application_name": self._name, "lock_timeout": "2s"},
+            server_settings=self._settings,
         )
 
     async def close(self) -> None:
@@ -171,23 +192,23 @@ class Database:
             yield connection
 
     @asynccontextmanager
-    async def transaction(self, work: str = "") -> AsyncIterator[Transaction]:
+    async def transaction(self, *works: str) -> AsyncIterator[Transaction]:
         """Commit what the body did together with the events it published, or nothing.
 
-        `work` is what it does, as `module.function`: crash points know it by that.
+        `works` are what it does, as `module.function`: crash points know it by that.
         """
         async with self.connection() as connection, connection.transaction():
             transaction = Transaction(connection)
             yield transaction
             await write_changes(transaction)
-            crash_here(Point.WRITTEN, work)
-        crash_here(Point.COMMITTED, work)
+            crash_here(Point.WRITTEN, *works)
+        crash_here(Point.COMMITTED, *works)
         for hook in self.after_commit:
             try:
                 await hook(transaction)
             except Exception:
                 # What is committed is done: to report a failure would have it done again.
-                log.exception("After the commit of %s", work or "a transaction")
+                log.exception("After the commit of %s", " and ".join(works) or "a transaction")
 
     @asynccontextmanager
     async def rehearsal(
@@ -236,7 +257,7 @@ async def write_changes(transaction: Transaction) -> None:
     events, money = transaction.events, _money(transaction)
     if not (events or any(money.values()) or transaction.answers):
         return
-    published = {UUID(event.orderId) for event in events}
+    published = {event.order_id for event in events}
     orders = [order for order in transaction.orders.values() if order.id in published]
     await sql.write_changes(
         transaction.connection,

@@ -20,10 +20,10 @@ Done = TypeVar("Done")
 LOCKED = (asyncpg.LockNotAvailableError, asyncpg.TransactionRollbackError)
 """One request's lock, which its neighbours need not wait for."""
 
-AT_ONCE = 2
-"""Transactions under way; with more of them, fewer requests would find company."""
 MOST = 100
 """Requests of one transaction."""
+ALONE_SECONDS = 0.1
+"""How long others wait for one that is done alone: it may meet a lock."""
 PATIENCE_SECONDS = 5.0
 """How long a request may wait to begin: as long as one would wait for a connection."""
 
@@ -55,7 +55,8 @@ class Gathering(Generic[Wanted, Done]):
         self._together = together
         self._alone = alone
         self._waiting: list[_Request[Wanted, Done]] = []
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._under_way: asyncio.Task[None] | None = None
+        """One transaction: with more of them, fewer would find company."""
         self._special: set[asyncio.Task[None]] = set()
 
     async def do(self, wanted: Wanted) -> Done:
@@ -68,14 +69,13 @@ class Gathering(Generic[Wanted, Done]):
         return await asyncio.shield(future)
 
     def _begin(self) -> None:
-        if self._waiting and len(self._under_way) < AT_ONCE:
+        if self._waiting and self._under_way is None:
             # In no request's context: it may do many.
-            task = asyncio.create_task(self._take(), context=Context())
-            self._under_way.add(task)
-            task.add_done_callback(self._ended, context=Context())
+            self._under_way = asyncio.create_task(self._take(), context=Context())
+            self._under_way.add_done_callback(self._ended, context=Context())
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._under_way.discard(task)
+    def _ended(self, _: "asyncio.Task[None]") -> None:
+        self._under_way = None
         self._begin()
 
     async def _take(self) -> None:
@@ -89,7 +89,7 @@ class Gathering(Generic[Wanted, Done]):
         for task in tasks:
             task.add_done_callback(self._special.discard)
         if len(batch) == 1:
-            await asyncio.wait(tasks)
+            await asyncio.wait(tasks, timeout=ALONE_SECONDS)
 
     async def _do_together(
         self, batch: list[_Request[Wanted, Done]]

@@ -18,4 +18,4 @@ def event_of(message: Message) -> Event:
 
 def order_of(message: Message) -> UUID:
     """The order that a message which is not Malformed speaks of."""
-    return UUID(event_of(message).orderId)
+    return event_of(message).order_id

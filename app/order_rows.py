@@ -1,6 +1,6 @@
 """An order's rows: locked for a change, written back, and told to clients."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -20,13 +20,18 @@ async def lock(transaction: Transaction, events: Sequence[Event]) -> dict[UUID, 
     Those that the transaction publishes events of are written back when it commits. Raises
     UnknownOrder when one does not exist.
     """
-    wanted = {UUID(event.orderId) for event in events}
-    rows = await sql.lock_orders(transaction.connection, ids=list(wanted))
-    if missing := wanted - {row["id"] for row in rows}:
+    wanted = {event.order_id for event in events}
+    await lock_all(transaction, wanted)
+    if missing := wanted - transaction.orders.keys():
         raise UnknownOrder(f"no such order: {', '.join(map(str, missing))}")
-    for row in rows:
-        hold(transaction, row)
-    return transaction.orders
+    return {id: transaction.orders[id] for id in wanted}
+
+
+async def lock_all(transaction: Transaction, order_ids: Set[UUID]) -> None:
+    """Lock those of the orders that exist, and that the transaction has not locked before."""
+    if ids := list(order_ids - transaction.orders.keys()):
+        for row in await sql.lock_orders(transaction.connection, ids=ids):
+            hold(transaction, row)
 
 
 async def lock_one(transaction: Transaction, order_id: UUID) -> tuple[Order, Mapping[str, Any]]:

@@ -62,7 +62,6 @@ async def place_together(
 ) -> list[tuple[dict[str, Any], bool] | None]:
     """Place those orders that nothing is special about, in one transaction; None for the others."""
     async with database.transaction("orders.place_together") as transaction:
-        await sql.wait_little(transaction.connection)
         ours = await idempotency.claim_all(transaction, [one.key for one in wanted])
         products = await placing.catalogue(transaction, [one.basket for one in wanted])
         priced: dict[int, placing.Priced] = {}
@@ -196,7 +195,7 @@ async def mark_paid(transaction: Transaction, events: Sequence[PaymentSucceeded]
     """Captured money makes a CREATED order PAID."""
     orders = await order_rows.lock(transaction, events)
     for event in events:
-        order = orders[UUID(event.orderId)]
+        order = orders[event.order_id]
         if order.may_become(Status.PAID):
             order.become(Status.PAID)
             transaction.publish(
@@ -214,7 +213,7 @@ async def cancel_unpaid(transaction: Transaction, events: Sequence[PaymentFailed
     rows = await sql.paid_orders(transaction.connection, order_ids=list(orders))
     paid = {row["order_id"] for row in rows}
     for event in events:
-        order = orders[UUID(event.orderId)]
+        order = orders[event.order_id]
         if order.status is Status.CREATED and order.id not in paid:
             # A checkout ends with the time to pay the order, whoever notices it first.
             reason = EXPIRED if event.reason == CHECKOUT_EXPIRED else event.reason
@@ -225,7 +224,7 @@ async def complete(transaction: Transaction, events: Sequence[InventoryReserved]
     """Reserved stock completes a PAID order."""
     orders = await order_rows.lock(transaction, events)
     for event in events:
-        order = orders[UUID(event.orderId)]
+        order = orders[event.order_id]
         if order.may_become(Status.COMPLETED):
             order.become(Status.COMPLETED)
             transaction.publish(
@@ -241,6 +240,6 @@ async def cancel_unstocked(transaction: Transaction, events: Sequence[InventoryR
     """Missing stock cancels a PAID order."""
     orders = await order_rows.lock(transaction, events)
     for event in events:
-        order = orders[UUID(event.orderId)]
+        order = orders[event.order_id]
         if order.status is Status.PAID:
             cancel(transaction, order, OUT_OF_STOCK, event.requestId)

@@ -69,11 +69,9 @@ async def request_payments(
 ) -> list[dict[str, Any] | None]:
     """Ask together for those payments that nothing is special about; None for the others."""
     async with database.transaction("payments.request_payments") as transaction:
-        await sql.wait_little(transaction.connection)
         ours = await idempotency.claim_all(transaction, [one.key for one in wanted])
         orders = await order_rows.lock_whole(transaction, [one.order_id for one in wanted])
-        for row in await sql.orders_in_payment(transaction.connection, order_ids=list(orders)):
-            del orders[row["order_id"]]
+        orders = {id: held for id, held in orders.items() if not held[1]["live_payment"]}
         answers: dict[int, dict[str, Any]] = {}
         for n, one in enumerate(wanted):
             with suppress(Problem):
@@ -122,7 +120,7 @@ async def capture(transaction: Transaction, events: Sequence[PaymentRequested]) 
     orders = await order_rows.lock(transaction, events)
     purses = await hold(transaction, orders)
     for event in events:
-        order, purse = orders[UUID(event.orderId)], purses[UUID(event.orderId)]
+        order, purse = orders[event.order_id], purses[event.order_id]
         # What is pending after this is what the order waits for.
         settle(transaction, order, purse, event.requestId)
         if held := _internal(purse, event.paymentId, PaymentStatus.PENDING):
@@ -137,7 +135,7 @@ async def request_refunds(transaction: Transaction, events: Sequence[OrderCancel
     orders = await order_rows.lock(transaction, events)
     purses = await hold(transaction, orders)
     for event in events:
-        order = orders[UUID(event.orderId)]
+        order = orders[event.order_id]
         settle(transaction, order, purses[order.id], event.requestId)
 
 
@@ -146,7 +144,7 @@ async def refund(transaction: Transaction, events: Sequence[RefundRequested]) ->
     orders = await order_rows.lock(transaction, events)
     purses = await hold(transaction, orders)
     for event in events:
-        order, purse = orders[UUID(event.orderId)], purses[UUID(event.orderId)]
+        order, purse = orders[event.order_id], purses[event.order_id]
         if held := _internal(purse, event.paymentId, PaymentStatus.REFUNDING):
             for id, amount in held.account.unanswered.items():
                 fact = returned(id, amount, "succeeded", id)

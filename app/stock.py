@@ -140,12 +140,11 @@ async def reserve(transaction: Transaction, events: Sequence[OrderPaid]) -> None
     """Set aside every line of a PAID order, or none: first paid, first served."""
     locked = await order_rows.lock(transaction, events)
     paid = [id for id, order in locked.items() if order.status is Status.PAID]
-    wanted = await _undecided(transaction, paid)
-    available = await _available(transaction, wanted)
+    wanted, available = await _undecided(transaction, paid)
     taken: Counter[UUID] = Counter()
     outcomes: dict[UUID, str] = {}
     for event in events:
-        order = locked[UUID(event.orderId)]
+        order = locked[event.order_id]
         if not (lines := wanted.pop(order.id, None)):
             continue
         if missing := shortages(lines, available):
@@ -190,20 +189,13 @@ def _rejected(stamp: dict[str, Any], missing: Mapping[UUID, int]) -> InventoryRe
 
 async def _undecided(
     transaction: Transaction, order_ids: list[UUID]
-) -> dict[UUID, dict[UUID, int]]:
-    """By order that inventory has not decided on: its pieces by product."""
+) -> tuple[dict[UUID, dict[UUID, int]], dict[UUID, int]]:
+    """By order that inventory has not decided on: its pieces by product. And what is available."""
+    rows = await sql.lock_undecided_items(transaction.connection, order_ids=order_ids)
     wanted: dict[UUID, dict[UUID, int]] = defaultdict(dict)
-    for row in await sql.undecided_items(transaction.connection, order_ids=order_ids):
+    for row in sorted(rows, key=lambda row: row["line"]):
         wanted[row["order_id"]][row["product_id"]] = row["quantity"]
-    return wanted
-
-
-async def _available(
-    transaction: Transaction, wanted: Mapping[UUID, Mapping[UUID, int]]
-) -> dict[UUID, int]:
-    products = {product_id for lines in wanted.values() for product_id in lines}
-    rows = await sql.lock_products(transaction.connection, ids=list(products))
-    return {row["id"]: row["available"] for row in rows}
+    return wanted, {row["product_id"]: row["available"] for row in rows}
 
 
 async def _evict_again(transaction: Transaction, decided: Set[UUID]) -> None:

@@ -93,7 +93,7 @@ class Followers:
         """Wake those who follow the orders that the commit published events of."""
         if self._wakes:
             for event in transaction.events:
-                self._notice(UUID(event.orderId), event.sequence)
+                self._notice(event.order_id, event.sequence)
 
     def _notice(self, order_id: UUID, version: int) -> None:
         if order_id in self._wakes and version > self._known.get(order_id, 0):

@@ -24,6 +24,7 @@ Fields are named as they stand on the wire. Records change by adding optional fi
 """
 
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from typing import Any, ClassVar, cast
 from uuid import UUID
 
@@ -32,6 +33,8 @@ import orjson
 from faust.types import AppT, Message, TopicT
 
 from app import app
+
+_uuid = lru_cache(maxsize=16_384)(UUID)
 
 
 class Event(
@@ -46,6 +49,11 @@ class Event(
     sequence: int
     occurredAt: str
     requestId: str
+
+    @property
+    def order_id(self) -> UUID:
+        """`orderId`, which is asked for many times on the order's way."""
+        return _uuid(self.orderId)
 
 
 class OrderCreated(Event):
@@ -258,15 +266,23 @@ def read_event(record: type[Event], value: bytes) -> Event:
     """
     data = orjson.loads(value)
     event = record.from_data(data)
+    required, ids = _checked_fields(cast(Any, record))
     # Faust would read a null as the text "None".
-    required = record._options.fields.keys() - record._options.optionalset
-    if any(data[field] is None for field in required):
+    if None in [data[field] for field in required]:
         raise ValueError("a required field is null")
-    for field in record._options.fields.keys() & {"eventId", "orderId", "paymentId"}:
-        UUID(getattr(event, field))
+    for field in ids:
+        _uuid(getattr(event, field))
     if event.sequence < 1:
         raise ValueError("sequence must be positive")
     return event
+
+
+@cache
+def _checked_fields(record: Any) -> tuple[list[str], list[str]]:
+    """Those that must not be null, and those that are UUIDs."""
+    fields = record._options.fields.keys()
+    required = fields - record._options.optionalset
+    return list(required), list(fields & {"eventId", "orderId", "paymentId"})
 
 
 def topic_of(record: type[Event]) -> TopicT:

@@ -4,16 +4,18 @@ A mark is written strictly after the commit, so a mark means that the effect is 
 between the two leaves no mark; then PostgreSQL's constraints and states are the arbiter.
 """
 
-from tables.options import table
+from collections.abc import Iterable
+
+from tables.table import table
 
 handled = table("handled", "events that were handled, by handler and event id")
 
 
-def is_marked(handler: str, event_id: str) -> bool:
-    """Whether `handler` has handled the event. Asked while the event is current."""
-    return f"{handler}/{event_id}" in handled
+def is_marked(handler: str, partition: int, event_id: str) -> bool:
+    """Whether `handler` has handled the event of this partition."""
+    return handled.holds(partition, f"{handler}/{event_id}")
 
 
-def mark(handler: str, event_id: str) -> None:
-    """Note that the effect of the event is committed. Called while the event is current."""
-    handled[f"{handler}/{event_id}"] = 1
+async def mark(handler: str, events: Iterable[tuple[int, str]]) -> None:
+    """Note that the effect of the events, by partition and id, is committed."""
+    await handled.put((partition, f"{handler}/{event_id}", 1) for partition, event_id in events)

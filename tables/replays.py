@@ -4,6 +4,7 @@ Filled from `order.created`; HTTP handlers only read it. A key that is not on th
 here yet, is looked up in PostgreSQL.
 """
 
+from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
@@ -11,25 +12,31 @@ from app.idempotency import Key, replay
 from app.metrics import REPLAYS
 from app.times import now, rfc3339
 from app.topics import OrderCreated
-from tables.options import table
+from tables.table import table
 
 replays = table("replays", "answers to creations with an Idempotency-Key")
 
 
-def remember(event: OrderCreated) -> None:
-    """Keep the answer that the event carries. Called while the event is current."""
-    entry = {
+async def remember(events: Iterable[tuple[int, OrderCreated]]) -> None:
+    """Keep the answers that the events carry; each comes with its partition."""
+    await replays.put(
+        (partition, _place(event.userId, event.idempotencyKey), entry)
+        for partition, event in events
+        if event.idempotencyKey is not None and None not in (entry := _entry(event)).values()
+    )
+
+
+def _entry(event: OrderCreated) -> dict[str, Any]:
+    return {
         "fingerprint": event.fingerprint,
         "expiresAt": event.keyExpiresAt,
         "answer": event.answer,
     }
-    if event.idempotencyKey is not None and None not in entry.values():
-        replays[_place(event.userId, event.idempotencyKey)] = entry
 
 
 def recall(key: Key) -> dict[str, Any] | None:
     """The answer to replay for `key`, if it is known here. Raises IdempotencyKeyReused."""
-    entry = replays.get(_place(key.user_id, key.key))
+    entry = replays.find(_place(key.user_id, key.key))
     if entry is None or entry["expiresAt"] <= rfc3339(now()):
         return None
     answer = replay(bytes.fromhex(entry["fingerprint"]), entry["answer"], key)

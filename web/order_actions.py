@@ -5,7 +5,7 @@ from uuid import UUID
 
 from aiohttp import web
 
-from app import app, database, orders, payments
+from app import app, database, gathered, orders, payments
 from app.errors import Forbidden, InvalidInput, NotCancellable, NotPayable, PaymentInProgress
 from app.gathering import Gathering
 from app.idempotency import Key
@@ -19,7 +19,7 @@ from web.queries import PayQuery
 from web.requests import etag, json_response
 
 _payings = Gathering(
-    partial(payments.request_payments, database), partial(payments.request_payment, database)
+    partial(payments.request_payments, gathered), partial(payments.request_payment, database)
 )
 
 

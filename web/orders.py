@@ -9,7 +9,7 @@ from uuid import UUID
 
 from aiohttp import web
 
-from app import app, backlog, cache, database, idempotency, orders
+from app import app, backlog, cache, database, gathered, idempotency, orders
 from app.cache import ORDERS
 from app.errors import (
     Forbidden,
@@ -34,7 +34,7 @@ MOST_AT_ONCE = 200
 """Creations under way in this worker; past that, waiting would only make all of them slower."""
 _under_way = asyncio.Semaphore(MOST_AT_ONCE)
 
-_placings = Gathering(partial(orders.place_together, database), partial(orders.place, database))
+_placings = Gathering(partial(orders.place_together, gathered), partial(orders.place, database))
 
 WITH_ORDER = {"order_id": "$response.body#/id"}
 NEXT_STEPS = tuple(

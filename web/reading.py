@@ -55,8 +55,10 @@ async def raw(request: web.Request) -> bytes:
     if (request.content_length or 0) > request.client_max_size:
         raise PayloadTooLarge
     try:
-        async with asyncio.timeout(BODY_SECONDS):
-            return await request.read()
+        if request.can_read_body:
+            async with asyncio.timeout(BODY_SECONDS):
+                return await request.read()
+        return await request.read()
     except TimeoutError:
         raise BodyTooSlow from None
     except (HttpProcessingError, web.RequestPayloadError):

@@ -28,11 +28,16 @@ order by id
 for no key update;
 
 -- name: lock_whole_orders(ids)
--- The orders with their lines, each under its row lock, locked in id order.
+-- The orders with their lines, each under its row lock, locked in id order; and each one's
+-- live attempt to be paid, which lets no other begin. One that begins meanwhile may be missed.
 select o.*, (
     select json_agg(json_build_array(product_id, quantity, unit_price_minor) order by line)
     from order_items where order_id = o.id
-) as items
+) as items, (
+    -- PostgreSQL would answer an exists() from a list of all such payments.
+    select p.id from payments p
+    where p.order_id = o.id and p.requested and p.status in ('PENDING', 'SUCCEEDED')
+) as live_payment
 from orders o
 where o.id = any(:ids::uuid[])
 order by o.id

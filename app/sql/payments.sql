@@ -26,8 +26,3 @@ where order_id = any(:order_ids::uuid[]) and status = 'SUCCEEDED';
 -- name: order_of_payment(id)$
 -- The order that a payment is for.
 select order_id from payments where id = :id;
-
--- name: orders_in_payment(order_ids)
--- Of locked orders, those with a live attempt, which lets no other begin.
-select order_id from payments
-where order_id = any(:order_ids::uuid[]) and requested and status in ('PENDING', 'SUCCEEDED');

@@ -29,17 +29,16 @@ where id = :id
   and stocked + :add_quantity::bigint <= :most
 returning *;
 
--- name: undecided_items(order_ids)
--- The lines of those orders that inventory has neither reserved nor rejected yet.
-select order_id, product_id, quantity
-from order_items
-where order_id = any(:order_ids::uuid[])
-  and not exists (select from reservations r where r.order_id = order_items.order_id)
-order by order_id, line;
-
--- name: lock_products(ids)
--- Products under their row locks, locked in id order so that no two batches wait in a circle.
-select id, available from products where id = any(:ids::uuid[]) order by id for no key update;
+-- name: lock_undecided_items(order_ids)
+-- The lines of those orders that inventory has neither reserved nor rejected yet, with what is
+-- available; their products under their row locks, locked in id order so that no two batches wait
+-- in a circle.
+select i.order_id, i.line, i.product_id, i.quantity, p.available
+from order_items i join products p on p.id = i.product_id
+where i.order_id = any(:order_ids::uuid[])
+  and not exists (select from reservations r where r.order_id = i.order_id)
+order by p.id
+for no key update of p;
 
 -- name: decide_reservations(order_ids, outcomes, product_ids, quantities, now)
 -- Note what inventory decided (the primary key lets it decide once for an order), and lower what

@@ -1,6 +1,7 @@
 """Requests that come at once share a transaction, and each gets the answer it would get alone."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -11,7 +12,7 @@ import asyncpg
 import pytest
 
 from app import orders, payments
-from app.db import Database, Transaction
+from app.db import SHORT_WAITS, Database, Transaction
 from app.errors import (
     Forbidden,
     IdempotencyKeyReused,
@@ -20,7 +21,7 @@ from app.errors import (
     PaymentInProgress,
     ProductNotFound,
 )
-from app.gathering import AT_ONCE, Gathering
+from app.gathering import Gathering
 from app.idempotency import Key
 from app.orders import Basket, Placing
 from app.payments import Paying
@@ -33,7 +34,7 @@ BOB = Identity(uuid4(), "bob@example.com", USER)
 
 @pytest.fixture
 async def counted(database: Database) -> Any:
-    """A database of one connection, and the transactions that it has committed."""
+    """A database, and the transactions that it has committed."""
     watched = Database(database._dsn, 4)
     committed: list[Transaction] = []
 
@@ -44,6 +45,15 @@ async def counted(database: Database) -> Any:
     await watched.open()
     yield watched, committed
     await watched.close()
+
+
+@pytest.fixture
+async def hasty(database: Database) -> AsyncIterator[Database]:
+    """A pool for what is done together, which waits for no lock for long."""
+    hasty = Database(database._dsn, 2, "hasty", **SHORT_WAITS)
+    await hasty.open()
+    yield hasty
+    await hasty.close()
 
 
 def placing_in(database: Database) -> Gathering[Placing, Any]:
@@ -67,12 +77,13 @@ async def done(gathering: Gathering[Any, Any], *wanted: Any) -> list[Any]:
     return list(await asyncio.gather(*work, return_exceptions=True))
 
 
-async def test_many_orders_are_placed_in_few_transactions(counted: Any) -> None:
+async def test_many_orders_that_come_at_once_are_placed_in_one_transaction(counted: Any) -> None:
     database, committed = counted
     basket = Basket({await add_product(database): 1, await add_product(database): 2}, None)
+    committed.clear()
     wanted = [Placing(ANN, basket, key_of(b"%d" % n), f"request {n}") for n in range(50)]
     answers = await done(placing_in(database), *wanted)
-    assert len(committed) <= AT_ONCE + 1
+    assert len(committed) == 1
     stored = [(await orders.get(database, UUID(order["id"])))[1] for order, _ in answers]
     assert [order for order, _ in answers] == stored
     assert not any(duplicate for _, duplicate in answers)
@@ -137,15 +148,18 @@ async def test_each_payment_gets_its_own_answer(database: Database) -> None:
         assert await connection.fetchval(query, ids) == 5
 
 
-async def test_a_locked_order_holds_up_no_other(database: Database) -> None:
+async def test_a_locked_order_holds_up_no_other(database: Database, hasty: Database) -> None:
     basket = Basket({await add_product(database): 1}, None)
     placed = await done(placing_in(database), *[Placing(ANN, basket, None, "x")] * 5)
-    ids = [UUID(order["id"]) for order, _ in placed]
+    pay = [Paying(ANN, UUID(order["id"]), None, None, None, "pay") for order, _ in placed]
+    payings = Gathering(
+        partial(payments.request_payments, hasty), partial(payments.request_payment, database)
+    )
     async with database.connection() as connection, connection.transaction():
-        await connection.execute("select from orders where id = $1 for update", ids[2])
-        answers = await done(
-            paying_in(database), *(Paying(ANN, id, None, None, None, "pay") for id in ids)
-        )
+        await connection.execute("select from orders where id = $1 for update", pay[2].order_id)
+        # Alone, the database waits for two seconds.
+        async with asyncio.timeout(3.5):
+            answers = await done(payings, *pay)
     kinds = [type(answer) for answer in answers]
     assert kinds == [dict, dict, asyncpg.LockNotAvailableError, dict, dict]
 

@@ -1,14 +1,21 @@
-"""Tables forget: on the worker's disk, and in Kafka."""
+"""Tables on the worker's disk and in Kafka: what is written is found, and forgotten in time."""
 
+import asyncio
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import pytest
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from faust.stores.rocksdb import RocksDBOptions
+from aiokafka.errors import KafkaError, RequestTimedOutError
+from faust.stores.rocksdb import RocksDBOptions, Store
 
 from tables.handled import handled
-from tables.options import OPTIONS, TTL_SECONDS
 from tables.replays import replays
+from tables.table import OPTIONS, TTL_SECONDS
 from tests.chaos.waiting import until
 
 
@@ -40,3 +47,100 @@ async def test_kafka_keeps_a_changelog_no_longer(environment: dict[str, str]) ->
         assert found["retention.ms"] == str(TTL_SECONDS * 1000), name
         # Only closed segments are deleted.
         assert int(found["segment.ms"]) < TTL_SECONDS * 1000, name
+
+
+class Producer:
+    """Notes what it is to send; the test answers for the broker."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, int, bytes, bytes]] = []
+        self.answers: list[asyncio.Future[Any]] = []
+        self.error: KafkaError | None = None
+
+    async def send(
+        self, topic: str, value: bytes, key: bytes, partition: int
+    ) -> asyncio.Future[Any]:
+        if self.error:
+            raise self.error
+        self.sent.append((topic, partition, key, value))
+        self.answers.append(asyncio.get_running_loop().create_future())
+        return self.answers[-1]
+
+
+@pytest.fixture
+def producer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Producer]:
+    """What the tables send their changelogs with; their partitions are new, and on the disk."""
+    producer, tables = Producer(), (handled, replays)
+    monkeypatch.setattr(Store, "path", tmp_path)
+    for table in tables:
+        monkeypatch.setattr(table, "_data", None)
+        assert None not in (table.data, table.changelog_topic), "made once, by the real app"
+        client = SimpleNamespace(producer=SimpleNamespace(_producer=producer))
+        monkeypatch.setattr(table, "app", client)
+    yield producer
+    for table in tables:
+        for db in table.data._dbs.values():
+            db.close()
+
+
+async def test_an_entry_is_found_in_its_own_partition(producer: Producer) -> None:
+    await handled.put([(0, "stock.reserve/1", 1), (1, "stock.reserve/2", 1)])
+    assert handled.holds(0, "stock.reserve/1") and handled.holds(1, "stock.reserve/2")
+    assert not handled.holds(1, "stock.reserve/1")
+    assert not handled.holds(0, "stock.reserve/3")
+
+
+async def test_a_value_is_found_in_whichever_partition_it_is(producer: Producer) -> None:
+    answer = {"answer": "{}", "expiresAt": "2026-01-03T12:00:00.000000Z", "fingerprint": "00"}
+    await replays.put([(0, "ann/1", {**answer, "answer": "[]"}), (1, "ann/2", answer)])
+    assert replays.find("ann/2") == answer
+    assert replays.find("ann/3") is None
+
+
+async def test_an_entry_is_written_over(producer: Producer) -> None:
+    await replays.put([(0, "ann/1", {"answer": "old"}), (0, "ann/1", {"answer": "new"})])
+    assert replays.find("ann/1") == {"answer": "new"}
+
+
+async def test_the_changelog_gets_what_the_disk_holds(producer: Producer) -> None:
+    await handled.put([(0, "stock.reserve/1", 1), (3, "stock.reserve/2", 1)])
+    topic = handled.changelog_topic_name
+    assert producer.sent == [
+        (topic, 0, b'"stock.reserve/1"', b"1"),
+        (topic, 3, b'"stock.reserve/2"', b"1"),
+    ]
+    for _, partition, key, value in producer.sent:
+        assert handled.data._dbs[partition].get(key) == value
+
+
+async def test_recovery_begins_behind_the_last_entry_that_the_broker_has(
+    producer: Producer,
+) -> None:
+    await handled.put((n % 2, f"stock.reserve/{n}", 1) for n in range(4))
+    places = [TopicPartition(handled.changelog_topic_name, n) for n in (0, 1)]
+    offsets = [handled.data.persisted_offset(place) for place in places]
+    assert offsets == [None, None], "the broker has said nothing"
+    for offset, answer in zip((10, 20, 11), producer.answers, strict=False):
+        answer.set_result(SimpleNamespace(offset=offset))
+    await noted()
+    assert [handled.data.persisted_offset(place) for place in places] == [11, 20]
+    producer.answers[3].set_result(SimpleNamespace(offset=21))
+    await noted()
+    assert [handled.data.persisted_offset(place) for place in places] == [11, 21]
+
+
+async def test_an_entry_that_the_broker_never_gets_is_on_the_disk(producer: Producer) -> None:
+    await handled.put([(0, "stock.reserve/1", 1)])
+    producer.answers[0].set_exception(RequestTimedOutError())
+    await noted()
+    producer.error = RequestTimedOutError()
+    await handled.put([(0, "stock.reserve/2", 1)])
+    assert handled.holds(0, "stock.reserve/1") and handled.holds(0, "stock.reserve/2")
+    place = TopicPartition(handled.changelog_topic_name, 0)
+    assert handled.data.persisted_offset(place) is None
+
+
+async def noted() -> None:
+    """The callbacks of what the broker answered are through, and what they called."""
+    for _ in range(3):
+        await asyncio.sleep(0)

@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from app.gathering import AT_ONCE, Gathering
+from app.gathering import Gathering
 
 who: ContextVar[str] = ContextVar("who", default="nobody")
 
@@ -21,11 +21,13 @@ class Journal:
         self.alone: list[tuple[str, str]] = []
         """What was done alone, and in whose context."""
         self.together: list[tuple[Sequence[str], str]] = []
+        self.begun = asyncio.Event()
         self.gate = asyncio.Event()
         self.gate.set()
 
     async def do_together(self, wanted: Sequence[str]) -> list[str | None]:
         """All but what is odd."""
+        self.begun.set()
         await self.gate.wait()
         self.together.append((list(wanted), who.get()))
         if self.error:
@@ -89,8 +91,7 @@ async def test_when_postgresql_is_away_nobody_waits_behind_for_the_same_answer()
     one = gathering(journal)
     journal.gate.clear()
     first = asyncio.ensure_future(at_once(one, *"ab"))
-    while len(one._under_way) < AT_ONCE:
-        await asyncio.sleep(0)
+    await journal.begun.wait()
     others = asyncio.ensure_future(at_once(one, *"cdef"))
     while len(one._waiting) < 4:
         await asyncio.sleep(0)

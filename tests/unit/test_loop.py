@@ -1,7 +1,6 @@
 """The loop of the agents, with a handler that fails in every way it can; no server needed."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable, Sequence
 from time import time
 from types import SimpleNamespace
 from typing import Any, cast
@@ -11,6 +10,7 @@ import asyncpg
 import pytest
 
 from agents import loop
+from agents.commits import Batch
 from agents.loop import Loop
 from app.errors import BadEvent, UnknownOrder
 from app.topics import Malformed, OrderPaid
@@ -21,7 +21,7 @@ class Journal:
 
     def __init__(self) -> None:
         self.lines: list[tuple[str, Any]] = []
-        self.marked: set[str] = set()
+        self.marked: set[tuple[int, str]] = set()
         self.attempts: list[int] = []
         self.held: list[Any] = []
         self.outages: list[Exception] = []
@@ -33,18 +33,25 @@ class Journal:
     async def ack(self, message: Any) -> None:
         self.lines.append(("ack", message.n))
 
-    @asynccontextmanager
-    async def transaction(self, work: str) -> AsyncIterator[list[int]]:
+    async def do(self, batch: Batch) -> list[Any]:
+        """Commit the batch alone."""
         work: list[int] = []
-        yield work
+        admitted = await batch.gate.admit(cast(Any, work), batch.messages)
+        if admitted:
+            await batch.handle(cast(Any, work), [message.value for message in admitted])
         self.lines.append(("commit", work))
+        return admitted
 
-    def is_marked(self, handler: str, event_id: str) -> bool:
-        return event_id in self.marked
+    def is_marked(self, handler: str, partition: int, event_id: str) -> bool:
+        return (partition, event_id) in self.marked
 
-    def mark(self, handler: str, event_id: str) -> None:
-        self.marked.add(event_id)
-        self.lines.append(("mark", len(self.marked)))
+    async def mark(self, handler: str, events: Iterable[tuple[int, str]]) -> None:
+        events = list(events)
+        self.marked.update(events)
+        self.lines.append(("mark", len(events)))
+
+    async def remember(self, events: Iterable[tuple[int, OrderPaid]]) -> None:
+        self.lines.append(("remember", [(at, event.sequence - 1) for at, event in events]))
 
     async def bury(self, message: Any, handler: str, error: str, attempts: int) -> None:
         self.lines.append(("bury", message.n))
@@ -73,7 +80,7 @@ class Journal:
 @pytest.fixture
 def journal(monkeypatch: pytest.MonkeyPatch) -> Journal:
     journal = Journal()
-    monkeypatch.setattr(loop, "pipeline", journal)
+    monkeypatch.setattr(loop, "commits", journal)
     monkeypatch.setattr(loop, "Gate", journal.gate)
     for name in ("is_marked", "mark", "bury", "park"):
         monkeypatch.setattr(loop, name, getattr(journal, name))
@@ -93,7 +100,9 @@ def message(n: int) -> Any:
         currency="PLN",
     )
     return SimpleNamespace(
-        n=n, value=event, message=SimpleNamespace(tp="topic/0", offset=n, timestamp=time())
+        n=n,
+        value=event,
+        message=SimpleNamespace(tp="topic/0", partition=n % 2, offset=n, timestamp=time()),
     )
 
 
@@ -106,18 +115,40 @@ def fails(journal: Journal, decide: Callable[[int], Exception | None]) -> Loop:
                 raise error
             work.append(event.sequence - 1)
 
-    return Loop("stock.reserve", cast(Any, journal), cast(Any, handle), None)
+    return Loop("stock.reserve", cast(Any, journal), cast(Any, handle), None, locks=True)
 
 
 async def test_a_batch_is_one_transaction_then_marks_then_acknowledgements(
     journal: Journal,
 ) -> None:
-    await fails(journal, lambda n: None).process([message(n) for n in range(3)])
+    messages = [message(n) for n in range(3)]
+    await fails(journal, lambda n: None).process(messages)
     assert journal.lines == [
         ("commit", [0, 1, 2]),
-        *(("mark", n) for n in (1, 2, 3)),
+        ("mark", 3),
         *(("ack", n) for n in (0, 1, 2)),
     ]
+    assert journal.marked == {(n % 2, messages[n].value.eventId) for n in range(3)}
+
+
+async def test_a_table_is_written_after_the_commit_and_before_the_marks(journal: Journal) -> None:
+    async def handle(work: list[int], events: Sequence[OrderPaid]) -> None:
+        work += [event.sequence - 1 for event in events]
+
+    both = Loop("orders.both", cast(Any, journal), cast(Any, handle), journal.remember, locks=True)
+    await both.process([message(n) for n in range(2)])
+    assert journal.lines == [
+        ("commit", [0, 1]),
+        ("remember", [(0, 0), (1, 1)]),
+        ("mark", 2),
+        *(("ack", n) for n in (0, 1)),
+    ]
+
+
+async def test_what_only_fills_a_table_needs_no_transaction(journal: Journal) -> None:
+    table = Loop("replays.remember", cast(Any, journal), None, journal.remember, locks=True)
+    await table.process([message(0)])
+    assert journal.lines == [("remember", [(0, 0)]), ("mark", 1), ("ack", 0)]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,81 @@
+"""Batches of several agents that are ready at once share a transaction.
+
+Small transactions are what an order's way costs most: five agents with a message each need one
+BEGIN, one statement that locks, one that writes and one COMMIT. A batch that cannot be committed
+with the others is committed alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from agents.gate import Gate
+from app import gathered, pipeline
+from app.db import Transaction
+from app.errors import BadEvent
+from app.gathering import Gathering
+from app.handlers import Handle
+from app.messages import Message, event_of, order_of
+from app.order_rows import lock_all
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Messages that one handler is to take."""
+
+    name: str
+    gate: Gate
+    handle: Handle
+    messages: list[Message]
+    locks: bool
+    """Whether the handler locks its orders."""
+
+    @property
+    def orders(self) -> set[UUID]:
+        return {order_of(message) for message in self.messages}
+
+
+async def _commit(batch: Batch) -> list[Message]:
+    """Handle the messages that nothing is parked ahead of; which those were."""
+    async with pipeline.transaction(batch.name) as transaction:
+        admitted = await batch.gate.admit(transaction, batch.messages)
+        await _handle(transaction, batch, admitted)
+    return admitted
+
+
+async def _commit_together(batches: Sequence[Batch]) -> list[list[Message] | None]:
+    """What `_commit` would give for each; None where that one has to be committed alone."""
+    shared = _apart(batches)
+    admitted: list[list[Message]] = []
+    try:
+        async with gathered.transaction(*(batch.name for batch in shared)) as transaction:
+            # At once, in the order of their ids: whoever locks later waits in no circle.
+            locked = [batch.orders for batch in shared if batch.locks]
+            await lock_all(transaction, set().union(*locked))
+            for batch in shared:
+                messages = await batch.gate.admit(transaction, batch.messages)
+                await _handle(transaction, batch, messages)
+                admitted.append(messages)
+    except BadEvent:
+        return [None for _ in batches]
+    done = dict(zip((batch.name for batch in shared), admitted, strict=True))
+    return [done.get(batch.name) for batch in batches]
+
+
+async def _handle(transaction: Transaction, batch: Batch, messages: Sequence[Message]) -> None:
+    if messages:
+        await batch.handle(transaction, [event_of(message) for message in messages])
+
+
+def _apart(batches: Sequence[Batch]) -> list[Batch]:
+    """Those that share no order: what a handler leaves to be written, the next would not see."""
+    seen: set[UUID] = set()
+    shared = []
+    for batch in batches:
+        if seen.isdisjoint(batch.orders):
+            shared.append(batch)
+            seen |= batch.orders
+    return shared
+
+
+commits: Gathering[Batch, list[Message]] = Gathering(_commit_together, _commit)

@@ -1,0 +1,229 @@
+"""Batches of several agents that come at once share a transaction, and none costs another."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from agents import commits
+from agents.commits import Batch
+from agents.gate import Gate
+from app import orders, payments
+from app.db import FEW_ROWS, SHORT_WAITS, Database, Transaction
+from app.errors import UnknownOrder
+from app.handlers import Handle
+from app.parked import State, page, park
+from app.topics import (
+    Event,
+    InventoryRejected,
+    PaymentFailed,
+    PaymentRequested,
+    PaymentSucceeded,
+    read_event,
+)
+from tests.integration.hops import (
+    ANN,
+    add_product,
+    deliver,
+    order_of,
+    request_payment,
+    status,
+    topics,
+)
+from tests.integration.test_parked import message
+
+
+class Commits:
+    """The orders of each transaction that was committed."""
+
+    def __init__(self) -> None:
+        self.shared: list[set[UUID]] = []
+        self.alone: list[set[UUID]] = []
+
+
+async def note(found: list[set[UUID]], transaction: Transaction) -> None:
+    found.append(set(transaction.orders))
+
+
+@pytest.fixture
+async def committed(database: Database, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Commits]:
+    """What the agents' own pools commit; one that commits alone waits for locks."""
+    committed = Commits()
+    gathered = Database(database._dsn, 2, "gathered", **FEW_ROWS, **SHORT_WAITS)
+    pipeline = Database(database._dsn, 4, "pipeline", **FEW_ROWS, lock_timeout="60s")
+    gathered.after_commit.append(partial(note, committed.shared))
+    pipeline.after_commit.append(partial(note, committed.alone))
+    for pool in (gathered, pipeline):
+        await pool.open()
+    monkeypatch.setattr(commits, "gathered", gathered)
+    monkeypatch.setattr(commits, "pipeline", pipeline)
+    yield committed
+    for pool in (gathered, pipeline):
+        await pool.close()
+
+
+def batch(handle: Handle, *events: Event, offset: int = 0) -> Batch:
+    """The events as the handler's agent is given them."""
+    name = f"{handle.__name__}-{uuid4()}"  # type: ignore[attr-defined]
+    messages = [
+        message(event, UUID(event.orderId), offset + n, name)  # type: ignore[arg-type]
+        for n, event in enumerate(events)
+    ]
+    return Batch(name, Gate(name), handle, messages, locks=True)
+
+
+async def at_once(*batches: Batch) -> list[Any]:
+    """What comes of batches that are ready at once."""
+    work = (commits.commits.do(one) for one in batches)
+    return list(await asyncio.gather(*work, return_exceptions=True))
+
+
+async def last(database: Database, order_id: UUID, record: type[Event]) -> Any:
+    """The order's last event of that type."""
+    async with database.connection() as connection:
+        query = "select payload from outbox where order_id = $1 and topic = $2 order by id desc"
+        payload = await connection.fetchval(query, order_id, record.topic_name)
+    return read_event(record, payload.encode())
+
+
+async def new_order(database: Database) -> UUID:
+    return await order_of(database, {await add_product(database): 1})
+
+
+async def asked(database: Database) -> tuple[UUID, PaymentRequested]:
+    """An order whose payment is asked for, and the event of it."""
+    order_id = await new_order(database)
+    await request_payment(database, order_id)
+    return order_id, await last(database, order_id, PaymentRequested)
+
+
+async def captured(database: Database) -> tuple[UUID, PaymentSucceeded]:
+    """An order whose payment is captured, and the event of it."""
+    order_id, _ = await asked(database)
+    await deliver(database, payments.capture, PaymentRequested, order_id)
+    return order_id, await last(database, order_id, PaymentSucceeded)
+
+
+async def test_batches_of_two_handlers_are_one_transaction(
+    database: Database, committed: Commits
+) -> None:
+    (one, requested), (two, succeeded) = await asked(database), await captured(database)
+    capture, mark_paid = batch(payments.capture, requested), batch(orders.mark_paid, succeeded)
+    assert await at_once(capture, mark_paid) == [capture.messages, mark_paid.messages]
+    assert (committed.shared, committed.alone) == ([{one, two}], [])
+    assert (await topics(database, one))[-1] == "payment.succeeded"
+    assert (await topics(database, two))[-1] == "order.paid"
+    assert await status(database, two) == "PAID"
+
+
+async def test_a_batch_that_comes_alone_waits_for_no_company(
+    database: Database, committed: Commits
+) -> None:
+    one, requested = await asked(database)
+    capture = batch(payments.capture, requested)
+    assert await at_once(capture) == [capture.messages]
+    assert (committed.shared, committed.alone) == ([], [{one}])
+
+
+async def test_of_two_batches_of_one_order_the_second_sees_the_money_that_the_first_captured(
+    database: Database, committed: Commits
+) -> None:
+    order_id = await new_order(database)
+    too_little = payments.Paying(ANN, order_id, 1, None, None, "a request")
+    await payments.request_payment(database, too_little)
+    await deliver(database, payments.capture, PaymentRequested, order_id)
+    await request_payment(database, order_id)
+    capture = batch(payments.capture, await last(database, order_id, PaymentRequested))
+    cancel = batch(orders.cancel_unpaid, await last(database, order_id, PaymentFailed))
+    assert await at_once(capture, cancel) == [capture.messages, cancel.messages]
+    assert (committed.shared, committed.alone) == ([{order_id}], [{order_id}])
+    assert (await topics(database, order_id))[-1] == "payment.succeeded"
+    assert await status(database, order_id) == "CREATED"
+
+
+async def test_of_two_batches_of_one_order_neither_is_lost(
+    database: Database, committed: Commits
+) -> None:
+    order_id, succeeded = await captured(database)
+    stamp = {**succeeded.asdict(), "eventId": str(uuid4())}
+    shared_by_all = ("eventId", "orderId", "sequence", "occurredAt", "requestId")
+    rejected = InventoryRejected(shortages=[], **{name: stamp[name] for name in shared_by_all})
+    mark_paid, cancel = batch(orders.mark_paid, succeeded), batch(orders.cancel_unstocked, rejected)
+    other, requested = await asked(database)
+    capture = batch(payments.capture, requested)
+    answers = await at_once(mark_paid, cancel, capture)
+    assert answers == [mark_paid.messages, cancel.messages, capture.messages]
+    assert (committed.shared, committed.alone) == ([{order_id, other}], [{order_id}])
+    assert (await topics(database, order_id))[-2:] == ["order.paid", "order.cancelled"]
+    assert (await topics(database, other))[-1] == "payment.succeeded"
+
+
+async def test_an_unknown_order_keeps_no_neighbour_from_committing(
+    database: Database, committed: Commits
+) -> None:
+    (one, requested), (two, succeeded) = await asked(database), await captured(database)
+    capture, mark_paid = batch(payments.capture, requested), batch(orders.mark_paid, succeeded)
+    unknown = batch(orders.mark_paid, succeeded.derive(orderId=str(uuid4())))
+    answers = await at_once(capture, unknown, mark_paid)
+    assert isinstance(answers[1], UnknownOrder)
+    assert answers[::2] == [capture.messages, mark_paid.messages]
+    assert committed.shared == []
+    assert sorted(committed.alone, key=sorted) == sorted([{one}, {two}], key=sorted)
+    assert (await topics(database, one)).count("payment.succeeded") == 1
+    assert (await topics(database, two)).count("order.paid") == 1
+
+
+async def test_an_order_that_somebody_has_locked_holds_up_no_neighbour(
+    database: Database, committed: Commits
+) -> None:
+    (one, requested), (two, succeeded) = await asked(database), await captured(database)
+    capture, mark_paid = batch(payments.capture, requested), batch(orders.mark_paid, succeeded)
+    async with database.connection() as connection, connection.transaction():
+        await connection.execute("select from orders where id = $1 for update", one)
+        held_up = asyncio.ensure_future(commits.commits.do(capture))
+        assert await commits.commits.do(mark_paid) == mark_paid.messages
+        assert await status(database, two) == "PAID"
+        assert not held_up.done()
+    assert await held_up == capture.messages
+    assert (committed.shared, committed.alone) == ([], [{two}, {one}])
+    assert (await topics(database, one))[-1] == "payment.succeeded"
+
+
+async def test_an_order_that_somebody_has_locked_holds_up_nobody_who_comes_later(
+    database: Database, committed: Commits
+) -> None:
+    (one, requested), (two, succeeded) = await asked(database), await captured(database)
+    begun = asyncio.Event()
+
+    async def capture(transaction: Transaction, events: Any) -> None:
+        begun.set()
+        await payments.capture(transaction, events)
+
+    async with database.connection() as connection, connection.transaction():
+        await connection.execute("select from orders where id = $1 for update", one)
+        held_up = asyncio.ensure_future(commits.commits.do(batch(capture, requested)))
+        await begun.wait()
+        async with asyncio.timeout(4):
+            await commits.commits.do(batch(orders.mark_paid, succeeded))
+        assert not held_up.done()
+    await held_up
+    assert await status(database, two) == "PAID"
+    assert (await topics(database, one))[-1] == "payment.succeeded"
+
+
+async def test_what_comes_behind_a_parked_message_waits_while_a_neighbour_commits(
+    database: Database, committed: Commits
+) -> None:
+    (one, requested), (two, succeeded) = await asked(database), await captured(database)
+    bad, behind = batch(payments.capture, requested, requested, offset=5).messages
+    behind_it = batch(payments.capture, requested, offset=6)
+    mark_paid = batch(orders.mark_paid, succeeded)
+    await park(database, bad.message, behind_it.name, "it was refused", 1, one)
+    assert await at_once(behind_it, mark_paid) == [[], mark_paid.messages]
+    assert (committed.shared, committed.alone) == ([{one, two}], [])
+    assert "payment.succeeded" not in await topics(database, one)
+    waiting = await page(database, None, one, State.WAITING, None, 10)
+    assert [told["offset"] for told, _ in waiting] == [behind.message.offset]

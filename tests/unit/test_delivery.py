@@ -1,0 +1,159 @@
+"""Fetched records go straight into the queues of their topic's streams, or the usual way."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from faust.types import TP
+from mode.utils.queues import FlowControlEvent, FlowControlQueue
+
+from app.consumer import _Consumer
+
+PAID = TP("order.paid", 0)
+ROOM = 4
+HIGHWATER = 99
+
+
+class Schema:
+    """Decodes a value to itself, and counts."""
+
+    def __init__(self) -> None:
+        self.decoded: list[bytes] = []
+
+    def loads_value(self, app: Any, message: Any) -> bytes:
+        self.decoded.append(message.value)
+        return cast(bytes, message.value)
+
+
+class Consumer:
+    """What a consumer works with: two streams of one topic, and what was read of it."""
+
+    def __init__(self) -> None:
+        self.schema, flow = Schema(), FlowControlEvent(initially_suspended=False)
+        self.queues = [FlowControlQueue[Any](ROOM, flow_control=flow) for _ in range(2)]
+        self.pressed: list[str] = []
+        self.streams = SimpleNamespace(
+            channels=[SimpleNamespace(queue=one, schema=self.schema) for one in self.queues],
+            on_pressure_high=lambda: self.pressed.append("high"),
+            on_pressure_drop=lambda: self.pressed.append("drop"),
+        )
+        self.lock = asyncio.Lock()
+        self.ends: dict[TP, int] = {}
+        self.app = SimpleNamespace(
+            topics=SimpleNamespace(
+                _tp_to_callback_lock=self.lock, _tp_to_callback={PAID: self.streams}
+            ),
+            monitor=SimpleNamespace(track_tp_end_offset=self.ends.__setitem__),
+            create_event=lambda key, value, headers, message: SimpleNamespace(
+                key=key, value=value, headers=headers, message=message
+            ),
+        )
+        self._read_offset: dict[TP, int | None] = {PAID: None}
+
+    @property
+    def read(self) -> int | None:
+        return self._read_offset[PAID]
+
+    @read.setter
+    def read(self, offset: int | None) -> None:
+        self._read_offset[PAID] = offset
+
+    def highwater(self, tp: TP) -> int:
+        return HIGHWATER
+
+    def _to_message(self, tp: TP, record: Any) -> Any:
+        return SimpleNamespace(tp=tp, refcount=0, **vars(record))
+
+    def delivers(self, *offsets: int, tp: TP = PAID) -> bool:
+        return _Consumer._deliver(cast(Any, self), tp, [record(offset) for offset in offsets])
+
+    def is_next(self, offset: int) -> bool:
+        return _Consumer._is_next(cast(Any, self), PAID, offset)
+
+    def received(self) -> list[list[Any]]:
+        """The events in each stream's queue."""
+        return [[queue.get_nowait() for _ in range(queue.qsize())] for queue in self.queues]
+
+
+def record(offset: int) -> Any:
+    return SimpleNamespace(offset=offset, key=b"an order", value=b"%d" % offset, headers=[])
+
+
+@pytest.fixture
+def consumer() -> Consumer:
+    return Consumer()
+
+
+def test_all_streams_of_a_topic_get_the_same_events_in_order(consumer: Consumer) -> None:
+    assert consumer.delivers(3, 4, 5)
+    first, second = consumer.received()
+    assert [event.message.offset for event in first] == [3, 4, 5]
+    assert [event.value for event in first] == [b"3", b"4", b"5"]
+    assert all(mine is theirs for mine, theirs in zip(first, second, strict=True))
+    assert consumer.schema.decoded == [b"3", b"4", b"5"], "once for both"
+
+
+def test_a_message_is_done_once_every_stream_has_let_go_of_it(consumer: Consumer) -> None:
+    assert consumer.delivers(3)
+    assert [event.message.refcount for event in consumer.received()[0]] == [2]
+
+
+def test_what_was_delivered_was_read(consumer: Consumer) -> None:
+    assert consumer.delivers(3, 4, 5)
+    assert consumer.read == 5
+    assert consumer.ends == {PAID: HIGHWATER}
+
+
+def test_a_queue_that_fills_holds_back_the_next_fetch(consumer: Consumer) -> None:
+    assert consumer.delivers(*range(ROOM))
+    assert "high" in consumer.pressed
+
+
+def assert_nothing_happened(consumer: Consumer, *, read: int | None = None) -> None:
+    assert consumer.received() == [[], []]
+    assert (consumer.read, consumer.schema.decoded, consumer.ends) == (read, [], {})
+
+
+def test_where_one_queue_lacks_room_no_stream_gets_anything(consumer: Consumer) -> None:
+    taken = object()
+    consumer.queues[1].put_nowait(taken)
+    assert not consumer.delivers(*range(ROOM))
+    assert consumer.received() == [[], [taken]]
+    assert_nothing_happened(consumer)
+    assert consumer.delivers(*range(ROOM)), "once there is room"
+
+
+def test_a_gap_is_left_to_who_takes_note_of_it(consumer: Consumer) -> None:
+    assert not consumer.delivers(3, 5)
+    assert_nothing_happened(consumer)
+
+
+async def test_while_the_streams_change_nothing_is_delivered(consumer: Consumer) -> None:
+    async with consumer.lock:
+        assert not consumer.delivers(3)
+    assert_nothing_happened(consumer)
+    assert consumer.delivers(3)
+
+
+def test_what_no_stream_reads_is_not_delivered(consumer: Consumer) -> None:
+    assert not consumer.delivers(3, tp=TP("order.paid", 1))
+    assert_nothing_happened(consumer)
+
+
+@pytest.mark.parametrize(
+    ("read", "offset", "is_next"),
+    [
+        (None, 0, True),
+        (None, 12, True),
+        (5, 6, True),
+        (5, 5, True),
+        (5, 7, False),
+        (5, 4, False),
+    ],
+)
+def test_what_comes_next_leaves_nothing_out_and_comes_not_again(
+    consumer: Consumer, read: int | None, offset: int, is_next: bool
+) -> None:
+    consumer.read = read
+    assert consumer.is_next(offset) is is_next
