@@ -49,7 +49,7 @@ async def _commit_together(batches: Sequence[Batch]) -> list[list[Message] | Non
     admitted: list[list[Message]] = []
     try:
         async with gathered.transaction(*(batch.name for batch in shared)) as transaction:
-            # At once, in the order of their ids: whoever locks later waits in no circle.
+            # All at once, in id order: nobody waits for orders in a circle.
             locked = [batch.orders for batch in shared if batch.locks]
             await lock_all(transaction, set().union(*locked))
             for batch in shared:
@@ -58,8 +58,8 @@ async def _commit_together(batches: Sequence[Batch]) -> list[list[Message] | Non
                 admitted.append(messages)
     except BadEvent:
         return [None for _ in batches]
-    done = dict(zip((batch.name for batch in shared), admitted, strict=True))
-    return [done.get(batch.name) for batch in batches]
+    done = {id(batch): messages for batch, messages in zip(shared, admitted, strict=True)}
+    return [done.get(id(batch)) for batch in batches]
 
 
 async def _handle(transaction: Transaction, batch: Batch, messages: Sequence[Message]) -> None:
@@ -75,7 +75,8 @@ def _apart(batches: Sequence[Batch]) -> list[Batch]:
         if seen.isdisjoint(batch.orders):
             shared.append(batch)
             seen |= batch.orders
-    return shared
+    # `stock.…` last: it locks products, which others want too, and not for longer than it must.
+    return sorted(shared, key=lambda batch: batch.name)
 
 
 commits: Gathering[Batch, list[Message]] = Gathering(_commit_together, _commit)

@@ -1,6 +1,7 @@
 """Keeps an order's messages behind one that was parked, while all other orders flow."""
 
 from collections.abc import Sequence
+from functools import partial
 from uuid import UUID
 
 from app import app
@@ -43,7 +44,8 @@ class Gate:
             raw = [(order_of(message), message.message) for message in behind]
             await park_behind(transaction, self._handler, raw)
             crash_here(Point.HELD_BACK, self._handler)
-            HELD_BACK.labels(self._handler).inc(len(behind))
+            counter = HELD_BACK.labels(self._handler)
+            transaction.notices.append(partial(counter.inc, len(behind)))
         return [message for message in messages if message not in behind]
 
 

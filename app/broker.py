@@ -22,8 +22,9 @@ FOR_BATCHES, FOR_REQUESTS = 0.4, 0.4
 """Shares of SHUTDOWN_GRACE_SECONDS; the rest is for offsets, the group, and what is left."""
 LARGEST_MESSAGE = 2 * 1024**2
 """Bytes. A dead letter holds a message in base64, and topics take messages of up to 1 MiB."""
-LARGEST_BATCH = 512 * 1024
-"""Bytes for one partition in one request; with the client's 16 KiB, many at once take several."""
+LARGEST_BATCH = 64 * 1024
+"""Bytes for one partition in one request: more than the client's 16 KiB, of which many events at
+once take several; a topic that takes no batch of this size refuses good events with large ones."""
 
 FAUST_PAGES = "/faust/"
 

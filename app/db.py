@@ -119,8 +119,8 @@ class Transaction:
     """User, Idempotency-Key, and the answer (JSON) that its replays get."""
     product_versions: dict[UUID, int] = field(default_factory=dict)
     """Products that it has changed."""
-    rehearsed: bool = False
-    """Whether all of it is undone in the end, so that nobody may be told of it."""
+    notices: list[Callable[[], None]] = field(default_factory=list)
+    """What is logged or counted of it: once all of it is written, right before it commits."""
 
     def publish(self, event: "Event") -> None:
         """Put `event` into the outbox when this transaction commits, and only then."""
@@ -201,6 +201,8 @@ class Database:
             transaction = Transaction(connection)
             yield transaction
             await write_changes(transaction)
+            for notice in transaction.notices:
+                notice()
             crash_here(Point.WRITTEN, *works)
         crash_here(Point.COMMITTED, *works)
         for hook in self.after_commit:
@@ -219,7 +221,7 @@ class Database:
         @asynccontextmanager
         async def begin() -> AsyncIterator[Transaction]:
             async with connection.transaction():
-                transaction = Transaction(connection, rehearsed=True)
+                transaction = Transaction(connection)
                 yield transaction
                 await write_changes(transaction)
 

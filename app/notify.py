@@ -7,6 +7,7 @@ mail server that is away holds up nothing.
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 
 from app.db import Transaction, sql
 from app.topics import OrderCancelled, OrderCompleted
@@ -41,9 +42,10 @@ class Notifier:
         rows = await sql.note_notifications(
             transaction.connection, order_ids=list(by_order), kind=kind, channel=LOG
         )
-        for row in rows if not transaction.rehearsed else ():
+        for row in rows:
             told = {"request_id": by_order[str(row["order_id"])].requestId}
-            log.info("Sending notification for %s order %s", kind, row["order_id"], extra=told)
+            line = "Sending notification for %s order %s", kind, row["order_id"]
+            transaction.notices.append(partial(log.info, *line, extra=told))
         known = [event for event in by_order.values() if event.customerEmail]
         if self._sends_mail and known:
             await sql.note_mails(

@@ -6,6 +6,7 @@ Whatever has happened, the same is done: the order is locked, its payments are h
 
 import logging
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -66,7 +67,8 @@ def _take(transaction: Transaction, order: Order, held: Held, step: Step, reques
             refund = transaction.refunds[refund_id] = RefundRow(refund_id, payment.id, amount)
             _ask_back(transaction, order, held, refund, request_id)
         case Park(amount_minor=amount):
-            log.error("An operator has to refund %d of payment %s", amount, payment.id)
+            line = "An operator has to refund %d of payment %s", amount, payment.id
+            transaction.notices.append(partial(log.error, *line))
         case Returned(amount_minor=amount):
             told = _money(held, amount)
             _publish(transaction, PaymentRefunded, order, payment, request_id, **told)

@@ -44,7 +44,8 @@ class Table(faust.Table[str, Any]):
     def holds(self, partition: int, key: str) -> bool:
         """Whether the partition has an entry for `key`."""
         store = cast(Any, self.data)
-        return store._db_for_partition(partition).get(store._encode_key(key)) is not None
+        database = store._dbs.get(partition)
+        return database is not None and database.get(store._encode_key(key)) is not None
 
     def find(self, key: str) -> Any:
         """The value of `key`, from whichever partition of this worker's; None where there is none.
@@ -71,7 +72,9 @@ class Table(faust.Table[str, Any]):
             written[partition].put(*raw[-1][1:])
             self._sensor_on_set(self, key, value)
         for partition, batch in written.items():
-            store._db_for_partition(partition).write(batch)
+            # What has gone to another worker meanwhile must not be opened again.
+            if partition in store._dbs:
+                store._dbs[partition].write(batch)
         for partition, raw_key, raw_value in raw:
             await self._send(topic, partition, raw_key, raw_value)
 
@@ -96,11 +99,10 @@ class Table(faust.Table[str, Any]):
     def _note_sent(self) -> None:
         """Recovery begins behind what is noted on the disk."""
         store = cast(Any, self.data)
-        for place, offset in self._sent.items():
-            # What has gone to another worker meanwhile must not be opened again.
+        sent, self._sent = self._sent, {}
+        for place, offset in sent.items():
             if place.partition in store._dbs:
                 store.set_persisted_offset(place, offset)
-        self._sent.clear()
 
 
 def _lost(name: str, error: BaseException) -> None:

@@ -16,7 +16,7 @@ from unnest(
 ) as item (order_id, line, product_id, quantity, price);
 
 -- name: wait_little()!
--- Let this transaction give up soon where it would have to wait for a lock: it is many requests'.
+-- Let this transaction give up soon where it would have to wait for a lock.
 set local lock_timeout = '50ms';
 
 -- name: lock_orders(ids)

@@ -44,7 +44,7 @@ FEW_ROWS = {
     "plan_cache_mode": "force_generic_plan",
 }
 """How statements are planned, and below how much is sent at once: the worker's."""
-LARGEST_BATCH = 512 * 1024
+LARGEST_BATCH = 64 * 1024
 RAMP_SECONDS = 2.0
 
 

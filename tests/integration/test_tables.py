@@ -49,6 +49,10 @@ async def test_kafka_keeps_a_changelog_no_longer(environment: dict[str, str]) ->
         assert int(found["segment.ms"]) < TTL_SECONDS * 1000, name
 
 
+PARTITIONS = range(4)
+"""This worker's."""
+
+
 class Producer:
     """Notes what it is to send; the test answers for the broker."""
 
@@ -75,6 +79,8 @@ def producer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Produc
     for table in tables:
         monkeypatch.setattr(table, "_data", None)
         assert None not in (table.data, table.changelog_topic), "made once, by the real app"
+        for partition in PARTITIONS:
+            table.data._db_for_partition(partition)
         client = SimpleNamespace(producer=SimpleNamespace(_producer=producer))
         monkeypatch.setattr(table, "app", client)
     yield producer
@@ -138,6 +144,18 @@ async def test_an_entry_that_the_broker_never_gets_is_on_the_disk(producer: Prod
     assert handled.holds(0, "stock.reserve/1") and handled.holds(0, "stock.reserve/2")
     place = TopicPartition(handled.changelog_topic_name, 0)
     assert handled.data.persisted_offset(place) is None
+
+
+async def test_a_partition_that_has_gone_to_another_worker_is_not_opened_again(
+    producer: Producer,
+) -> None:
+    handled.data._dbs.pop(2).close()
+    await handled.put([(2, "stock.reserve/1", 1)])
+    assert len(producer.sent) == 1, "the changelog gets it all the same"
+    producer.answers[0].set_result(SimpleNamespace(offset=7))
+    await noted()
+    assert not handled.holds(2, "stock.reserve/1")
+    assert 2 not in handled.data._dbs
 
 
 async def noted() -> None:
