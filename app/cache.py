@@ -54,7 +54,9 @@ class Cache:
             url,
             socket_timeout=PATIENCE_SECONDS,
             socket_connect_timeout=PATIENCE_SECONDS,
-            retry=Retry(NoBackoff(), 0),
+            # Once more: on a busy machine it is this process that was too slow to hear the answer,
+            # and an eviction that is owed is forgotten if the process dies before it is made.
+            retry=Retry(NoBackoff(), 1),
         )
         self._owed: dict[str, tuple[float, int]] = {}
         self._settling = asyncio.Lock()
