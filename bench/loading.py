@@ -11,7 +11,8 @@ from bench.figures import Json
 from bench.site import Failed, Site
 
 IN_FLIGHT = 160
-"""Customers of the closed loop: fewer than the 200 creations that one worker lets in at once."""
+"""Customers of the closed loop. Most of their orders are on their way: a worker lets 64 be created
+at once, and whoever is refused, as some are in the beginning, comes again."""
 CREATING = 48
 READING = 32
 SHARES = (25, 50, 75)

@@ -30,7 +30,7 @@ from web.problems import View
 from web.queries import AllOrdersQuery, OrdersQuery
 from web.requests import bad_cursor, etag, from_cursor, json_response, page
 
-MOST_AT_ONCE = 200
+MOST_AT_ONCE = 64
 """Creations under way in this worker; past that, waiting would only make all of them slower."""
 _under_way = asyncio.Semaphore(MOST_AT_ONCE)
 
