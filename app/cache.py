@@ -54,9 +54,7 @@ class Cache:
             url,
             socket_timeout=PATIENCE_SECONDS,
             socket_connect_timeout=PATIENCE_SECONDS,
-            # Once more: on a busy machine it is this process that was too slow to hear the answer,
-            # and an eviction that is owed is forgotten if the process dies before it is made.
-            retry=Retry(NoBackoff(), 1),
+            retry=Retry(NoBackoff(), 0),
         )
         self._owed: dict[str, tuple[float, int]] = {}
         self._settling = asyncio.Lock()
@@ -92,7 +90,7 @@ class Cache:
             return b""
         return (entry or b"").partition(b":")[2]
 
-    async def _store(self, entries: Sequence[tuple[str, int, bytes]]) -> bool:
+    async def _store(self, entries: Sequence[tuple[str, int, bytes]], tries: int = 1) -> bool:
         """Store those entries that are not older than what is there; whether Redis took them."""
         keys = [key for key, _, _ in entries]
         arguments = [part for _, version, content in entries for part in (version, content)]
@@ -100,6 +98,8 @@ class Cache:
             await self._redis.eval(STORE, len(keys), *keys, *arguments, TTL_SECONDS)
             return True
         except (RedisError, OSError) as error:
+            if tries > 1:
+                return await self._store(entries, tries - 1)
             self._away(error)
             return False
 
@@ -121,7 +121,9 @@ class Cache:
         """Evict what is owed, if Redis is there; what others owe meanwhile goes along."""
         async with self._settling:
             while not self._resting and (owed := list(islice(self._owed.items(), 1000))):
-                if await self._store([(key, version, b"") for key, (_, version) in owed]):
+                # Twice: on a busy machine it is often this process that was too slow to hear the
+                # answer, and what is owed is forgotten if the process dies before it is made.
+                if await self._store([(key, version, b"") for key, (_, version) in owed], tries=2):
                     for key, debt in owed:
                         if self._owed.get(key) == debt:
                             del self._owed[key]
