@@ -25,12 +25,13 @@ from agents.gate import Gate
 from app import app, backlog, pipeline
 from app.crashes import Point, crash_here
 from app.db import AWAY
+from app.decoding import Malformed, topic_of
 from app.errors import UnknownOrder
 from app.handlers import BAD, HANDLERS, Handle, Handler
 from app.messages import Message, event_of, order_of
 from app.metrics import DEAD_LETTERS, DUPLICATES, HELD_BACK, RETRIES
 from app.parked import park
-from app.topics import Event, Malformed, topic_of
+from app.topics import Event
 from tables.handled import is_marked, mark
 
 log = logging.getLogger(__name__)

@@ -23,18 +23,14 @@ Every arrow is the same: a transaction that appends to the outbox, the relay, a 
 Fields are named as they stand on the wire. Records change by adding optional fields.
 """
 
-from dataclasses import dataclass
-from functools import cache, lru_cache
-from typing import Any, ClassVar, cast
+from functools import lru_cache
+from typing import Any, ClassVar
 from uuid import UUID
 
 import faust
-import orjson
-from faust.types import AppT, Message, TopicT
 
-from app import app
-
-_uuid = lru_cache(maxsize=16_384)(UUID)
+uuid_of = lru_cache(maxsize=16_384)(UUID)
+"""A text's UUID. Raises ValueError where it is none."""
 
 
 class Event(
@@ -53,7 +49,7 @@ class Event(
     @property
     def order_id(self) -> UUID:
         """`orderId`, which is asked for many times on the order's way."""
-        return _uuid(self.orderId)
+        return uuid_of(self.orderId)
 
 
 class OrderCreated(Event):
@@ -239,58 +235,6 @@ EVENTS: tuple[type[Event], ...] = (
     InventoryRejected,
     OrderIntervened,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Malformed:
-    """Stands where an event should be: the bytes could not be read as its Record."""
-
-    error: str
-
-
-class EventSchema(faust.Schema[Any, Any]):
-    """Decodes to the topic's Record, or to Malformed: Faust acknowledges what fails to decode."""
-
-    def loads_value(self, app: AppT, message: Message, **_: Any) -> Event | Malformed:
-        """The message's Record. Never raises."""
-        try:
-            return read_event(cast(type[Event], self.value_type), message.value or b"")
-        except (ValueError, TypeError, AttributeError) as error:
-            return Malformed(f"{type(error).__name__}: {error}")
-
-
-def read_event(record: type[Event], value: bytes) -> Event:
-    """The `record` that `value` (JSON) holds; unknown fields are ignored.
-
-    Raises ValueError or TypeError when it holds none.
-    """
-    data = orjson.loads(value)
-    event = record.from_data(data)
-    required, ids = _checked_fields(cast(Any, record))
-    # Faust would read a null as the text "None".
-    if None in [data[field] for field in required]:
-        raise ValueError("a required field is null")
-    for field in ids:
-        _uuid(getattr(event, field))
-    if event.sequence < 1:
-        raise ValueError("sequence must be positive")
-    return event
-
-
-@cache
-def _checked_fields(record: Any) -> tuple[list[str], list[str]]:
-    """Those that must not be null, and those that are UUIDs."""
-    fields = record._options.fields.keys()
-    required = fields - record._options.optionalset
-    return list(required), list(fields & {"eventId", "orderId", "paymentId"})
-
-
-def topic_of(record: type[Event]) -> TopicT:
-    """The Faust topic whose messages are `record`s."""
-    return app.topic(
-        record.topic_name,
-        schema=EventSchema(value_type=record, key_serializer="raw", allow_empty=False),
-    )
 
 
 def topic_names() -> list[str]:

@@ -6,9 +6,10 @@ from uuid import UUID, uuid4
 
 from app import orders, payments, stock
 from app.db import Database
+from app.decoding import read_event
 from app.orders import Basket
 from app.tokens import Identity
-from app.topics import Event, OrderPaid, PaymentRequested, PaymentSucceeded, read_event
+from app.topics import Event, OrderPaid, PaymentRequested, PaymentSucceeded
 
 ANN = Identity(uuid4(), "ann@example.com", "USER")
 ADMIN = Identity(uuid4(), "boss@example.com", "ADMIN")

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from app import checkout, orders, payments, stock, stripe_events
 from app.db import Database
+from app.decoding import read_event
 from app.errors import NotCancellable, NotPayable, PaymentInProgress
 from app.expiry import expire_due
 from app.provider_calls import Calls
@@ -26,7 +27,6 @@ from app.topics import (
     PaymentRequested,
     PaymentSucceeded,
     RefundRequested,
-    read_event,
 )
 from app.webhook import Report
 from tests.integration.hops import ANN, add_product, cancel, order_of, request_payment

@@ -13,17 +13,11 @@ from agents.commits import Batch
 from agents.gate import Gate
 from app import orders, payments
 from app.db import FEW_ROWS, SHORT_WAITS, Database, Transaction
+from app.decoding import read_event
 from app.errors import UnknownOrder
 from app.handlers import Handle
 from app.parked import State, page, park
-from app.topics import (
-    Event,
-    InventoryRejected,
-    PaymentFailed,
-    PaymentRequested,
-    PaymentSucceeded,
-    read_event,
-)
+from app.topics import Event, InventoryRejected, PaymentFailed, PaymentRequested, PaymentSucceeded
 from tests.integration.hops import (
     ANN,
     add_product,

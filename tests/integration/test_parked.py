@@ -11,13 +11,14 @@ from agents import inventory
 from agents.gate import Gate
 from app import app, intervention, orders
 from app.db import Database, sql
+from app.decoding import read_event
 from app.errors import AlreadyResolved, ParkedNotFound
 from app.handlers import HANDLERS, RELAY
 from app.intervention import Actor
 from app.parked import State, get, page, park
 from app.timeline import events_after
 from app.times import now
-from app.topics import OrderPaid, read_event
+from app.topics import OrderPaid
 from tests.integration.hops import add_product, order_of, pay, topics
 
 BOSS = Actor("boss@example.com", "the cause is gone", "a request")

@@ -12,8 +12,9 @@ import pytest
 from agents import loop
 from agents.commits import Batch
 from agents.loop import Loop
+from app.decoding import Malformed
 from app.errors import BadEvent, UnknownOrder
-from app.topics import Malformed, OrderPaid
+from app.topics import OrderPaid
 
 
 class Journal:

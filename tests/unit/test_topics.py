@@ -8,7 +8,8 @@ import pytest
 from faust.types.tuples import Message
 
 from app import app
-from app.topics import EVENTS, Event, EventSchema, Malformed, OrderCreated, PaymentSucceeded
+from app.decoding import EventSchema, Malformed
+from app.topics import EVENTS, Event, OrderCreated, PaymentSucceeded
 
 YESTERDAY: dict[str, dict[str, Any]] = {
     "order.created": {
