@@ -13,13 +13,20 @@ from web.origins import allow_origins
 from web.problems import answer_problems
 
 
+async def _end_connections(request: web.Request, response: web.StreamResponse) -> None:
+    """While the worker stops: a connection that stayed open would be closed under a request."""
+    if app.should_stop:
+        response.headers["Connection"] = "close"
+        response.force_close()
+
+
 def surround(application: web.Application, origins: list[str], trusted_proxies: int) -> None:
     """Give the application its middlewares and signals.
 
     The request's id comes first: what a later middleware makes of the request keeps it.
     """
     application.middlewares.append(answer_problems)
-    application.on_response_prepare.append(before_sending)
+    application.on_response_prepare.extend((before_sending, _end_connections))
     if origins:
         allow_origins(application, origins)
     if trusted_proxies:

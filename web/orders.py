@@ -31,8 +31,11 @@ from web.queries import AllOrdersQuery, OrdersQuery
 from web.requests import bad_cursor, etag, from_cursor, json_response, page
 
 MOST_AT_ONCE = 64
-"""Creations under way in this worker; past that, waiting would only make all of them slower."""
+"""Creations under way in this worker: with more, accepted orders would wait for new ones."""
+MOST_LET_IN = 264
+"""Those, and who waits for a turn: a burst is served, what goes on longer is refused."""
 _under_way = asyncio.Semaphore(MOST_AT_ONCE)
+_let_in = asyncio.Semaphore(MOST_LET_IN)
 
 _placings = Gathering(partial(orders.place_together, gathered), partial(orders.place, database))
 
@@ -49,10 +52,10 @@ NEXT_PAGE = {"cursor": "$response.body#/nextCursor"}
 
 @asynccontextmanager
 async def _placing() -> AsyncIterator[None]:
-    """Count a creation. Raises Overloaded instead of waiting, or of adding to a backlog."""
-    if _under_way.locked() or not backlog.admits():
+    """Wait for a turn. Raises Overloaded instead of waiting long, or of adding to a backlog."""
+    if _let_in.locked() or not backlog.admits():
         raise Overloaded
-    async with _under_way:
+    async with _let_in, _under_way:
         yield
 
 

@@ -3,10 +3,14 @@
 import asyncio
 import logging
 
+import aiohttp
+import asyncpg
+
 from tests.chaos.audit import audit, reading, rest
 from tests.chaos.load import customers
 from tests.chaos.shop import Shop
 from tests.chaos.test_relay import commit_orders
+from tests.chaos.waiting import until
 
 log = logging.getLogger(__name__)
 
@@ -16,6 +20,7 @@ SLOWEST = """
     where asked.topic = 'order.payment_requested'
       and ended.topic in ('order.completed', 'order.cancelled')
 """
+BLOCKED = "select exists (select from pg_locks where not granted)"
 
 
 async def test_workers_take_over_from_one_another(shop: Shop) -> None:
@@ -48,10 +53,37 @@ async def test_a_rolling_restart_loses_no_request(shop: Shop) -> None:
     log.info("the slowest order took %.1f s from its payment's request to its end", slowest)
 
 
+async def test_a_worker_that_stops_answers_and_ends_its_connections(shop: Shop) -> None:
+    """It takes requests for as long as a batch is under way, and none will follow on these."""
+    await commit_orders(shop)
+    blocker = await asyncpg.connect(shop.database)
+    async with blocker.transaction():
+        # No agent can end its batch while this lock is held.
+        await blocker.execute("lock table orders in exclusive mode")
+        worker = await shop.hire_ready()
+        await until(lambda: blocker.fetchval(BLOCKED), "an agent waits for the lock")
+        async with aiohttp.ClientSession(worker.url) as session:
+            assert "Connection" not in (await session.get("/livez")).headers
+            stopping = asyncio.create_task(asyncio.to_thread(worker.stop))
+            await until(lambda: refuses_new_work(session), "the worker begins to stop")
+            assert (await session.get("/livez")).headers["Connection"] == "close"
+    await stopping
+    await blocker.close()
+    assert worker.why_ended().startswith("exit code 0"), worker.why_ended()
+
+
+async def refuses_new_work(session: aiohttp.ClientSession) -> bool:
+    """Whether the worker is ready no more."""
+    return (await session.get("/readyz")).status == 503
+
+
 def was_refused(trouble: str) -> bool:
     """Whether there was nobody to take the request."""
     # A connection that was kept alive may be closed while a request is on its way there.
-    refusals = ("ClientConnectorError", "ServerDisconnected", "Connection reset by peer")
+    refusals = (
+        *("ClientConnectorError", "ServerDisconnected", "Connection reset by peer"),
+        "Can not write request body",
+    )
     return any(refusal in trouble for refusal in refusals)
 
 
