@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Protocol, cast
 
 import faust
+from aiohttp.web import TCPSite
 from faust.app import BootStrategy
 from faust.web.drivers.aiohttp import Web
 from mode import Service
@@ -26,6 +27,10 @@ LARGEST_BATCH = 64 * 1024
 """Bytes for one partition in one request: more than the client's 16 KiB, of which many events at
 once take several; a topic that takes no batch of this size refuses good events with large ones."""
 
+MOST_CONNECTING = 1024
+"""Connections that may wait to be accepted. Past aiohttp's 128, a client's kernel tries again after
+a second, and then after two more (RFC 6298, section 2)."""
+
 FAUST_PAGES = "/faust/"
 
 
@@ -40,6 +45,15 @@ class _Web(Web):
             (f"{FAUST_PAGES}router", "faust.web.apps.router:blueprint"),
             (f"{FAUST_PAGES}table", "faust.web.apps.tables.blueprint"),
         ]
+
+    def _new_transport_tcp(self) -> TCPSite:
+        return TCPSite(
+            self._runner,
+            self.app.conf.web_bind,
+            self.app.conf.web_port,
+            backlog=MOST_CONNECTING,
+            ssl_context=self.app.conf.web_ssl_context,
+        )
 
 
 class Resource(Protocol):

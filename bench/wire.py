@@ -7,6 +7,7 @@ client that is measured.
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from itertools import cycle
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -88,19 +89,21 @@ def _content_length(head: bytes) -> int | None:
 
 
 class Wire:
-    """Connections to all workers, in turn; whoever finds none idle waits for the next."""
+    """Connections to all workers, in turn; whoever finds none idle opens one more.
+
+    So nobody waits on this side, where the wait would not be seen.
+    """
 
     def __init__(self, urls: Sequence[str], connections: int) -> None:
         self._places = [_place(url) for url in urls]
+        self._turn = cycle(range(len(urls)))
         self._connections = connections
         self._idle: deque[tuple[int, Connection]] = deque()
-        self._waiting: deque[asyncio.Future[tuple[int, Connection]]] = deque()
 
     async def open(self) -> None:
-        """Make all connections. Raises OSError."""
-        for number in range(self._connections):
-            place = number % len(self._places)
-            self._idle.append((place, await self._connect(place)))
+        """Make the first connections. Raises OSError."""
+        for _ in range(self._connections):
+            self._idle.append(await self._connect(next(self._turn)))
 
     def close(self) -> None:
         """Give up all that are idle."""
@@ -109,33 +112,20 @@ class Wire:
 
     async def ask(self, request: bytes) -> Answer:
         """The answer to one whole request, by whichever worker. Raises Broken, OSError."""
-        place, connection = await self._take()
+        place, connection = (
+            self._idle.popleft() if self._idle else await self._connect(next(self._turn))
+        )
         try:
             if not connection.is_open:
-                connection = await self._connect(place)
+                place, connection = await self._connect(place)
             return await connection.ask(request)
         finally:
-            self._give_back(place, connection)
+            self._idle.append((place, connection))
 
-    async def _connect(self, place: int) -> Connection:
+    async def _connect(self, place: int) -> tuple[int, Connection]:
         loop = asyncio.get_running_loop()
         _, connection = await loop.create_connection(Connection, *self._places[place])
-        return connection
-
-    async def _take(self) -> tuple[int, Connection]:
-        if self._idle:
-            return self._idle.popleft()
-        turn: asyncio.Future[tuple[int, Connection]] = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
-        return await turn
-
-    def _give_back(self, place: int, connection: Connection) -> None:
-        while self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result((place, connection))
-                return
-        self._idle.append((place, connection))
+        return place, connection
 
 
 def _place(url: str) -> tuple[str, int]:

@@ -12,7 +12,7 @@ from tests.acceptance.customer import Admin, Customer
 from tests.acceptance.problems import assert_problem, slug
 
 AT_ONCE = 300
-"""More than the 64 creations that a worker has under way."""
+"""More than a worker has under way, and lets wait for their turn."""
 
 
 async def test_a_flood_of_new_orders_is_shed_and_leaves_nothing_behind(
