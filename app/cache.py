@@ -106,8 +106,8 @@ class Cache:
     async def after_commit(self, transaction: Transaction) -> None:
         """Fence off what the commit made old.
 
-        An order that was locked is fenced off even if it did not change: the transaction that
-        changed it may have died before it came to this.
+        An order that was locked or read is fenced off even if it did not change: the transaction
+        that changed it may have died before it came to this.
         """
         self._owe(ORDERS, transaction.order_versions)
         self._owe(PRODUCTS, transaction.product_versions)
@@ -115,7 +115,11 @@ class Cache:
 
     def _owe(self, kind: str, changed: Mapping[UUID, int]) -> None:
         moment = monotonic()
-        self._owed.update({f"{kind}:{id}": (moment, version) for id, version in changed.items()})
+        for id, version in changed.items():
+            key = f"{kind}:{id}"
+            # What was read without a lock may be older than what is owed already.
+            _, owed = self._owed.pop(key, (moment, version))
+            self._owed[key] = (moment, max(version, owed))
 
     async def settle(self) -> None:
         """Evict what is owed, if Redis is there; what others owe meanwhile goes along."""

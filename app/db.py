@@ -1,7 +1,7 @@
 """PostgreSQL: the pool, the named queries, and the transaction that every hop is made of."""
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -18,7 +18,9 @@ from app.lifecycle import LIVE, Order, Payment
 from app.times import now
 
 if TYPE_CHECKING:
+    from app.idempotency import Key
     from app.money_rows import DueCall, RefundRow, ReportRow
+    from app.placing import LineRow, OrderRow
     from app.topics import Event
 
 log = logging.getLogger(__name__)
@@ -83,6 +85,9 @@ AWAY = (
 the states that it left show it."""
 
 
+MOVED = (asyncpg.UniqueViolationError, asyncpg.NotNullViolationError)
+"""What was read without a lock has changed meanwhile: nothing was written."""
+
 SHORT_WAITS = {"lock_timeout": "50ms"}
 """For transactions of many, of which one's lock should not hold up the others."""
 
@@ -104,8 +109,14 @@ class Transaction:
     """An open transaction, and what it will write in one statement before it commits."""
 
     connection: asyncpg.Connection
+    placed: list["OrderRow"] = field(default_factory=list)
+    """New orders."""
+    lines: list["LineRow"] = field(default_factory=list)
+    """The lines of new orders."""
     orders: dict[UUID, Order] = field(default_factory=dict)
-    """The orders it has locked."""
+    """The orders it has locked, or read."""
+    read_versions: dict[UUID, int] = field(default_factory=dict)
+    """The versions in which it has found them."""
     payments: dict[UUID, Payment] = field(default_factory=dict)
     """Attempts that are new or have moved."""
     reports: list["ReportRow"] = field(default_factory=list)
@@ -115,8 +126,8 @@ class Transaction:
     calls: dict[tuple[str, UUID], "DueCall"] = field(default_factory=dict)
     """Calls of a provider that are due, by kind and what they are for."""
     events: list["Event"] = field(default_factory=list)
-    answers: list[tuple[UUID, str, str]] = field(default_factory=list)
-    """User, Idempotency-Key, and the answer (JSON) that its replays get."""
+    answers: list[tuple["Key", str]] = field(default_factory=list)
+    """Idempotency-Keys, and the answers (JSON) that their replays get."""
     product_versions: dict[UUID, int] = field(default_factory=dict)
     """Products that it has changed."""
     notices: list[Callable[[], None]] = field(default_factory=list)
@@ -128,7 +139,7 @@ class Transaction:
 
     @property
     def order_versions(self) -> dict[UUID, int]:
-        """The orders that it has locked, with the versions that it leaves."""
+        """The orders that it has locked or read, with the versions that it leaves."""
         return {order.id: order.version for order in self.orders.values()}
 
 
@@ -200,10 +211,10 @@ class Database:
         async with self.connection() as connection, connection.transaction():
             transaction = Transaction(connection)
             yield transaction
-            await write_changes(transaction)
-            for notice in transaction.notices:
-                notice()
-            crash_here(Point.WRITTEN, *works)
+            await _leave(transaction, works)
+        await self._tell(transaction, works)
+
+    async def _tell(self, transaction: Transaction, works: Sequence[str]) -> None:
         crash_here(Point.COMMITTED, *works)
         for hook in self.after_commit:
             try:
@@ -211,6 +222,19 @@ class Database:
             except Exception:
                 # What is committed is done: to report a failure would have it done again.
                 log.exception("After the commit of %s", " and ".join(works) or "a transaction")
+
+    @asynccontextmanager
+    async def at_once(self, *works: str) -> AsyncIterator[Transaction]:
+        """As `transaction`, for a body that locks nothing: it costs no BEGIN and no COMMIT.
+
+        The one statement that writes is all of the transaction. It fails with one of MOVED where
+        what the body has read is so no more.
+        """
+        async with self.connection() as connection:
+            transaction = Transaction(connection)
+            yield transaction
+            await _leave(transaction, works)
+        await self._tell(transaction, works)
 
     @asynccontextmanager
     async def rehearsal(
@@ -236,6 +260,13 @@ class Database:
 
 async def _nothing_to_reset(connection: asyncpg.Connection) -> None:
     """Nothing here outlives its transaction, so a connection goes back without a round trip."""
+
+
+async def _leave(transaction: Transaction, works: Sequence[str]) -> None:
+    await write_changes(transaction)
+    for notice in transaction.notices:
+        notice()
+    crash_here(Point.WRITTEN, *works)
 
 
 def _money(transaction: Transaction) -> dict[str, list[Any]]:
@@ -264,15 +295,20 @@ async def write_changes(transaction: Transaction) -> None:
     await sql.write_changes(
         transaction.connection,
         now=now(),
+        placed=_json(transaction.placed),
+        lines=_json(transaction.lines),
         order_ids=[order.id for order in orders],
+        read_versions=[transaction.read_versions[order.id] for order in orders],
         statuses=[order.status for order in orders],
         versions=[order.version for order in orders],
         cancel_reasons=[order.cancel_reason for order in orders],
         order_times=[order.updated_at for order in orders],
         **{name: _json(rows) for name, rows in money.items()},
-        key_users=[user_id for user_id, _, _ in transaction.answers],
-        keys=[key for _, key, _ in transaction.answers],
-        answers=[answer for _, _, answer in transaction.answers],
+        key_users=[key.user_id for key, _ in transaction.answers],
+        keys=[key.key for key, _ in transaction.answers],
+        fingerprints=[key.fingerprint for key, _ in transaction.answers],
+        expirations=[key.expires_at for key, _ in transaction.answers],
+        answers=[answer for _, answer in transaction.answers],
         event_ids=[event.eventId for event in events],
         topics=[event.topic_name for event in events],
         event_orders=[event.orderId for event in events],

@@ -22,8 +22,6 @@ LOCKED = (asyncpg.LockNotAvailableError, asyncpg.TransactionRollbackError)
 
 MOST = 100
 """Requests of one transaction."""
-ALONE_SECONDS = 0.1
-"""How long others wait for one that is done alone: it may meet a lock."""
 PATIENCE_SECONDS = 5.0
 """How long a request may wait to begin: as long as one would wait for a connection."""
 
@@ -83,13 +81,11 @@ class Gathering(Generic[Wanted, Done]):
         late = [one for one in batch if one.leaves_at < monotonic()]
         _fail(late, TimeoutError("it has not begun in time"))
         batch = [one for one in batch if one not in late]
-        special = batch if len(batch) < 2 else await self._do_together(batch)
+        special = await self._do_together(batch) if batch else []
         tasks = [asyncio.create_task(self._do_alone(one), context=one.context) for one in special]
         self._special.update(tasks)
         for task in tasks:
             task.add_done_callback(self._special.discard)
-        if len(batch) == 1:
-            await asyncio.wait(tasks, timeout=ALONE_SECONDS)
 
     async def _do_together(
         self, batch: list[_Request[Wanted, Done]]

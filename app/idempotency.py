@@ -1,6 +1,6 @@
 """Idempotency-Key: one answer per (user, key), kept with the work in one transaction."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -60,41 +60,28 @@ async def claim(transaction: Transaction, key: Key) -> dict[str, Any] | None:
     return replay(taken["fingerprint"], orjson.loads(taken["answer"]), key)
 
 
-async def claim_all(transaction: Transaction, keys: Sequence[Key | None]) -> list[bool]:
-    """Of each request, whether it may go on here: its key is ours now, or it has none.
-
-    Raises asyncpg.LockNotAvailableError where a request under way takes too long.
-    """
-    # Of two requests with one key, the first has it.
-    firsts = {(key.user_id, key.key): n for n, key in reversed(list(enumerate(keys))) if key}
-    wanted = [key for n, key in enumerate(keys) if key and firsts[key.user_id, key.key] == n]
-    claimed = {firsts[place] for place in await _claim(transaction, wanted)}
-    return [key is None or n in claimed for n, key in enumerate(keys)]
-
-
-async def _claim(transaction: Transaction, keys: Sequence[Key]) -> set[tuple[UUID, str]]:
-    if not keys:
-        return set()
-    keys = sorted(keys, key=lambda key: (key.user_id, key.key))
-    rows = await sql.claim_keys(
-        transaction.connection,
-        user_ids=[key.user_id for key in keys],
-        keys=[key.key for key in keys],
-        fingerprints=[key.fingerprint for key in keys],
-        expirations=[key.expires_at for key in keys],
-    )
-    return {(row["user_id"], row["key"]) for row in rows}
-
-
-async def release(transaction: Transaction, keys: Iterable[Key | None]) -> None:
-    """Give claimed keys back: their requests come to nothing here."""
-    given_up = [key for key in keys if key]
-    if given_up:
-        await sql.release_keys(
-            transaction.connection,
-            user_ids=[key.user_id for key in given_up],
-            keys=[key.key for key in given_up],
+async def free(database: Database, keys: Sequence[Key | None]) -> list[Key | None]:
+    """Those of the keys that nobody has used."""
+    wanted = [key for key in keys if key]
+    async with database.connection() as connection:
+        rows = await sql.taken_keys(
+            connection,
+            user_ids=[key.user_id for key in wanted],
+            keys=[key.key for key in wanted],
         )
+    taken = {(row["user_id"], row["key"]) for row in rows}
+    return [key for key in wanted if (key.user_id, key.key) not in taken]
+
+
+def may_go_on(keys: Sequence[Key | None], free: Iterable[Key | None]) -> Iterator[int]:
+    """Which requests have no key, or one that is free. Of two with one key, the first has it."""
+    left = {(key.user_id, key.key) for key in free if key}
+    for n, key in enumerate(keys):
+        if key is None:
+            yield n
+        elif (key.user_id, key.key) in left:
+            left.remove((key.user_id, key.key))
+            yield n
 
 
 async def recall(database: Database, key: Key) -> dict[str, Any] | None:
@@ -117,5 +104,8 @@ def replay(used_for: bytes, answer: dict[str, Any], key: Key) -> dict[str, Any]:
 
 
 def settle(transaction: Transaction, key: Key, answer: dict[str, Any]) -> None:
-    """Let the transaction store the answer that replays of a claimed key get."""
-    transaction.answers.append((key.user_id, key.key, orjson.dumps(answer).decode()))
+    """Let the transaction store the answer that replays of the key get.
+
+    It fails with one of MOVED where the key has an answer already.
+    """
+    transaction.answers.append((key, orjson.dumps(answer).decode()))

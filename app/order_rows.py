@@ -39,17 +39,17 @@ async def lock_one(transaction: Transaction, order_id: UUID) -> tuple[Order, Map
 
     Raises OrderNotFound.
     """
-    rows = await lock_whole(transaction, [order_id])
-    if not rows:
+    await lock_all(transaction, {order_id})
+    if order_id not in transaction.orders:
         raise OrderNotFound
-    return rows[order_id]
+    return (await read_whole(transaction, [order_id]))[order_id]
 
 
-async def lock_whole(
+async def read_whole(
     transaction: Transaction, order_ids: Sequence[UUID]
 ) -> dict[UUID, tuple[Order, Mapping[str, Any]]]:
-    """Those of the orders that exist, under their row locks, and their rows with their lines."""
-    rows = await sql.lock_whole_orders(transaction.connection, ids=order_ids)
+    """Those of the orders that exist, locked or not, and their rows with their lines."""
+    rows = await sql.whole_orders(transaction.connection, ids=order_ids)
     return {row["id"]: (hold(transaction, row), row) for row in rows}
 
 
@@ -62,7 +62,7 @@ async def lock_if_any(transaction: Transaction, order_id: UUID | None) -> Order 
 
 
 def hold(transaction: Transaction, row: Mapping[str, Any]) -> Order:
-    """The order in a row that the transaction has locked."""
+    """The order in a row that the transaction has locked, or read."""
     order = Order(
         id=row["id"],
         user_id=row["user_id"],
@@ -75,6 +75,7 @@ def hold(transaction: Transaction, row: Mapping[str, Any]) -> Order:
         updated_at=row["updated_at"],
     )
     transaction.orders[order.id] = order
+    transaction.read_versions[order.id] = order.version
     return order
 
 

@@ -1,12 +1,12 @@
 """Orders: placing and reading them, and what the order-status agent makes of events."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from app import idempotency, order_rows, placing
-from app.db import Database, Transaction, sql
+from app.db import MOVED, Database, Transaction, sql
 from app.errors import Forbidden, NotCancellable, OrderNotFound, Problem, StaleVersion
 from app.ledger import EXPIRED as CHECKOUT_EXPIRED
 from app.lifecycle import (
@@ -52,41 +52,45 @@ async def place(database: Database, wanted: Placing) -> tuple[dict[str, Any], bo
         if wanted.key and (answer := await idempotency.claim(transaction, wanted.key)):
             return answer, True
         products = await placing.catalogue(transaction, [wanted.basket])
-        priced = placing.price(wanted.user, wanted.basket, products)
-        (order,) = await _insert(transaction, [(wanted, priced)])
+        order = _insert(transaction, wanted, products)
     return order, False
 
 
 async def place_together(
     database: Database, wanted: Sequence[Placing]
 ) -> list[tuple[dict[str, Any], bool] | None]:
-    """Place those orders that nothing is special about, in one transaction; None for the others."""
-    async with database.transaction("orders.place_together") as transaction:
-        ours = await idempotency.claim_all(transaction, [one.key for one in wanted])
+    """Place those orders that nothing is special about, in one statement; None for the others.
+
+    Raises one of MOVED where another request is quicker.
+    """
+    keys = [one.key for one in wanted]
+    try:
+        return await _place_those(database, wanted, keys)
+    except MOVED:
+        return await _place_those(database, wanted, await idempotency.free(database, keys))
+
+
+async def _place_those(
+    database: Database, wanted: Sequence[Placing], free: Iterable[idempotency.Key | None]
+) -> list[tuple[dict[str, Any], bool] | None]:
+    """Where keys are free, as far as is known."""
+    placed: dict[int, dict[str, Any]] = {}
+    async with database.at_once("orders.place_together") as transaction:
         products = await placing.catalogue(transaction, [one.basket for one in wanted])
-        priced: dict[int, placing.Priced] = {}
-        for n, one in enumerate(wanted):
+        for n in idempotency.may_go_on([one.key for one in wanted], free):
             with suppress(Problem):
-                if ours[n]:
-                    priced[n] = placing.price(one.user, one.basket, products)
-        refused = [one.key for n, one in enumerate(wanted) if ours[n] and n not in priced]
-        await idempotency.release(transaction, refused)
-        plain = [(wanted[n], order) for n, order in priced.items()]
-        placed = dict(zip(priced, await _insert(transaction, plain), strict=True))
+                placed[n] = _insert(transaction, wanted[n], products)
     return [(placed[n], False) if n in placed else None for n in range(len(wanted))]
 
 
-async def _insert(
-    transaction: Transaction, priced: Sequence[tuple[Placing, placing.Priced]]
-) -> list[dict[str, Any]]:
-    if not priced:
-        return []
-    placed = await placing.insert(transaction, [order for _, order in priced])
-    for (wanted, _), order in zip(priced, placed, strict=True):
-        if wanted.key:
-            idempotency.settle(transaction, wanted.key, order)
-        transaction.publish(placing.created(order, wanted.key, wanted.request_id))
-    return placed
+def _insert(
+    transaction: Transaction, wanted: Placing, products: Mapping[UUID, Any]
+) -> dict[str, Any]:
+    order = placing.insert(transaction, placing.price(wanted.user, wanted.basket, products))
+    if wanted.key:
+        idempotency.settle(transaction, wanted.key, order)
+    transaction.publish(placing.created(order, wanted.key, wanted.request_id))
+    return order
 
 
 async def request_cancel(

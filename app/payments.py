@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import asyncpg
 
 from app import idempotency, order_rows
-from app.db import Database, Transaction, sql
+from app.db import MOVED, Database, Transaction, sql
 from app.errors import (
     Forbidden,
     NotPayable,
@@ -67,22 +67,34 @@ async def request_payment(database: Database, wanted: Paying) -> dict[str, Any]:
 async def request_payments(
     database: Database, wanted: Sequence[Paying]
 ) -> list[dict[str, Any] | None]:
-    """Ask together for those payments that nothing is special about; None for the others."""
-    async with database.transaction("payments.request_payments") as transaction:
-        ours = await idempotency.claim_all(transaction, [one.key for one in wanted])
-        orders = await order_rows.lock_whole(transaction, [one.order_id for one in wanted])
-        orders = {id: held for id, held in orders.items() if not held[1]["live_payment"]}
-        answers: dict[int, dict[str, Any]] = {}
-        for n, one in enumerate(wanted):
+    """Ask together for those payments that nothing is special about; None for the others.
+
+    Raises one of MOVED where another request, or an event, is quicker.
+    """
+    keys = [one.key for one in wanted]
+    try:
+        return await _request_those(database, wanted, keys)
+    except MOVED:
+        return await _request_those(database, wanted, await idempotency.free(database, keys))
+
+
+async def _request_those(
+    database: Database, wanted: Sequence[Paying], free: Iterable[idempotency.Key | None]
+) -> list[dict[str, Any] | None]:
+    """Where keys are free, as far as is known."""
+    answers: dict[int, dict[str, Any]] = {}
+    async with database.at_once("payments.request_payments") as transaction:
+        orders = await order_rows.read_whole(transaction, [one.order_id for one in wanted])
+        orders = {id: read for id, read in orders.items() if not read[1]["live_payment"]}
+        for n in idempotency.may_go_on([one.key for one in wanted], free):
+            one = wanted[n]
             with suppress(Problem):
-                if ours[n] and one.order_id in orders:
+                if one.order_id in orders:
                     order, row = orders[one.order_id]
                     _require_payable(order, one)
                     # A second payment of the same order meets none here.
                     answers[n] = _start_attempt(transaction, order, row, one)
                     del orders[one.order_id]
-        refused = [one.key for n, one in enumerate(wanted) if ours[n] and n not in answers]
-        await idempotency.release(transaction, refused)
     return [answers.get(n) for n in range(len(wanted))]
 
 

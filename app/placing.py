@@ -1,6 +1,6 @@
 """What a new order is made of: its lines at the catalogue's prices, its total, its deadline."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -22,6 +22,30 @@ class Basket:
 
     pieces: Mapping[UUID, int]
     expected_total: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class OrderRow:
+    """A new order, and until when it may stay unpaid."""
+
+    id: UUID
+    user_id: UUID
+    customer_email: str | None
+    total_minor: int
+    currency: str
+    created_at: datetime
+    due_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class LineRow:
+    """A line of a new order."""
+
+    order_id: UUID
+    line: int
+    product_id: UUID
+    quantity: int
+    unit_price_minor: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,27 +100,17 @@ def price(user: Identity, basket: Basket, products: Mapping[UUID, Any]) -> Price
     return Priced(uuid4(), user, lines, total, currencies.pop())
 
 
-async def insert(transaction: Transaction, orders: Sequence[Priced]) -> list[dict[str, Any]]:
-    """Insert the orders, with their lines and deadlines; the orders as clients see them."""
+def insert(transaction: Transaction, order: Priced) -> dict[str, Any]:
+    """Let the transaction write the order, its lines and its deadline; it as clients see it."""
     moment = now()
-    lines = [
-        (order.id, place, *line)
-        for order in orders
-        for place, line in enumerate(order.lines, start=1)
-    ]
-    columns = ("order_ids", "lines", "product_ids", "quantities", "prices")
-    await sql.insert_orders(
-        transaction.connection,
-        ids=[order.id for order in orders],
-        user_ids=[order.user.id for order in orders],
-        customer_emails=[order.user.email for order in orders],
-        totals=[order.total_minor for order in orders],
-        currencies=[order.currency for order in orders],
-        now=moment,
-        due_at=moment + timedelta(seconds=settings.order_ttl_seconds),
-        **dict(zip(columns, map(list, zip(*lines, strict=True)), strict=True)),
+    due_at = moment + timedelta(seconds=settings.order_ttl_seconds)
+    paid_in = (order.total_minor, order.currency)
+    transaction.placed.append(
+        OrderRow(order.id, order.user.id, order.user.email, *paid_in, moment, due_at)
     )
-    return [order.as_json(moment) for order in orders]
+    for place, line in enumerate(order.lines, start=1):
+        transaction.lines.append(LineRow(order.id, place, *line))
+    return order.as_json(moment)
 
 
 def _total(lines: Iterable[tuple[UUID, int, int]], expected: int | None) -> int:

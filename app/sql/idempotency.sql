@@ -7,21 +7,9 @@ on conflict (user_id, key) do update
     where idempotency_keys.expires_at <= now()
 returning true;
 
--- name: claim_keys(user_ids, keys, fingerprints, expirations)
--- Take those keys that are free or expired, in their order, so that no two wait in a circle.
-insert into idempotency_keys (user_id, key, fingerprint, expires_at)
-select user_id, key, fingerprint, expires_at
-from unnest(:user_ids::uuid[], :keys::text[], :fingerprints::bytea[], :expirations::timestamptz[])
-    with ordinality as wanted (user_id, key, fingerprint, expires_at, place)
-order by place
-on conflict (user_id, key) do update
-    set fingerprint = excluded.fingerprint, answer = null, expires_at = excluded.expires_at
-    where idempotency_keys.expires_at <= now()
-returning user_id, key;
-
--- name: release_keys(user_ids, keys)!
--- Give up keys that this transaction has claimed.
-delete from idempotency_keys
+-- name: taken_keys(user_ids, keys)
+-- Those of the keys that there are, expired or not.
+select user_id, key from idempotency_keys
 where (user_id, key) in (select * from unnest(:user_ids::uuid[], :keys::text[]));
 
 -- name: taken_key(user_id, key)^

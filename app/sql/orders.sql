@@ -1,20 +1,3 @@
--- name: insert_orders(ids, user_ids, customer_emails, totals, currencies, now, due_at, order_ids, lines, product_ids, quantities, prices)!
--- New orders, version 1, with their lines and deadlines.
-with placed as (
-    insert into orders (id, user_id, customer_email, status, total_minor, currency, version, created_at, updated_at)
-    select id, user_id, customer_email, 'CREATED', total_minor, currency, 1, :now, :now
-    from unnest(
-        :ids::uuid[], :user_ids::uuid[], :customer_emails::text[], :totals::bigint[], :currencies::text[]
-    ) as o (id, user_id, customer_email, total_minor, currency)
-), deadlines as (
-    insert into order_deadlines (order_id, due_at) select id, :due_at from unnest(:ids::uuid[]) as o (id)
-)
-insert into order_items (order_id, line, product_id, quantity, unit_price_minor)
-select order_id, line, product_id, quantity, price
-from unnest(
-    :order_ids::uuid[], :lines::int[], :product_ids::uuid[], :quantities::bigint[], :prices::bigint[]
-) as item (order_id, line, product_id, quantity, price);
-
 -- name: wait_little()!
 -- Let this transaction give up soon where it would have to wait for a lock.
 set local lock_timeout = '50ms';
@@ -27,9 +10,8 @@ where id = any(:ids::uuid[])
 order by id
 for no key update;
 
--- name: lock_whole_orders(ids)
--- The orders with their lines, each under its row lock, locked in id order; and each one's
--- live attempt to be paid, which lets no other begin. One that begins meanwhile may be missed.
+-- name: whole_orders(ids)
+-- The orders with their lines, and each one's live attempt to be paid, which lets no other begin.
 select o.*, (
     select json_agg(json_build_array(product_id, quantity, unit_price_minor) order by line)
     from order_items where order_id = o.id
@@ -39,9 +21,7 @@ select o.*, (
     where p.order_id = o.id and p.requested and p.status in ('PENDING', 'SUCCEEDED')
 ) as live_payment
 from orders o
-where o.id = any(:ids::uuid[])
-order by o.id
-for no key update;
+where o.id = any(:ids::uuid[]);
 
 -- name: get_order(id)^
 -- One order with its lines.

@@ -1,14 +1,33 @@
--- name: write_changes(now, order_ids, statuses, versions, cancel_reasons, order_times, payments, reports, refunds, calls, key_users, keys, answers, event_ids, topics, event_orders, sequences, request_ids, event_times, payloads)!
--- What a transaction leaves: locked orders, payments with what was reported of them, refunds and calls
--- that are due, the answers to its keys, and its events. Money comes as JSON arrays of rows.
-with saved_orders as (
+-- name: write_changes(now, placed, lines, order_ids, read_versions, statuses, versions, cancel_reasons, order_times, payments, reports, refunds, calls, key_users, keys, fingerprints, expirations, answers, event_ids, topics, event_orders, sequences, request_ids, event_times, payloads)!
+-- What a transaction leaves: new orders with their lines and deadlines, changed ones, payments with what
+-- was reported of them, refunds and calls that are due, the answers to its keys, and its events. New
+-- orders and money come as JSON arrays of rows.
+-- Nothing of it is written where an order has moved since it was read, or where a key is answered: such a
+-- row would get a null that its column refuses.
+with placed_orders as (
+    insert into orders (id, user_id, customer_email, status, total_minor, currency, version, created_at, updated_at)
+    select id, user_id, customer_email, 'CREATED', total_minor, currency, 1, created_at, created_at
+    from json_to_recordset(:placed::json) as o (
+        id uuid, user_id uuid, customer_email text, total_minor bigint, currency text,
+        created_at timestamptz
+    )
+), placed_lines as (
+    insert into order_items (order_id, line, product_id, quantity, unit_price_minor)
+    select order_id, line, product_id, quantity, unit_price_minor
+    from json_to_recordset(:lines::json) as l (
+        order_id uuid, line integer, product_id uuid, quantity bigint, unit_price_minor bigint
+    )
+), deadlines as (
+    insert into order_deadlines (order_id, due_at)
+    select id, due_at from json_to_recordset(:placed::json) as o (id uuid, due_at timestamptz)
+), saved_orders as (
     update orders
-    set status = changed.status, version = changed.version,
-        cancel_reason = changed.reason, updated_at = changed.updated_at
+    set status = changed.status, cancel_reason = changed.reason, updated_at = changed.updated_at,
+        version = case when orders.version = changed.read_version then changed.version end
     from unnest(
-        :order_ids::uuid[], :statuses::text[], :versions::int[], :cancel_reasons::text[],
-        :order_times::timestamptz[]
-    ) as changed (id, status, version, reason, updated_at)
+        :order_ids::uuid[], :read_versions::int[], :statuses::text[], :versions::int[],
+        :cancel_reasons::text[], :order_times::timestamptz[]
+    ) as changed (id, read_version, status, version, reason, updated_at)
     where orders.id = changed.id
 ), saved_payments as (
     insert into payments (
@@ -63,9 +82,16 @@ with saved_orders as (
         set due_at = excluded.due_at, done_at = null, attempts = 0
         where provider_calls.kind = 'expire' and provider_calls.done_at is not null
 ), settled_keys as (
-    update idempotency_keys set answer = settled.answer::json
-    from unnest(:key_users::uuid[], :keys::text[], :answers::text[]) as settled (user_id, key, answer)
-    where idempotency_keys.user_id = settled.user_id and idempotency_keys.key = settled.key
+    insert into idempotency_keys (user_id, key, fingerprint, expires_at, answer)
+    select user_id, key, fingerprint, expires_at, answer::json
+    from unnest(
+        :key_users::uuid[], :keys::text[], :fingerprints::bytea[], :expirations::timestamptz[],
+        :answers::text[]
+    ) as settled (user_id, key, fingerprint, expires_at, answer)
+    order by user_id, key
+    on conflict (user_id, key) do update
+        set answer = excluded.answer,
+            expires_at = case when idempotency_keys.answer is null then excluded.expires_at end
 )
 insert into outbox (event_id, topic, order_id, sequence, request_id, occurred_at, payload)
 select event_id, topic, order_id, sequence, request_id, occurred_at::timestamptz, payload::json

@@ -11,10 +11,11 @@ import orjson
 
 from bench.bare.events import Event, clock, columns, event, text_of
 from bench.bare.shapes import (
-    CURRENCY,
     Message,
     items,
+    line,
     major,
+    order,
     order_answer,
     payment,
     report,
@@ -26,6 +27,10 @@ from bench.bare.statements import Statements
 _TOLD_AT_CREATION = ("userId", "totalAmount", "currency", "createdAt", "items", "customerEmail")
 
 
+Answer = tuple[UUID, str, bytes, datetime, str]
+"""User, key, fingerprint, when it expires, and the answer's JSON."""
+
+
 class _Basket:
     """What a customer wants, and what their Idempotency-Key needs."""
 
@@ -35,10 +40,14 @@ class _Basket:
         self.key, self.fingerprint = str(uuid4()), uuid4().bytes * 2
         self.moment, self.expires = moment, moment + timedelta(days=1)
 
-    def rows(self, prices: dict[UUID, int]) -> list[tuple[UUID, int, UUID, int, int]]:
-        """Order id, line, product id, quantity, price (minor units)."""
+    def row(self, prices: dict[UUID, int]) -> Message:
+        """Of `orders`, and its deadline."""
+        return order(self.id, self.user, self.email, self.total(prices), self.moment, self.expires)
+
+    def rows(self, prices: dict[UUID, int]) -> list[Message]:
+        """Of `order_items`."""
         return [
-            (self.id, place, product, pieces, prices[product])
+            line(self.id, place, product, pieces, prices[product])
             for place, (product, pieces) in enumerate(self.lines.items(), start=1)
         ]
 
@@ -46,7 +55,7 @@ class _Basket:
         """Minor units."""
         return sum(prices[id] * pieces for id, pieces in self.lines.items())
 
-    def placed(self, prices: dict[UUID, int]) -> tuple[Event, tuple[UUID, str, str]]:
+    def placed(self, prices: dict[UUID, int]) -> tuple[Event, Answer]:
         """The event of its creation, and the answer to its key."""
         total = self.total(prices)
         answer = order_answer(
@@ -57,7 +66,8 @@ class _Basket:
             "fingerprint": self.fingerprint.hex(),
             "keyExpiresAt": text_of(self.expires),
         }
-        stored = (self.user, self.key, orjson.dumps(answer).decode())
+        json = orjson.dumps(answer).decode()
+        stored = (self.user, self.key, self.fingerprint, self.expires, json)
         return _created(answer, str(uuid4()), replay), stored
 
 
@@ -76,60 +86,38 @@ class Hops:
         """New orders, each of a user's and of so many pieces by product: their ids."""
         moment = clock()
         baskets = [_Basket(user, lines, moment) for user, lines in wanted]
-        async with connection.transaction():
-            await self._sql.fetch(
-                connection,
-                "claim_keys",
-                user_ids=[one.user for one in baskets],
-                keys=[one.key for one in baskets],
-                fingerprints=[one.fingerprint for one in baskets],
-                expirations=[one.expires for one in baskets],
-            )
-            ids = list({id for one in baskets for id in one.lines})
-            rows = await self._sql.fetch(connection, "products_by_ids", ids=ids)
-            prices = {row["id"]: row["price_minor"] for row in rows}
-            lines = [line for one in baskets for line in one.rows(prices)]
-            columns_of_lines = ("order_ids", "lines", "product_ids", "quantities", "prices")
-            await self._sql.execute(
-                connection,
-                "insert_orders",
-                ids=[one.id for one in baskets],
-                user_ids=[one.user for one in baskets],
-                customer_emails=[one.email for one in baskets],
-                totals=[one.total(prices) for one in baskets],
-                currencies=[CURRENCY] * len(baskets),
-                now=moment,
-                due_at=moment + timedelta(days=1),
-                **dict(zip(columns_of_lines, map(list, zip(*lines, strict=True)), strict=True)),
-            )
-            placed = [one.placed(prices) for one in baskets]
-            await self._write(
-                connection,
-                events=[created for created, _ in placed],
-                answers=[answer for _, answer in placed],
-            )
+        ids = list({id for one in baskets for id in one.lines})
+        rows = await self._sql.fetch(connection, "products_by_ids", ids=ids)
+        prices = {row["id"]: row["price_minor"] for row in rows}
+        placed = [one.placed(prices) for one in baskets]
+        await self._write(
+            connection,
+            placed=[one.row(prices) for one in baskets],
+            lines=[row for one in baskets for row in one.rows(prices)],
+            events=[created for created, _ in placed],
+            answers=[answer for _, answer in placed],
+        )
         return [one.id for one in baskets]
 
     async def pay(self, connection: asyncpg.Connection, order_ids: Sequence[UUID]) -> None:
         """Ask for the payments of the exact totals."""
-        async with connection.transaction():
-            rows = await self._sql.fetch(connection, "lock_whole_orders", ids=order_ids)
-            payments, events = [], []
-            for row in rows:
-                order_id, payment_id, total = str(row["id"]), str(uuid4()), row["total_minor"]
-                payments.append(payment(payment_id, order_id, total, "PENDING"))
-                events.append(
-                    event(
-                        "order.payment_requested",
-                        order_id,
-                        row["version"] + 1,
-                        str(uuid4()),
-                        **told(payment_id, total),
-                        expectedAmount=major(total),
-                    )
+        rows = await self._sql.fetch(connection, "whole_orders", ids=order_ids)
+        payments, events = [], []
+        for row in rows:
+            order_id, payment_id, total = str(row["id"]), str(uuid4()), row["total_minor"]
+            payments.append(payment(payment_id, order_id, total, "PENDING"))
+            events.append(
+                event(
+                    "order.payment_requested",
+                    order_id,
+                    row["version"] + 1,
+                    str(uuid4()),
+                    **told(payment_id, total),
+                    expectedAmount=major(total),
                 )
-            moved = [(row, "CREATED") for row in rows]
-            await self._write(connection, orders=moved, payments=payments, events=events)
+            )
+        moved = [(row, "CREATED") for row in rows]
+        await self._write(connection, orders=moved, payments=payments, events=events)
 
     async def capture(self, connection: asyncpg.Connection, messages: Sequence[Message]) -> None:
         """payment: capture."""
@@ -224,31 +212,42 @@ class Hops:
         self,
         connection: asyncpg.Connection,
         *,
+        placed: Sequence[Message] = (),
+        lines: Sequence[Message] = (),
         orders: Sequence[tuple[Any, str]] = (),
         payments: Sequence[Message] = (),
         reports: Sequence[Message] = (),
         events: list[Event],
-        answers: Sequence[tuple[UUID, str, str]] = (),
+        answers: Sequence[Answer] = (),
     ) -> None:
         moment = clock()
         await self._sql.execute(
             connection,
             "write_changes",
             now=moment,
+            placed=_json(placed),
+            lines=_json(lines),
             order_ids=[row["id"] for row, _ in orders],
+            read_versions=[row["version"] for row, _ in orders],
             statuses=[status for _, status in orders],
             versions=[row["version"] + 1 for row, _ in orders],
             cancel_reasons=[None] * len(orders),
             order_times=[moment] * len(orders),
-            payments=orjson.dumps(payments).decode() if payments else "[]",
-            reports=orjson.dumps(reports).decode() if reports else "[]",
+            payments=_json(payments),
+            reports=_json(reports),
             refunds="[]",
             calls="[]",
-            key_users=[user for user, _, _ in answers],
-            keys=[key for _, key, _ in answers],
-            answers=[answer for _, _, answer in answers],
+            key_users=[user for user, *_ in answers],
+            keys=[key for _, key, *_ in answers],
+            fingerprints=[fingerprint for _, _, fingerprint, *_ in answers],
+            expirations=[expires for *_, expires, _ in answers],
+            answers=[answer for *_, answer in answers],
             **columns(events),
         )
+
+
+def _json(rows: Sequence[Message]) -> str:
+    return orjson.dumps(rows, default=str).decode() if rows else "[]"
 
 
 def _created(answer: Message, request_id: str, replay: Message) -> Event:

@@ -75,6 +75,32 @@ def items(lines: Mapping[UUID, int]) -> list[Message]:
     return [{"productId": str(id), "quantity": pieces} for id, pieces in lines.items()]
 
 
+def order(
+    id: UUID, user: UUID, email: str, total: int, moment: datetime, due_at: datetime
+) -> Message:
+    """A row of `orders`, and its deadline."""
+    return {
+        "id": id,
+        "user_id": user,
+        "customer_email": email,
+        "total_minor": total,
+        "currency": CURRENCY,
+        "created_at": moment,
+        "due_at": due_at,
+    }
+
+
+def line(order_id: UUID, place: int, product: UUID, pieces: int, price: int) -> Message:
+    """A row of `order_items`."""
+    return {
+        "order_id": order_id,
+        "line": place,
+        "product_id": product,
+        "quantity": pieces,
+        "unit_price_minor": price,
+    }
+
+
 def payment(id: str, order_id: str, amount_minor: int, status: str) -> Message:
     """A row of `payments`."""
     captured = status == "SUCCEEDED"

@@ -6,6 +6,7 @@ from unittest.mock import patch
 from uuid import uuid4
 
 import aiohttp
+import jwt
 
 from app import orders
 from app.tokens import USER, Identity
@@ -26,6 +27,24 @@ async def placed(stage: Stage) -> AsyncIterator[None]:
     order = await stage.load.place(PLENTIFUL)
     await stage.load.place_again(order["id"])
     await stage.load.settle(order, {"COMPLETED"})
+
+
+async def placed_alone(stage: Stage) -> AsyncIterator[None]:
+    """An order comes with a key that was used long ago, which is looked at by itself."""
+    key = await _key_used_long_ago(stage)
+    yield
+    order = await stage.load.place(PLENTIFUL, key)
+    await stage.load.settle(order, {"COMPLETED"})
+
+
+async def paid_alone(stage: Stage) -> AsyncIterator[None]:
+    """So does a payment."""
+    order = await stage.load.place(PLENTIFUL)
+    key = await _key_used_long_ago(stage)
+    yield
+    await stage.load.pay(order, key=key)
+    await stage.load.follow(order)
+    assert stage.load.ends[order["id"]] == "COMPLETED"
 
 
 async def placed_together(stage: Stage) -> AsyncIterator[None]:
@@ -164,6 +183,18 @@ async def registered(stage: Stage) -> AsyncIterator[None]:
     client = stage.load.client
     await client.expect({200, 409}, "POST", "/api/auth/register", json=account)
     await client.expect({200}, "POST", "/api/auth/login", json=account)
+
+
+async def _key_used_long_ago(stage: Stage) -> str:
+    """An Idempotency-Key that has expired, and that nobody has forgotten yet."""
+    key = str(uuid4())
+    user = jwt.decode(stage.load.token, options={"verify_signature": False})["userId"]
+    use = """
+        insert into idempotency_keys (user_id, key, fingerprint, answer, expires_at)
+        values ($1, $2, decode(repeat('00', 32), 'hex'), '{}', now())
+    """
+    await stage.database.execute(use, user, key)
+    return key
 
 
 async def _cancel(stage: Stage, order: Json) -> None:

@@ -142,16 +142,16 @@ class Load:
         if self._running:
             self._running.cancel()
 
-    async def place(self, products: list[str]) -> Json:
-        """Place an order for one piece of each product."""
-        order = await self.try_to_place(products)
+    async def place(self, products: list[str], key: str = "") -> Json:
+        """Place an order for one piece of each product, with that Idempotency-Key or a new one."""
+        order = await self.try_to_place(products, key)
         assert order, f"there is not enough of {products}"
         return order
 
-    async def try_to_place(self, products: list[str]) -> Json | None:
+    async def try_to_place(self, products: list[str], key: str = "") -> Json | None:
         """The same; None where there is not enough."""
         items = [{"productId": self.products[name], "quantity": 1} for name in products]
-        request = {"token": self.token, "key": str(uuid4()), "json": {"items": items}}
+        request = {"token": self.token, "key": key or str(uuid4()), "json": {"items": items}}
         order = await self.client.expect({200, 201, 409}, "POST", "/api/orders", **request)
         if "id" not in order:
             return None
@@ -177,9 +177,9 @@ class Load:
         await self.pay(order, surplus)
         await self.follow(order)
 
-    async def pay(self, order: Json, surplus: int = 0) -> None:
+    async def pay(self, order: Json, surplus: int = 0, key: str = "") -> None:
         """Ask to pay `surplus` more than the total; an order that has expired takes nothing."""
-        request = {"token": self.token, "key": str(uuid4())}
+        request = {"token": self.token, "key": key or str(uuid4())}
         amount = {"amount": str(order["totalAmount"] + surplus)}
         path = f"/api/orders/{order['id']}/pay"
         await self.client.expect({200, 409}, "PATCH", path, params=amount, **request)

@@ -33,6 +33,7 @@ WORKS = (
     "stripe_events.settle_kept",
 )
 """What transacts in a worker besides the agents and the calls of a provider."""
+BEGINNINGS = ("database.transaction", "database.at_once")
 COMMANDS = ("accounts.make_admin", "payments.retry_refund")
 """What transacts in a command."""
 
@@ -62,7 +63,7 @@ def _points() -> dict[str, tuple[Point, ...]]:
 
 
 def works_in_code() -> list[str]:
-    """What each `transaction(…)` of a database calls its work; an answer's is its call's."""
+    """What each transaction of a database calls its work; an answer's is its call's."""
     (folder,) = app.__path__
     calls = [call for file in Path(folder).glob("*.py") for call in _calls(file)]
     return [name for call in calls if (name := _work(call)) != "work"]
@@ -70,7 +71,7 @@ def works_in_code() -> list[str]:
 
 def _calls(file: Path) -> Iterator[ast.Call]:
     for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("database.transaction"):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(BEGINNINGS):
             yield node
 
 

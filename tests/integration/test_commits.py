@@ -119,7 +119,7 @@ async def test_a_batch_that_comes_alone_waits_for_no_company(
     one, requested = await asked(database)
     capture = batch(payments.capture, requested)
     assert await at_once(capture) == [capture.messages]
-    assert (committed.shared, committed.alone) == ([], [{one}])
+    assert (committed.shared, committed.alone) == ([{one}], [])
 
 
 async def test_of_two_batches_of_one_order_the_second_sees_the_money_that_the_first_captured(

@@ -5,7 +5,7 @@ from uuid import UUID
 import pytest
 
 from app import placing
-from app.db import Database
+from app.db import Database, Transaction, write_changes
 from app.placing import Basket
 from app.stripe_events import settle_kept
 from tests.integration.hops import ANN, add_product
@@ -31,10 +31,12 @@ async def test_an_event_of_an_unknown_order_is_kept_and_applied_when_it_appears(
 ) -> None:
     """Nobody sees an order before it commits."""
     basket = Basket({await add_product(database): 1}, None)
-    async with database.transaction() as transaction:
+    async with database.connection() as connection, connection.transaction():
+        transaction = Transaction(connection)
         products = await placing.catalogue(transaction, [basket])
-        (order,) = await placing.insert(transaction, [placing.price(ANN, basket, products)])
+        order = placing.insert(transaction, placing.price(ANN, basket, products))
         transaction.publish(placing.created(order, None, "a request"))
+        await write_changes(transaction)
         one = Course(database, UUID(order["id"]))
         books = Books(one.order_id, TOTAL, "PLN")
         one.bank.books.append(books)
