@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from agents.gate import Gate
-from app import gathered, pipeline
+from app import gathered_batches, pipeline
 from app.db import Transaction
 from app.errors import BadEvent
 from app.gathering import Gathering
@@ -46,9 +46,10 @@ async def _commit(batch: Batch) -> list[Message]:
 async def _commit_together(batches: Sequence[Batch]) -> list[list[Message] | None]:
     """What `_commit` would give for each; None where that one has to be committed alone."""
     shared = _apart(batches)
+    names = [batch.name for batch in shared]
     admitted: list[list[Message]] = []
     try:
-        async with gathered.transaction(*(batch.name for batch in shared)) as transaction:
+        async with gathered_batches.transaction(*names) as transaction:
             # All at once, in id order: nobody waits for orders in a circle.
             locked = [batch.orders for batch in shared if batch.locks]
             await lock_all(transaction, set().union(*locked))

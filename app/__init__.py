@@ -20,8 +20,8 @@ from app.tokens import Tokens
 
 PIPELINE_POOL_SIZE = 12
 """One connection for each agent: requests have a pool of their own and cannot starve the agents."""
-GATHERED_POOL_SIZE = 3
-"""One for each kind of what is gathered: creations, payments, agents' batches."""
+GATHERED_POOL_SIZE = 2
+"""One for creations that are gathered, and one for payments."""
 TIMERS_POOL_SIZE = 4
 """Nor can requests, or agents, hold up expiry, mail and what Stripe answers."""
 
@@ -31,8 +31,9 @@ app = OrderApp(settings)
 database = Database(settings.database_dsn, settings.db_pool_size, "orders requests", **FEW_ROWS)
 pipeline = Database(settings.database_dsn, PIPELINE_POOL_SIZE, "orders agents", **FEW_ROWS)
 gathered = Database(
-    settings.database_dsn, GATHERED_POOL_SIZE, "orders gathered", **FEW_ROWS, **SHORT_WAITS
+    settings.database_dsn, GATHERED_POOL_SIZE, "orders requests", **FEW_ROWS, **SHORT_WAITS
 )
+gathered_batches = Database(settings.database_dsn, 1, "orders agents", **FEW_ROWS, **SHORT_WAITS)
 timers = Database(settings.database_dsn, TIMERS_POOL_SIZE, "orders timers")
 cache = Cache(settings.redis_url)
 rate_limits = RateLimits(
@@ -53,11 +54,12 @@ provider = (
 )
 backlog = Backlog()
 relay = Relay(settings.kafka_brokers, pipeline, backlog)
-app.resources += [database, pipeline, gathered, timers, cache, rate_limits, provider]
+pools = [database, gathered, pipeline, gathered_batches, timers]
+app.resources += [*pools, cache, rate_limits, provider]
 followers = Followers(database)
 # Followers last: whoever hears of a change must not read the cache's old state.
 after_commit: list[AfterCommit] = [relay.after_commit, cache.after_commit, followers.after_commit]
-for pool in (database, pipeline, gathered, timers):
+for pool in pools:
     pool.after_commit = after_commit
 
 __all__ = [
@@ -67,6 +69,7 @@ __all__ = [
     "database",
     "followers",
     "gathered",
+    "gathered_batches",
     "pipeline",
     "provider",
     "rate_limits",

@@ -75,7 +75,9 @@ async def scene(
     customer = new_customer()
     products = [await admin.adds(quantity=1000) for _ in range(101)]
     for product in products:
-        await customer.placed(product)
+        order = await customer.placed(product)
+    # The first statement of a connection makes asyncpg look at the types of its parameters.
+    await customer.ask("POST", f"/api/orders/{order['id']}/cancel")
     secret = environment["STRIPE_WEBHOOK_SECRET"]
     return Scene(api, admin, customer, products[0], account, secret, rows)
 
@@ -196,37 +198,37 @@ OPERATIONS: dict[str, tuple[Prepare, Cost]] = {
     "listAllOrders: a hundred": (simply("GET", "/api/orders/admin?limit=100"), ONCE),
     "getOrder": (with_order("GET"), ONCE),
     "getOrder: of a hundred lines": (with_order("GET", lines=100), ONCE),
-    "placeOrder": (placing(1), Cost(3, IN_ONE_TRANSACTION)),
-    "placeOrder: of a hundred lines": (placing(100), Cost(3, IN_ONE_TRANSACTION)),
-    "placeOrder: with a key": (placing(1, key=str(uuid4())), Cost(4, IN_ONE_TRANSACTION)),
-    "payOrder": (with_order("PATCH", "/pay"), Cost(2, IN_ONE_TRANSACTION)),
+    "placeOrder": (placing(1), Cost(2)),
+    "placeOrder: of a hundred lines": (placing(100), Cost(2)),
+    "placeOrder: with a key": (placing(1, key=str(uuid4())), Cost(2)),
+    "payOrder": (with_order("PATCH", "/pay"), Cost(2)),
     "payOrder: of a hundred lines": (
         with_order("PATCH", "/pay", lines=100),
-        Cost(2, IN_ONE_TRANSACTION),
+        Cost(2),
     ),
     "payOrder: with a key": (
         with_order("PATCH", "/pay", **a_key()),
-        Cost(3, IN_ONE_TRANSACTION),
+        Cost(2),
     ),
-    "requestCheckout": (with_order("POST", "/payments/stripe"), Cost(4, IN_ONE_TRANSACTION)),
+    "requestCheckout": (with_order("POST", "/payments/stripe"), Cost(5, IN_ONE_TRANSACTION)),
     "requestCheckout: with a key": (
         with_order("POST", "/payments/stripe", **a_key()),
-        Cost(5, IN_ONE_TRANSACTION),
+        Cost(6, IN_ONE_TRANSACTION),
     ),
     "requestCheckout: of a hundred lines": (
         with_order("POST", "/payments/stripe", lines=100),
-        Cost(4, IN_ONE_TRANSACTION),
+        Cost(5, IN_ONE_TRANSACTION),
     ),
     "getCheckout": (with_order("GET", "/payments/stripe"), ONCE),
     "takeStripeEvent": (reporting, Cost(8, IN_ONE_TRANSACTION)),
-    "cancelOrder": (with_order("POST", "/cancel"), Cost(2, IN_ONE_TRANSACTION)),
+    "cancelOrder": (with_order("POST", "/cancel"), Cost(3, IN_ONE_TRANSACTION)),
     "cancelOrder: with a key": (
         with_order("POST", "/cancel", **a_key()),
-        Cost(3, IN_ONE_TRANSACTION),
+        Cost(4, IN_ONE_TRANSACTION),
     ),
     "cancelOrder: of a hundred lines": (
         with_order("POST", "/cancel", lines=100),
-        Cost(2, IN_ONE_TRANSACTION),
+        Cost(3, IN_ONE_TRANSACTION),
     ),
     "listOrderEvents": (with_order("GET", "/events"), Cost(2)),
     "listOrderEvents: of a hundred lines": (with_order("GET", "/events", lines=100), Cost(2)),
@@ -276,8 +278,8 @@ async def test_a_replayed_creation_costs_nothing_once_its_event_was_read(
     )
 
 
-async def test_a_replayed_payment_costs_two_statements(log: StatementLog, scene: Scene) -> None:
+async def test_a_replayed_payment_costs_three_statements(log: StatementLog, scene: Scene) -> None:
     order, key = await scene.order(), str(uuid4())
     await scene.customer.paid(order, key=key)
     again = scene.customer.pay(order, key=key)
-    assert await log.cost_of(again) == Cost(2, IN_ONE_TRANSACTION)
+    assert await log.cost_of(again) == Cost(3, IN_ONE_TRANSACTION)

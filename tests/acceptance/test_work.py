@@ -44,8 +44,7 @@ CALLS = 31_500
 IDLE_SECONDS = 3.0
 
 STATEMENT = re.compile(
-    r"^<orders (?:requests|agents|gathered)> LOG:  "
-    r"(?:statement|execute [^:]+): *(?! |BEGIN;|COMMIT;)",
+    r"^<orders (?:requests|agents)> LOG:  (?:statement|execute [^:]+): *(?! |BEGIN;|COMMIT;)",
     re.MULTILINE,
 )
 WRITTEN = "select sum(n_tup_ins + n_tup_upd + n_tup_del)::bigint from pg_stat_user_tables"

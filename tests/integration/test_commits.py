@@ -52,7 +52,7 @@ async def committed(database: Database, monkeypatch: pytest.MonkeyPatch) -> Asyn
     pipeline.after_commit.append(partial(note, committed.alone))
     for pool in (gathered, pipeline):
         await pool.open()
-    monkeypatch.setattr(commits, "gathered", gathered)
+    monkeypatch.setattr(commits, "gathered_batches", gathered)
     monkeypatch.setattr(commits, "pipeline", pipeline)
     yield committed
     for pool in (gathered, pipeline):
