@@ -106,6 +106,6 @@ def replay(used_for: bytes, answer: dict[str, Any], key: Key) -> dict[str, Any]:
 def settle(transaction: Transaction, key: Key, answer: dict[str, Any]) -> None:
     """Let the transaction store the answer that replays of the key get.
 
-    It fails with one of MOVED where the key has an answer already.
+    It fails with one of MOVED where the key is there, and was not claimed in the transaction.
     """
     transaction.answers.append((key, orjson.dumps(answer).decode()))

@@ -2,8 +2,8 @@
 -- What a transaction leaves: new orders with their lines and deadlines, changed ones, payments with what
 -- was reported of them, refunds and calls that are due, the answers to its keys, and its events. New
 -- orders and money come as JSON arrays of rows.
--- Nothing of it is written where an order has moved since it was read, or where a key is answered: such a
--- row would get a null that its column refuses.
+-- Nothing of it is written where an order has moved since it was read, or where a key is there that this
+-- transaction has not claimed: such a row would get a null that its column refuses.
 with placed_orders as (
     insert into orders (id, user_id, customer_email, status, total_minor, currency, version, created_at, updated_at)
     select id, user_id, customer_email, 'CREATED', total_minor, currency, 1, created_at, created_at
@@ -91,7 +91,9 @@ with placed_orders as (
     order by user_id, key
     on conflict (user_id, key) do update
         set answer = excluded.answer,
-            expires_at = case when idempotency_keys.answer is null then excluded.expires_at end
+            expires_at = case
+                when idempotency_keys.xmin = pg_current_xact_id()::xid then excluded.expires_at
+            end
 )
 insert into outbox (event_id, topic, order_id, sequence, request_id, occurred_at, payload)
 select event_id, topic, order_id, sequence, request_id, occurred_at::timestamptz, payload::json

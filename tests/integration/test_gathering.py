@@ -11,12 +11,13 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from app import orders, payments
+from app import order_rows, orders, payments, placing
 from app.db import SHORT_WAITS, Database, Transaction
 from app.errors import (
     Forbidden,
     IdempotencyKeyReused,
     NotEnoughStock,
+    NotPayable,
     OrderNotFound,
     PaymentInProgress,
     ProductNotFound,
@@ -167,3 +168,53 @@ async def test_a_locked_order_holds_up_no_other(database: Database, hasty: Datab
 def replace_basket(wanted: Placing, pieces: dict[UUID, int]) -> Placing:
     """The same, for something else."""
     return wanted._replace(basket=Basket(pieces, None))
+
+
+def first(function: Any, and_then: Any) -> Any:
+    """The function, behind whose first result something else happens before its caller goes on."""
+    due = [and_then]
+
+    async def wrapped(*arguments: Any) -> Any:
+        result = await function(*arguments)
+        if due:
+            await due.pop()()
+        return result
+
+    return wrapped
+
+
+async def test_an_order_that_is_cancelled_behind_its_read_is_not_paid(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    basket = Basket({await add_product(database): 1}, None)
+    placed = await done(placing_in(database), *[Placing(ANN, basket, None, "x")] * 3)
+    ids = [UUID(order["id"]) for order, _ in placed]
+
+    async def cancel() -> None:
+        await orders.request_cancel(database, ANN, ids[1], None, None, None, "cancel")
+
+    monkeypatch.setattr(order_rows, "read_whole", first(order_rows.read_whole, cancel))
+    pay = [Paying(ANN, id, None, None, key_of(b"pay"), "pay") for id in ids]
+    answers = await done(paying_in(database), *pay)
+    assert [type(answer) for answer in answers] == [dict, NotPayable, dict]
+    async with database.connection() as connection:
+        query = "select order_id from payments where order_id = any($1)"
+        paid = {row["order_id"] for row in await connection.fetch(query, ids)}
+    assert paid == {ids[0], ids[2]}
+
+
+async def test_a_key_that_is_used_behind_the_read_makes_no_second_order(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = Placing(ANN, Basket({await add_product(database): 1}, None), key_of(b"x"), "one")
+    other = one._replace(key=key_of(b"y"))
+    made: list[Any] = []
+
+    async def place() -> None:
+        made.append(await orders.place(database, one))
+
+    monkeypatch.setattr(placing, "catalogue", first(placing.catalogue, place))
+    again, different = await done(placing_in(database), one, other)
+    assert again == (made[0][0], True)
+    assert different[0]["id"] != made[0][0]["id"]
+    assert not different[1]

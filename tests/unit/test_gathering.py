@@ -56,10 +56,10 @@ async def at_once(one: Gathering[str, str], *wanted: str) -> list[Any]:
     return await asyncio.gather(*(ask(one, name) for name in wanted), return_exceptions=True)
 
 
-async def test_alone_a_request_is_done_at_once() -> None:
+async def test_a_request_that_comes_alone_waits_for_no_company() -> None:
     journal = Journal()
-    assert await ask(gathering(journal), "a") == "a done alone"
-    assert journal.together == []
+    assert await ask(gathering(journal), "a") == "a done"
+    assert (journal.together, journal.alone) == ([(["a"], "nobody")], [])
 
 
 async def test_what_is_odd_is_done_alone_in_its_own_context() -> None:
