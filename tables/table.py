@@ -24,13 +24,10 @@ log = logging.getLogger(__name__)
 TTL_SECONDS = 7 * 24 * 3600
 """As long as the changelog keeps its records."""
 
-OPTIONS = {
-    "block_cache_size": 8 * 1024**2,
-    "write_buffer_size": 4 * 1024**2,
-    "max_write_buffer_number": 2,
-    "ttl": TTL_SECONDS,
-}
-"""RocksDB's, for each partition. Faust's own are 2 GiB of block cache and 192 MiB of buffers."""
+MEMORY = 64 * 1024**2
+"""Bytes of a table, half for blocks that are read and half for buffers of what is written: for all
+its partitions together, however many there are. Faust gives each 2 GiB and 192 MiB."""
+BUFFERS = 2
 
 
 class Table(faust.Table[str, Any]):
@@ -109,16 +106,27 @@ def _lost(name: str, error: BaseException) -> None:
     log.warning("An entry of %s is not in its changelog: %r", name, error)
 
 
+def options_for(partitions: int) -> dict[str, int]:
+    """RocksDB's, for each of so many partitions."""
+    return {
+        "block_cache_size": MEMORY // 2 // partitions,
+        "write_buffer_size": MEMORY // 2 // BUFFERS // partitions,
+        "max_write_buffer_number": BUFFERS,
+        "ttl": TTL_SECONDS,
+    }
+
+
 def table(name: str, help: str) -> Table:
     """A changelog-backed table of JSON values, spread over the topics' partitions."""
+    partitions = app.conf.topic_partitions
     made = Table(
         app,
         name=name,
         beacon=app.tables.beacon,
         key_type=str,
         help=help,
-        partitions=app.conf.topic_partitions,
-        options=dict(OPTIONS),
+        partitions=partitions,
+        options=options_for(partitions),
     )
     app.tables.add(made)
     return made

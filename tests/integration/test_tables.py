@@ -15,12 +15,12 @@ from faust.stores.rocksdb import RocksDBOptions, Store
 
 from tables.handled import handled
 from tables.replays import replays
-from tables.table import OPTIONS, TTL_SECONDS
+from tables.table import TTL_SECONDS, options_for
 from tests.chaos.waiting import until
 
 
 async def test_an_entry_leaves_the_disk_once_its_time_is_over(tmp_path: Path) -> None:
-    store = RocksDBOptions(**{**OPTIONS, "ttl": 1}).open(tmp_path / "store")
+    store = RocksDBOptions(**{**options_for(4), "ttl": 1}).open(tmp_path / "store")
     store.put(b"stock.reserve/1", b"1")
     store.flush()
 
