@@ -39,16 +39,16 @@ async def lock_one(transaction: Transaction, order_id: UUID) -> tuple[Order, Map
 
     Raises OrderNotFound.
     """
-    await lock_all(transaction, {order_id})
-    if order_id not in transaction.orders:
+    row = await sql.lock_whole_order(transaction.connection, id=order_id)
+    if row is None:
         raise OrderNotFound
-    return (await read_whole(transaction, [order_id]))[order_id]
+    return hold(transaction, row), row
 
 
 async def read_whole(
     transaction: Transaction, order_ids: Sequence[UUID]
 ) -> dict[UUID, tuple[Order, Mapping[str, Any]]]:
-    """Those of the orders that exist, locked or not, and their rows with their lines."""
+    """Those of the orders that exist, without locks, and their rows with their lines."""
     rows = await sql.whole_orders(transaction.connection, ids=order_ids)
     return {row["id"]: (hold(transaction, row), row) for row in rows}
 

@@ -10,6 +10,16 @@ where id = any(:ids::uuid[])
 order by id
 for no key update;
 
+-- name: lock_whole_order(id)^
+-- One order with its lines, under its row lock.
+select o.*, (
+    select json_agg(json_build_array(product_id, quantity, unit_price_minor) order by line)
+    from order_items where order_id = o.id
+) as items
+from orders o
+where o.id = :id
+for no key update;
+
 -- name: whole_orders(ids)
 -- The orders with their lines, and each one's live attempt to be paid, which lets no other begin.
 select o.*, (
