@@ -1,16 +1,16 @@
 """Idempotency-Key: one answer per (user, key), kept with the work in one transaction."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import asyncpg
 import orjson
 
-from app.db import Database, Transaction, sql
+from app.db import MOVED, Database, Transaction, sql
 from app.errors import IdempotencyInProgress, IdempotencyKeyReused
 from app.times import now
 
@@ -25,6 +25,11 @@ class Key:
     key: str
     fingerprint: bytes
     expires_at: datetime
+
+
+Keys = Sequence[Key | None]
+"""Of requests that are done together."""
+Done = TypeVar("Done")
 
 
 def fingerprint(method: str, path: str, query: str, body: bytes) -> bytes:
@@ -60,8 +65,20 @@ async def claim(transaction: Transaction, key: Key) -> dict[str, Any] | None:
     return replay(taken["fingerprint"], orjson.loads(taken["answer"]), key)
 
 
-async def free(database: Database, keys: Sequence[Key | None]) -> list[Key | None]:
-    """Those of the keys that nobody has used."""
+async def try_together(
+    database: Database, keys: Keys, work: Callable[[Keys], Awaitable[Done]]
+) -> Done:
+    """Do `work` with the keys that are free: all, or where it shows that they are not, the rest.
+
+    Raises one of MOVED where another request, or an event, is quicker.
+    """
+    try:
+        return await work(keys)
+    except MOVED:
+        return await work(await _free(database, keys))
+
+
+async def _free(database: Database, keys: Keys) -> Keys:
     wanted = [key for key in keys if key]
     async with database.connection() as connection:
         rows = await sql.taken_keys(
@@ -73,7 +90,7 @@ async def free(database: Database, keys: Sequence[Key | None]) -> list[Key | Non
     return [key for key in wanted if (key.user_id, key.key) not in taken]
 
 
-def may_go_on(keys: Sequence[Key | None], free: Iterable[Key | None]) -> Iterator[int]:
+def may_go_on(keys: Keys, free: Keys) -> Iterator[int]:
     """Which requests have no key, or one that is free. Of two with one key, the first has it."""
     left = {(key.user_id, key.key) for key in free if key}
     for n, key in enumerate(keys):

@@ -1,12 +1,13 @@
 """Orders: placing and reading them, and what the order-status agent makes of events."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from app import idempotency, order_rows, placing
-from app.db import MOVED, Database, Transaction, sql
+from app.db import Database, Transaction, sql
 from app.errors import Forbidden, NotCancellable, OrderNotFound, Problem, StaleVersion
 from app.ledger import EXPIRED as CHECKOUT_EXPIRED
 from app.lifecycle import (
@@ -64,20 +65,21 @@ async def place_together(
     Raises one of MOVED where another request is quicker.
     """
     keys = [one.key for one in wanted]
-    try:
-        return await _place_those(database, wanted, keys)
-    except MOVED:
-        return await _place_those(database, wanted, await idempotency.free(database, keys))
+    return await idempotency.try_together(
+        database, keys, partial(_place_those, database, wanted, keys)
+    )
 
 
 async def _place_those(
-    database: Database, wanted: Sequence[Placing], free: Iterable[idempotency.Key | None]
+    database: Database,
+    wanted: Sequence[Placing],
+    keys: idempotency.Keys,
+    free: idempotency.Keys,
 ) -> list[tuple[dict[str, Any], bool] | None]:
-    """Where keys are free, as far as is known."""
     placed: dict[int, dict[str, Any]] = {}
     async with database.at_once("orders.place_together") as transaction:
         products = await placing.catalogue(transaction, [one.basket for one in wanted])
-        for n in idempotency.may_go_on([one.key for one in wanted], free):
+        for n in idempotency.may_go_on(keys, free):
             with suppress(Problem):
                 placed[n] = _insert(transaction, wanted[n], products)
     return [(placed[n], False) if n in placed else None for n in range(len(wanted))]

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
 import asyncpg
 
 from app import idempotency, order_rows
-from app.db import MOVED, Database, Transaction, sql
+from app.db import Database, Transaction, sql
 from app.errors import (
     Forbidden,
     NotPayable,
@@ -72,21 +73,22 @@ async def request_payments(
     Raises one of MOVED where another request, or an event, is quicker.
     """
     keys = [one.key for one in wanted]
-    try:
-        return await _request_those(database, wanted, keys)
-    except MOVED:
-        return await _request_those(database, wanted, await idempotency.free(database, keys))
+    return await idempotency.try_together(
+        database, keys, partial(_request_those, database, wanted, keys)
+    )
 
 
 async def _request_those(
-    database: Database, wanted: Sequence[Paying], free: Iterable[idempotency.Key | None]
+    database: Database,
+    wanted: Sequence[Paying],
+    keys: idempotency.Keys,
+    free: idempotency.Keys,
 ) -> list[dict[str, Any] | None]:
-    """Where keys are free, as far as is known."""
     answers: dict[int, dict[str, Any]] = {}
     async with database.at_once("payments.request_payments") as transaction:
         orders = await order_rows.read_whole(transaction, [one.order_id for one in wanted])
         orders = {id: read for id, read in orders.items() if not read[1]["live_payment"]}
-        for n in idempotency.may_go_on([one.key for one in wanted], free):
+        for n in idempotency.may_go_on(keys, free):
             one = wanted[n]
             with suppress(Problem):
                 if one.order_id in orders:
