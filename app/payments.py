@@ -53,6 +53,9 @@ async def request_payment(database: Database, wanted: Paying) -> dict[str, Any]:
     Raises OrderNotFound, Forbidden, StaleVersion, NotPayable, PaymentInProgress,
     IdempotencyKeyReused, IdempotencyInProgress.
     """
+    # Whoever comes here with a key has mostly asked before.
+    if wanted.key and (answer := await idempotency.recall(database, wanted.key)):
+        return answer
     try:
         async with database.transaction("payments.request_payment") as transaction:
             if wanted.key and (answer := await idempotency.claim(transaction, wanted.key)):
