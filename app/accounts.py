@@ -7,8 +7,9 @@ import asyncpg
 from argon2 import PasswordHasher
 from argon2.exceptions import VerifyMismatchError
 
-from app.db import Database, sql
+from app.db import Database
 from app.errors import EmailTaken, InvalidCredentials
+from app.queries import sql
 from app.rate_limits import RateLimits
 from app.times import now
 from app.tokens import USER, Identity

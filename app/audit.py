@@ -15,7 +15,8 @@ from typing import Any
 
 import asyncpg
 
-from app.db import Database, sql
+from app.db import Database
+from app.queries import sql
 from app.times import now
 
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)

@@ -13,8 +13,9 @@ from datetime import timedelta
 import asyncpg
 
 from app.audit import Report, Scope, audit, invariants
-from app.db import AWAY, Database, sql
+from app.db import AWAY, Database
 from app.metrics import AUDIT_FINDINGS, AUDIT_TIME, AUDIT_UNFINISHED
+from app.queries import sql
 from app.times import now
 
 log = logging.getLogger(__name__)

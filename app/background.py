@@ -11,13 +11,14 @@ from asyncpg import Connection, PostgresError
 from app import app, backlog, cache, provider, relay, settings, timers
 from app.auditor import keep_auditing
 from app.cache import REST_SECONDS
-from app.db import AWAY, sql
+from app.db import AWAY
 from app.expiry import BATCH, expire_due
 from app.mail import Mail, send_mails
 from app.metrics import DUE_CALLS, PARKED_REFUNDS
 from app.monitor import new_monitor
 from app.parked import KEPT
 from app.provider_calls import Calls
+from app.queries import sql
 from app.stripe_events import BATCH as KEPT_BATCH
 from app.stripe_events import settle_kept
 from app.times import now

@@ -6,11 +6,12 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from app import idempotency, order_rows
-from app.db import Database, Transaction, sql
+from app.db import Database, Transaction
 from app.errors import Forbidden, NothingToPay, NotPayable, OrderNotFound, PaymentInProgress
 from app.ledger import EXPIRED
 from app.lifecycle import Order, Payment, PaymentStatus, payable
 from app.money_rows import STRIPE, hold
+from app.queries import sql
 from app.settling import call_for, told
 from app.times import now, rfc3339
 from app.tokens import Identity

@@ -1,20 +1,18 @@
-"""PostgreSQL: the pool, the named queries, and the transaction that every hop is made of."""
+"""PostgreSQL: the pool, and the transaction that every hop is made of."""
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
-from importlib.resources import files
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-import aiosql
 import asyncpg
 import orjson
-from aiosql.adapters.asyncpg import AsyncPGAdapter
 
 from app.crashes import Point, crash_here
 from app.lifecycle import LIVE, Order, Payment
+from app.queries import sql
 from app.times import now
 
 if TYPE_CHECKING:
@@ -25,48 +23,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-
-class _Adapter(AsyncPGAdapter):
-    """Whole results from a given connection; aiosql's own streams them, and looks for a pool."""
-
-    is_aio_driver = False
-
-    def _ordered(self, query_name: str, parameters: dict[str, Any]) -> list[Any]:
-        return [parameters[name] for name in self.var_sorted[query_name]]
-
-    async def select(
-        self,
-        conn: Any,
-        query_name: str,
-        sql: str,
-        parameters: dict[str, Any],
-        record_class: Any = None,
-    ) -> Any:
-        return await conn.fetch(sql, *self._ordered(query_name, parameters))
-
-    async def select_one(
-        self,
-        conn: Any,
-        query_name: str,
-        sql: str,
-        parameters: dict[str, Any],
-        record_class: Any = None,
-    ) -> Any:
-        return await conn.fetchrow(sql, *self._ordered(query_name, parameters))
-
-    async def select_value(
-        self, conn: Any, query_name: str, sql: str, parameters: dict[str, Any]
-    ) -> Any:
-        return await conn.fetchval(sql, *self._ordered(query_name, parameters))
-
-    async def insert_update_delete(
-        self, conn: Any, query_name: str, sql: str, parameters: dict[str, Any]
-    ) -> Any:
-        return await conn.execute(sql, *self._ordered(query_name, parameters))
-
-
-sql: Any = aiosql.from_path(str(files("app.sql")), cast(Any, _Adapter))
-"""The queries of `app/sql/*.sql`, by name."""
 
 AWAY = (
     OSError,

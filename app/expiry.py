@@ -10,9 +10,10 @@ from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
 from app import order_rows, orders
-from app.db import Database, Transaction, sql
+from app.db import Database, Transaction
 from app.lifecycle import EXPIRED, Status
 from app.money_rows import DueCall
+from app.queries import sql
 from app.times import now
 
 BATCH = 100

@@ -8,9 +8,10 @@ from uuid import UUID
 
 import orjson
 
-from app.db import Database, sql
+from app.db import Database
 from app.errors import OrderNotFound
 from app.lifecycle import LIVE, PaymentStatus, Status, cancellable, payable
+from app.queries import sql
 from app.times import parse_time, rfc3339
 
 MOST_PARKED = 20

@@ -10,8 +10,9 @@ from uuid import UUID
 import asyncpg
 import orjson
 
-from app.db import MOVED, Database, Transaction, sql
+from app.db import MOVED, Database, Transaction
 from app.errors import IdempotencyInProgress, IdempotencyKeyReused
+from app.queries import sql
 from app.times import now
 
 MAX_KEY_LENGTH = 255

@@ -12,10 +12,11 @@ from typing import Any
 from uuid import UUID
 
 from app import order_rows
-from app.db import Database, Transaction, sql
+from app.db import Database, Transaction
 from app.errors import AlreadyResolved, BadEvent, ParkedNotFound
 from app.handlers import BAD, HANDLERS, RELAY
 from app.parked import State
+from app.queries import sql
 from app.text import storable
 from app.times import now
 from app.topics import OrderIntervened

@@ -16,7 +16,8 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaTimeoutError
 
 from app.audit import BEGINNING, Finding, Scope
-from app.db import Database, sql
+from app.db import Database
+from app.queries import sql
 from app.times import now
 from app.topics import EVENTS, DeadLetter
 

@@ -13,7 +13,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from app.crashes import Point, crash_here
-from app.db import AWAY, Database, sql
+from app.db import AWAY, Database
+from app.queries import sql
 
 log = logging.getLogger(__name__)
 

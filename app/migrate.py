@@ -8,7 +8,8 @@ import asyncpg
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
-from app.db import Database, sql
+from app.db import Database
+from app.queries import sql
 
 DAY_MS = 24 * 3600 * 1000
 CHANGELOG = {

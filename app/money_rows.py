@@ -9,9 +9,10 @@ from uuid import UUID
 
 import orjson
 
-from app.db import Transaction, sql
+from app.db import Transaction
 from app.ledger import Fact, Kind, money_of
 from app.lifecycle import Payment, PaymentStatus
+from app.queries import sql
 from app.settlement import Account
 
 INTERNAL, STRIPE = "internal", "stripe"

@@ -9,7 +9,8 @@ import logging
 from collections.abc import Sequence
 from functools import partial
 
-from app.db import Transaction, sql
+from app.db import Transaction
+from app.queries import sql
 from app.topics import OrderCancelled, OrderCompleted
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from app import idempotency, order_rows, placing
-from app.db import Database, Transaction, sql
+from app.db import Database, Transaction
 from app.errors import Forbidden, NotCancellable, OrderNotFound, Problem, StaleVersion
 from app.ledger import EXPIRED as CHECKOUT_EXPIRED
 from app.lifecycle import (
@@ -21,6 +21,7 @@ from app.lifecycle import (
 )
 from app.money import to_major
 from app.placing import Basket as Basket
+from app.queries import sql
 from app.times import parse_time
 from app.tokens import Identity
 from app.topics import (

@@ -22,9 +22,10 @@ from aiokafka.partitioner import murmur2
 from app.backlog import Backlog
 from app.broker import LARGEST_BATCH
 from app.crashes import Point, crash_here
-from app.db import AWAY, FEW_ROWS, Database, Transaction, sql
+from app.db import AWAY, FEW_ROWS, Database, Transaction
 from app.flights import Flights
 from app.metrics import REFUSED
+from app.queries import sql
 from app.text import storable
 from app.times import now
 

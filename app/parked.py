@@ -9,8 +9,9 @@ from uuid import UUID
 import orjson
 from faust.types import Message
 
-from app.db import Database, Transaction, sql
+from app.db import Database, Transaction
 from app.errors import ParkedNotFound
+from app.queries import sql
 from app.text import storable
 from app.times import now, rfc3339
 

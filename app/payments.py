@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import asyncpg
 
 from app import idempotency, order_rows
-from app.db import Database, Transaction, sql
+from app.db import Database, Transaction
 from app.errors import (
     Forbidden,
     NotPayable,
@@ -29,6 +29,7 @@ from app.lifecycle import (
 )
 from app.money import to_major
 from app.money_rows import INTERNAL, Held, hold, report
+from app.queries import sql
 from app.settling import settle, told
 from app.tokens import Identity
 from app.topics import OrderCancelled, PaymentRequested, RefundRequested

@@ -7,10 +7,11 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from app import idempotency, order_rows, settings
-from app.db import Transaction, sql
+from app.db import Transaction
 from app.errors import InvalidInput, NotEnoughStock, ProductNotFound, TotalMismatch
 from app.lifecycle import Status, shortages
 from app.money import MAX_MINOR
+from app.queries import sql
 from app.times import now, rfc3339
 from app.tokens import Identity
 from app.topics import OrderCreated

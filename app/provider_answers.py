@@ -12,12 +12,13 @@ from uuid import UUID
 
 from app import order_rows
 from app.crashes import Point, crash_here
-from app.db import Database, Transaction, sql
+from app.db import Database, Transaction
 from app.errors import ProviderAway, ProviderRefused
 from app.ledger import expired
 from app.ledger import refund as returned
 from app.lifecycle import PaymentStatus
 from app.money_rows import Held, RefundRow, hold, report
+from app.queries import sql
 from app.settling import expire_session, settle
 from app.stripe_provider import NOT_CONFIGURED, Checkout, Line, Refund, Session
 from app.times import now

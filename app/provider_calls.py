@@ -12,9 +12,10 @@ from datetime import timedelta
 from typing import Any
 
 from app.crashes import Point, crash_here
-from app.db import AWAY, Database, Transaction, sql
+from app.db import AWAY, Database, Transaction
 from app.errors import ProviderAway
 from app.provider_answers import KINDS, Provider, work_of
+from app.queries import sql
 
 log = logging.getLogger(__name__)
 

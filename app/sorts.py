@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from app.db import sql
+from app.queries import sql
 from app.times import parse_time
 
 

@@ -6,10 +6,11 @@ from typing import Any, TypedDict
 from uuid import UUID, uuid4
 
 from app import order_rows
-from app.db import Database, Transaction, sql
+from app.db import Database, Transaction
 from app.errors import InvalidInput, ProductNameTaken, ProductNotFound, StockBelowReserved
 from app.lifecycle import Status, shortages
 from app.money import to_major
+from app.queries import sql
 from app.sorts import SORTS as SORTS
 from app.sorts import Sort
 from app.times import now

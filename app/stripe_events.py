@@ -10,10 +10,11 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from app import order_rows
-from app.db import Database, Transaction, sql
+from app.db import Database, Transaction
 from app.ledger import Fact, Kind
 from app.lifecycle import Order, Payment, PaymentStatus
 from app.money_rows import STRIPE, Held, hold, new
+from app.queries import sql
 from app.settling import settle
 from app.times import now
 from app.webhook import Report

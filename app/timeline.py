@@ -10,7 +10,8 @@ from uuid import UUID
 
 import orjson
 
-from app.db import AWAY, Database, Transaction, sql
+from app.db import AWAY, Database, Transaction
+from app.queries import sql
 from app.times import rfc3339
 
 log = logging.getLogger(__name__)

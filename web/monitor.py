@@ -7,8 +7,8 @@ from aiohttp import web
 
 from app import app, database
 from app.broker import FAUST_PAGES
-from app.db import sql
 from app.errors import NotFound
+from app.queries import sql
 from app.times import now, rfc3339
 from app.tokens import Identity
 from app.version import VERSION

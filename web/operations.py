@@ -8,7 +8,8 @@ from faust.tables.manager import TableManager
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from app import app, database
-from app.db import AWAY, sql
+from app.db import AWAY
+from app.queries import sql
 from app.times import now, rfc3339
 from app.version import VERSION
 from web.answers import Checks, Front, Health

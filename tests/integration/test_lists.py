@@ -11,8 +11,9 @@ import orjson
 import pytest
 
 from app import orders, stock
-from app.db import Database, sql
+from app.db import Database
 from app.lifecycle import Status
+from app.queries import sql
 from app.times import rfc3339
 
 MANY = 100_000

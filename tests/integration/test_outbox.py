@@ -11,10 +11,11 @@ import asyncpg
 import pytest
 
 from app import intervention, migrate
-from app.db import Database, sql
+from app.db import Database
 from app.intervention import Actor
 from app.outbox import Relay
 from app.parked import page
+from app.queries import sql
 from app.times import now
 from tests.integration.hops import add_product, cancel, order_of
 

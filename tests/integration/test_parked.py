@@ -10,12 +10,13 @@ import pytest
 from agents import inventory
 from agents.gate import Gate
 from app import app, intervention, orders
-from app.db import Database, sql
+from app.db import Database
 from app.decoding import read_event
 from app.errors import AlreadyResolved, ParkedNotFound
 from app.handlers import HANDLERS, RELAY
 from app.intervention import Actor
 from app.parked import State, get, page, park
+from app.queries import sql
 from app.timeline import events_after
 from app.times import now
 from app.topics import OrderPaid
