@@ -1,4 +1,4 @@
-"""Orders that are in the tables already: completed, paid, reserved, told, with all their events.
+"""Orders that are in the tables already: completed, paid, reserved, told, with their events.
 
 Written by COPY as text, in the order of their ids, which lie evenly over the whole range of UUIDs:
 loading is quick, and new ids fall between them as they would between random ones.
@@ -14,7 +14,12 @@ from bench.bare.events import event
 
 CHUNK = 50_000
 """Orders of one COPY."""
-OLDEST, NEWEST = timedelta(days=20), timedelta(days=1)
+NEWEST = timedelta(days=1)
+"""How long ago the last one was placed."""
+SPAN = timedelta(days=19)
+"""In which the first of them, or of a million, were placed."""
+WITH_EVENTS = 1_000_000
+"""The latest orders, whose events are there; those of older ones were dropped with their months."""
 ORDERS_OF_A_USER = 50
 TOPICS = (
     *("order.created", "order.payment_requested", "payment.succeeded"),
@@ -42,8 +47,9 @@ class History:
     def __init__(self, orders: int, products: Sequence[str]) -> None:
         self._products = [product.replace("-", "") for product in products]
         self._step = 2**128 // max(1, orders)
-        self._begin = datetime.now(UTC) - OLDEST
-        self._pace = (OLDEST - NEWEST) / max(1, orders)
+        self._pace = SPAN / max(1, min(orders, WITH_EVENTS))
+        self._begin = datetime.now(UTC) - NEWEST - orders * self._pace
+        self._first_with_events = orders - WITH_EVENTS
         self._payloads = {topic: _payload(topic, n) for n, topic in enumerate(TOPICS, 1)}
 
     def lines(self, table: str, numbers: Sequence[int]) -> Iterator[str]:
@@ -91,6 +97,8 @@ class History:
         yield f"{self._id(number)}\tcompleted\tlog\t{self._moment(number)}\n"
 
     def _outbox(self, number: int) -> Iterator[str]:
+        if number < self._first_with_events:
+            return
         id, payment = self._id(number), self._payment(number)
         names = {"order": _dashed(id), "payment": _dashed(payment)}
         for place, (topic, payload) in enumerate(self._payloads.items(), 1):
@@ -109,7 +117,7 @@ async def fill(
     try:
         # What is written is whole by construction; the auditor checks it, row by row is slow.
         await connection.execute("set session_replication_role = replica")
-        for ago in (OLDEST, NEWEST):
+        for ago in (NEWEST + SPAN, NEWEST):
             await connection.execute("select make_outbox_partition($1)", datetime.now(UTC) - ago)
         for first in range(0, orders, CHUNK):
             numbers = range(first, min(first + CHUNK, orders))
