@@ -19,5 +19,6 @@ create table if not exists schema_migrations (
 );
 
 -- name: lock_migrations()!
--- Let one process migrate at a time, until its session ends.
-select pg_advisory_lock(7070002);
+-- Let one process migrate at a time, until its session ends. Who holds what: 7070001 relays, 7070002
+-- audits, 7070003 makes a partition of the outbox, 7070004 migrates.
+select pg_advisory_lock(7070004);

@@ -1,5 +1,6 @@
 """The schema and the topics come into being once, and are held to what they were."""
 
+import asyncio
 from uuid import UUID
 
 import asyncpg
@@ -15,6 +16,7 @@ from app.migrate import (
     migrate_database,
 )
 from app.money_rows import hold
+from app.queries import sql
 from devstack.stack import Stack
 
 
@@ -31,6 +33,14 @@ async def empty(environment: dict[str, str]) -> Database:
 async def test_each_migration_is_applied_once(empty: Database) -> None:
     assert "0001_orders.sql" in await migrate_database(empty, "PLN")
     assert await migrate_database(empty, "PLN") == []
+
+
+async def test_workers_that_relay_and_audit_hold_up_no_migration(empty: Database) -> None:
+    worker = await empty.connect()
+    assert await sql.try_to_lead(worker)
+    assert await sql.try_to_audit(worker)
+    assert await asyncio.wait_for(migrate_database(empty, "PLN"), 30)
+    await worker.close()
 
 
 async def test_a_changed_migration_is_refused(
