@@ -116,7 +116,9 @@ def _payment(facts: Facts) -> Waiting:
         return _pending(pending)
     if captured := latest.get(PaymentStatus.SUCCEEDED):
         return Waiting("the order-status agent, to mark it paid", captured.updated_at)
-    if failed := latest.get(PaymentStatus.FAILED):
+    failed = latest.get(PaymentStatus.FAILED)
+    # A checkout that Stripe would not open cancels nothing: another attempt may be made.
+    if failed and failed.checkout != "REQUESTED":
         return Waiting("the order-status agent, to cancel it", failed.updated_at)
     return Waiting(CUSTOMER, facts.created_at)
 

@@ -25,6 +25,10 @@ def attempt(status: PaymentStatus, checkout: str | None = None) -> list[Attempt]
 STEPS: list[tuple[Status, dict[str, Any], str, datetime]] = [
     (Status.CREATED, {}, "payment by the customer", PLACED),
     (
+        *(Status.CREATED, {"attempts": attempt(PaymentStatus.FAILED, "REQUESTED")}),
+        *("payment by the customer", PLACED),
+    ),
+    (
         *(Status.CREATED, {"attempts": attempt(PaymentStatus.PENDING)}),
         *("the payment agent, to capture the money", TRIED),
     ),
@@ -79,7 +83,7 @@ def test_an_order_waits_for_its_next_step(
     assert waiting_for(facts(status, **known)) == (what, since)
 
 
-@pytest.mark.parametrize(("status", "known", "what", "since"), STEPS[1:])
+@pytest.mark.parametrize(("status", "known", "what", "since"), STEPS[2:])
 def test_every_step_of_an_agent_waits_for_the_relay_first(
     status: Status, known: dict[str, Any], what: str, since: datetime
 ) -> None:
