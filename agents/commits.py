@@ -76,8 +76,8 @@ def _apart(batches: Sequence[Batch]) -> list[Batch]:
         if seen.isdisjoint(batch.orders):
             shared.append(batch)
             seen |= batch.orders
-    # `stock.…` last: it locks products, which others want too, and not for longer than it must.
-    return sorted(shared, key=lambda batch: batch.name)
+    # Inventory last: it locks products, which others want too, and not for longer than it must.
+    return sorted(shared, key=lambda batch: batch.name.startswith("stock."))
 
 
 commits: Gathering[Batch, list[Message]] = Gathering(_commit_together, _commit)

@@ -174,7 +174,7 @@ class StaleVersion(Problem):
 
 
 class PayloadTooLarge(Problem):
-    """The body is larger than 64 KiB"""
+    """The body is larger than this address takes"""
 
     status, slug, title = 413, "payload-too-large", "Payload too large"
 

@@ -1,6 +1,6 @@
 """Idempotency-Key: one answer per (user, key), kept with the work in one transaction."""
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -12,6 +12,7 @@ import orjson
 
 from app.db import MOVED, Database, Transaction
 from app.errors import IdempotencyInProgress, IdempotencyKeyReused
+from app.metrics import REPLAYS
 from app.queries import sql
 from app.times import now
 
@@ -63,13 +64,13 @@ async def claim(transaction: Transaction, key: Key) -> dict[str, Any] | None:
     if claimed:
         return None
     taken = await sql.taken_key(transaction.connection, user_id=key.user_id, key=key.key)
-    return replay(taken["fingerprint"], orjson.loads(taken["answer"]), key)
+    return _stored(taken, key)
 
 
 async def try_together(
     database: Database, keys: Keys, work: Callable[[Keys], Awaitable[Done]]
 ) -> Done:
-    """Do `work` with the keys that are free: all, or where it shows that they are not, the rest.
+    """Do `work` with all keys; if it shows that one was taken, once more with those that are free.
 
     Raises one of MOVED where another request, or an event, is quicker.
     """
@@ -111,7 +112,13 @@ async def recall(database: Database, key: Key) -> dict[str, Any] | None:
         taken = await sql.taken_key(connection, user_id=key.user_id, key=key.key)
     if taken is None or taken["answer"] is None or taken["expires_at"] <= now():
         return None
-    return replay(taken["fingerprint"], orjson.loads(taken["answer"]), key)
+    return _stored(taken, key)
+
+
+def _stored(taken: Mapping[str, Any], key: Key) -> dict[str, Any]:
+    answer = replay(taken["fingerprint"], orjson.loads(taken["answer"]), key)
+    REPLAYS.labels("postgresql").inc()
+    return answer
 
 
 def replay(used_for: bytes, answer: dict[str, Any], key: Key) -> dict[str, Any]:

@@ -41,7 +41,7 @@ class IllegalMove(Exception):
 
 @dataclass(slots=True)
 class Order:
-    """One order under its row lock: what the rules look at and change.
+    """One order as a transaction has locked or read it: what the rules look at and change.
 
     `version` counts the order's events: it is the ETag and the `sequence` of its latest event.
     """

@@ -27,10 +27,14 @@ REFUSED = Counter(
 )
 REPLAYS = Counter(
     "orders_idempotent_replays_total",
-    "Replays of an order's creation, by what knew it.",
+    "Requests that got the answer of the first with their Idempotency-Key, by what knew it.",
     ["source"],
 )
-CACHE = Counter("orders_cache_total", "Cache lookups.", ["kind", "outcome"])
+CACHE = Counter(
+    "orders_cache_total",
+    "Lookups by kind and outcome; kind redis, outcome away: Redis did not answer.",
+    ["kind", "outcome"],
+)
 RATE_LIMITED = Counter(
     "orders_rate_limited_total", "Requests refused for their rate, by what was counted.", ["limit"]
 )
@@ -48,3 +52,7 @@ AUDIT_UNFINISHED = Gauge(
     "orders_audit_unfinished", "Invariants that the last audit gave up for their time."
 )
 AUDIT_TIME = Gauge("orders_audit_timestamp_seconds", "When this worker last finished an audit.")
+
+# Shown as 0 from the start, so that an alert sees the first rise.
+CACHE.labels("redis", "away")
+WEBHOOKS.labels("refused")

@@ -15,7 +15,7 @@ from app.topics import OrderCancelled, OrderCompleted
 
 log = logging.getLogger(__name__)
 
-LOG, MAIL = "log", "mail"
+LOG = "log"
 
 Ended = OrderCompleted | OrderCancelled
 

@@ -67,8 +67,9 @@ def _take(transaction: Transaction, order: Order, held: Held, step: Step, reques
             refund = transaction.refunds[refund_id] = RefundRow(refund_id, payment.id, amount)
             _ask_back(transaction, order, held, refund, request_id)
         case Park(amount_minor=amount):
-            line = "An operator has to refund %d of payment %s", amount, payment.id
-            transaction.notices.append(partial(log.error, *line))
+            line = "An operator has to give back %s of payment %s (order %s)"
+            money = f"{to_major(amount)} {_money(held, amount)['currency']}"
+            transaction.notices.append(partial(log.error, line, money, payment.id, order.id))
         case Returned(amount_minor=amount):
             told = _money(held, amount)
             _publish(transaction, PaymentRefunded, order, payment, request_id, **told)

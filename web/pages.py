@@ -20,11 +20,11 @@ def page(title: str, body: str) -> str:
     return template.substitute(title=escape(title), body=body)
 
 
-def html(text: str, policy: str = PAGE_POLICY) -> web.Response:
+def html(text: str) -> web.Response:
     """A page that may load its scripts and styles from this service only."""
     return web.Response(
         text=text,
         content_type="text/html",
         charset="utf-8",
-        headers={"Content-Security-Policy": policy},
+        headers={"Content-Security-Policy": PAGE_POLICY},
     )

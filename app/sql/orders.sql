@@ -1,7 +1,3 @@
--- name: wait_little()!
--- Let this transaction give up soon where it would have to wait for a lock.
-set local lock_timeout = '50ms';
-
 -- name: lock_orders(ids)
 -- The orders, each under its row lock, locked in id order so that no two batches wait in a circle.
 select id, user_id, status, version, total_minor, currency, customer_email, cancel_reason, updated_at

@@ -1,6 +1,6 @@
 -- name: mark_and_take(sent, since, until, held, batch)
 -- Mark what the broker has acknowledged, and take the oldest events that wait to be sent, without
--- the orders that are held or parked. Each order's come in sequence: ids are drawn under its lock.
+-- the orders that are held or parked. An order's come in sequence: an id is drawn once the event before it is committed.
 -- since and until: when the marked ones occurred, so that only their partitions are looked at.
 with marked as (
     update outbox set published_at = now()
@@ -44,6 +44,10 @@ select make_outbox_partition(month)
 from generate_series(
     :now::timestamptz, :now::timestamptz + interval '92 days', interval '15 days'
 ) as month;
+
+-- name: wait_little()!
+-- Let this transaction give up soon where it would have to wait for a lock.
+set local lock_timeout = '50ms';
 
 -- name: drop_outbox_partitions(before)$
 -- Drop the partitions whose events are all sent and older; how many.
