@@ -11,12 +11,12 @@ from uuid import UUID
 
 from agents.gate import Gate
 from app import gathered_batches, pipeline
-from app.db import Transaction
 from app.errors import BadEvent
 from app.gathering import Gathering
 from app.handlers import Handle
 from app.messages import Message, event_of, order_of
 from app.order_rows import lock_all
+from app.transaction import Transaction
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from agents.gate import Gate
 from app import app, backlog, pipeline
 from app.crashes import Point, crash_here
 from app.db import AWAY
-from app.decoding import Malformed, topic_of
+from app.decoding import EventSchema, Malformed
 from app.errors import UnknownOrder
 from app.handlers import BAD, HANDLERS, Handle, Handler
 from app.messages import Message, event_of, order_of
@@ -73,7 +73,11 @@ def on(
                 return
 
     run.__doc__ = work.__doc__
-    return app.agent(topic_of(record), name=name)(run)
+    topic = app.topic(
+        record.topic_name,
+        schema=EventSchema(value_type=record, key_serializer="raw", allow_empty=False),
+    )
+    return app.agent(topic, name=name)(run)
 
 
 async def batches(stream: Stream[Any]) -> AsyncIterator[list[Message]]:

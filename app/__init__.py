@@ -13,13 +13,15 @@ from app.crashes import arm_from
 from app.db import FEW_ROWS, SHORT_WAITS, AfterCommit, Database
 from app.keys import load_keys
 from app.outbox import Relay
+from app.provider_calls import Calls
 from app.rate_limits import RateLimits
 from app.stripe_provider import NoStripe, StripeProvider
 from app.timeline import Followers
 from app.tokens import Tokens
 
 PIPELINE_POOL_SIZE = 12
-"""One connection for each agent: requests have a pool of their own and cannot starve the agents."""
+"""For batches that are committed alone, for parking, and to wake the relay: requests have a pool of
+their own and cannot starve the agents."""
 GATHERED_POOL_SIZE = 2
 """One for creations that are gathered, and one for payments."""
 TIMERS_POOL_SIZE = 4
@@ -56,9 +58,12 @@ backlog = Backlog()
 relay = Relay(settings.kafka_brokers, pipeline, backlog)
 pools = [database, gathered, pipeline, gathered_batches, timers]
 app.resources += [*pools, cache, rate_limits, provider]
+calls = Calls(timers, provider)
 followers = Followers(database)
 # Followers last: whoever hears of a change must not read the cache's old state.
-after_commit: list[AfterCommit] = [relay.after_commit, cache.after_commit, followers.after_commit]
+after_commit: list[AfterCommit] = [
+    resource.after_commit for resource in (relay, calls, cache, followers)
+]
 for pool in pools:
     pool.after_commit = after_commit
 
@@ -66,6 +71,7 @@ __all__ = [
     "app",
     "backlog",
     "cache",
+    "calls",
     "database",
     "followers",
     "gathered",

@@ -14,6 +14,7 @@ import asyncpg
 
 from app.audit import Report, Scope, audit, invariants
 from app.db import AWAY, Database
+from app.leadership import leadership
 from app.metrics import AUDIT_FINDINGS, AUDIT_TIME, AUDIT_UNFINISHED
 from app.queries import sql
 from app.times import now
@@ -45,27 +46,11 @@ async def keep_auditing(database: Database, seconds: float = EVERY_SECONDS) -> N
 @asynccontextmanager
 async def _leadership(database: Database, seconds: float) -> AsyncIterator[asyncpg.Connection]:
     """Begins when no other worker audits; at its end this one's findings are old, and forgotten."""
-    connection = await database.connect(
-        command_timeout=10,
-        application_name="orders auditor",
-        # A worker whose machine is gone must not keep the lock for hours.
-        tcp_keepalives_idle="5",
-        tcp_keepalives_interval="2",
-        tcp_keepalives_count="3",
-    )
     try:
-        await _win(connection, seconds)
-        yield connection
+        async with leadership(database, sql.try_to_audit, seconds, "orders auditor") as connection:
+            yield connection
     finally:
-        connection.terminate()
         AUDIT_FINDINGS.clear()
-
-
-async def _win(connection: asyncpg.Connection, seconds: float) -> None:
-    while True:
-        if await sql.try_to_audit(connection):
-            return
-        await asyncio.sleep(seconds)
 
 
 def tell(report: Report) -> None:

@@ -4,11 +4,12 @@ import asyncio
 import gc
 from contextlib import suppress
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
-from asyncpg import Connection, PostgresError
+from asyncpg import PostgresError
 
-from app import app, backlog, cache, provider, relay, settings, timers
+from app import app, backlog, cache, calls, relay, settings, timers
 from app.auditor import keep_auditing
 from app.cache import REST_SECONDS
 from app.db import AWAY
@@ -17,7 +18,6 @@ from app.mail import Mail, send_mails
 from app.metrics import DUE_CALLS, PARKED_REFUNDS
 from app.monitor import new_monitor
 from app.parked import KEPT
-from app.provider_calls import Calls
 from app.queries import sql
 from app.stripe_events import BATCH as KEPT_BATCH
 from app.stripe_events import settle_kept
@@ -31,10 +31,6 @@ KEPT_SECONDS = 5.0
 GAUGE_SECONDS = 5.0
 
 COLLECTOR_THRESHOLDS = 50_000, 20, 20
-
-calls = Calls(timers, provider)
-# The list is that of every pool.
-timers.after_commit.append(calls.after_commit)
 
 app.monitor = new_monitor()
 
@@ -147,25 +143,19 @@ async def _tend_outbox() -> None:
 @app.timer(REAP_SECONDS)
 async def reap_parked_messages() -> None:
     """Forget messages that were resolved long ago, batch by batch."""
-    try:
-        async with timers.connection() as connection:
-            while await _reaped_a_batch(connection):
-                pass
-    except AWAY:
-        app.log.warning("PostgreSQL is away: resolved messages are reaped later")
-
-
-async def _reaped_a_batch(connection: Connection) -> bool:
-    reaped = await sql.reap_parked(connection, before=now() - KEPT, batch=REAP_BATCH)
-    return bool(reaped == f"DELETE {REAP_BATCH}")
+    await _reap("Resolved messages", sql.reap_parked, before=now() - KEPT)
 
 
 @app.timer(REAP_SECONDS)
 async def reap_idempotency_keys() -> None:
     """Forget expired Idempotency-Keys, batch by batch."""
+    await _reap("Expired keys", sql.reap_keys)
+
+
+async def _reap(what: str, delete: Any, **bounds: Any) -> None:
     try:
         async with timers.connection() as connection:
-            while await sql.reap_keys(connection, batch=REAP_BATCH) == f"DELETE {REAP_BATCH}":
+            while await delete(connection, batch=REAP_BATCH, **bounds) == f"DELETE {REAP_BATCH}":
                 pass
-    except AWAY:
-        app.log.warning("PostgreSQL is away: expired keys are reaped later")
+    except AWAY as error:
+        app.log.warning("%s are reaped later: %r", what, error)

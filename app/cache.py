@@ -19,8 +19,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from app.db import Transaction
 from app.metrics import CACHE
+from app.transaction import Transaction
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from app import idempotency, order_rows
-from app.db import Database, Transaction
+from app.db import Database
 from app.errors import Forbidden, NothingToPay, NotPayable, OrderNotFound, PaymentInProgress
 from app.ledger import EXPIRED
 from app.lifecycle import Order, Payment, PaymentStatus, payable
@@ -16,6 +16,7 @@ from app.settling import call_for, told
 from app.times import now, rfc3339
 from app.tokens import Identity
 from app.topics import CheckoutRequested
+from app.transaction import Transaction
 
 SHORTEST = timedelta(minutes=31)
 """Stripe wants 30 minutes between the creation of a session and its end."""

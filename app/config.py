@@ -15,6 +15,8 @@ NOT_TWO_DECIMALS = (
 )
 
 
+ORDER_TTL_SECONDS = 1_800
+
 ORIGIN = r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?"
 
 
@@ -81,7 +83,7 @@ class Settings(BaseSettings):
     smtp_url: str | None = Field(None, pattern=r"^smtps?://[^/?#]+:[0-9]+/?$")
     mail_from: str = "orders@localhost"
 
-    order_ttl_seconds: int = Field(1800, ge=1, le=31_536_000)
+    order_ttl_seconds: int = Field(ORDER_TTL_SECONDS, ge=1, le=31_536_000)
     outbox_retention_days: int = Field(90, ge=1, le=36_500)
     idempotency_ttl_seconds: int = Field(86_400, ge=1)
 

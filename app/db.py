@@ -1,25 +1,14 @@
-"""PostgreSQL: the pool, and the transaction that every hop is made of."""
+"""PostgreSQL: the pools, and how a transaction begins and ends."""
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
-from uuid import UUID
+from typing import Any
 
 import asyncpg
-import orjson
 
 from app.crashes import Point, crash_here
-from app.lifecycle import LIVE, Order, Payment
-from app.queries import sql
-from app.times import now
-
-if TYPE_CHECKING:
-    from app.idempotency import Key
-    from app.money_rows import DueCall, RefundRow, ReportRow
-    from app.placing import LineRow, OrderRow
-    from app.topics import Event
+from app.transaction import Transaction, write_changes
 
 log = logging.getLogger(__name__)
 
@@ -58,45 +47,6 @@ FEW_ROWS = {
 A plan is made once and kept. Made while a table is still small, it may be to read all of it, and
 stays so while the table grows, until it is analysed: milliseconds for each transaction.
 """
-
-
-@dataclass(slots=True)
-class Transaction:
-    """An open transaction, and what it will write in one statement before it commits."""
-
-    connection: asyncpg.Connection
-    placed: list["OrderRow"] = field(default_factory=list)
-    """New orders."""
-    lines: list["LineRow"] = field(default_factory=list)
-    """The lines of new orders."""
-    orders: dict[UUID, Order] = field(default_factory=dict)
-    """The orders it has locked, or read."""
-    read_versions: dict[UUID, int] = field(default_factory=dict)
-    """The versions in which it has found them."""
-    payments: dict[UUID, Payment] = field(default_factory=dict)
-    """Attempts that are new or have moved."""
-    reports: list["ReportRow"] = field(default_factory=list)
-    """What providers report of payments."""
-    refunds: dict[UUID, "RefundRow"] = field(default_factory=dict)
-    """Refunds that are asked for, or answered."""
-    calls: dict[tuple[str, UUID], "DueCall"] = field(default_factory=dict)
-    """Calls of a provider that are due, by kind and what they are for."""
-    events: list["Event"] = field(default_factory=list)
-    answers: list[tuple["Key", str]] = field(default_factory=list)
-    """Idempotency-Keys, and the answers (JSON) that their replays get."""
-    product_versions: dict[UUID, int] = field(default_factory=dict)
-    """Products that it has changed."""
-    notices: list[Callable[[], None]] = field(default_factory=list)
-    """What is logged or counted of it: once all of it is written, right before it commits."""
-
-    def publish(self, event: "Event") -> None:
-        """Put `event` into the outbox when this transaction commits, and only then."""
-        self.events.append(event)
-
-    @property
-    def order_versions(self) -> dict[UUID, int]:
-        """The orders that it has locked or read, with the versions that it leaves."""
-        return {order.id: order.version for order in self.orders.values()}
 
 
 AfterCommit = Callable[[Transaction], Awaitable[None]]
@@ -223,53 +173,3 @@ async def _leave(transaction: Transaction, works: Sequence[str]) -> None:
     for notice in transaction.notices:
         notice()
     crash_here(Point.WRITTEN, *works)
-
-
-def _money(transaction: Transaction) -> dict[str, list[Any]]:
-    # The unique index looks at each row by itself: what is live no more makes room first.
-    payments = sorted(transaction.payments.values(), key=lambda payment: payment.status in LIVE)
-    return {
-        "payments": payments,
-        "reports": transaction.reports,
-        "refunds": list(transaction.refunds.values()),
-        "calls": list(transaction.calls.values()),
-    }
-
-
-def _json(rows: list[Any]) -> str:
-    """An array of rows. asyncpg's UUIDs are a subclass, which orjson leaves to `default`."""
-    return orjson.dumps(rows, default=str).decode() if rows else "[]"
-
-
-async def write_changes(transaction: Transaction) -> None:
-    """Write what the transaction leaves, in one statement."""
-    events, money = transaction.events, _money(transaction)
-    if not (events or any(money.values()) or transaction.answers):
-        return
-    published = {event.order_id for event in events}
-    orders = [order for order in transaction.orders.values() if order.id in published]
-    await sql.write_changes(
-        transaction.connection,
-        now=now(),
-        placed=_json(transaction.placed),
-        lines=_json(transaction.lines),
-        order_ids=[order.id for order in orders],
-        read_versions=[transaction.read_versions[order.id] for order in orders],
-        statuses=[order.status for order in orders],
-        versions=[order.version for order in orders],
-        cancel_reasons=[order.cancel_reason for order in orders],
-        order_times=[order.updated_at for order in orders],
-        **{name: _json(rows) for name, rows in money.items()},
-        key_users=[key.user_id for key, _ in transaction.answers],
-        keys=[key.key for key, _ in transaction.answers],
-        fingerprints=[key.fingerprint for key, _ in transaction.answers],
-        expirations=[key.expires_at for key, _ in transaction.answers],
-        answers=[answer for _, answer in transaction.answers],
-        event_ids=[event.eventId for event in events],
-        topics=[event.topic_name for event in events],
-        event_orders=[event.orderId for event in events],
-        sequences=[event.sequence for event in events],
-        request_ids=[event.requestId for event in events],
-        event_times=[event.occurredAt for event in events],
-        payloads=[event.dumps().decode() for event in events],
-    )

@@ -6,9 +6,8 @@ from typing import Any, cast
 
 import faust
 import orjson
-from faust.types import AppT, Message, TopicT
+from faust.types import AppT, Message
 
-from app import app
 from app.topics import Event, uuid_of
 
 
@@ -54,11 +53,3 @@ def _checked_fields(record: Any) -> tuple[list[str], list[str]]:
     fields = record._options.fields.keys()
     required = fields - record._options.optionalset
     return list(required), list(fields & {"eventId", "orderId", "paymentId"})
-
-
-def topic_of(record: type[Event]) -> TopicT:
-    """The Faust topic whose messages are `record`s."""
-    return app.topic(
-        record.topic_name,
-        schema=EventSchema(value_type=record, key_serializer="raw", allow_empty=False),
-    )

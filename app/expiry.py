@@ -10,11 +10,12 @@ from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
 from app import order_rows, orders
-from app.db import Database, Transaction
+from app.db import Database
 from app.lifecycle import EXPIRED, Status
 from app.money_rows import DueCall
 from app.queries import sql
 from app.times import now
+from app.transaction import Transaction
 
 BATCH = 100
 PATIENCE = timedelta(seconds=30)

@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
-from app.db import Transaction
 from app.decoding import read_event
 from app.errors import BadEvent
-from app.outbox import RELAY as RELAY
+from app.outbox import RELAY
 from app.topics import Event
+from app.transaction import Transaction
 
 BAD = (BadEvent, asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
 """What a handler raises for an event that it can never take."""

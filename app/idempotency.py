@@ -10,11 +10,12 @@ from uuid import UUID
 import asyncpg
 import orjson
 
-from app.db import MOVED, Database, Transaction
+from app.db import MOVED, Database
 from app.errors import IdempotencyInProgress, IdempotencyKeyReused
 from app.metrics import REPLAYS
 from app.queries import sql
 from app.times import now
+from app.transaction import Transaction
 
 MAX_KEY_LENGTH = 255
 

@@ -12,14 +12,16 @@ from typing import Any
 from uuid import UUID
 
 from app import order_rows
-from app.db import Database, Transaction
+from app.db import Database
 from app.errors import AlreadyResolved, BadEvent, ParkedNotFound
-from app.handlers import BAD, HANDLERS, RELAY
+from app.handlers import BAD, HANDLERS
+from app.outbox import RELAY
 from app.parked import State
 from app.queries import sql
 from app.text import storable
 from app.times import now
 from app.topics import OrderIntervened
+from app.transaction import Transaction
 
 Step = Callable[[], AbstractAsyncContextManager[Transaction]]
 """Begins the transaction of one message."""

@@ -9,11 +9,11 @@ from uuid import UUID
 
 import orjson
 
-from app.db import Transaction
 from app.ledger import Fact, Kind, money_of
 from app.lifecycle import Payment, PaymentStatus
 from app.queries import sql
 from app.settlement import Account
+from app.transaction import Transaction
 
 INTERNAL, STRIPE = "internal", "stripe"
 

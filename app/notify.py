@@ -9,9 +9,9 @@ import logging
 from collections.abc import Sequence
 from functools import partial
 
-from app.db import Transaction
 from app.queries import sql
 from app.topics import OrderCancelled, OrderCompleted
+from app.transaction import Transaction
 
 log = logging.getLogger(__name__)
 

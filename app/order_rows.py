@@ -6,13 +6,13 @@ from uuid import UUID, uuid4
 
 import orjson
 
-from app.db import Transaction
 from app.errors import OrderNotFound, UnknownOrder
 from app.lifecycle import Order, Status
 from app.money import to_major
 from app.queries import sql
 from app.times import now, rfc3339
 from app.topics import Event
+from app.transaction import Transaction
 
 
 async def lock(transaction: Transaction, events: Sequence[Event]) -> dict[UUID, Order]:

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from app import idempotency, order_rows, placing
-from app.db import Database, Transaction
+from app.config import ORDER_TTL_SECONDS
+from app.db import Database
 from app.errors import Forbidden, NotCancellable, OrderNotFound, Problem, StaleVersion
 from app.ledger import EXPIRED as CHECKOUT_EXPIRED
 from app.lifecycle import (
@@ -20,7 +21,7 @@ from app.lifecycle import (
     cancellable,
 )
 from app.money import to_major
-from app.placing import Basket as Basket
+from app.placing import Basket
 from app.queries import sql
 from app.times import parse_time
 from app.tokens import Identity
@@ -33,6 +34,7 @@ from app.topics import (
     PaymentFailed,
     PaymentSucceeded,
 )
+from app.transaction import Transaction
 
 
 class Placing(NamedTuple):
@@ -42,6 +44,8 @@ class Placing(NamedTuple):
     basket: Basket
     key: idempotency.Key | None
     request_id: str
+    ttl_seconds: int = ORDER_TTL_SECONDS
+    """How long it may stay unpaid."""
 
 
 async def place(database: Database, wanted: Placing) -> tuple[dict[str, Any], bool]:
@@ -89,7 +93,8 @@ async def _place_those(
 def _insert(
     transaction: Transaction, wanted: Placing, products: Mapping[UUID, Any]
 ) -> dict[str, Any]:
-    order = placing.insert(transaction, placing.price(wanted.user, wanted.basket, products))
+    priced = placing.price(wanted.user, wanted.basket, products)
+    order = placing.insert(transaction, priced, wanted.ttl_seconds)
     if wanted.key:
         idempotency.settle(transaction, wanted.key, order)
     transaction.publish(placing.created(order, wanted.key, wanted.request_id))
@@ -145,26 +150,16 @@ async def get(database: Database, order_id: UUID) -> tuple[int, dict[str, Any]]:
 
 async def page(
     database: Database,
-    user_id: UUID,
-    status: Status | None,
-    place: list[str] | None,
-    size: int,
-) -> list[tuple[dict[str, Any], list[str]]]:
-    """Up to `size` of a user's orders, newest first, behind `place`, each with its own place.
-
-    Raises ValueError when `place` is not one of this list.
-    """
-    return await page_all(database, user_id, status, place, size)
-
-
-async def page_all(
-    database: Database,
     user_id: UUID | None,
     status: Status | None,
     place: list[str] | None,
     size: int,
 ) -> list[tuple[dict[str, Any], list[str]]]:
-    """As `page`, of every user's orders where `user_id` is None. Raises ValueError likewise."""
+    """Up to `size` orders of a user, or of everybody where `user_id` is None, newest first.
+
+    They lie behind `place`, and each comes with its own. Raises ValueError when `place` is not one
+    of this list.
+    """
     moment, order_id = (parse_time(place[0]), UUID(place[1])) if place else (None, None)
     wanted = {"statuses": [status] if status else list(Status), "page_size": size}
     behind = {"before": moment, "before_id": order_id}

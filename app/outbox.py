@@ -22,12 +22,15 @@ from aiokafka.partitioner import murmur2
 from app.backlog import Backlog
 from app.broker import LARGEST_BATCH
 from app.crashes import Point, crash_here
-from app.db import AWAY, FEW_ROWS, Database, Transaction
+from app.db import AWAY, FEW_ROWS, Database
 from app.flights import Flights
+from app.leadership import leadership
 from app.metrics import REFUSED
 from app.queries import sql
 from app.text import storable
 from app.times import now
+from app.topics import topic_names
+from app.transaction import Transaction
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +41,12 @@ GATHER_SECONDS = 0.005
 """Between rounds. What is committed in that time goes along, and saves all hops behind it work."""
 SWEEP_SECONDS = 1.0
 """How long an event may wait whose commit was not heard of: its worker died before telling."""
+
+SETTINGS = {**FEW_ROWS, "synchronous_commit": "off"}
+"""A mark that is lost costs a second copy, so it need not wait for the disk."""
+
+for _topic in topic_names():
+    REFUSED.labels(_topic)  # shown as 0 from the start, so that an alert sees the first rise
 
 
 class Relay:
@@ -87,26 +96,16 @@ class Relay:
 
     @asynccontextmanager
     async def _leadership(self) -> AsyncIterator[asyncpg.Connection]:
-        connection = await self._database.connect(
-            command_timeout=10,
-            application_name="orders relay",
-            # A lost mark costs a second copy, so it need not wait for the disk.
-            synchronous_commit="off",
-            **FEW_ROWS,
-            # A leader whose machine is gone must not keep the lock for hours.
-            tcp_keepalives_idle="5",
-            tcp_keepalives_interval="2",
-            tcp_keepalives_count="3",
-        )
-        try:
-            await _win(connection)
+        async with leadership(
+            self._database, sql.try_to_lead, SWEEP_SECONDS, "orders relay", **SETTINGS
+        ) as connection:
             await connection.add_listener("outbox", lambda *_: self._wake.set())
             self._leading = True
-            log.info("This worker relays the outbox")
-            yield connection
-        finally:
-            self._leading = False
-            connection.terminate()
+            try:
+                log.info("This worker relays the outbox")
+                yield connection
+            finally:
+                self._leading = False
 
     @asynccontextmanager
     async def _producer(self) -> AsyncIterator[AIOKafkaProducer]:
@@ -187,14 +186,3 @@ async def _park(connection: asyncpg.Connection, row: Any, error: BaseException) 
         now=now(),
     )
     crash_here(Point.PARKED, RELAY)
-
-
-async def _win(connection: asyncpg.Connection) -> None:
-    """Ask for the lead until it is ours.
-
-    Waiting for it inside a statement would hold a snapshot, and with it every dead row.
-    """
-    while True:
-        if await sql.try_to_lead(connection):
-            return
-        await asyncio.sleep(SWEEP_SECONDS)

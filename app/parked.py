@@ -9,11 +9,12 @@ from uuid import UUID
 import orjson
 from faust.types import Message
 
-from app.db import Database, Transaction
+from app.db import Database
 from app.errors import ParkedNotFound
 from app.queries import sql
 from app.text import storable
 from app.times import now, rfc3339
+from app.transaction import Transaction
 
 KEPT = timedelta(days=30)
 """How long a message is kept after it was resolved."""

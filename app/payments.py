@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import asyncpg
 
 from app import idempotency, order_rows
-from app.db import Database, Transaction
+from app.db import Database
 from app.errors import (
     Forbidden,
     NotPayable,
@@ -33,6 +33,7 @@ from app.queries import sql
 from app.settling import settle, told
 from app.tokens import Identity
 from app.topics import OrderCancelled, PaymentRequested, RefundRequested
+from app.transaction import Transaction
 
 
 class Paying(NamedTuple):

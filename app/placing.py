@@ -6,8 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from app import idempotency, order_rows, settings
-from app.db import Transaction
+from app import idempotency, order_rows
 from app.errors import InvalidInput, NotEnoughStock, ProductNotFound, TotalMismatch
 from app.lifecycle import Status, shortages
 from app.money import MAX_MINOR
@@ -15,6 +14,7 @@ from app.queries import sql
 from app.times import now, rfc3339
 from app.tokens import Identity
 from app.topics import OrderCreated
+from app.transaction import Transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +101,13 @@ def price(user: Identity, basket: Basket, products: Mapping[UUID, Any]) -> Price
     return Priced(uuid4(), user, lines, total, currencies.pop())
 
 
-def insert(transaction: Transaction, order: Priced) -> dict[str, Any]:
-    """Let the transaction write the order, its lines and its deadline; it as clients see it."""
+def insert(transaction: Transaction, order: Priced, ttl_seconds: int) -> dict[str, Any]:
+    """Let the transaction write the order, its lines and its deadline.
+
+    Returns the order as clients see it.
+    """
     moment = now()
-    due_at = moment + timedelta(seconds=settings.order_ttl_seconds)
+    due_at = moment + timedelta(seconds=ttl_seconds)
     paid_in = (order.total_minor, order.currency)
     transaction.placed.append(
         OrderRow(order.id, order.user.id, order.user.email, *paid_in, moment, due_at)

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from app import order_rows
 from app.crashes import Point, crash_here
-from app.db import Database, Transaction
+from app.db import Database
 from app.errors import ProviderAway, ProviderRefused
 from app.ledger import expired
 from app.ledger import refund as returned
@@ -22,6 +22,7 @@ from app.queries import sql
 from app.settling import expire_session, settle
 from app.stripe_provider import NOT_CONFIGURED, Checkout, Line, Refund, Session
 from app.times import now
+from app.transaction import Transaction
 
 log = logging.getLogger(__name__)
 

@@ -12,10 +12,11 @@ from datetime import timedelta
 from typing import Any
 
 from app.crashes import Point, crash_here
-from app.db import AWAY, Database, Transaction
+from app.db import AWAY, Database
 from app.errors import ProviderAway
 from app.provider_answers import KINDS, Provider, work_of
 from app.queries import sql
+from app.transaction import Transaction
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,6 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from app import order_rows, orders
-from app.db import Transaction
 from app.lifecycle import REFUND_ATTEMPTS, Order, Payment, Status
 from app.money import to_major
 from app.money_rows import STRIPE, CallKind, DueCall, Held, RefundRow
@@ -29,6 +28,7 @@ from app.settlement import (
 from app.settlement import settle as steps_of
 from app.times import now
 from app.topics import PaymentFailed, PaymentRefunded, PaymentSucceeded, RefundRequested
+from app.transaction import Transaction
 
 log = logging.getLogger(__name__)
 

@@ -6,15 +6,15 @@ from typing import Any, TypedDict
 from uuid import UUID, uuid4
 
 from app import order_rows
-from app.db import Database, Transaction
+from app.db import Database
 from app.errors import InvalidInput, ProductNameTaken, ProductNotFound, StockBelowReserved
 from app.lifecycle import Status, shortages
 from app.money import to_major
 from app.queries import sql
-from app.sorts import SORTS as SORTS
 from app.sorts import Sort
 from app.times import now
 from app.topics import InventoryRejected, InventoryReserved, OrderCancelled, OrderPaid
+from app.transaction import Transaction
 
 MOST_PIECES = 1_000_000_000_000
 """Of one product in stock, so that no sum can overflow."""

@@ -10,13 +10,14 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from app import order_rows
-from app.db import Database, Transaction
+from app.db import Database
 from app.ledger import Fact, Kind
 from app.lifecycle import Order, Payment, PaymentStatus
 from app.money_rows import STRIPE, Held, hold, new
 from app.queries import sql
 from app.settling import settle
 from app.times import now
+from app.transaction import Transaction
 from app.webhook import Report
 
 BATCH = 100

@@ -10,9 +10,10 @@ from uuid import UUID
 
 import orjson
 
-from app.db import AWAY, Database, Transaction
+from app.db import AWAY, Database
 from app.queries import sql
 from app.times import rfc3339
+from app.transaction import Transaction
 
 log = logging.getLogger(__name__)
 

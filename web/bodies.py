@@ -22,7 +22,7 @@ from app.errors import (
     InvalidInput,
 )
 from app.money import MAX_MINOR, to_minor
-from app.orders import Basket
+from app.placing import Basket
 from app.text import flaw
 
 

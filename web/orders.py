@@ -9,7 +9,7 @@ from uuid import UUID
 
 from aiohttp import web
 
-from app import app, backlog, cache, database, gathered, idempotency, orders
+from app import app, backlog, cache, database, gathered, idempotency, orders, settings
 from app.cache import ORDERS
 from app.errors import (
     Forbidden,
@@ -90,7 +90,9 @@ class OrdersView(View):
         """Place an order; a replay of its Idempotency-Key gets the first answer again."""
         order, is_duplicate = recall(key) if key else None, True
         if order is None:
-            wanted = orders.Placing(user, body.basket(), key, request_id.get())
+            wanted = orders.Placing(
+                user, body.basket(), key, request_id.get(), settings.order_ttl_seconds
+            )
             order, is_duplicate = await _place(wanted)
         headers = {"Location": f"/api/orders/{order['id']}", "ETag": etag(order)}
         answer = {**order, "isDuplicate": is_duplicate}
@@ -137,7 +139,7 @@ class AllOrdersView(View):
         filters = ["all", str(whose), status]
         place = from_cursor(query.cursor, filters)
         with bad_cursor():
-            entries = await orders.page_all(database, whose, status, place, query.limit + 1)
+            entries = await orders.page(database, whose, status, place, query.limit + 1)
         return json_response(page(entries, query.limit, filters))
 
 

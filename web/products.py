@@ -7,6 +7,7 @@ from aiohttp import web
 from app import app, cache, database, settings, stock
 from app.cache import PRODUCTS
 from app.errors import ProductNameTaken, StockBelowReserved
+from app.sorts import SORTS
 from app.tokens import Identity
 from web.answers import Product, ProductPage
 from web.bodies import NewProduct, ProductChanges
@@ -41,7 +42,7 @@ class ProductsView(View):
         """A page of products, in the order that `sort` asks for."""
         filters = [query.sort, query.category]
         place = from_cursor(query.cursor, filters)
-        sort = stock.SORTS[query.sort]
+        sort = SORTS[query.sort]
         with bad_cursor():
             entries = await stock.page(database, sort, query.category, place, query.limit + 1)
         return json_response(page(entries, query.limit, filters))

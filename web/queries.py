@@ -12,7 +12,7 @@ from pydantic.alias_generators import to_camel
 from app.errors import FieldError, InvalidInput
 from app.lifecycle import Status
 from app.money import to_minor
-from app.stock import SORTS
+from app.sorts import SORTS
 from web.bodies import MONEY_SCHEMA, BaseShape, Text
 from web.reading import field_errors
 

@@ -7,8 +7,9 @@ from uuid import uuid4
 from aiokafka import AIOKafkaProducer
 
 from app.crashes import Point
-from app.handlers import HANDLERS, RELAY
+from app.handlers import HANDLERS
 from app.mail import MAIL
+from app.outbox import RELAY
 from tests.chaos import customers, operators
 from tests.chaos.places import Place
 from tests.chaos.poison import discard_poison

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import app
 from app.crashes import Point
-from app.handlers import HANDLERS, RELAY
+from app.handlers import HANDLERS
 from app.mail import MAIL
+from app.outbox import RELAY
 from app.provider_answers import KINDS
 from tests.chaos.messages import handlers
 

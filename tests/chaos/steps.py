@@ -4,7 +4,7 @@ from uuid import UUID
 
 import aiohttp
 
-from app.handlers import RELAY
+from app.outbox import RELAY
 from tests.chaos.load import SCARCE, Json
 from tests.chaos.stage import Stage
 from tests.chaos.waiting import until

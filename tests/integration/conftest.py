@@ -7,7 +7,8 @@ import pytest
 
 from app import stock
 from app.db import Database
-from app.orders import Basket, Placing, place
+from app.orders import Placing, place
+from app.placing import Basket
 from app.tokens import Identity
 
 

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from app.cache import PRODUCTS, Cache, Load
-from app.db import Transaction
+from app.transaction import Transaction
 from devstack.redis import Redis
 
 

@@ -7,12 +7,13 @@ from uuid import UUID, uuid4
 import pytest
 
 from app import orders, payments, stock
-from app.db import Database, Transaction
+from app.db import Database
 from app.errors import Forbidden, NotCancellable, OrderNotFound, StaleVersion
 from app.idempotency import Key
 from app.times import now
 from app.tokens import Identity
 from app.topics import InventoryReserved, OrderCancelled, OrderPaid, PaymentRequested
+from app.transaction import Transaction
 from tests.integration.hops import (
     ADMIN,
     add_product,

@@ -12,12 +12,13 @@ from agents import commits
 from agents.commits import Batch
 from agents.gate import Gate
 from app import orders, payments
-from app.db import FEW_ROWS, SHORT_WAITS, Database, Transaction
+from app.db import FEW_ROWS, SHORT_WAITS, Database
 from app.decoding import read_event
 from app.errors import UnknownOrder
 from app.handlers import Handle
 from app.parked import State, page, park
 from app.topics import Event, InventoryRejected, PaymentFailed, PaymentRequested, PaymentSucceeded
+from app.transaction import Transaction
 from tests.integration.hops import (
     ANN,
     add_product,

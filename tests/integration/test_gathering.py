@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 
 from app import order_rows, orders, payments, placing
-from app.db import SHORT_WAITS, Database, Transaction
+from app.db import SHORT_WAITS, Database
 from app.errors import (
     Forbidden,
     IdempotencyKeyReused,
@@ -24,10 +24,12 @@ from app.errors import (
 )
 from app.gathering import Gathering
 from app.idempotency import Key
-from app.orders import Basket, Placing
+from app.orders import Placing
 from app.payments import Paying
+from app.placing import Basket
 from app.times import now
 from app.tokens import USER, Identity
+from app.transaction import Transaction
 from tests.integration.hops import ANN, add_product
 
 BOB = Identity(uuid4(), "bob@example.com", USER)

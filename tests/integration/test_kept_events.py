@@ -5,9 +5,10 @@ from uuid import UUID
 import pytest
 
 from app import placing
-from app.db import Database, Transaction, write_changes
+from app.db import Database
 from app.placing import Basket
 from app.stripe_events import settle_kept
+from app.transaction import Transaction, write_changes
 from tests.integration.hops import ANN, add_product
 from tests.integration.money_course import (
     TOTAL,
@@ -34,7 +35,7 @@ async def test_an_event_of_an_unknown_order_is_kept_and_applied_when_it_appears(
     async with database.connection() as connection, connection.transaction():
         transaction = Transaction(connection)
         products = await placing.catalogue(transaction, [basket])
-        order = placing.insert(transaction, placing.price(ANN, basket, products))
+        order = placing.insert(transaction, placing.price(ANN, basket, products), 60)
         transaction.publish(placing.created(order, None, "a request"))
         await write_changes(transaction)
         one = Course(database, UUID(order["id"]))

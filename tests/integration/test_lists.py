@@ -10,10 +10,11 @@ import asyncpg
 import orjson
 import pytest
 
-from app import orders, stock
+from app import orders
 from app.db import Database
 from app.lifecycle import Status
 from app.queries import sql
+from app.sorts import SORTS
 from app.times import rfc3339
 
 MANY = 100_000
@@ -179,12 +180,12 @@ async def test_the_last_page_of_orders_costs_what_the_first_does(
     assert deep.buffers <= first.buffers + SIZE * 4
 
 
-@pytest.mark.parametrize("name", stock.SORTS)
+@pytest.mark.parametrize("name", SORTS)
 @pytest.mark.parametrize("category", [None, "crowd", "crowd-rare", "none"])
 async def test_the_last_page_of_products_costs_what_the_first_does(
     database: Database, crowd: UUID, name: str, category: str | None
 ) -> None:
-    sort = stock.SORTS[name]
+    sort = SORTS[name]
     query = sort.all if category is None else sort.of_category
     wanted: Parameters = {"page_size": SIZE} | ({"category": category} if category else {})
     async with database.connection() as connection:
@@ -237,7 +238,7 @@ async def test_an_administrator_sees_the_orders_of_all_users(
 ) -> None:
     _, order = await orders.get(database, order_id)
     place = [rfc3339(datetime.now(UTC) + timedelta(hours=1)), str(UUID(int=0))]
-    everyone = await orders.page_all(database, None, Status.CREATED, place, 100)
+    everyone = await orders.page(database, None, Status.CREATED, place, 100)
     assert order in [one for one, _ in everyone]
-    theirs = await orders.page_all(database, UUID(order["userId"]), None, None, 100)
+    theirs = await orders.page(database, UUID(order["userId"]), None, None, 100)
     assert [one for one, _ in theirs] == [order]

@@ -13,8 +13,9 @@ from app import app, intervention, orders
 from app.db import Database
 from app.decoding import read_event
 from app.errors import AlreadyResolved, ParkedNotFound
-from app.handlers import HANDLERS, RELAY
+from app.handlers import HANDLERS
 from app.intervention import Actor
+from app.outbox import RELAY
 from app.parked import State, get, page, park
 from app.queries import sql
 from app.timeline import events_after

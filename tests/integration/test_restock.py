@@ -6,9 +6,10 @@ from uuid import UUID, uuid4
 import pytest
 
 from app import stock
-from app.db import Database, Transaction
+from app.db import Database
 from app.errors import InvalidInput, ProductNotFound, StockBelowReserved
 from app.stock import MOST_PIECES, ProductChanges
+from app.transaction import Transaction
 from tests.integration.hops import add_product, order_of, pay, reserve
 
 
