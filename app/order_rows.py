@@ -1,4 +1,4 @@
-"""An order's rows: locked for a change, written back, and told to clients."""
+"""An order's rows: locked or read for a change, and told to clients."""
 
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
@@ -55,7 +55,7 @@ async def read_whole(
 
 
 async def lock_if_any(transaction: Transaction, order_id: UUID | None) -> Order | None:
-    """The order under its row lock, as the transaction has left it; None where there is none."""
+    """The order: as this transaction has it, else locked now; None where it does not exist."""
     if order_id is None or order_id in transaction.orders:
         return transaction.orders.get(order_id) if order_id else None
     rows = await sql.lock_orders(transaction.connection, ids=[order_id])
