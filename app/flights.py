@@ -81,13 +81,18 @@ class Flights:
         self._producer = producer
         self._under_way: dict[asyncio.Task[None], Any] = {}
         self._rests: dict[UUID, Rest] = {}
-        self._silent = False
-        """Whether nothing was acknowledged since sending began to fail."""
+        self._silent_since: float | None = None
+        """When sending began to fail, if nothing was acknowledged since."""
 
     @property
     def room(self) -> int:
         """How many more may be under way."""
         return MOST_UNDER_WAY - len(self._under_way)
+
+    @property
+    def silent_seconds(self) -> float:
+        """How long sending has failed and nothing was acknowledged."""
+        return 0.0 if self._silent_since is None else monotonic() - self._silent_since
 
     def held(self) -> list[UUID]:
         """The orders of which nothing may be sent yet."""
@@ -137,10 +142,12 @@ class Flights:
     def _rest(self, failed: list[tuple[Any, BaseException]], sent: list[Any]) -> None:
         for row in sent:
             self._rests.pop(row["order_id"], None)
-        if sent and self._silent:
+        if sent and self._silent_since is not None:
             # The broker is back: whoever rested because of it need not rest on.
             self._rests.clear()
-        self._silent = not sent and (self._silent or bool(failed))
+            self._silent_since = None
+        elif failed and not sent and self._silent_since is None:
+            self._silent_since = monotonic()
         for row, _ in failed:
             last = self._rests.get(row["order_id"])
             seconds = min(last.seconds * 2, LONGEST_REST) if last else SHORTEST_REST

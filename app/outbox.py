@@ -42,11 +42,19 @@ GATHER_SECONDS = 0.005
 SWEEP_SECONDS = 1.0
 """How long an event may wait whose commit was not heard of: its worker died before telling."""
 
+SILENT_SECONDS = 30.0
+"""How long a leader may fail to send anything before another worker, or another producer, tries."""
+STOP_SECONDS = 5.0
+
 SETTINGS = {**FEW_ROWS, "synchronous_commit": "off"}
 """A mark that is lost costs a second copy, so it need not wait for the disk."""
 
 for _topic in topic_names():
     REFUSED.labels(_topic)  # shown as 0 from the start, so that an alert sees the first rise
+
+
+class _CannotSend(Exception):
+    """Raised by a leader of whose events the broker acknowledges none."""
 
 
 class Relay:
@@ -86,9 +94,15 @@ class Relay:
         delay = 0.1
         while True:
             try:
-                async with self._leadership() as connection, self._producer() as producer:
+                # Who cannot reach the broker does not ask to lead; and the lead ends before the
+                # producer, which may take long to stop.
+                async with self._producer() as producer, self._leadership() as connection:
                     delay = 0.1
                     await self._publish_forever(connection, producer)
+            except _CannotSend as error:
+                log.warning("This worker gives up the lead: %s", error)
+                # The others ask each second, and one of them may be able to send.
+                await asyncio.sleep(2 * SWEEP_SECONDS)
             except (*AWAY, KafkaError) as error:
                 log.warning("The relay waits %.1f s: %r", delay, error)
                 await asyncio.sleep(delay)
@@ -121,7 +135,9 @@ class Relay:
             await producer.start()
             yield producer
         finally:
-            await producer.stop()
+            with suppress(TimeoutError):
+                # It flushes first, without an end where its metadata task has died.
+                await asyncio.wait_for(producer.stop(), STOP_SECONDS)
 
     async def _publish_forever(
         self, connection: asyncpg.Connection, producer: AIOKafkaProducer
@@ -143,6 +159,8 @@ class Relay:
                     crash_here(Point.SENT, RELAY)
                 for row, error in refused:
                     await _park(connection, row, error)
+                if flights.silent_seconds > SILENT_SECONDS:
+                    raise _CannotSend(f"nothing was acknowledged for {SILENT_SECONDS:.0f} s")
                 if not sent:
                     with suppress(TimeoutError):
                         await asyncio.wait_for(self._wake.wait(), SWEEP_SECONDS)

@@ -9,8 +9,9 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
+from aiokafka.errors import KafkaConnectionError
 
-from app import intervention, migrate
+from app import intervention, migrate, outbox
 from app.db import Database
 from app.intervention import Actor
 from app.outbox import Relay
@@ -145,6 +146,13 @@ async def relaying(environment: dict[str, str], database: Database) -> AsyncIter
             await work
 
 
+class BrokenProducer:
+    """Sends nothing, for good: as one whose machine cannot reach the brokers."""
+
+    async def send(self, *_: object, **__: object) -> asyncio.Future[None]:
+        raise KafkaConnectionError("no way")
+
+
 async def published(database: Database, order_id: UUID) -> list[bool]:
     """Of each of the order's events, in sequence, whether it is sent."""
     query = "select published_at is not null from outbox where order_id = $1 order by sequence"
@@ -184,6 +192,32 @@ async def test_an_event_that_the_broker_refuses_is_parked_and_holds_up_its_order
             await connection.execute(swell, bad, payload)
         await intervention.replay(database, UUID(told["id"]), BOSS, dry_run=False)
         await comes(database, bad, [True, True, True])
+
+
+async def test_a_leader_that_cannot_send_gives_up_the_lead(
+    database: Database, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @asynccontextmanager
+    async def broken(_: Relay) -> AsyncIterator[BrokenProducer]:
+        yield BrokenProducer()
+
+    order_id = await cancelled_order(database)
+    with monkeypatch.context() as patch:
+        patch.setattr(Relay, "_producer", broken)
+        leader = Relay(environment["KAFKA_BROKERS"].split(","), database)
+        leading = asyncio.create_task(leader.run())
+        async with asyncio.timeout(30):
+            while not leader._leading:
+                await asyncio.sleep(0.05)
+    # From here on it is only the producer of the first that is broken.
+    monkeypatch.setattr(outbox, "SILENT_SECONDS", 0.5)
+    try:
+        async with relaying(environment, database):
+            await comes(database, order_id, [True, True])
+    finally:
+        leading.cancel()
+        with suppress(asyncio.CancelledError):
+            await leading
 
 
 async def test_a_discarded_event_is_not_sent_and_its_order_goes_on(
