@@ -24,6 +24,8 @@ MOST = 100
 """Requests of one transaction."""
 PATIENCE_SECONDS = 5.0
 """How long a request may wait to begin: as long as one would wait for a connection."""
+LOOK_SECONDS = 1.0
+"""How often those are looked for who have waited longer."""
 
 
 @dataclass(slots=True)
@@ -56,6 +58,7 @@ class Gathering(Generic[Wanted, Done]):
         self._under_way: asyncio.Task[None] | None = None
         """One transaction: with more of them, fewer would find company."""
         self._special: set[asyncio.Task[None]] = set()
+        self._looking: asyncio.TimerHandle
 
     async def do(self, wanted: Wanted) -> Done:
         """What comes of the request. Raises what `alone` raises, and what AWAY lists."""
@@ -77,15 +80,25 @@ class Gathering(Generic[Wanted, Done]):
         self._begin()
 
     async def _take(self) -> None:
+        self._dismiss_late()
         batch, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
-        late = [one for one in batch if one.leaves_at < monotonic()]
-        _fail(late, TimeoutError("it has not begun in time"))
-        batch = [one for one in batch if one not in late]
-        special = await self._do_together(batch) if batch else []
+        try:
+            special = await self._do_together(batch) if batch else []
+        finally:
+            self._looking.cancel()
         tasks = [asyncio.create_task(self._do_alone(one), context=one.context) for one in special]
         self._special.update(tasks)
         for task in tasks:
             task.add_done_callback(self._special.discard)
+
+    def _dismiss_late(self) -> None:
+        """Let go who has waited too long, and look again: what is under way may hang."""
+        now = monotonic()
+        late = [one for one in self._waiting if one.leaves_at < now]
+        self._waiting = [one for one in self._waiting if one.leaves_at >= now]
+        _fail(late, TimeoutError("it has not begun in time"))
+        loop = asyncio.get_running_loop()
+        self._looking = loop.call_later(LOOK_SECONDS, self._dismiss_late)
 
     async def _do_together(
         self, batch: list[_Request[Wanted, Done]]

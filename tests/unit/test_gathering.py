@@ -106,3 +106,16 @@ async def test_who_has_not_begun_in_time_leaves(monkeypatch: pytest.MonkeyPatch)
     answers = await at_once(gathering(journal), "a", "b")
     assert [type(answer) for answer in answers] == [TimeoutError, TimeoutError]
     assert (journal.alone, journal.together) == ([], [])
+
+
+async def test_who_waits_behind_what_hangs_leaves_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.gathering.LOOK_SECONDS", 0.001)
+    journal = Journal()
+    journal.gate.clear()
+    one = gathering(journal)
+    hanging = asyncio.create_task(ask(one, "first"))
+    await journal.begun.wait()
+    monkeypatch.setattr("app.gathering.PATIENCE_SECONDS", 0.0)
+    assert [type(answer) for answer in await at_once(one, "a", "b")] == [TimeoutError] * 2
+    journal.gate.set()
+    assert await hanging == "first done"
