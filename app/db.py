@@ -13,7 +13,7 @@ from app.transaction import Transaction, write_changes
 log = logging.getLogger(__name__)
 
 
-AWAY = (
+LOST = (
     OSError,
     TimeoutError,
     asyncpg.InterfaceError,
@@ -21,6 +21,11 @@ AWAY = (
     asyncpg.InternalClientError,
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
+)
+"""The connection broke: what was asked for last may have been done."""
+
+AWAY = (
+    *LOST,
     asyncpg.InsufficientResourcesError,
     asyncpg.TransactionRollbackError,
     asyncpg.LockNotAvailableError,
@@ -53,7 +58,7 @@ AfterCommit = Callable[[Transaction], Awaitable[None]]
 
 
 class Database:
-    """The connection pool. `after_commit` runs, in order, once a transaction is durable."""
+    """The connection pool. `after_commit` runs, in order, after each commit, or what may be one."""
 
     def __init__(
         self, dsn: dict[str, Any], pool_size: int, name: str = "orders", **settings: str
@@ -114,14 +119,34 @@ class Database:
 
         `works` are what it does, as `module.function`: crash points know it by that.
         """
-        async with self.connection() as connection, connection.transaction():
+        async with (
+            self._told(works) as leaving,
+            self.connection() as connection,
+            connection.transaction(),
+        ):
             transaction = Transaction(connection)
             yield transaction
+            leaving.append(transaction)
             await _leave(transaction, works)
-        await self._tell(transaction, works)
+
+    @asynccontextmanager
+    async def _told(self, works: Sequence[str]) -> AsyncIterator[list[Transaction]]:
+        """Tells `after_commit` of the transaction that its body leaves.
+
+        Also where PostgreSQL's answer was lost: what looks once more in vain does no harm, and a
+        cache that nobody tells of a commit would show what is old.
+        """
+        leaving: list[Transaction] = []
+        try:
+            yield leaving
+        except LOST:
+            for transaction in leaving:
+                await self._tell(transaction, works)
+            raise
+        crash_here(Point.COMMITTED, *works)
+        await self._tell(leaving[0], works)
 
     async def _tell(self, transaction: Transaction, works: Sequence[str]) -> None:
-        crash_here(Point.COMMITTED, *works)
         for hook in self.after_commit:
             try:
                 await hook(transaction)
@@ -134,13 +159,14 @@ class Database:
         """As `transaction`, for a body that locks nothing: it costs no BEGIN and no COMMIT.
 
         The one statement that writes is all of the transaction. It fails with one of MOVED where
-        what the body has read is so no more.
+        what the body has read is so no more. On connections of SHORT_WAITS only: it writes an
+        order's event before it waits for the order, whose holder may be about to write the same.
         """
-        async with self.connection() as connection:
+        async with self._told(works) as leaving, self.connection() as connection:
             transaction = Transaction(connection)
             yield transaction
+            leaving.append(transaction)
             await _leave(transaction, works)
-        await self._tell(transaction, works)
 
     @asynccontextmanager
     async def rehearsal(

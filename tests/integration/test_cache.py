@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any, cast
 from uuid import UUID, uuid4
 
+import asyncpg
 import pytest
 
 from app.cache import PRODUCTS, Cache, Load
+from app.db import AWAY, Database
 from app.transaction import Transaction
 from devstack.redis import Redis
 
@@ -50,6 +52,26 @@ async def test_a_second_read_comes_from_the_cache(cache: Cache) -> None:
     id = uuid4()
     assert await cache.get(PRODUCTS, id, loads(1)) == {"version": 1}
     assert await cache.get(PRODUCTS, id, loads_nothing) == {"version": 1}
+
+
+async def test_what_may_have_been_committed_is_evicted(
+    cache: Cache, environment: dict[str, str]
+) -> None:
+    """PostgreSQL's answer to COMMIT is lost: nobody knows whether it was done."""
+    id = uuid4()
+    await cache.get(PRODUCTS, id, loads(1))
+    database = Database({"dsn": environment["DB_URL"]}, 1)
+    database.after_commit.append(cache.after_commit)
+    await database.open()
+    operator = await asyncpg.connect(environment["DB_URL"])
+    with pytest.raises(AWAY):
+        async with database.transaction("a change") as transaction:
+            transaction.product_versions[id] = 2
+            pid = transaction.connection.get_server_pid()
+            await operator.execute("select pg_terminate_backend($1, 10000)", pid)
+    await operator.close()
+    await database.close()
+    assert await cache.get(PRODUCTS, id, loads(2)) == {"version": 2}
 
 
 async def test_a_change_is_seen_at_once_and_cached_again_at_once(cache: Cache) -> None:

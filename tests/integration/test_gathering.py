@@ -226,3 +226,66 @@ async def test_a_key_that_is_used_behind_the_read_makes_no_second_order(
     assert again == (made[0][0], True)
     assert different[0]["id"] != made[0][0]["id"]
     assert not different[1]
+
+
+async def waits_for_a_lock(database: Database) -> None:
+    """Until a connection of a hasty pool waits for a lock."""
+    query = """
+        select count(*) from pg_stat_activity
+        where application_name = 'hasty' and wait_event_type = 'Lock'
+    """
+    async with database.connection() as connection, asyncio.timeout(5):
+        while not await connection.fetchval(query):
+            await asyncio.sleep(0)
+
+
+async def test_an_order_that_moves_while_its_payment_waits_for_it_is_not_paid(
+    database: Database,
+) -> None:
+    """The statement has begun, and goes on with the row that it waited for."""
+    patient = Database(database._dsn, 2, "hasty", lock_timeout="10s")
+    await patient.open()
+    order, _ = (
+        await done(
+            placing_in(database),
+            Placing(ANN, Basket({await add_product(database): 1}, None), None, "x"),
+        )
+    )[0]
+    pay = Paying(ANN, UUID(order["id"]), None, None, None, "pay")
+    async with database.connection() as connection:
+        async with connection.transaction():
+            await connection.execute(
+                "select from orders where id = $1 for no key update", pay.order_id
+            )
+            paying = asyncio.create_task(payments._request_those(patient, [pay], [None], [None]))
+            await waits_for_a_lock(database)
+            await connection.execute(
+                "update orders set version = version + 1 where id = $1", pay.order_id
+            )
+        with pytest.raises(asyncpg.NotNullViolationError):
+            await paying
+        query = "select count(*) from payments where order_id = $1"
+        assert await connection.fetchval(query, pay.order_id) == 0
+    await patient.close()
+
+
+async def test_whoever_holds_an_order_goes_ahead_of_a_payment_that_waits_for_it(
+    database: Database, hasty: Database
+) -> None:
+    """Both are about to write the order's next event: the payment gives up, and is done alone."""
+    order, _ = (
+        await done(
+            placing_in(database),
+            Placing(ANN, Basket({await add_product(database): 1}, None), None, "x"),
+        )
+    )[0]
+    pay = Paying(ANN, UUID(order["id"]), None, None, None, "pay")
+    payings = Gathering(
+        partial(payments.request_payments, hasty), partial(payments.request_payment, database)
+    )
+    async with database.transaction("a cancel") as transaction:
+        held, _ = await order_rows.lock_one(transaction, pay.order_id)
+        paying = asyncio.create_task(done(payings, pay))
+        await waits_for_a_lock(database)
+        orders.cancel(transaction, held, "first", "cancel")
+    assert [type(answer) for answer in await paying] == [NotPayable]
