@@ -30,7 +30,7 @@ from app.placing import Basket
 from app.times import now
 from app.tokens import USER, Identity
 from app.transaction import Transaction
-from tests.integration.hops import ANN, add_product
+from tests.integration.hops import ANN, add_product, order_of
 
 BOB = Identity(uuid4(), "bob@example.com", USER)
 
@@ -228,6 +228,12 @@ async def test_a_key_that_is_used_behind_the_read_makes_no_second_order(
     assert not different[1]
 
 
+async def paying_of_a_new_order(database: Database) -> Paying:
+    """A request to pay, all of it."""
+    order_id = await order_of(database, {await add_product(database): 1})
+    return Paying(ANN, order_id, None, None, None, "pay")
+
+
 async def waits_for_a_lock(database: Database) -> None:
     """Until a connection of a hasty pool waits for a lock."""
     query = """
@@ -245,13 +251,7 @@ async def test_an_order_that_moves_while_its_payment_waits_for_it_is_not_paid(
     """The statement has begun, and goes on with the row that it waited for."""
     patient = Database(database._dsn, 2, "hasty", lock_timeout="10s")
     await patient.open()
-    order, _ = (
-        await done(
-            placing_in(database),
-            Placing(ANN, Basket({await add_product(database): 1}, None), None, "x"),
-        )
-    )[0]
-    pay = Paying(ANN, UUID(order["id"]), None, None, None, "pay")
+    pay = await paying_of_a_new_order(database)
     async with database.connection() as connection:
         async with connection.transaction():
             await connection.execute(
@@ -273,13 +273,7 @@ async def test_whoever_holds_an_order_goes_ahead_of_a_payment_that_waits_for_it(
     database: Database, hasty: Database
 ) -> None:
     """Both are about to write the order's next event: the payment gives up, and is done alone."""
-    order, _ = (
-        await done(
-            placing_in(database),
-            Placing(ANN, Basket({await add_product(database): 1}, None), None, "x"),
-        )
-    )[0]
-    pay = Paying(ANN, UUID(order["id"]), None, None, None, "pay")
+    pay = await paying_of_a_new_order(database)
     payings = Gathering(
         partial(payments.request_payments, hasty), partial(payments.request_payment, database)
     )

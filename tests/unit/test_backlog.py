@@ -44,6 +44,21 @@ def test_a_trickle_is_taken_while_events_wait_too_long(backlog: Backlog, clock: 
     assert admitted(backlog) == TRICKLE
 
 
+def test_what_counts_is_the_whole_way(backlog: Backlog, clock: Clock) -> None:
+    for handler in ("payments.capture", "orders.mark_paid"):
+        backlog.note(handler, clock.now - BOUND_SECONDS / 2)
+    assert admitted(backlog) == 100
+    backlog.note("stock.reserve", clock.now - 0.1)
+    assert admitted(backlog) == TRICKLE
+
+
+def test_the_relay_is_passed_again_and_again(backlog: Backlog, clock: Clock) -> None:
+    backlog.note("relay", clock.now - BOUND_SECONDS / 2, times=2)
+    assert admitted(backlog) == 100
+    backlog.note("relay", clock.now - BOUND_SECONDS / 2, times=3)
+    assert admitted(backlog) == TRICKLE
+
+
 def test_all_are_taken_again_once_it_has_caught_up(backlog: Backlog, clock: Clock) -> None:
     backlog.note("stock.reserve", clock.now - 5)
     backlog.note("stock.reserve", clock.now)
