@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -20,6 +20,9 @@ from app.transaction import Transaction
 MAX_KEY_LENGTH = 255
 
 
+Place = tuple[UUID, str]
+
+
 @dataclass(frozen=True, slots=True)
 class Key:
     """A client's key, and the fingerprint of the request it came with."""
@@ -28,6 +31,11 @@ class Key:
     key: str
     fingerprint: bytes
     expires_at: datetime
+
+    @property
+    def place(self) -> Place:
+        """Where it stands: a key is its user's own."""
+        return self.user_id, self.key
 
 
 Keys = Sequence[Key | None]
@@ -64,8 +72,7 @@ async def claim(transaction: Transaction, key: Key) -> dict[str, Any] | None:
         raise IdempotencyInProgress from None
     if claimed:
         return None
-    taken = await sql.taken_key(transaction.connection, user_id=key.user_id, key=key.key)
-    return _stored(taken, key)
+    return _stored((await _taken(transaction.connection, [key]))[key.place], key)
 
 
 async def try_together(
@@ -84,36 +91,54 @@ async def try_together(
 async def _free(database: Database, keys: Keys) -> Keys:
     wanted = [key for key in keys if key]
     async with database.connection() as connection:
-        rows = await sql.taken_keys(
-            connection,
-            user_ids=[key.user_id for key in wanted],
-            keys=[key.key for key in wanted],
-        )
-    taken = {(row["user_id"], row["key"]) for row in rows}
-    return [key for key in wanted if (key.user_id, key.key) not in taken]
+        taken = await _taken(connection, wanted)
+    return [key for key in wanted if key.place not in taken]
 
 
 def may_go_on(keys: Keys, free: Keys) -> Iterator[int]:
     """Which requests have no key, or one that is free. Of two with one key, the first has it."""
-    left = {(key.user_id, key.key) for key in free if key}
+    left = {key.place for key in free if key}
     for n, key in enumerate(keys):
         if key is None:
             yield n
-        elif (key.user_id, key.key) in left:
-            left.remove((key.user_id, key.key))
+        elif key.place in left:
+            left.remove(key.place)
             yield n
 
 
-async def recall(database: Database, key: Key) -> dict[str, Any] | None:
-    """The stored answer of a finished request with this key, without claiming it.
+class Recalled(NamedTuple):
+    """The answer of a finished request with a key; None where the key has none."""
 
-    Raises IdempotencyKeyReused for another request.
-    """
+    answer: dict[str, Any] | None
+
+
+async def recall(database: Database, key: Key) -> Recalled:
+    """What the key's replays get, without claiming it. Raises IdempotencyKeyReused."""
+    [recalled] = await recall_together(database, [key])
+    if recalled is None:
+        raise IdempotencyKeyReused
+    return recalled
+
+
+async def recall_together(database: Database, keys: Sequence[Key]) -> list[Recalled | None]:
+    """What `recall` gives for each key; None for one that was used for another request."""
     async with database.connection() as connection:
-        taken = await sql.taken_key(connection, user_id=key.user_id, key=key.key)
+        taken = await _taken(connection, keys)
+    return [_recalled(taken.get(key.place), key) for key in keys]
+
+
+def _recalled(taken: Mapping[str, Any] | None, key: Key) -> Recalled | None:
     if taken is None or taken["answer"] is None or taken["expires_at"] <= now():
+        return Recalled(None)
+    if taken["fingerprint"] != key.fingerprint:
         return None
-    return _stored(taken, key)
+    return Recalled(_stored(taken, key))
+
+
+async def _taken(connection: asyncpg.Connection, keys: Sequence[Key]) -> dict[Place, Any]:
+    user_ids, names = [key.user_id for key in keys], [key.key for key in keys]
+    rows = await sql.taken_keys(connection, user_ids=user_ids, keys=names)
+    return {(row["user_id"], row["key"]): row for row in rows}
 
 
 def _stored(taken: Mapping[str, Any], key: Key) -> dict[str, Any]:

@@ -56,7 +56,7 @@ async def request_payment(database: Database, wanted: Paying) -> dict[str, Any]:
     IdempotencyKeyReused, IdempotencyInProgress.
     """
     # Whoever comes here with a key has mostly asked before.
-    if wanted.key and (answer := await idempotency.recall(database, wanted.key)):
+    if wanted.key and (answer := (await idempotency.recall(database, wanted.key)).answer):
         return answer
     try:
         async with database.transaction("payments.request_payment") as transaction:

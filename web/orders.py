@@ -38,6 +38,9 @@ _under_way = asyncio.Semaphore(MOST_AT_ONCE)
 _let_in = asyncio.Semaphore(MOST_LET_IN)
 
 _placings = Gathering(partial(orders.place_together, gathered), partial(orders.place, database))
+_recalls = Gathering(
+    partial(idempotency.recall_together, database), partial(idempotency.recall, database)
+)
 
 WITH_ORDER = {"order_id": "$response.body#/id"}
 NEXT_STEPS = tuple(
@@ -65,10 +68,11 @@ async def _place(wanted: orders.Placing) -> tuple[dict[str, Any], bool]:
         async with _placing():
             return await _placings.do(wanted)
     except Overloaded:
-        answer = await idempotency.recall(database, wanted.key) if wanted.key else None
-        if answer is None:
+        # Asked for together: of what is refused there may be very much.
+        recalled = await _recalls.do(wanted.key) if wanted.key else None
+        if recalled is None or recalled.answer is None:
             raise
-        return answer, True
+        return recalled.answer, True
 
 
 @app.page("/api/orders")

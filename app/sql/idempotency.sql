@@ -8,13 +8,9 @@ on conflict (user_id, key) do update
 returning true;
 
 -- name: taken_keys(user_ids, keys)
--- Those of the keys that there are, expired or not.
-select user_id, key from idempotency_keys
+-- Those of the keys that there are, expired or not: what each was used for, and the answer it got.
+select user_id, key, fingerprint, answer, expires_at from idempotency_keys
 where (user_id, key) in (select * from unnest(:user_ids::uuid[], :keys::text[]));
-
--- name: taken_key(user_id, key)^
--- What a taken key was used for, and the answer it got.
-select fingerprint, answer, expires_at from idempotency_keys where user_id = :user_id and key = :key;
 
 -- name: reap_keys(batch)!
 -- Delete a batch of expired keys.
