@@ -18,6 +18,8 @@ READING = 32
 SHARES = (25, 50, 75)
 """Percent of the most, at which latencies are taken."""
 SETTLING_SECONDS = 2.0
+AUDIT_SECONDS = 1800.0
+"""How long one question of the auditor may take, among millions of orders."""
 
 Say = Callable[[str], None]
 
@@ -86,7 +88,10 @@ def audited(site: Site, say: Say, *more: str) -> Json:
     say("the auditor looks at the books")
     time.sleep(SETTLING_SECONDS)
     begun = time.monotonic()
-    code, output = site.command("audit", "--kafka", "--at-rest", *more)
+    patience = ("--patience", f"{AUDIT_SECONDS:.0f}")
+    code, output = site.command(
+        "audit", "--kafka", "--at-rest", *patience, *more, seconds=AUDIT_SECONDS * 2
+    )
     took = round(time.monotonic() - begun, 1)
     strangers = site.orders() - site.placed if site.workers else 0
     if strangers:
