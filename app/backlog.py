@@ -1,12 +1,18 @@
 """How long events wait for this worker, and so whether it takes new orders: first what it has."""
 
+import random
 from collections.abc import Callable
 from time import time
 
 from app.metrics import WAIT
 
-BOUND_SECONDS = 0.5
-"""For one hop. A lifecycle has five, and ends within two seconds or so while none is longer."""
+EASY_SECONDS = 0.6
+BOUND_SECONDS = 1.6
+"""Of the waits on an order's whole way: up to the first every new order is taken, past the second
+next to none, and in between ever fewer, by chance. All or nothing would swing from too many to too
+few, for what is taken now is paid, and waits, later (random early detection, as in RFC 7567)."""
+RELAYED = 5
+"""How often the relay is on that way."""
 MEMORY_SECONDS = 2.0
 """A handler without events waits for none."""
 TRICKLE = 20
@@ -16,8 +22,11 @@ TRICKLE = 20
 class Backlog:
     """The wait of each handler's latest events; times are in seconds of `clock`."""
 
-    def __init__(self, clock: Callable[[], float] = time) -> None:
+    def __init__(
+        self, clock: Callable[[], float] = time, chance: Callable[[], float] = random.random
+    ) -> None:
         self._clock = clock
+        self._chance = chance
         self._since = clock()
         self._waits: dict[str, tuple[float, float]] = {}
         """By handler: when it took events, and how long the first of them had waited."""
@@ -27,25 +36,25 @@ class Backlog:
         """Let waits count from here: before, this worker could not have taken the events."""
         self._since = self._clock()
 
-    def note(self, handler: str, written_at: float) -> None:
-        """A handler takes events, of which the first was written then."""
+    def note(self, handler: str, written_at: float, times: int = 1) -> None:
+        """A handler takes events, of which the first was written then.
+
+        An order comes by it so many `times`.
+        """
         moment = self._clock()
         waited = max(0.0, moment - max(written_at, self._since))
-        self._waits[handler] = moment, waited
+        self._waits[handler] = moment, waited * times
         WAIT.labels(handler).set(waited)
 
     def admits(self) -> bool:
         """Whether one more new order may be taken."""
         moment = self._clock()
-        if not self._is_long(moment):
-            return True
-        if int(moment) != self._second:
-            self._second, self._taken = int(moment), 0
+        latest = (waited for at, waited in self._waits.values() if moment - at < MEMORY_SECONDS)
+        left = (BOUND_SECONDS - sum(latest)) / (BOUND_SECONDS - EASY_SECONDS)
+        return self._chance() < left or self._trickles(int(moment))
+
+    def _trickles(self, second: int) -> bool:
+        if second != self._second:
+            self._second, self._taken = second, 0
         self._taken += 1
         return self._taken <= TRICKLE
-
-    def _is_long(self, moment: float) -> bool:
-        return any(
-            waited > BOUND_SECONDS and moment - at < MEMORY_SECONDS
-            for at, waited in self._waits.values()
-        )

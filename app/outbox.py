@@ -19,7 +19,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from aiokafka.partitioner import murmur2
 
-from app.backlog import Backlog
+from app.backlog import RELAYED, Backlog
 from app.broker import LARGEST_BATCH
 from app.crashes import Point, crash_here
 from app.db import AWAY, FEW_ROWS, Database
@@ -151,7 +151,7 @@ class Relay:
                 rows = await _mark_and_take(connection, sent, flights)
                 # What waits for the broker is no sign of too many orders.
                 if rows and not flights.held():
-                    self._backlog.note(RELAY, rows[0]["occurred_at"].timestamp())
+                    self._backlog.note(RELAY, rows[0]["occurred_at"].timestamp(), RELAYED)
                 if rows:
                     crash_here(Point.TAKEN, RELAY)
                 sent, refused = await flights.send(rows)

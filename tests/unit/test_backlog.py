@@ -1,8 +1,8 @@
-"""A worker whose events wait too long takes hardly any new orders."""
+"""The longer a worker's events wait, the fewer new orders it takes."""
 
 import pytest
 
-from app.backlog import BOUND_SECONDS, MEMORY_SECONDS, TRICKLE, Backlog
+from app.backlog import BOUND_SECONDS, EASY_SECONDS, MEMORY_SECONDS, TRICKLE, Backlog
 
 
 class Clock:
@@ -20,24 +20,48 @@ def clock() -> Clock:
     return Clock()
 
 
+class Chance:
+    """Falls evenly: 0.005, 0.015, … 0.995, and again."""
+
+    def __init__(self) -> None:
+        self.fell = 0
+
+    def __call__(self) -> float:
+        self.fell += 1
+        return (self.fell % 100 + 0.5) / 100
+
+
 @pytest.fixture
 def backlog(clock: Clock) -> Backlog:
-    backlog = Backlog(clock)
+    backlog = Backlog(clock, Chance())
     clock.now += 100
     return backlog
 
 
-def admitted(backlog: Backlog, orders: int = 100) -> int:
-    return sum(backlog.admits() for _ in range(orders))
+def admitted(backlog: Backlog) -> int:
+    """How many of a hundred orders."""
+    return sum(backlog.admits() for _ in range(100))
 
 
 def test_all_are_taken_while_no_event_waits_long(backlog: Backlog, clock: Clock) -> None:
-    backlog.note("stock.reserve", clock.now - BOUND_SECONDS)
+    backlog.note("stock.reserve", clock.now - EASY_SECONDS)
     assert admitted(backlog) == 100
 
 
-def test_a_trickle_is_taken_while_events_wait_too_long(backlog: Backlog, clock: Clock) -> None:
-    backlog.note("stock.reserve", clock.now - BOUND_SECONDS - 0.1)
+@pytest.mark.parametrize("percent", [25, 50, 75])
+def test_the_longer_events_wait_the_fewer_are_taken(
+    backlog: Backlog, clock: Clock, percent: int
+) -> None:
+    wait = BOUND_SECONDS - (BOUND_SECONDS - EASY_SECONDS) * percent / 100
+    backlog.note("stock.reserve", clock.now - wait)
+    assert admitted(backlog) == percent + TRICKLE
+    assert admitted(backlog) == percent
+    clock.now += 1
+    assert admitted(backlog) == percent + TRICKLE
+
+
+def test_a_trickle_is_taken_however_long_events_wait(backlog: Backlog, clock: Clock) -> None:
+    backlog.note("stock.reserve", clock.now - BOUND_SECONDS * 100)
     backlog.note("orders.complete", clock.now)
     assert admitted(backlog) == TRICKLE
     clock.now += 1
@@ -46,16 +70,16 @@ def test_a_trickle_is_taken_while_events_wait_too_long(backlog: Backlog, clock: 
 
 def test_what_counts_is_the_whole_way(backlog: Backlog, clock: Clock) -> None:
     for handler in ("payments.capture", "orders.mark_paid"):
-        backlog.note(handler, clock.now - BOUND_SECONDS / 2)
+        backlog.note(handler, clock.now - EASY_SECONDS / 2)
     assert admitted(backlog) == 100
-    backlog.note("stock.reserve", clock.now - 0.1)
+    backlog.note("stock.reserve", clock.now - BOUND_SECONDS)
     assert admitted(backlog) == TRICKLE
 
 
 def test_the_relay_is_passed_again_and_again(backlog: Backlog, clock: Clock) -> None:
-    backlog.note("relay", clock.now - BOUND_SECONDS / 2, times=2)
+    backlog.note("relay", clock.now - EASY_SECONDS / 2, times=2)
     assert admitted(backlog) == 100
-    backlog.note("relay", clock.now - BOUND_SECONDS / 2, times=3)
+    backlog.note("relay", clock.now - BOUND_SECONDS / 2, times=2)
     assert admitted(backlog) == TRICKLE
 
 
@@ -75,6 +99,6 @@ def test_what_waited_while_nobody_could_take_it_does_not_count(
     backlog: Backlog, clock: Clock
 ) -> None:
     backlog.resume()
-    clock.now += BOUND_SECONDS
+    clock.now += EASY_SECONDS
     backlog.note("stock.reserve", clock.now - 60)
     assert admitted(backlog) == 100
