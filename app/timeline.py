@@ -92,10 +92,12 @@ class Followers:
             self._watching = None
 
     async def after_commit(self, transaction: Transaction) -> None:
-        """Wake those who follow the orders that the commit published events of."""
+        """Wake those who follow the orders that the commit, if it was one, published events of."""
+        # Known is only what a look has seen: this may have come to nothing, and be done again.
         if self._wakes:
             for event in transaction.events:
-                self._notice(event.order_id, event.sequence)
+                for wake in self._wakes.get(event.order_id, ()):
+                    wake.set()
 
     def _notice(self, order_id: UUID, version: int) -> None:
         if order_id in self._wakes and version > self._known.get(order_id, 0):
