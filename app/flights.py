@@ -81,8 +81,10 @@ class Flights:
         self._producer = producer
         self._under_way: dict[asyncio.Task[None], Any] = {}
         self._rests: dict[UUID, Rest] = {}
-        self._silent_since: float | None = None
-        """When sending began to fail, if nothing was acknowledged since."""
+        self._silent = False
+        """Whether nothing was acknowledged since sending began to fail."""
+        self._unheard_since: float | None = None
+        """When the first was sent of the events since which nothing was acknowledged."""
 
     @property
     def room(self) -> int:
@@ -91,8 +93,8 @@ class Flights:
 
     @property
     def silent_seconds(self) -> float:
-        """How long sending has failed and nothing was acknowledged."""
-        return 0.0 if self._silent_since is None else monotonic() - self._silent_since
+        """How long events were sent and none was acknowledged, whether they failed or hang."""
+        return 0.0 if self._unheard_since is None else monotonic() - self._unheard_since
 
     def held(self) -> list[UUID]:
         """The orders of which nothing may be sent yet."""
@@ -109,6 +111,7 @@ class Flights:
         begun = {asyncio.create_task(self._send(row)): row for row in first.values()}
         self._under_way |= begun
         if begun:
+            self._unheard_since = self._unheard_since or monotonic()
             await asyncio.wait(begun, timeout=patience)
         return self._land()
 
@@ -137,17 +140,19 @@ class Flights:
             else:
                 failed.append((row, error))
         self._rest(failed, landed.sent)
+        if landed.sent:
+            self._unheard_since = monotonic() if self._under_way else None
+        elif landed.refused and not failed and not self._under_way:
+            self._unheard_since = None
         return landed
 
     def _rest(self, failed: list[tuple[Any, BaseException]], sent: list[Any]) -> None:
         for row in sent:
             self._rests.pop(row["order_id"], None)
-        if sent and self._silent_since is not None:
+        if sent and self._silent:
             # The broker is back: whoever rested because of it need not rest on.
             self._rests.clear()
-            self._silent_since = None
-        elif failed and not sent and self._silent_since is None:
-            self._silent_since = monotonic()
+        self._silent = not sent and (self._silent or bool(failed))
         for row, _ in failed:
             last = self._rests.get(row["order_id"])
             seconds = min(last.seconds * 2, LONGEST_REST) if last else SHORTEST_REST

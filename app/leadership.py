@@ -16,7 +16,7 @@ Ask = Callable[[asyncpg.Connection], Awaitable[bool]]
 async def leadership(
     database: Database, ask: Ask, seconds: float, name: str, **settings: str
 ) -> AsyncIterator[asyncpg.Connection]:
-    """Begins when `ask` was granted, which it is asked every so many seconds.
+    """Begins once `ask` has taken the lock; it is tried every so many seconds.
 
     On a connection of its own, called `name`; the lock ends with it. Raises one of AWAY.
     """

@@ -12,7 +12,7 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 from aiokafka import AIOKafkaProducer
@@ -94,7 +94,7 @@ class Relay:
         delay = 0.1
         while True:
             try:
-                # Who cannot reach the broker does not ask to lead; and the lead ends before the
+                # Who has not reached the broker does not ask to lead; the lead ends before the
                 # producer, which may take long to stop.
                 async with self._producer() as producer, self._leadership() as connection:
                     delay = 0.1
@@ -135,9 +135,7 @@ class Relay:
             await producer.start()
             yield producer
         finally:
-            with suppress(TimeoutError):
-                # It flushes first, without an end where its metadata task has died.
-                await asyncio.wait_for(producer.stop(), STOP_SECONDS)
+            await _stop(producer)
 
     async def _publish_forever(
         self, connection: asyncpg.Connection, producer: AIOKafkaProducer
@@ -166,6 +164,16 @@ class Relay:
                         await asyncio.wait_for(self._wake.wait(), SWEEP_SECONDS)
         finally:
             flights.abandon()
+
+
+async def _stop(producer: AIOKafkaProducer) -> None:
+    try:
+        await asyncio.wait_for(producer.stop(), STOP_SECONDS)
+    except TimeoutError:
+        # It flushes first, without an end where its metadata task has died. What it has not closed
+        # by then would run on, and send, for ever.
+        await cast(Any, producer)._sender.close()
+        await producer.client.close()
 
 
 _hash = lru_cache(maxsize=16_384)(murmur2)

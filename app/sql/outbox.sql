@@ -1,6 +1,6 @@
 -- name: mark_and_take(sent, since, until, held, batch)
 -- Mark what the broker has acknowledged, and take the oldest events that wait to be sent, without
--- the orders that are held or parked. An order's come in sequence: an id is drawn once the event before it is committed.
+-- the orders that are held or parked. An order's come in sequence: its ids rise with it.
 -- since and until: when the marked ones occurred, so that only their partitions are looked at.
 with marked as (
     update outbox set published_at = now()

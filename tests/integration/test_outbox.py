@@ -146,11 +146,18 @@ async def relaying(environment: dict[str, str], database: Database) -> AsyncIter
             await work
 
 
-class BrokenProducer:
-    """Sends nothing, for good: as one whose machine cannot reach the brokers."""
+class Unreachable:
+    """A producer whose machine cannot reach the brokers."""
 
     async def send(self, *_: object, **__: object) -> asyncio.Future[None]:
         raise KafkaConnectionError("no way")
+
+
+class Dead:
+    """A producer that takes everything and sends nothing."""
+
+    async def send(self, *_: object, **__: object) -> asyncio.Future[None]:
+        return asyncio.get_running_loop().create_future()
 
 
 async def published(database: Database, order_id: UUID) -> list[bool]:
@@ -194,12 +201,16 @@ async def test_an_event_that_the_broker_refuses_is_parked_and_holds_up_its_order
         await comes(database, bad, [True, True, True])
 
 
+@pytest.mark.parametrize("producer", [Unreachable(), Dead()])
 async def test_a_leader_that_cannot_send_gives_up_the_lead(
-    database: Database, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    database: Database,
+    environment: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    producer: object,
 ) -> None:
     @asynccontextmanager
-    async def broken(_: Relay) -> AsyncIterator[BrokenProducer]:
-        yield BrokenProducer()
+    async def broken(_: Relay) -> AsyncIterator[object]:
+        yield producer
 
     order_id = await cancelled_order(database)
     with monkeypatch.context() as patch:
