@@ -17,9 +17,10 @@ CHUNK = 50_000
 NEWEST = timedelta(days=1)
 """How long ago the last one was placed."""
 SPAN = timedelta(days=19)
-"""In which the first of them, or of a million, were placed."""
+"""In which all were placed; of more than a million, the latest million."""
 WITH_EVENTS = 1_000_000
-"""The latest orders, whose events are there; those of older ones were dropped with their months."""
+"""The latest orders, whose events are there, as if those of older ones had been dropped for their
+age. The cut lies within a month: audit such books with --days."""
 ORDERS_OF_A_USER = 50
 TOPICS = (
     *("order.created", "order.payment_requested", "payment.succeeded"),
