@@ -6,11 +6,12 @@ from time import time
 
 from app.metrics import WAIT
 
-EASY_SECONDS = 0.6
-BOUND_SECONDS = 1.6
-"""Of the waits on an order's whole way: up to the first every new order is taken, past the second
-next to none, and in between ever fewer, by chance. All or nothing would swing from too many to too
-few, for what is taken now is paid, and waits, later (random early detection, as in RFC 7567)."""
+EASY_SECONDS = 0.4
+BOUND_SECONDS = 1.3
+"""Of the latest waits for all handlers and, five times, for the relay, added up: up to the first
+every new order is taken, past the second next to none, in between ever fewer, by chance. All or
+nothing would swing from too many to too few, for what is taken now is paid, and waits, later
+(random early detection, as in RFC 7567)."""
 RELAYED = 5
 """How often the relay is on that way."""
 MEMORY_SECONDS = 2.0
