@@ -6,18 +6,19 @@ from time import time
 
 from app.metrics import WAIT
 
-EASY_SECONDS = 0.4
-BOUND_SECONDS = 1.3
+EASY_SECONDS = 0.5
+BOUND_SECONDS = 1.5
 """Of the latest waits for all handlers and, five times, for the relay, added up: up to the first
-every new order is taken, past the second next to none, in between ever fewer, by chance. All or
+every new order is taken, past the second a trickle, in between ever fewer, by chance. All or
 nothing would swing from too many to too few, for what is taken now is paid, and waits, later
 (random early detection, as in RFC 7567)."""
 RELAYED = 5
 """How often the relay is on that way."""
 MEMORY_SECONDS = 2.0
 """A handler without events waits for none."""
-TRICKLE = 20
-"""New orders a second that are taken however long events wait: they are not what keeps it busy."""
+TRICKLE = 100
+"""New orders a second that are taken however long events wait: they are not what keeps it busy, but
+Redis that is away, say, or a cold start."""
 
 
 class Backlog:

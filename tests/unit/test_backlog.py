@@ -39,13 +39,13 @@ def backlog(clock: Clock) -> Backlog:
 
 
 def admitted(backlog: Backlog) -> int:
-    """How many of a hundred orders."""
-    return sum(backlog.admits() for _ in range(100))
+    """How many of a thousand orders."""
+    return sum(backlog.admits() for _ in range(1000))
 
 
 def test_all_are_taken_while_no_event_waits_long(backlog: Backlog, clock: Clock) -> None:
     backlog.note("stock.reserve", clock.now - EASY_SECONDS)
-    assert admitted(backlog) == 100
+    assert admitted(backlog) == 1000
 
 
 @pytest.mark.parametrize("percent", [25, 50, 75])
@@ -54,10 +54,10 @@ def test_the_longer_events_wait_the_fewer_are_taken(
 ) -> None:
     wait = BOUND_SECONDS - (BOUND_SECONDS - EASY_SECONDS) * percent / 100
     backlog.note("stock.reserve", clock.now - wait)
-    assert admitted(backlog) == percent + TRICKLE
-    assert admitted(backlog) == percent
+    assert admitted(backlog) == percent * 10 + TRICKLE
+    assert admitted(backlog) == percent * 10
     clock.now += 1
-    assert admitted(backlog) == percent + TRICKLE
+    assert admitted(backlog) == percent * 10 + TRICKLE
 
 
 def test_a_trickle_is_taken_however_long_events_wait(backlog: Backlog, clock: Clock) -> None:
@@ -71,14 +71,14 @@ def test_a_trickle_is_taken_however_long_events_wait(backlog: Backlog, clock: Cl
 def test_what_counts_is_the_whole_way(backlog: Backlog, clock: Clock) -> None:
     for handler in ("payments.capture", "orders.mark_paid"):
         backlog.note(handler, clock.now - EASY_SECONDS / 2)
-    assert admitted(backlog) == 100
+    assert admitted(backlog) == 1000
     backlog.note("stock.reserve", clock.now - BOUND_SECONDS)
     assert admitted(backlog) == TRICKLE
 
 
 def test_the_relay_is_passed_again_and_again(backlog: Backlog, clock: Clock) -> None:
     backlog.note("relay", clock.now - EASY_SECONDS / 2, times=2)
-    assert admitted(backlog) == 100
+    assert admitted(backlog) == 1000
     backlog.note("relay", clock.now - BOUND_SECONDS / 2, times=2)
     assert admitted(backlog) == TRICKLE
 
@@ -86,13 +86,13 @@ def test_the_relay_is_passed_again_and_again(backlog: Backlog, clock: Clock) -> 
 def test_all_are_taken_again_once_it_has_caught_up(backlog: Backlog, clock: Clock) -> None:
     backlog.note("stock.reserve", clock.now - 5)
     backlog.note("stock.reserve", clock.now)
-    assert admitted(backlog) == 100
+    assert admitted(backlog) == 1000
 
 
 def test_a_handler_without_events_is_not_behind(backlog: Backlog, clock: Clock) -> None:
     backlog.note("stock.reserve", clock.now - 5)
     clock.now += MEMORY_SECONDS
-    assert admitted(backlog) == 100
+    assert admitted(backlog) == 1000
 
 
 def test_what_waited_while_nobody_could_take_it_does_not_count(
@@ -101,4 +101,4 @@ def test_what_waited_while_nobody_could_take_it_does_not_count(
     backlog.resume()
     clock.now += EASY_SECONDS
     backlog.note("stock.reserve", clock.now - 60)
-    assert admitted(backlog) == 100
+    assert admitted(backlog) == 1000
