@@ -15,35 +15,17 @@ class _Adapter(AsyncPGAdapter):
     def _ordered(self, query_name: str, parameters: dict[str, Any]) -> list[Any]:
         return [parameters[name] for name in self.var_sorted[query_name]]
 
-    async def select(
-        self,
-        conn: Any,
-        query_name: str,
-        sql: str,
-        parameters: dict[str, Any],
-        record_class: Any = None,
-    ) -> Any:
-        return await conn.fetch(sql, *self._ordered(query_name, parameters))
+    async def select(self, conn: Any, name: str, sql: str, parameters: Any, *_: Any) -> Any:
+        return await conn.fetch(sql, *self._ordered(name, parameters))
 
-    async def select_one(
-        self,
-        conn: Any,
-        query_name: str,
-        sql: str,
-        parameters: dict[str, Any],
-        record_class: Any = None,
-    ) -> Any:
-        return await conn.fetchrow(sql, *self._ordered(query_name, parameters))
+    async def select_one(self, conn: Any, name: str, sql: str, parameters: Any, *_: Any) -> Any:
+        return await conn.fetchrow(sql, *self._ordered(name, parameters))
 
-    async def select_value(
-        self, conn: Any, query_name: str, sql: str, parameters: dict[str, Any]
-    ) -> Any:
-        return await conn.fetchval(sql, *self._ordered(query_name, parameters))
+    async def select_value(self, conn: Any, name: str, sql: str, parameters: Any) -> Any:
+        return await conn.fetchval(sql, *self._ordered(name, parameters))
 
-    async def insert_update_delete(
-        self, conn: Any, query_name: str, sql: str, parameters: dict[str, Any]
-    ) -> Any:
-        return await conn.execute(sql, *self._ordered(query_name, parameters))
+    async def insert_update_delete(self, conn: Any, name: str, sql: str, parameters: Any) -> Any:
+        return await conn.execute(sql, *self._ordered(name, parameters))
 
 
 sql: Any = aiosql.from_path(str(files("app.sql")), cast(Any, _Adapter))
