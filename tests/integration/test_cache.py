@@ -57,7 +57,7 @@ async def test_a_second_read_comes_from_the_cache(cache: Cache) -> None:
 async def test_what_may_have_been_committed_is_evicted(
     cache: Cache, environment: dict[str, str]
 ) -> None:
-    """PostgreSQL's answer to COMMIT is lost: nobody knows whether it was done."""
+    """The connection breaks at COMMIT: nobody knows whether it was done."""
     id = uuid4()
     await cache.get(PRODUCTS, id, loads(1))
     database = Database({"dsn": environment["DB_URL"]}, 1)

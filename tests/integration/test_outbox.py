@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -229,6 +229,18 @@ async def test_a_leader_that_cannot_send_gives_up_the_lead(
         leading.cancel()
         with suppress(asyncio.CancelledError):
             await leading
+
+
+async def test_a_producer_whose_flush_hangs_does_not_run_on(
+    database: Database, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "STOP_SECONDS", 0.2)
+    relay = Relay(environment["KAFKA_BROKERS"].split(","), database)
+    async with relay._producer() as producer:
+        inside = cast(Any, producer)
+        monkeypatch.setattr(inside._message_accumulator, "close", asyncio.Event().wait)
+    assert inside._sender.sender_task.done()
+    assert inside.client._sync_task is None
 
 
 async def test_a_discarded_event_is_not_sent_and_its_order_goes_on(
