@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from app import stock
-from app.db import Database
+from app.db import SHORT_WAITS, Database
 from app.orders import Placing, place
 from app.placing import Basket
 from app.tokens import Identity
@@ -19,6 +19,15 @@ async def database(environment: dict[str, str]) -> AsyncIterator[Database]:
     await database.open()
     yield database
     await database.close()
+
+
+@pytest.fixture
+async def hasty(database: Database) -> AsyncIterator[Database]:
+    """A pool for what is done together, which waits for no lock for long."""
+    hasty = Database(database._dsn, 2, "hasty", **SHORT_WAITS)
+    await hasty.open()
+    yield hasty
+    await hasty.close()
 
 
 @pytest.fixture

@@ -1,9 +1,7 @@
 """Requests that come at once share a transaction, and each gets the answer it would get alone."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import timedelta
 from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
@@ -11,26 +9,24 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from app import order_rows, orders, payments, placing
-from app.db import SHORT_WAITS, Database
+from app import orders, payments
+from app.db import Database
 from app.errors import (
     Forbidden,
     IdempotencyKeyReused,
     NotEnoughStock,
-    NotPayable,
     OrderNotFound,
     PaymentInProgress,
     ProductNotFound,
 )
 from app.gathering import Gathering
-from app.idempotency import Key
 from app.orders import Placing
 from app.payments import Paying
 from app.placing import Basket
-from app.times import now
 from app.tokens import USER, Identity
 from app.transaction import Transaction
-from tests.integration.hops import ANN, add_product, order_of
+from tests.integration.gatherings import done, key_of, paying_in, placing_in
+from tests.integration.hops import ANN, add_product
 
 BOB = Identity(uuid4(), "bob@example.com", USER)
 
@@ -48,36 +44,6 @@ async def counted(database: Database) -> Any:
     await watched.open()
     yield watched, committed
     await watched.close()
-
-
-@pytest.fixture
-async def hasty(database: Database) -> AsyncIterator[Database]:
-    """A pool for what is done together, which waits for no lock for long."""
-    hasty = Database(database._dsn, 2, "hasty", **SHORT_WAITS)
-    await hasty.open()
-    yield hasty
-    await hasty.close()
-
-
-def placing_in(database: Database) -> Gathering[Placing, Any]:
-    return Gathering(partial(orders.place_together, database), partial(orders.place, database))
-
-
-def paying_in(database: Database) -> Gathering[Paying, Any]:
-    return Gathering(
-        partial(payments.request_payments, database), partial(payments.request_payment, database)
-    )
-
-
-def key_of(request: bytes) -> Key:
-    """A key that nobody has used, for that request."""
-    return Key(ANN.id, str(uuid4()), request, now() + timedelta(hours=1))
-
-
-async def done(gathering: Gathering[Any, Any], *wanted: Any) -> list[Any]:
-    """What comes of requests that arrive at once."""
-    work = (gathering.do(one) for one in wanted)
-    return list(await asyncio.gather(*work, return_exceptions=True))
 
 
 async def test_many_orders_that_come_at_once_are_placed_in_one_transaction(counted: Any) -> None:
@@ -170,116 +136,3 @@ async def test_a_locked_order_holds_up_no_other(database: Database, hasty: Datab
 def replace_basket(wanted: Placing, pieces: dict[UUID, int]) -> Placing:
     """The same, for something else."""
     return wanted._replace(basket=Basket(pieces, None))
-
-
-def first(function: Any, and_then: Any) -> Any:
-    """The function, behind whose first result something else happens before its caller goes on."""
-    due = [and_then]
-
-    async def wrapped(*arguments: Any) -> Any:
-        result = await function(*arguments)
-        if due:
-            await due.pop()()
-        return result
-
-    return wrapped
-
-
-async def test_an_order_that_is_cancelled_behind_its_read_is_not_paid(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    basket = Basket({await add_product(database): 1}, None)
-    placed = await done(placing_in(database), *[Placing(ANN, basket, None, "x")] * 3)
-    ids = [UUID(order["id"]) for order, _ in placed]
-
-    async def cancel() -> None:
-        await orders.request_cancel(database, ANN, ids[1], None, None, None, "cancel")
-        # Sequences are unique in each month's partition: at its turn, only the version tells.
-        async with database.connection() as connection:
-            move = (
-                "update outbox set occurred_at = occurred_at - interval '1 y' where order_id = $1"
-            )
-            await connection.execute(move, ids[1])
-
-    monkeypatch.setattr(order_rows, "read_whole", first(order_rows.read_whole, cancel))
-    pay = [Paying(ANN, id, None, None, key_of(b"pay"), "pay") for id in ids]
-    answers = await done(paying_in(database), *pay)
-    assert [type(answer) for answer in answers] == [dict, NotPayable, dict]
-    async with database.connection() as connection:
-        query = "select order_id from payments where order_id = any($1)"
-        paid = {row["order_id"] for row in await connection.fetch(query, ids)}
-    assert paid == {ids[0], ids[2]}
-
-
-async def test_a_key_that_is_used_behind_the_read_makes_no_second_order(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    one = Placing(ANN, Basket({await add_product(database): 1}, None), key_of(b"x"), "one")
-    other = one._replace(key=key_of(b"y"))
-    made: list[Any] = []
-
-    async def place() -> None:
-        made.append(await orders.place(database, one))
-
-    monkeypatch.setattr(placing, "catalogue", first(placing.catalogue, place))
-    again, different = await done(placing_in(database), one, other)
-    assert again == (made[0][0], True)
-    assert different[0]["id"] != made[0][0]["id"]
-    assert not different[1]
-
-
-async def paying_of_a_new_order(database: Database) -> Paying:
-    """A request to pay, all of it."""
-    order_id = await order_of(database, {await add_product(database): 1})
-    return Paying(ANN, order_id, None, None, None, "pay")
-
-
-async def waits_for_a_lock(database: Database) -> None:
-    """Until a connection of a hasty pool waits for a lock."""
-    query = """
-        select count(*) from pg_stat_activity
-        where application_name = 'hasty' and wait_event_type = 'Lock'
-    """
-    async with database.connection() as connection, asyncio.timeout(5):
-        while not await connection.fetchval(query):
-            await asyncio.sleep(0)
-
-
-async def test_an_order_that_moves_while_its_payment_waits_for_it_is_not_paid(
-    database: Database,
-) -> None:
-    """The statement has begun, and goes on with the row that it waited for."""
-    patient = Database(database._dsn, 2, "hasty", lock_timeout="10s")
-    await patient.open()
-    pay = await paying_of_a_new_order(database)
-    async with database.connection() as connection:
-        async with connection.transaction():
-            await connection.execute(
-                "select from orders where id = $1 for no key update", pay.order_id
-            )
-            paying = asyncio.create_task(payments._request_those(patient, [pay], [None], [None]))
-            await waits_for_a_lock(database)
-            await connection.execute(
-                "update orders set version = version + 1 where id = $1", pay.order_id
-            )
-        with pytest.raises(asyncpg.NotNullViolationError):
-            await paying
-        query = "select count(*) from payments where order_id = $1"
-        assert await connection.fetchval(query, pay.order_id) == 0
-    await patient.close()
-
-
-async def test_whoever_holds_an_order_goes_ahead_of_a_payment_that_waits_for_it(
-    database: Database, hasty: Database
-) -> None:
-    """Both are about to write the order's next event: the payment gives up, and is done alone."""
-    pay = await paying_of_a_new_order(database)
-    payings = Gathering(
-        partial(payments.request_payments, hasty), partial(payments.request_payment, database)
-    )
-    async with database.transaction("a cancel") as transaction:
-        held, _ = await order_rows.lock_one(transaction, pay.order_id)
-        paying = asyncio.create_task(done(payings, pay))
-        await waits_for_a_lock(database)
-        orders.cancel(transaction, held, "first", "cancel")
-    assert [type(answer) for answer in await paying] == [NotPayable]

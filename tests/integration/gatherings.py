@@ -1,0 +1,37 @@
+"""Orders and payments that arrive at once, as the service gathers them."""
+
+import asyncio
+from datetime import timedelta
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+from app import orders, payments
+from app.db import Database
+from app.gathering import Gathering
+from app.idempotency import Key
+from app.orders import Placing
+from app.payments import Paying
+from app.times import now
+from tests.integration.hops import ANN
+
+
+def placing_in(database: Database) -> Gathering[Placing, Any]:
+    return Gathering(partial(orders.place_together, database), partial(orders.place, database))
+
+
+def paying_in(database: Database) -> Gathering[Paying, Any]:
+    return Gathering(
+        partial(payments.request_payments, database), partial(payments.request_payment, database)
+    )
+
+
+def key_of(request: bytes) -> Key:
+    """A key that nobody has used, for that request."""
+    return Key(ANN.id, str(uuid4()), request, now() + timedelta(hours=1))
+
+
+async def done(gathering: Gathering[Any, Any], *wanted: Any) -> list[Any]:
+    """What comes of requests that arrive at once."""
+    work = (gathering.do(one) for one in wanted)
+    return list(await asyncio.gather(*work, return_exceptions=True))
