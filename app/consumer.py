@@ -12,6 +12,8 @@ from faust.transport.drivers import aiokafka as driver
 from mode import Service
 from mode.utils.futures import maybe_async
 
+from app.fetch_sessions import FetchSessions
+
 _send = AIOKafkaConnection.send
 
 
@@ -77,6 +79,7 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         # Faust hard-codes 1500 ms and has no setting: a fetch that waits for one partition
         # holds back the next fetch of every other.
         consumer._fetch_max_wait_ms = cast(Any, self.app).settings.kafka_fetch_wait_ms
+        FetchSessions(consumer._client)
         return consumer
 
     async def seek_to_committed(self) -> Any:

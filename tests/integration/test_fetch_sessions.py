@@ -1,0 +1,159 @@
+"""A consumer in fetch sessions reads the same, and names only what has changed."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any, cast
+from uuid import uuid4
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.protocol.fetch import FetchRequest, FetchRequest_v11
+
+from app.fetch_sessions import LAST_EPOCH, FetchSessions, Session
+
+PARTITIONS = 4
+
+
+class Reader:
+    """A consumer of a topic of its own, and what it asked the broker for."""
+
+    def __init__(self, consumer: AIOKafkaConsumer, topic: str) -> None:
+        self.consumer = consumer
+        self.partitions = [TopicPartition(topic, number) for number in range(PARTITIONS)]
+        self.asked: list[Any] = []
+        self.lie: Callable[[Session], Session] | None = None
+        """What the next fetch makes of its session."""
+        send = consumer._client.send
+
+        async def note(node_id: int, request: Any, **options: Any) -> Any:
+            if isinstance(request, FetchRequest):
+                if self.lie:
+                    cast(Any, request)._session = self.lie(cast(Any, request)._session)
+                    self.lie = None
+                self.asked.append(request.build(FetchRequest_v11))
+            return await send(node_id, request, **options)
+
+        consumer._client.send = note
+        self.sessions = FetchSessions(consumer._client)
+
+    async def reads(self, *values: str) -> None:
+        """Wait until exactly these have come, an order's own in sequence."""
+        found: list[str] = []
+        async with asyncio.timeout(20):
+            while len(found) < len(values):
+                for messages in (await self.consumer.getmany(timeout_ms=200)).values():
+                    found += [message.value.decode() for message in messages]
+        assert sorted(found) == sorted(values)
+
+    async def rests(self) -> None:
+        """Until the next fetch that asks for nothing new has been sent."""
+        async with asyncio.timeout(20):
+            asked = len(self.asked)
+            while len(self.asked) < asked + 2:
+                await self.consumer.getmany(timeout_ms=50)
+
+
+@pytest.fixture
+async def producer(environment: dict[str, str]) -> AsyncIterator[AIOKafkaProducer]:
+    async with AIOKafkaProducer(bootstrap_servers=environment["KAFKA_BROKERS"]) as producer:
+        yield producer
+
+
+@pytest.fixture
+async def reader(environment: dict[str, str]) -> AsyncIterator[Reader]:
+    brokers, topic = environment["KAFKA_BROKERS"], f"sessions.{uuid4()}"
+    admin = AIOKafkaAdminClient(bootstrap_servers=brokers)
+    await admin.start()
+    await admin.create_topics([NewTopic(topic, PARTITIONS, 1)])
+    await admin.close()
+    consumer = AIOKafkaConsumer(bootstrap_servers=brokers, fetch_max_wait_ms=50)
+    reader = Reader(consumer, topic)
+    consumer.assign(reader.partitions)
+    async with consumer:
+        await consumer.seek_to_beginning(*reader.partitions)
+        yield reader
+
+
+async def put(producer: AIOKafkaProducer, place: TopicPartition, *values: str) -> None:
+    for value in values:
+        await producer.send_and_wait(place.topic, value.encode(), partition=place.partition)
+
+
+def named(request: Any) -> list[int]:
+    """The partitions that a fetch names, and the ones that it lets the broker forget."""
+    return sorted(place[0] for _, places in request.topics for place in places)
+
+
+def forgotten(request: Any) -> list[int]:
+    return sorted(number for _, numbers in request.forgotten_topics_data for number in numbers)
+
+
+async def test_a_fetch_names_what_has_changed_and_nothing_is_missed(
+    producer: AIOKafkaProducer, reader: Reader
+) -> None:
+    first, second, *_ = reader.partitions
+    await reader.rests()
+    assert named(reader.asked[-1]) == []
+    await put(producer, first, "a", "b")
+    await reader.reads("a", "b")
+    await put(producer, second, "c")
+    await reader.reads("c")
+    await reader.rests()
+    assert named(reader.asked[0]) == [0, 1, 2, 3]
+    epochs = [request.session_epoch for request in reader.asked]
+    assert epochs == list(range(len(epochs)))
+    later = [number for request in reader.asked[1:] for number in named(request)]
+    assert set(later) <= {0, 1} and len(later) <= 3
+
+
+async def test_what_is_paused_is_forgotten_and_read_on_later(
+    producer: AIOKafkaProducer, reader: Reader
+) -> None:
+    first, second, *_ = reader.partitions
+    await put(producer, first, "a")
+    await reader.reads("a")
+    reader.consumer.pause(first)
+    await reader.rests()
+    await put(producer, first, "b")
+    await put(producer, second, "c")
+    await reader.reads("c")
+    assert [0] in map(forgotten, reader.asked)
+    reader.consumer.resume(first)
+    await reader.reads("b")
+
+
+async def test_what_is_sought_is_read_again(producer: AIOKafkaProducer, reader: Reader) -> None:
+    first, *_ = reader.partitions
+    await put(producer, first, "a", "b")
+    await reader.reads("a", "b")
+    reader.consumer.seek(first, 1)
+    await reader.reads("b")
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        lambda session: session._replace(id=12345),
+        lambda session: session._replace(epoch=session.epoch + 5),
+    ],
+    ids=["unknown", "out of step"],
+)
+async def test_a_session_that_the_broker_does_not_know_is_begun_anew(
+    producer: AIOKafkaProducer, reader: Reader, lie: Callable[[Session], Session]
+) -> None:
+    first, *_ = reader.partitions
+    await reader.rests()
+    reader.lie = lie
+    await reader.rests()
+    await put(producer, first, "a")
+    await reader.reads("a")
+    await put(producer, first, "b")
+    await reader.reads("b")
+    assert sum(request.session_epoch == 0 for request in reader.asked) == 2
+    assert named(reader.asked[-1]) in ([], [0])
+
+
+def test_epochs_begin_again_at_one() -> None:
+    assert Session(7, LAST_EPOCH).after(7, {}) == Session(7, 1)
+    assert Session(7, 3).after(0, {}) == Session()
