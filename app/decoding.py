@@ -10,6 +10,9 @@ from faust.types import AppT, Message
 
 from app.topics import Event, uuid_of
 
+NO_EVENT = (ValueError, TypeError, AttributeError, LookupError)
+"""What `read_event` raises for a value that is no event of its topic."""
+
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
@@ -25,17 +28,18 @@ class EventSchema(faust.Schema[Any, Any]):
         """The message's Record. Never raises."""
         try:
             return read_event(cast(type[Event], self.value_type), message.value or b"")
-        except (ValueError, TypeError, AttributeError) as error:
+        except NO_EVENT as error:
             return Malformed(f"{type(error).__name__}: {error}")
 
 
 def read_event(record: type[Event], value: bytes) -> Event:
     """The `record` that `value` (JSON) holds; unknown fields are ignored.
 
-    Raises ValueError or TypeError when it holds none.
+    Raises one of NO_EVENT when it holds none.
     """
     data = orjson.loads(value)
-    event = record.from_data(data)
+    # Not whatever class its `__faust` names, which other applications of Faust write.
+    event = record.from_data(data, preferred_type=record)
     required, ids = _checked_fields(cast(Any, record))
     # Faust would read a null as the text "None".
     if None in [data[field] for field in required]:

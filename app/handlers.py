@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
-from app.decoding import read_event
+from app.decoding import NO_EVENT, read_event
 from app.errors import BadEvent
 from app.outbox import RELAY
 from app.topics import Event
@@ -30,7 +30,7 @@ class Handler(NamedTuple):
             return
         try:
             event = read_event(self.record, value or b"")
-        except (ValueError, TypeError, AttributeError) as error:
+        except NO_EVENT as error:
             raise BadEvent(f"{type(error).__name__}: {error}") from None
         if self.handle:
             await self.handle(transaction, [event])

@@ -48,7 +48,8 @@ def bad_messages(topic: str) -> list[Message]:
     garbage = [b"", b"garbage", b"\xff\x00\xfe", b"[" * 10_000, None]
     ids = [event(orderId="no-uuid"), event(orderId=5), event(orderId=None), event(eventId="x")]
     unknown = [] if topic == "order.created" else [event()]
-    values = [*shapes, *garbage, *ids, *unknown]
+    foreign = [b'{"__faust": %b}' % told for told in (b'{"ns": "x"}', b"{}", b"5", b"[]")]
+    values = [*shapes, *garbage, *ids, *unknown, *foreign]
     return [*[(b"key", value) for value in values], (NOT_UTF8, b"garbage"), (None, b"garbage")]
 
 

@@ -96,6 +96,15 @@ def test_todays_records_read_yesterdays_bytes(record: type[Event]) -> None:
 
 
 @pytest.mark.parametrize("record", EVENTS, ids=lambda record: record.topic_name)
+@pytest.mark.parametrize("other", ["shipping.models.Paid", "app.topics.DeadLetter", None])
+def test_what_another_application_says_of_its_class_is_ignored(
+    record: type[Event], other: str | None
+) -> None:
+    written = {**envelope(), **YESTERDAY[record.topic_name], "__faust": other and {"ns": other}}
+    assert type(decode(record, json.dumps(written).encode())) is record
+
+
+@pytest.mark.parametrize("record", EVENTS, ids=lambda record: record.topic_name)
 def test_each_field_that_yesterday_did_not_know_is_optional(record: type[Event]) -> None:
     required = set(envelope()) | set(YESTERDAY[record.topic_name])
     assert required <= set(record._options.fields)
