@@ -5,7 +5,6 @@ speaks of appears: with the next event of the order, or by `settle_kept`.
 """
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -71,7 +70,7 @@ async def _keep(transaction: Transaction, report: Report, payload: bytes) -> boo
             provider=STRIPE,
             event_id=report.event_id,
             type=report.type,
-            created_at=datetime.fromtimestamp(report.created, UTC),
+            created_at=report.created,
             now=now(),
             order_id=report.order_id,
             attempt_id=report.attempt_id,

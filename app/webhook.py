@@ -7,7 +7,7 @@ Events: https://docs.stripe.com/api/events/types.
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +15,7 @@ from stripe import SignatureVerificationError, WebhookSignature
 
 from app.errors import BadSignature, InvalidInput
 from app.ledger import Fact, captured, expired, failed, refund, refunded_in_all
+from app.money import MAX_MINOR
 
 TOLERANCE_SECONDS = 300
 
@@ -52,7 +53,7 @@ class Report:
 
     event_id: str
     type: str
-    created: int
+    created: datetime
     order_id: UUID | None
     attempt_id: UUID | None
     session_id: str | None
@@ -70,14 +71,14 @@ def read(payload: bytes) -> Report:
         return Report(
             event_id=_text(event["id"]),
             type=_text(event["type"]),
-            created=int(event["created"]),
+            created=datetime.fromtimestamp(_whole(event["created"]), UTC),
             order_id=_order_id(found),
             attempt_id=_uuid(_metadata(found).get("paymentId")),
             session_id=_text(found["id"]) if is_session else None,
             payment_intent=_id(found.get("payment_intent")),
             fact=speaks(found) if speaks else None,
         )
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError, OverflowError):
         raise InvalidInput.of("", "the body is not an event of Stripe") from None
 
 
@@ -85,6 +86,20 @@ def _text(value: object) -> str:
     if not isinstance(value, str) or not 0 < len(value) <= 255 or not value.isprintable():
         raise ValueError("not an identifier")
     return value
+
+
+def _whole(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError("not a whole number")
+    return value
+
+
+def _amount(value: object) -> int:
+    """Minor units."""
+    amount = _whole(value)
+    if not 0 <= amount <= MAX_MINOR:
+        raise ValueError("not an amount")
+    return amount
 
 
 def _id(value: Any) -> str | None:
@@ -113,7 +128,7 @@ def _paid(session: Mapping[str, Any]) -> Fact | None:
     """A session of a delayed payment method is complete before it is paid."""
     if session["payment_status"] != "paid":
         return None
-    return captured(int(session["amount_total"]), session["currency"].upper())
+    return captured(_amount(session["amount_total"]), _text(session["currency"]).upper())
 
 
 def _not_paid(session: Mapping[str, Any]) -> Fact:
@@ -125,12 +140,12 @@ def _left(session: Mapping[str, Any]) -> Fact:
 
 
 def _refund(found: Mapping[str, Any]) -> Fact:
-    ours = _metadata(found).get("refundId")
-    return refund(_text(found["id"]), int(found["amount"]), found["status"], ours)
+    ours = _id(_metadata(found).get("refundId"))
+    return refund(_text(found["id"]), _amount(found["amount"]), _text(found["status"]), ours)
 
 
 def _charge(charge: Mapping[str, Any]) -> Fact:
-    return refunded_in_all(int(charge["amount_refunded"]))
+    return refunded_in_all(_amount(charge["amount_refunded"]))
 
 
 FACTS: Mapping[str, Callable[[Mapping[str, Any]], Fact | None]] = {

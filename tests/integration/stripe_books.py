@@ -29,7 +29,7 @@ def report_of(
     return Report(
         event_id=f"evt_{uuid4().hex}",
         type=TYPES[fact.kind],
-        created=int(now().timestamp()),
+        created=now(),
         order_id=order_id if is_session else None,
         attempt_id=attempt_id if is_session else None,
         session_id=session if is_session else None,
