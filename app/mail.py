@@ -45,29 +45,32 @@ class Mail:
         order_id, kind = notification["order_id"], notification["kind"]
         reason = f" ({notification['reason']})" if notification["reason"] else ""
         mail = EmailMessage()
+        mail["From"] = self._sender
+        mail["Subject"] = f"Your order is {kind}"
+        mail["Message-ID"] = f"<{order_id}.{kind}@orders>"
+        mail.set_content(f"Your order {order_id} is {kind}{reason}.\n")
         try:
-            mail["From"], mail["To"] = self._sender, notification["recipient"]
-            mail["Subject"] = f"Your order is {kind}"
-            mail["Message-ID"] = f"<{order_id}.{kind}@orders>"
-            mail.set_content(f"Your order {order_id} is {kind}{reason}.\n")
-        except (ValueError, IndexError) as error:
-            raise Undeliverable(f"not an address: {error}") from None
+            mail["To"] = notification["recipient"]
+        except Exception as error:
+            # A token may tell any text, and Python's parser fails in many ways.
+            raise Undeliverable(f"not an address: {error!r}") from None
         return mail
 
     def _deliver(self, mail: EmailMessage) -> None:
-        try:
-            with self._connect() as server:
+        """A server that refuses us, not this mail, may take it once it is set right."""
+        with self._connect() as server:
+            try:
                 server.send_message(mail)
-        except smtplib.SMTPRecipientsRefused as refused:
-            if all(code >= 500 for code, _ in refused.recipients.values()):
-                raise Undeliverable(str(refused)) from None
-            raise
-        except smtplib.SMTPNotSupportedError as error:
-            raise Undeliverable(str(error)) from None
-        except smtplib.SMTPResponseException as error:
-            if error.smtp_code >= 500:
+            except smtplib.SMTPRecipientsRefused as refused:
+                if all(code >= 500 for code, _ in refused.recipients.values()):
+                    raise Undeliverable(str(refused)) from None
+                raise
+            except smtplib.SMTPDataError as error:
+                if error.smtp_code >= 500:
+                    raise Undeliverable(str(error)) from None
+                raise
+            except (smtplib.SMTPNotSupportedError, ValueError) as error:
                 raise Undeliverable(str(error)) from None
-            raise
 
     def _connect(self) -> smtplib.SMTP:
         host, port = self._url.hostname or "", self._url.port or 0

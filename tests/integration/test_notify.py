@@ -1,6 +1,7 @@
 """Customers are told once, by every channel, through a real SMTP server."""
 
 import asyncio
+import smtplib
 from collections.abc import Iterator
 from typing import Any
 from uuid import UUID, uuid4
@@ -10,17 +11,31 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import Envelope
 
 from app.db import Database
-from app.mail import ATTEMPTS, Mail, send_due
+from app.mail import Mail, send_due
 from app.notify import Notifier
 from app.topics import OrderCancelled, OrderCompleted
 from devstack.ports import free_port
 
+MAIL = {"kind": "completed", "recipient": "ann@example.com", "reason": None}
+
 
 class Mailbox:
-    """An SMTP server's handler that keeps what it gets and refuses `nobody@…`."""
+    """An SMTP server's handler that keeps what it gets and refuses `nobody@…`.
+
+    And whoever sends, while it does not know us.
+    """
 
     def __init__(self) -> None:
         self.mails: list[Envelope] = []
+        self.knows_us = True
+
+    async def handle_MAIL(
+        self, server: Any, session: Any, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        if not self.knows_us:
+            return "530 authenticate first"
+        envelope.mail_from = address
+        return "250 OK"
 
     async def handle_RCPT(
         self, server: Any, session: Any, envelope: Envelope, address: str, options: list[str]
@@ -72,9 +87,17 @@ async def noted(database: Database, order_id: UUID) -> dict[str, tuple[bool, str
     return {row["channel"]: (row["sent_at"] is not None, row["failure"]) for row in rows}
 
 
-async def tell_completed(database: Database, *events: OrderCompleted) -> None:
+async def ends(database: Database, order_id: UUID, status: str) -> None:
+    async with database.connection() as connection:
+        query = "update orders set status = $2, cancel_reason = $3 where id = $1"
+        reason = "Out of stock" if status == "CANCELLED" else None
+        await connection.execute(query, order_id, status, reason)
+
+
+async def tell_completed(database: Database, event: OrderCompleted) -> None:
+    await ends(database, event.order_id, "COMPLETED")
     async with database.transaction() as transaction:
-        await Notifier(sends_mail=True).tell_completed(transaction, events)
+        await Notifier(sends_mail=True).tell_completed(transaction, [event])
 
 
 async def make_due(database: Database, order_id: UUID, attempts: int = 0) -> None:
@@ -103,6 +126,7 @@ async def test_a_mail_about_a_cancelled_order_says_why(
     database: Database, order_id: UUID, mailbox: tuple[Mailbox, str]
 ) -> None:
     box, url = mailbox
+    await ends(database, order_id, "CANCELLED")
     async with database.transaction() as transaction:
         await Notifier(sends_mail=True).tell_cancelled(transaction, [cancelled(order_id)])
     await send_due(database, Mail(url, "shop@example.com"))
@@ -119,13 +143,43 @@ async def test_a_refused_recipient_is_noted_and_not_tried_again(
     assert sent and failure and "no such user" in failure
 
 
-@pytest.mark.parametrize("email", ["a@", "<", "x\ny@example.com", "é@exämple.com"])
+async def test_an_event_that_no_longer_fits_tells_nobody(
+    database: Database, order_id: UUID
+) -> None:
+    await ends(database, order_id, "COMPLETED")
+    async with database.transaction() as transaction:
+        await Notifier(sends_mail=True).tell_cancelled(transaction, [cancelled(order_id)])
+    assert await noted(database, order_id) == {}
+
+
+ODD = ["a@", "<", "x\ny@example.com", "é@exämple.com", ".:", ".user:1", "\t.\t>", "(" * 3000]
+
+
+@pytest.mark.parametrize("email", ODD)
 async def test_what_is_no_address_holds_up_nobody(
     database: Database, order_id: UUID, mailbox: tuple[Mailbox, str], email: str
 ) -> None:
     await tell_completed(database, completed(order_id, email))
     await send_due(database, Mail(mailbox[1], "shop@example.com"))
     assert (await noted(database, order_id))["mail"][0]
+
+
+async def test_mail_waits_for_a_server_that_refuses_us(
+    database: Database, order_id: UUID, mailbox: tuple[Mailbox, str]
+) -> None:
+    box, url = mailbox
+    box.knows_us = False
+    await tell_completed(database, completed(order_id))
+    with pytest.raises(smtplib.SMTPSenderRefused):
+        await send_due(database, Mail(url, "shop@example.com"))
+    assert (await noted(database, order_id))["mail"] == (False, None)
+    with pytest.raises(smtplib.SMTPNotSupportedError):
+        clear = url.replace("smtp://", "smtp://us:password@")
+        await Mail(clear, "shop@example.com").send({**MAIL, "order_id": order_id})
+    box.knows_us = True
+    await make_due(database, order_id)
+    await send_due(database, Mail(url, "shop@example.com"))
+    assert len(box.mails) == 1
 
 
 async def test_an_order_without_an_email_has_no_mail(database: Database, order_id: UUID) -> None:
@@ -142,7 +196,7 @@ async def test_a_mail_waits_for_its_server_and_is_given_up_in_the_end(
         await send_due(database, nowhere)
     assert (await noted(database, order_id))["mail"] == (False, None)
     assert await send_due(database, nowhere) == 0, "it is not due yet"
-    await make_due(database, order_id, ATTEMPTS - 1)
+    await make_due(database, order_id, 1000)
     await send_due(database, nowhere)
     (sent, failure) = (await noted(database, order_id))["mail"]
     assert sent and failure and failure.startswith("given up")
