@@ -17,6 +17,7 @@ from app.lifecycle import (
     EXPIRED,
     OUT_OF_STOCK,
     Order,
+    PaymentStatus,
     Status,
     cancellable,
 )
@@ -193,12 +194,24 @@ def cancel(transaction: Transaction, order: Order, reason: str, request_id: str)
     )
 
 
+async def _states(
+    transaction: Transaction, events: Sequence[PaymentSucceeded | PaymentFailed]
+) -> dict[UUID, tuple[UUID, str]]:
+    """Order and status of the payments that `events` speak of: they tell, PostgreSQL decides."""
+    rows = await sql.states_of_payments(
+        transaction.connection, ids=[event.paymentId for event in events]
+    )
+    return {row["id"]: (row["order_id"], row["status"]) for row in rows}
+
+
 async def mark_paid(transaction: Transaction, events: Sequence[PaymentSucceeded]) -> None:
     """Captured money makes a CREATED order PAID."""
     orders = await order_rows.lock(transaction, events)
+    states = await _states(transaction, events)
     for event in events:
         order = orders[event.order_id]
-        if order.may_become(Status.PAID):
+        is_captured = states.get(UUID(event.paymentId)) == (order.id, PaymentStatus.SUCCEEDED)
+        if is_captured and order.may_become(Status.PAID):
             order.become(Status.PAID)
             transaction.publish(
                 OrderPaid(
@@ -212,11 +225,13 @@ async def mark_paid(transaction: Transaction, events: Sequence[PaymentSucceeded]
 async def cancel_unpaid(transaction: Transaction, events: Sequence[PaymentFailed]) -> None:
     """A failed payment cancels an order that is still CREATED, unless money came after all."""
     orders = await order_rows.lock(transaction, events)
+    states = await _states(transaction, events)
     rows = await sql.paid_orders(transaction.connection, order_ids=list(orders))
     paid = {row["order_id"] for row in rows}
     for event in events:
         order = orders[event.order_id]
-        if order.status is Status.CREATED and order.id not in paid:
+        has_failed = states.get(UUID(event.paymentId)) == (order.id, PaymentStatus.FAILED)
+        if has_failed and order.status is Status.CREATED and order.id not in paid:
             # A checkout ends with the time to pay the order, whoever notices it first.
             reason = EXPIRED if event.reason == CHECKOUT_EXPIRED else event.reason
             cancel(transaction, order, reason, event.requestId)

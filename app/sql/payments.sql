@@ -23,6 +23,10 @@ for no key update;
 select distinct order_id from payments
 where order_id = any(:order_ids::uuid[]) and status = 'SUCCEEDED';
 
+-- name: states_of_payments(ids)
+-- Where payments stand.
+select id, order_id, status from payments where id = any(:ids::uuid[]);
+
 -- name: order_of_payment(id)$
 -- The order that a payment is for.
 select order_id from payments where id = :id;
