@@ -144,6 +144,7 @@ class Database:
                 await self._tell(transaction, works)
             raise
         crash_here(Point.COMMITTED, *works)
+        leaving[0].is_committed = True
         await self._tell(leaving[0], works)
 
     async def _tell(self, transaction: Transaction, works: Sequence[str]) -> None:

@@ -5,12 +5,14 @@ a growing while, and the others go on. What the broker refuses for good is told.
 """
 
 import asyncio
-import logging
 import re
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Hashable, Iterable
+from functools import partial
 from hashlib import sha256
+from itertools import islice
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 from aiokafka import AIOKafkaProducer
@@ -22,15 +24,13 @@ from aiokafka.errors import (
 )
 
 from app.metrics import PUBLISHED
-from app.times import rfc3339
+from app.transaction import OutboxRow
 
-log = logging.getLogger(__name__)
-
-PATIENCE_SECONDS = 1.0
-"""How long a round waits for the events it has sent; what takes longer stays under way."""
-SHORT_PATIENCE_SECONDS = 0.05
-"""The same while older ones are under way: their partition may take no more, and others do."""
 MOST_UNDER_WAY = 5000
+MOST_OF_A_PARTITION = 500
+"""Of them, to one partition: one that cannot be written leaves room for all others."""
+MOST_KNOWN = 50_000
+"""Orders of which it is known how far they are. The others' next event is found in the outbox."""
 SHORTEST_REST, LONGEST_REST = 0.5, 30.0
 """Seconds for which an order rests whose event could not be sent; twice as long each time."""
 
@@ -60,6 +60,16 @@ HEADER_NAMES = (
 )
 
 
+class Flight(NamedTuple):
+    """An event that was sent and is not acknowledged."""
+
+    row: OutboxRow
+    partition: Hashable
+    begun: float
+    """Seconds of `monotonic`."""
+    task: "asyncio.Task[None]"
+
+
 class Rest(NamedTuple):
     """An order's: until when (monotonic seconds), and how long it is."""
 
@@ -67,22 +77,38 @@ class Rest(NamedTuple):
     seconds: float
 
 
-class Landed(NamedTuple):
-    """Rows whose events were acknowledged, and those that were refused for good, with the error."""
-
-    sent: list[Any]
-    refused: list[tuple[Any, BaseException]]
-
-
 class Flights:
-    """The events under way through one producer, and the orders that rest."""
+    """The events under way through one producer, what came of the others, and orders that rest."""
 
-    def __init__(self, producer: AIOKafkaProducer) -> None:
+    def __init__(
+        self,
+        producer: AIOKafkaProducer,
+        partition_of: Callable[[OutboxRow], Hashable],
+        landed: Callable[[], None],
+    ) -> None:
+        """`landed` is called whenever something has come of an event."""
         self._producer = producer
-        self._under_way: dict[asyncio.Task[None], Any] = {}
+        self._partition_of = partition_of
+        self._landed = landed
+        self._to: Counter[Hashable] = Counter()
+        """By partition, how many are under way."""
+        self._under_way: dict[UUID, Flight] = {}
+        """By order."""
+        self._behind: dict[UUID, deque[OutboxRow]] = {}
+        """By order of which something is under way: what goes next."""
+        self._known: dict[UUID, int] = {}
+        """By order, the last first: the sequence of its last event that was acknowledged."""
         self._rests: dict[UUID, Rest] = {}
-        self._silent = False
-        """Whether nothing was acknowledged since sending began to fail."""
+        self.acknowledged: dict[tuple[UUID, int], OutboxRow] = {}
+        """By order and sequence: what the broker has, and nobody has marked yet."""
+        self.refused: list[tuple[OutboxRow, BaseException]] = []
+        """What the broker refuses for good, and nobody has parked yet."""
+        self.failed: list[BaseException] = []
+        """Why events are sent later, for a line in the log."""
+        self._heard = monotonic()
+        """When the broker acknowledged something last."""
+        self._failed: float | None = None
+        """When the last event failed of those since whose sending nothing was acknowledged."""
         self._unheard_since: float | None = None
         """When the first was sent of the events since which nothing was acknowledged."""
 
@@ -96,93 +122,157 @@ class Flights:
         """How long events were sent and none was acknowledged, whether they failed or hang."""
         return 0.0 if self._unheard_since is None else monotonic() - self._unheard_since
 
+    @property
+    def are_held_up(self) -> bool:
+        """Whether the broker, or a partition, takes less than it is sent."""
+        return bool(self._rests) or self.silent_seconds > SHORTEST_REST
+
     def held(self) -> list[UUID]:
         """The orders of which nothing may be sent yet."""
         now = monotonic()
         resting = [order_id for order_id, rest in self._rests.items() if rest.until > now]
-        return [*resting, *(row["order_id"] for row in self._under_way.values())]
+        return [*resting, *self._under_way]
 
-    async def send(self, rows: Sequence[Any]) -> Landed:
-        """Send the first event of each order; what has landed of all that is under way."""
-        first: dict[UUID, Any] = {}
+    def follow(self, rows: Iterable[OutboxRow]) -> bool:
+        """Send what was committed just now; whether nobody has to look for any of it.
+
+        An event goes only where its order's last one is known to have gone; what was committed
+        elsewhere, and not heard of, may stand before it.
+        """
+        follows = [self._follows(row) for row in rows]
+        return all(follows)
+
+    def _follows(self, row: OutboxRow) -> bool:
+        order_id = row.order_id
+        if flight := self._under_way.get(order_id):
+            behind = self._behind.get(order_id)
+            last = behind[-1] if behind else flight.row
+            return self._queue(row) if row.sequence == last.sequence + 1 else False
+        known = self._known.get(order_id, 0)
+        if row.sequence <= known or order_id in self._rests:
+            return True
+        if row.sequence != known + 1 or self.room <= 0:
+            return False
+        self._begin(row)
+        return True
+
+    def _queue(self, row: OutboxRow) -> bool:
+        self._behind.setdefault(row.order_id, deque()).append(row)
+        return True
+
+    def send(self, rows: Iterable[OutboxRow]) -> None:
+        """Send what waits in the outbox, an order's in sequence; not what is under way, or gone."""
+        taken: set[UUID] = set()
         for row in rows:
-            first.setdefault(row["order_id"], row)
-        patience = SHORT_PATIENCE_SECONDS if self._under_way else PATIENCE_SECONDS
-        begun = {asyncio.create_task(self._send(row)): row for row in first.values()}
-        self._under_way |= begun
-        if begun:
-            self._unheard_since = self._unheard_since or monotonic()
-            await asyncio.wait(begun, timeout=patience)
-        return self._land()
+            if (row.order_id, row.sequence) in self.acknowledged:
+                continue
+            if row.order_id in taken and row.order_id in self._under_way:
+                self._queue(row)
+            elif row.order_id not in self._under_way:
+                taken.add(row.order_id)
+                self._begin(row)
 
-    async def _send(self, row: Any) -> None:
+    def _begin(self, row: OutboxRow) -> bool:
+        """Whether it goes now; else its order rests."""
+        partition = self._partition_of(row)
+        if self._to[partition] >= MOST_OF_A_PARTITION:
+            self._rest(row.order_id)
+            return False
+        begun = monotonic()
+        self._unheard_since = self._unheard_since or begun
+        task = asyncio.create_task(self._send(row))
+        self._under_way[row.order_id] = flight = Flight(row, partition, begun, task)
+        self._to[partition] += 1
+        task.add_done_callback(partial(self._land, flight))
+        return True
+
+    async def _send(self, row: OutboxRow) -> None:
         # aiokafka waits for such a topic to appear.
-        if TOPIC.fullmatch(row["topic"]) is None:
-            raise InvalidTopicError(row["topic"])
+        if TOPIC.fullmatch(row.topic) is None:
+            raise InvalidTopicError(row.topic)
         acknowledged = await self._producer.send(
-            topic=row["topic"],
-            key=str(row["order_id"]).encode(),
-            value=row["payload"].encode(),
+            topic=row.topic,
+            key=str(row.order_id).encode(),
+            value=row.payload,
             headers=headers_of(row),
         )
         await acknowledged
 
-    def _land(self) -> Landed:
-        landed = Landed([], [])
-        failed: list[tuple[Any, BaseException]] = []
-        for task in [task for task in self._under_way if task.done()]:
-            row, error = self._under_way.pop(task), task.exception()
-            if error is None:
-                landed.sent.append(row)
-                PUBLISHED.labels(row["topic"]).inc()
-            elif isinstance(error, REFUSALS):
-                landed.refused.append((row, error))
+    def _land(self, flight: Flight, task: "asyncio.Task[None]") -> None:
+        if task.cancelled():
+            return
+        order_id, error = flight.row.order_id, task.exception()
+        del self._under_way[order_id]
+        self._to[flight.partition] -= 1
+        if error is None:
+            self._acknowledge(flight)
+        else:
+            self._behind.pop(order_id, None)
+            if isinstance(error, REFUSALS):
+                self.refused.append((flight.row, error))
             else:
-                failed.append((row, error))
-        self._rest(failed, landed.sent)
-        if landed.sent:
-            self._unheard_since = monotonic() if self._under_way else None
-        elif landed.refused and not failed and not self._under_way:
+                self._fail(flight, error)
+        if not self._under_way and (error is None or isinstance(error, REFUSALS)):
             self._unheard_since = None
-        return landed
+        self._landed()
 
-    def _rest(self, failed: list[tuple[Any, BaseException]], sent: list[Any]) -> None:
-        for row in sent:
-            self._rests.pop(row["order_id"], None)
-        if sent and self._silent:
+    def _acknowledge(self, flight: Flight) -> None:
+        row = flight.row
+        PUBLISHED.labels(row.topic).inc()
+        self._heard = self._unheard_since = monotonic()
+        if self._failed is not None and flight.begun > self._failed:
             # The broker is back: whoever rested because of it need not rest on.
             self._rests.clear()
-        self._silent = not sent and (self._silent or bool(failed))
-        for row, _ in failed:
-            last = self._rests.get(row["order_id"])
-            seconds = min(last.seconds * 2, LONGEST_REST) if last else SHORTEST_REST
-            self._rests[row["order_id"]] = Rest(monotonic() + seconds, seconds)
-        if failed:
-            log.warning("%d events are sent later: %r", len(failed), failed[0][1])
+        self._failed = None
+        self._rests.pop(row.order_id, None)
+        self.acknowledged[row.order_id, row.sequence] = row
+        known = self._known.pop(row.order_id, 0)
+        self._known[row.order_id] = max(known, row.sequence)
+        behind = self._behind.get(row.order_id)
+        if not behind or not self._begin(behind.popleft()):
+            self._behind.pop(row.order_id, None)
+
+    def _fail(self, flight: Flight, error: BaseException) -> None:
+        if self._heard < flight.begun:
+            self._failed = monotonic()
+        self._rest(flight.row.order_id)
+        self.failed.append(error)
+
+    def _rest(self, order_id: UUID) -> None:
+        last = self._rests.get(order_id)
+        seconds = min(last.seconds * 2, LONGEST_REST) if last else SHORTEST_REST
+        self._rests[order_id] = Rest(monotonic() + seconds, seconds)
+
+    def marked(self, rows: Iterable[OutboxRow]) -> None:
+        """Forget what is marked."""
+        for row in rows:
+            del self.acknowledged[row.order_id, row.sequence]
+        for order_id in list(islice(self._known, max(0, len(self._known) - MOST_KNOWN))):
+            del self._known[order_id]
 
     def abandon(self) -> None:
         """Wait for nothing that is under way; unmarked, it is sent again."""
-        for task in self._under_way:
-            task.cancel()
+        for flight in self._under_way.values():
+            flight.task.cancel()
 
 
-def headers_of(row: Any) -> list[tuple[str, bytes]]:
+def headers_of(row: OutboxRow) -> list[tuple[str, bytes]]:
     """CloudEvents 1.0 in binary mode, and the trace.
 
     The trace id is a hash of the request id, so that every event a request causes is one trace.
     """
-    trace = UUID(bytes=sha256(row["request_id"].encode()).digest()[:16]).hex
-    span = row["event_id"].hex[:16]
+    trace = UUID(bytes=sha256(row.request_id.encode()).digest()[:16]).hex
+    span = row.event_id.replace("-", "")[:16]
     values = (
-        str(row["event_id"]),
+        row.event_id,
         "/orders",
         "1.0",
-        row["topic"],
-        str(row["order_id"]),
-        rfc3339(row["occurred_at"]),
+        row.topic,
+        str(row.order_id),
+        row.occurred_at,
         "application/json",
         f"00-{trace}-{span}-01",
-        row["request_id"],
-        row["topic"],
+        row.request_id,
+        row.topic,
     )
     return [(name, value.encode()) for name, value in zip(HEADER_NAMES, values, strict=True)]

@@ -11,8 +11,9 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, cast
+from uuid import UUID
 
 import asyncpg
 from aiokafka import AIOKafkaProducer
@@ -28,9 +29,9 @@ from app.leadership import leadership
 from app.metrics import REFUSED
 from app.queries import sql
 from app.text import storable
-from app.times import now
+from app.times import now, parse_time, rfc3339
 from app.topics import topic_names
-from app.transaction import Transaction
+from app.transaction import OutboxRow, Transaction
 
 log = logging.getLogger(__name__)
 
@@ -38,13 +39,15 @@ RELAY = "relay"
 """What parked messages and crash points call it."""
 BATCH = 1000
 GATHER_SECONDS = 0.005
-"""Between rounds. What is committed in that time goes along, and saves all hops behind it work."""
+"""Before a look into the outbox, for what other workers commit meanwhile."""
+MARK_SECONDS = 0.1
+"""How long what is acknowledged may stay unmarked: whoever leads next sends it once more."""
 SWEEP_SECONDS = 1.0
 """How long an event may wait whose commit was not heard of: its worker died before telling."""
 
 SILENT_SECONDS = 30.0
 """How long a leader may fail to send anything before another worker, or another producer, tries."""
-STOP_SECONDS = 5.0
+STOP_SECONDS, LAST_MARK_SECONDS = 5.0, 1.0
 
 SETTINGS = {**FEW_ROWS, "synchronous_commit": "off"}
 """A mark that is lost costs a second copy, so it need not wait for the disk."""
@@ -67,20 +70,34 @@ class Relay:
         self._database = database
         self._backlog = backlog or Backlog()
         self._wake = asyncio.Event()
-        self._leading = False
+        self._flights: Flights | None = None
+        """While this worker leads."""
+        self._marking: asyncio.TimerHandle | None = None
         self._untold = False
         self._telling: asyncio.Task[None] | None = None
 
     async def after_commit(self, transaction: Transaction) -> None:
-        """Wake whoever relays, without waiting for it."""
+        """Send its events, or wake whoever relays, without waiting for it."""
         if not transaction.events:
             return
-        if self._leading:
-            self._wake.set()
+        if self._flights is not None:
+            self._follow(self._flights, transaction)
             return
         self._untold = True
         if self._telling is None or self._telling.done():
             self._telling = asyncio.create_task(self._tell())
+
+    def _follow(self, flights: Flights, transaction: Transaction) -> None:
+        """Send what is surely committed; the rest is looked for."""
+        crash_here(Point.TAKEN, RELAY)
+        if transaction.is_committed and flights.follow(transaction.written):
+            self._note(transaction.written[0])
+        else:
+            self._wake.set()
+
+    def _note(self, row: OutboxRow) -> None:
+        moment = parse_time(row.occurred_at).timestamp()
+        self._backlog.note(RELAY, moment, RELAYED)
 
     async def _tell(self) -> None:
         with suppress(*AWAY):
@@ -114,12 +131,8 @@ class Relay:
             self._database, sql.try_to_lead, SWEEP_SECONDS, "orders relay", **SETTINGS
         ) as connection:
             await connection.add_listener("outbox", lambda *_: self._wake.set())
-            self._leading = True
-            try:
-                log.info("This worker relays the outbox")
-                yield connection
-            finally:
-                self._leading = False
+            log.info("This worker relays the outbox")
+            yield connection
 
     @asynccontextmanager
     async def _producer(self) -> AsyncIterator[AIOKafkaProducer]:
@@ -140,30 +153,53 @@ class Relay:
     async def _publish_forever(
         self, connection: asyncpg.Connection, producer: AIOKafkaProducer
     ) -> None:
-        flights = Flights(producer)
-        sent: list[Any] = []
+        partition_of = partial(_partition_of, producer)
+        flights = self._flights = Flights(producer, partition_of, self._mark_soon)
+        self._wake.set()
         try:
             while True:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), SWEEP_SECONDS)
                 self._wake.clear()
                 await asyncio.sleep(GATHER_SECONDS)
-                rows = await _mark_and_take(connection, sent, flights)
-                # What waits for the broker is no sign of too many orders.
-                if rows and not flights.held():
-                    self._backlog.note(RELAY, rows[0]["occurred_at"].timestamp(), RELAYED)
-                if rows:
-                    crash_here(Point.TAKEN, RELAY)
-                sent, refused = await flights.send(rows)
-                if sent:
-                    crash_here(Point.SENT, RELAY)
-                for row, error in refused:
-                    await _park(connection, row, error)
+                await self._look(connection, flights)
                 if flights.silent_seconds > SILENT_SECONDS:
                     raise _CannotSend(f"nothing was acknowledged for {SILENT_SECONDS:.0f} s")
-                if not sent:
-                    with suppress(TimeoutError):
-                        await asyncio.wait_for(self._wake.wait(), SWEEP_SECONDS)
         finally:
+            self._flights = None
             flights.abandon()
+            with suppress(*AWAY):
+                await asyncio.wait_for(
+                    _mark_and_take(connection, flights, [], 0), LAST_MARK_SECONDS
+                )
+
+    def _mark_soon(self) -> None:
+        """What has landed is marked within MARK_SECONDS, together with what lands meanwhile."""
+        if self._marking is None:
+            self._marking = asyncio.get_running_loop().call_later(MARK_SECONDS, self._mark_now)
+
+    def _mark_now(self) -> None:
+        self._marking = None
+        self._wake.set()
+
+    async def _look(self, connection: asyncpg.Connection, flights: Flights) -> None:
+        """Note what has landed, and send what was not heard of."""
+        while flights.refused:
+            await _park(connection, *flights.refused.pop(0))
+        if flights.failed:
+            log.warning("%d events are sent later: %r", len(flights.failed), flights.failed[0])
+            flights.failed.clear()
+        held = flights.held()
+        limit = min(BATCH, flights.room)
+        rows = await _mark_and_take(connection, flights, held, limit)
+        if rows:
+            if len(rows) == limit:
+                self._wake.set()  # there may be more
+            crash_here(Point.TAKEN, RELAY)
+            # What waits for the broker is no sign of too many orders.
+            if not flights.are_held_up:
+                self._note(rows[0])
+        flights.send(rows)
 
 
 async def _stop(producer: AIOKafkaProducer) -> None:
@@ -184,30 +220,56 @@ def _partition(key: bytes, partitions: Sequence[int], available: Sequence[int]) 
     return partitions[(int(_hash(key)) & 0x7FFFFFFF) % len(partitions)]
 
 
+def _partition_of(producer: AIOKafkaProducer, row: OutboxRow) -> tuple[str, int | None]:
+    """The topic and partition that `producer` will choose, as far as it knows the topic."""
+    partitions = sorted(cast(Any, producer).client.cluster.partitions_for_topic(row.topic) or ())
+    key = str(row.order_id).encode()
+    return row.topic, _partition(key, partitions, partitions) if partitions else None
+
+
 async def _mark_and_take(
-    connection: asyncpg.Connection, sent: Sequence[Any], flights: Flights
-) -> Sequence[Any]:
-    times = [row["occurred_at"] for row in sent]
-    rows: Sequence[Any] = await sql.mark_and_take(
+    connection: asyncpg.Connection, flights: Flights, held: Sequence[UUID], batch: int
+) -> list[OutboxRow]:
+    sent = list(flights.acknowledged.values())
+    if sent:
+        crash_here(Point.SENT, RELAY)
+    times = [row.occurred_at for row in sent]
+    rows = await sql.mark_and_take(
         connection,
-        sent=[row["id"] for row in sent],
+        sent_orders=[row.order_id for row in sent],
+        sent_sequences=[row.sequence for row in sent],
         since=min(times, default=None),
         until=max(times, default=None),
-        held=flights.held(),
-        batch=min(BATCH, flights.room),
+        held=held,
+        batch=batch,
     )
-    return rows
+    flights.marked(sent)
+    return [as_row(row) for row in rows]
 
 
-async def _park(connection: asyncpg.Connection, row: Any, error: BaseException) -> None:
+def as_row(row: Any) -> OutboxRow:
+    """The event in a row as PostgreSQL gives it."""
+    return OutboxRow(
+        str(row["event_id"]),
+        row["topic"],
+        row["order_id"],
+        row["sequence"],
+        row["request_id"],
+        rfc3339(row["occurred_at"]),
+        row["payload"].encode(),
+    )
+
+
+async def _park(connection: asyncpg.Connection, row: OutboxRow, error: BaseException) -> None:
     """Put an event aside that the broker refuses for good: it waits for an operator."""
-    log.error("The broker refuses %s of order %s: %r", row["topic"], row["order_id"], error)
-    REFUSED.labels(row["topic"]).inc()
+    log.error("The broker refuses %s of order %s: %r", row.topic, row.order_id, error)
+    REFUSED.labels(row.topic).inc()
     crash_here(Point.REFUSED, RELAY)
     await sql.park_refused(
         connection,
-        id=row["id"],
-        occurred_at=row["occurred_at"],
+        order_id=row.order_id,
+        sequence=row.sequence,
+        occurred_at=row.occurred_at,
         error=storable(f"{type(error).__name__}: {error}"[:500]),
         now=now(),
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -17,6 +17,20 @@ if TYPE_CHECKING:
     from app.money_rows import DueCall, RefundRow, ReportRow
     from app.placing import LineRow, OrderRow
     from app.topics import Event
+
+
+class OutboxRow(NamedTuple):
+    """An event as it stands in the outbox."""
+
+    event_id: str
+    topic: str
+    order_id: UUID
+    sequence: int
+    request_id: str
+    occurred_at: str
+    """RFC 3339."""
+    payload: bytes
+    """JSON."""
 
 
 @dataclass(slots=True)
@@ -47,6 +61,10 @@ class Transaction:
     """Products that it has changed."""
     notices: list[Callable[[], None]] = field(default_factory=list)
     """What is logged or counted of it: once all of it is written, right before it commits."""
+    written: list[OutboxRow] = field(default_factory=list)
+    """Its events, once they are in the outbox."""
+    is_committed: bool = False
+    """False also where PostgreSQL's answer to the commit was lost."""
 
     def publish(self, event: "Event") -> None:
         """Put `event` into the outbox when this transaction commits, and only then."""
@@ -79,7 +97,8 @@ async def write_changes(transaction: Transaction) -> None:
     events, money = transaction.events, _money(transaction)
     if not (events or any(money.values()) or transaction.answers):
         return
-    published = {event.order_id for event in events}
+    rows = [_outbox_row(event) for event in events]
+    published = {row.order_id for row in rows}
     orders = [order for order in transaction.orders.values() if order.id in published]
     await sql.write_changes(
         transaction.connection,
@@ -98,11 +117,24 @@ async def write_changes(transaction: Transaction) -> None:
         fingerprints=[key.fingerprint for key, _ in transaction.answers],
         expirations=[key.expires_at for key, _ in transaction.answers],
         answers=[answer for _, answer in transaction.answers],
-        event_ids=[event.eventId for event in events],
-        topics=[event.topic_name for event in events],
-        event_orders=[event.orderId for event in events],
-        sequences=[event.sequence for event in events],
-        request_ids=[event.requestId for event in events],
-        event_times=[event.occurredAt for event in events],
-        payloads=[event.dumps().decode() for event in events],
+        event_ids=[row.event_id for row in rows],
+        topics=[row.topic for row in rows],
+        event_orders=[row.order_id for row in rows],
+        sequences=[row.sequence for row in rows],
+        request_ids=[row.request_id for row in rows],
+        event_times=[row.occurred_at for row in rows],
+        payloads=[row.payload.decode() for row in rows],
+    )
+    transaction.written = rows
+
+
+def _outbox_row(event: "Event") -> OutboxRow:
+    return OutboxRow(
+        event.eventId,
+        event.topic_name,
+        event.order_id,
+        event.sequence,
+        event.requestId,
+        event.occurredAt,
+        event.dumps(),
     )

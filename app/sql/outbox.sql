@@ -1,16 +1,19 @@
--- name: mark_and_take(sent, since, until, held, batch)
+-- name: mark_and_take(sent_orders, sent_sequences, since, until, held, batch)
 -- Mark what the broker has acknowledged, and take the oldest events that wait to be sent, without
--- the orders that are held or parked. An order's come in sequence: its ids rise with it.
+-- the orders that are held or parked. An order's come in sequence: their ids rise with it.
 -- since and until: when the marked ones occurred, so that only their partitions are looked at.
-with marked as (
+with sent as materialized (
+    select * from unnest(:sent_orders::uuid[], :sent_sequences::int[]) as s (order_id, sequence)
+), marked as (
     update outbox set published_at = now()
-    where id = any(:sent::bigint[])
-      and occurred_at between :since::timestamptz and :until::timestamptz
+    from sent
+    where outbox.order_id = sent.order_id and outbox.sequence = sent.sequence
+      and occurred_at between :since::text::timestamptz and :until::text::timestamptz
 )
-select id, event_id, topic, order_id, request_id, occurred_at, payload
+select event_id, topic, order_id, sequence, request_id, occurred_at, payload
 from outbox
 where published_at is null
-  and id not in (select unnest(:sent::bigint[]))
+  and (order_id, sequence) not in (select s.order_id, s.sequence from sent s)
   and order_id not in (select unnest(:held::uuid[]))
   and order_id not in (
       select p.order_id from parked_messages p
@@ -20,7 +23,7 @@ where published_at is null
 order by id
 limit :batch;
 
--- name: park_refused(id, occurred_at, error, now)!
+-- name: park_refused(order_id, sequence, occurred_at, error, now)!
 -- An event that the broker refuses for good; with it, its order waits. Its offset is the row's id.
 insert into parked_messages (
     handler, topic, partition, "offset", order_id, state, holds_order, key, value, headers, error,
@@ -29,7 +32,7 @@ insert into parked_messages (
 select 'relay', topic, -1, id, order_id, 'PARKED', true, convert_to(order_id::text, 'UTF8'),
     convert_to(payload::text, 'UTF8'), '{}', :error, 1, :now
 from outbox
-where id = :id and occurred_at = :occurred_at
+where order_id = :order_id and sequence = :sequence and occurred_at = :occurred_at::text::timestamptz
 on conflict (handler, topic, partition, "offset") do update
     set state = 'PARKED', error = excluded.error, attempts = parked_messages.attempts + 1,
         resolved_at = null, resolved_by = null, resolve_reason = null;

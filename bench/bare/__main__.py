@@ -10,7 +10,7 @@ import logging
 import os
 import random
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -64,8 +64,8 @@ class Plan:
 class Gathering:
     """What is asked while others are under way shares the next transaction."""
 
-    def __init__(self, pool: asyncpg.Pool, hop: Any, wake: Callable[[], None]) -> None:
-        self._pool, self._hop, self._wake = pool, hop, wake
+    def __init__(self, pool: asyncpg.Pool, hop: Any) -> None:
+        self._pool, self._hop = pool, hop
         self._waiting: asyncio.Queue[tuple[Any, asyncio.Future[Any]]] = asyncio.Queue()
 
     async def ask(self, wanted: Any) -> Any:
@@ -82,7 +82,6 @@ class Gathering:
                 batch.append(self._waiting.get_nowait())
             async with self._pool.acquire() as connection:
                 done = await self._hop(connection, [wanted for wanted, _ in batch])
-            self._wake()
             for (_, future), one in zip(batch, done or [None] * len(batch), strict=True):
                 future.set_result(one)
 
@@ -117,8 +116,7 @@ class Bare:
         self.finished.append((paid, monotonic()))
 
     def after_commit(self, agent: Agent, messages: list[Message]) -> None:
-        """Wake the relay, or the customers who were told."""
-        self.relay.wake()
+        """Wake the customers who were told."""
         if agent.topic == "order.completed":
             for message in messages:
                 self.told.pop(message["orderId"]).set_result(None)
@@ -136,6 +134,7 @@ async def carry_out(plan: Plan) -> dict[str, Any]:
         end, after = monotonic(), costs(programs)
         over.set()
         await asyncio.gather(*tasks)
+        await bare.relay.mark()
         inside = [(paid, told) for paid, told in bare.finished if begin <= told < end]
         return {
             "notified": rates([told for _, told in inside], begin, end - begin),
@@ -147,7 +146,6 @@ async def carry_out(plan: Plan) -> dict[str, Any]:
 
 async def _connected(plan: Plan, stack: AsyncExitStack) -> Bare:
     statements = Statements()
-    hops = Hops(statements)
     requests, agents = [await stack.enter_async_context(_pool(plan)) for _ in range(2)]
     events, changelogs = [
         AIOKafkaProducer(bootstrap_servers=plan.brokers, acks="all", max_batch_size=LARGEST_BATCH)
@@ -162,7 +160,8 @@ async def _connected(plan: Plan, stack: AsyncExitStack) -> Bare:
     stack.push_async_callback(connection.close)
     products = await _catalogue(statements, plan.database)
     relay = Relay(statements, connection, events)
-    placings, payings = [Gathering(requests, hop, relay.wake) for hop in (hops.place, hops.pay)]
+    hops = Hops(statements, relay.carry)
+    placings, payings = [Gathering(requests, hop) for hop in (hops.place, hops.pay)]
     bare = Bare(plan, products, placings, payings, relay)
     handlers = [
         Agent("order.created", "replays.remember", None),

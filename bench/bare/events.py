@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import orjson
 
@@ -60,21 +60,19 @@ def columns(events: list[Event]) -> dict[str, list[Any]]:
     }
 
 
-def headers(row: Any) -> list[tuple[str, bytes]]:
+def headers(event: Event) -> list[tuple[str, bytes]]:
     """The ten headers of a message, of the same names and lengths as the service's."""
-    request_id: str = row["request_id"]
-    event_id: UUID = row["event_id"]
-    trace = sha256(request_id.encode()).hexdigest()[:32]
+    trace = sha256(event.request_id.encode()).hexdigest()[:32]
     values = {
-        "ce_id": str(event_id),
+        "ce_id": event.id,
         "ce_source": "/orders",
         "ce_specversion": "1.0",
-        "ce_type": row["topic"],
-        "ce_subject": str(row["order_id"]),
-        "ce_time": text_of(row["occurred_at"]),
+        "ce_type": event.topic,
+        "ce_subject": event.order_id,
+        "ce_time": event.occurred_at,
         "content-type": "application/json",
-        "traceparent": f"00-{trace}-{event_id.hex[:16]}-01",
-        "x-request-id": request_id,
-        "x-event-type": row["topic"],
+        "traceparent": f"00-{trace}-{event.id.replace('-', '')[:16]}-01",
+        "x-request-id": event.request_id,
+        "x-event-type": event.topic,
     }
     return [(name, value.encode()) for name, value in values.items()]

@@ -75,10 +75,11 @@ Hop = Callable[[asyncpg.Connection, Sequence[Message]], Awaitable[None]]
 
 
 class Hops:
-    """One method for each transaction that an order goes through."""
+    """One method for each transaction that an order goes through; `carry` is given its events."""
 
-    def __init__(self, statements: Statements) -> None:
+    def __init__(self, statements: Statements, carry: Callable[[list[Event]], None]) -> None:
         self._sql = statements
+        self._carry = carry
 
     async def place(
         self, connection: asyncpg.Connection, wanted: Sequence[tuple[UUID, dict[UUID, int]]]
@@ -90,13 +91,15 @@ class Hops:
         rows = await self._sql.fetch(connection, "products_by_ids", ids=ids)
         prices = {row["id"]: row["price_minor"] for row in rows}
         placed = [one.placed(prices) for one in baskets]
+        events = [created for created, _ in placed]
         await self._write(
             connection,
             placed=[one.row(prices) for one in baskets],
             lines=[row for one in baskets for row in one.rows(prices)],
-            events=[created for created, _ in placed],
+            events=events,
             answers=[answer for _, answer in placed],
         )
+        self._carry(events)
         return [one.id for one in baskets]
 
     async def pay(self, connection: asyncpg.Connection, order_ids: Sequence[UUID]) -> None:
@@ -118,6 +121,7 @@ class Hops:
             )
         moved = [(row, "CREATED") for row in rows]
         await self._write(connection, orders=moved, payments=payments, events=events)
+        self._carry(events)
 
     async def capture(self, connection: asyncpg.Connection, messages: Sequence[Message]) -> None:
         """payment: capture."""
@@ -138,6 +142,7 @@ class Hops:
             await self._write(
                 connection, orders=moved, payments=payments, reports=reports, events=events
             )
+        self._carry(events)
 
     async def mark_paid(self, connection: asyncpg.Connection, messages: Sequence[Message]) -> None:
         """order status: PAID."""
@@ -150,6 +155,7 @@ class Hops:
             ]
             moved = [(row, "PAID") for row in orders.values()]
             await self._write(connection, orders=moved, events=events)
+        self._carry(events)
 
     async def reserve(self, connection: asyncpg.Connection, messages: Sequence[Message]) -> None:
         """inventory: reserve."""
@@ -178,6 +184,7 @@ class Hops:
             ]
             moved = [(row, "PAID") for row in orders.values()]
             await self._write(connection, orders=moved, events=events)
+        self._carry(events)
 
     async def complete(self, connection: asyncpg.Connection, messages: Sequence[Message]) -> None:
         """order status: COMPLETED."""
@@ -192,6 +199,7 @@ class Hops:
             ]
             moved = [(row, "COMPLETED") for row in orders.values()]
             await self._write(connection, orders=moved, events=events)
+        self._carry(events)
 
     async def tell(self, connection: asyncpg.Connection, messages: Sequence[Message]) -> None:
         """notification."""

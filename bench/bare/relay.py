@@ -1,21 +1,21 @@
-"""The outbox, carried to Kafka as the service's relay does it: first events first, then marked."""
+"""Events, carried to Kafka as the service's relay does it: sent once committed, then marked."""
 
 import asyncio
-from contextlib import suppress
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import asyncpg
 from aiokafka import AIOKafkaProducer
 
-from bench.bare.events import headers
+from bench.bare.events import Event, headers
 from bench.bare.statements import Statements
 
-BATCH = 1000
-SWEEP_SECONDS = 1.0
+MARK_SECONDS = 0.1
 
 
 class Relay:
-    """Publishes until cancelled; `wake` tells it of a commit."""
+    """Carries what it is given, until cancelled. An order's next event comes of its last."""
 
     def __init__(
         self, statements: Statements, connection: asyncpg.Connection, producer: AIOKafkaProducer
@@ -23,47 +23,54 @@ class Relay:
         self._sql = statements
         self._connection = connection
         self._producer = producer
-        self._awake = asyncio.Event()
+        self._committed: asyncio.Queue[Event] = asyncio.Queue()
+        self._sent: list[Event] = []
+        self._marking = asyncio.Lock()
 
-    def wake(self) -> None:
-        """Something was committed."""
-        self._awake.set()
+    def carry(self, events: Sequence[Event]) -> None:
+        """These were committed."""
+        for event in events:
+            self._committed.put_nowait(event)
 
     async def run(self) -> None:
-        """Publish until cancelled."""
-        sent: list[Any] = []
+        """Send and mark until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._send())
+            group.create_task(self._mark_regularly())
+
+    async def _send(self) -> None:
         while True:
-            self._awake.clear()
-            sent = await self._send(await self._mark_and_take(sent))
-            if not sent:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._awake.wait(), SWEEP_SECONDS)
-
-    async def _mark_and_take(self, sent: list[Any]) -> list[Any]:
-        times = [row["occurred_at"] for row in sent]
-        return await self._sql.fetch(
-            self._connection,
-            "mark_and_take",
-            sent=[row["id"] for row in sent],
-            since=min(times, default=None),
-            until=max(times, default=None),
-            held=[],
-            batch=BATCH,
-        )
-
-    async def _send(self, rows: list[Any]) -> list[Any]:
-        """The first event of each order."""
-        first: dict[Any, Any] = {}
-        for row in rows:
-            first.setdefault(row["order_id"], row)
-        acknowledged = [
-            await self._producer.send(
-                row["topic"],
-                row["payload"].encode(),
-                str(row["order_id"]).encode(),
-                headers=headers(row),
+            event = await self._committed.get()
+            acknowledged = await self._producer.send(
+                event.topic,
+                event.payload.encode(),
+                event.order_id.encode(),
+                headers=headers(event),
             )
-            for row in first.values()
-        ]
-        await asyncio.gather(*acknowledged)
-        return list(first.values())
+            acknowledged.add_done_callback(partial(self._note, event))
+
+    def _note(self, event: Event, acknowledged: "asyncio.Future[Any]") -> None:
+        if not acknowledged.cancelled():
+            acknowledged.result()
+            self._sent.append(event)
+
+    async def _mark_regularly(self) -> None:
+        while True:
+            await asyncio.sleep(MARK_SECONDS)
+            await self.mark()
+
+    async def mark(self) -> None:
+        """Mark what was acknowledged."""
+        async with self._marking:
+            sent, self._sent = self._sent, []
+            times = [event.occurred_at for event in sent]
+            await self._sql.fetch(
+                self._connection,
+                "mark_and_take",
+                sent_orders=[event.order_id for event in sent],
+                sent_sequences=[event.sequence for event in sent],
+                since=min(times, default=None),
+                until=max(times, default=None),
+                held=[],
+                batch=0,
+            )

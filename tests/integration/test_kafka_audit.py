@@ -23,7 +23,7 @@ from app.kafka_audit import (
     Comparison,
     audit_kafka,
 )
-from app.outbox import Relay
+from app.outbox import Relay, as_row
 from app.times import now, rfc3339
 from app.topics import DeadLetter, OrderPaid
 from tests.chaos.waiting import until
@@ -57,7 +57,7 @@ class Topics:
     async def put(self, row: Any, **changes: Any) -> Any:
         """Send a row's event as the relay does, but for the changes; where it stands."""
         whole = {"key": str(row["order_id"]).encode(), "value": row["payload"].encode()}
-        whole |= {"headers": headers_of(row), **changes}
+        whole |= {"headers": headers_of(as_row(row)), **changes}
         return await self.producer.send_and_wait(row["topic"], **whole)
 
     async def events(self, order_id: UUID) -> list[Any]:

@@ -4,14 +4,16 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any, cast
 from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
+from aiokafka.cluster import ClusterMetadata
 from aiokafka.errors import KafkaConnectionError
 
-from app import intervention, migrate, outbox
+from app import flights, intervention, migrate, outbox
 from app.db import Database
 from app.intervention import Actor
 from app.outbox import Relay
@@ -123,12 +125,18 @@ async def test_the_relay_finds_what_waits_by_its_index(empty: asyncpg.Connection
         await add(empty, now(), sent=n % 100 != 0)
     await empty.execute("analyze outbox; set plan_cache_mode = force_generic_plan")
     taken = await sql.mark_and_take(
-        empty, sent=[], since=None, until=None, held=[uuid4()], batch=1000
+        empty,
+        sent_orders=[],
+        sent_sequences=[],
+        since=None,
+        until=None,
+        held=[uuid4()],
+        batch=1000,
     )
     assert len(taken) == 20
     await empty.execute(f"prepare take as {sql.mark_and_take.sql}")
     plan = await empty.fetch(
-        "explain (analyze, costs off, timing off) execute take('{}', null, null, '{}', 10)"
+        "explain (analyze, costs off, timing off) execute take('{}', '{}', null, null, '{}', 10)"
     )
     told = "\n".join(row[0] for row in plan)
     assert "Merge Append" in told and "Seq Scan" not in told, told
@@ -149,12 +157,16 @@ async def relaying(environment: dict[str, str], database: Database) -> AsyncIter
 class Unreachable:
     """A producer whose machine cannot reach the brokers."""
 
+    client = SimpleNamespace(cluster=ClusterMetadata())
+
     async def send(self, *_: object, **__: object) -> asyncio.Future[None]:
         raise KafkaConnectionError("no way")
 
 
 class Dead:
     """A producer that takes everything and sends nothing."""
+
+    client = SimpleNamespace(cluster=ClusterMetadata())
 
     async def send(self, *_: object, **__: object) -> asyncio.Future[None]:
         return asyncio.get_running_loop().create_future()
@@ -201,6 +213,27 @@ async def test_an_event_that_the_broker_refuses_is_parked_and_holds_up_its_order
         await comes(database, bad, [True, True, True])
 
 
+async def test_a_topic_that_cannot_be_written_leaves_room_for_all_others(
+    database: Database, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "BATCH", 20)
+    monkeypatch.setattr(flights, "MOST_UNDER_WAY", 50)
+    monkeypatch.setattr(flights, "MOST_OF_A_PARTITION", 10)
+    stuck = """
+        insert into outbox (event_id, topic, order_id, sequence, request_id, occurred_at, payload)
+        select gen_random_uuid(), 'no.such.topic', gen_random_uuid(), 1, 'r', now(), '{}'
+        from generate_series(1, 200)
+    """
+    async with database.connection() as connection:
+        await connection.execute(stuck)
+        try:
+            other = await cancelled_order(database)
+            async with relaying(environment, database):
+                await comes(database, other, [True, True])
+        finally:
+            await connection.execute("delete from outbox where topic = 'no.such.topic'")
+
+
 @pytest.mark.parametrize("producer", [Unreachable(), Dead()])
 async def test_a_leader_that_cannot_send_gives_up_the_lead(
     database: Database,
@@ -218,7 +251,7 @@ async def test_a_leader_that_cannot_send_gives_up_the_lead(
         leader = Relay(environment["KAFKA_BROKERS"].split(","), database)
         leading = asyncio.create_task(leader.run())
         async with asyncio.timeout(30):
-            while not leader._leading:
+            while leader._flights is None:
                 await asyncio.sleep(0.05)
     # From here on it is only the producer of the first that is broken.
     monkeypatch.setattr(outbox, "SILENT_SECONDS", 0.5)

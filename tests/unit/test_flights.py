@@ -1,7 +1,7 @@
 """What is under way to the broker: who is sent, who rests, and what is refused for good."""
 
 import asyncio
-from datetime import UTC, datetime
+from collections.abc import Callable
 from typing import Any, cast
 from uuid import UUID, uuid4
 
@@ -10,16 +10,18 @@ from aiokafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
 
 from app import flights
 from app.flights import LONGEST_REST, MOST_UNDER_WAY, SHORTEST_REST, Flights
+from app.transaction import OutboxRow
 
 ANN, BOB = uuid4(), uuid4()
 
 
 class Broker:
-    """Acknowledges what it is sent, but for topics it was given an answer for; None: no answer."""
+    """Acknowledges what it is sent, but for topics it was given an answer for; None: not yet."""
 
     def __init__(self, **answers: Exception | None) -> None:
         self.answers = answers
         self.sent: list[str] = []
+        self.waiting: list[asyncio.Future[None]] = []
 
     async def send(self, topic: str, **message: Any) -> asyncio.Future[None]:
         self.sent.append(f"{topic} {message['value'].decode()}")
@@ -31,16 +33,19 @@ class Broker:
             acknowledged.set_exception(answer)
         elif answer is not None:
             acknowledged.set_result(None)
+        else:
+            self.waiting.append(acknowledged)
         return acknowledged
 
 
 class Clock:
-    """Seconds that pass when it is told."""
+    """Seconds that pass when it is told, and a little whenever it is looked at."""
 
     def __init__(self) -> None:
         self.now = 0.0
 
     def __call__(self) -> float:
+        self.now += 1e-6
         return self.now
 
 
@@ -48,64 +53,210 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(flights, "monotonic", clock)
-    monkeypatch.setattr(flights, "PATIENCE_SECONDS", 0.01)
     return clock
 
 
-def row(n: int, order_id: UUID, topic: str = "fine") -> dict[str, Any]:
-    moment = datetime(2026, 1, 3, tzinfo=UTC)
-    told = {"event_id": uuid4(), "request_id": "r", "occurred_at": moment, "payload": str(n)}
-    return {"id": n, "order_id": order_id, "topic": topic, **told}
+def row(n: int, order_id: UUID, topic: str = "fine") -> OutboxRow:
+    payload = f"{'Ann' if order_id == ANN else 'Bob'} {n}".encode()
+    return OutboxRow(str(uuid4()), topic, order_id, n, "r", "2026-01-03T12:00:00.000000Z", payload)
 
 
-def flights_to(broker: Broker) -> Flights:
-    return Flights(cast(Any, broker))
+def flights_to(broker: Broker, landed: Callable[[], None] = lambda: None) -> Flights:
+    return Flights(cast(Any, broker), lambda row: row.topic, landed)
 
 
-async def test_of_each_order_only_the_first_event_is_sent() -> None:
+async def come_down() -> None:
+    """Let happen what can."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def test_an_order_s_events_go_one_after_the_other() -> None:
+    broker = Broker(slow=None)
+    under_way = flights_to(broker)
+    under_way.send([row(1, ANN, "slow"), row(2, ANN), row(1, BOB)])
+    await come_down()
+    assert broker.sent == ["slow Ann 1", "fine Bob 1"]
+    assert under_way.held() == [ANN]
+    broker.waiting[0].set_result(None)
+    await come_down()
+    assert broker.sent[2:] == ["fine Ann 2"]
+    assert list(under_way.acknowledged) == [(BOB, 1), (ANN, 1), (ANN, 2)]
+    assert under_way.held() == []
+
+
+async def test_what_is_committed_goes_at_once_where_it_is_next() -> None:
+    broker = Broker(slow=None)
+    under_way = flights_to(broker)
+    assert under_way.follow([row(1, ANN, "slow")])
+    assert under_way.follow([row(2, ANN), row(3, ANN)])
+    assert under_way.follow([row(1, BOB), row(2, BOB)])
+    await come_down()
+    assert broker.sent == ["slow Ann 1", "fine Bob 1", "fine Bob 2"]
+    broker.waiting[0].set_result(None)
+    await come_down()
+    assert broker.sent[3:] == ["fine Ann 2", "fine Ann 3"]
+
+
+@pytest.mark.parametrize("before", [[], [1], [1, 2]])
+async def test_what_may_have_something_before_it_is_looked_for(before: list[int]) -> None:
     broker = Broker()
-    landed = await flights_to(broker).send([row(1, ANN), row(2, ANN), row(3, BOB)])
-    assert [sent["id"] for sent in landed.sent] == [1, 3]
-    assert broker.sent == ["fine 1", "fine 3"]
+    under_way = flights_to(broker)
+    assert under_way.follow(row(n, ANN) for n in before)
+    await come_down()
+    assert not under_way.follow([row(len(before) + 2, ANN), row(1, BOB)])
+    await come_down()
+    assert broker.sent == [*(f"fine Ann {n}" for n in before), "fine Bob 1"]
+
+
+async def test_what_may_have_something_between_it_and_what_is_under_way_is_looked_for() -> None:
+    broker = Broker(slow=None)
+    under_way = flights_to(broker)
+    assert under_way.follow([row(1, ANN, "slow"), row(2, ANN)])
+    assert not under_way.follow([row(4, ANN)])
+    await come_down()
+    broker.waiting[0].set_result(None)
+    await come_down()
+    assert broker.sent == ["slow Ann 1", "fine Ann 2"]
+
+
+async def test_what_is_heard_of_twice_goes_once() -> None:
+    broker = Broker(slow=None)
+    under_way = flights_to(broker)
+    assert under_way.follow([row(1, ANN), row(1, BOB, "slow")])
+    await come_down()
+    under_way.send([row(1, ANN), row(2, ANN), row(1, BOB, "slow"), row(2, BOB)])
+    assert under_way.follow([row(2, ANN)]) is False
+    await come_down()
+    assert broker.sent == ["fine Ann 1", "slow Bob 1", "fine Ann 2"]
+    assert under_way.follow([row(1, ANN), row(2, ANN)])
+    await come_down()
+    assert len(broker.sent) == 3
+
+
+async def test_what_was_marked_and_waits_again_is_sent_again() -> None:
+    broker = Broker()
+    under_way = flights_to(broker)
+    under_way.follow([row(n, ANN) for n in (1, 2, 3)])
+    await come_down()
+    under_way.marked(list(under_way.acknowledged.values()))
+    under_way.send([row(2, ANN)])
+    await come_down()
+    assert broker.sent[3:] == ["fine Ann 2"]
+    assert under_way.follow([row(4, ANN)])
+
+
+async def test_it_forgets_how_far_orders_are_of_which_it_has_not_heard_for_longest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(flights, "MOST_KNOWN", 1)
+    under_way = flights_to(Broker())
+    under_way.follow([row(1, ANN), row(1, BOB)])
+    await come_down()
+    under_way.marked(list(under_way.acknowledged.values()))
+    assert not under_way.follow([row(2, ANN)])
+    assert under_way.follow([row(2, BOB)])
 
 
 async def test_an_order_whose_event_could_not_be_sent_rests_ever_longer(clock: Clock) -> None:
     under_way = flights_to(Broker(stuck=KafkaTimeoutError()))
     rest = SHORTEST_REST
-    for _ in range(10):
-        landed = await under_way.send([row(1, ANN, "stuck"), row(2, BOB)])
-        assert [sent["id"] for sent in landed.sent] == [2]
+    for n in range(1, 11):
+        under_way.send([row(1, ANN, "stuck"), row(2, ANN), row(n, BOB)])
+        await come_down()
+        assert list(under_way.acknowledged) == [(BOB, n)]
+        under_way.marked(list(under_way.acknowledged.values()))
         clock.now += rest * 0.99
         assert under_way.held() == [ANN]
+        assert under_way.follow([row(1, ANN)])
         clock.now += rest * 0.02
         assert under_way.held() == []
         rest = min(rest * 2, LONGEST_REST)
+    assert len(under_way.failed) == 10
 
 
 async def test_when_the_broker_is_back_nobody_rests_on(clock: Clock) -> None:
-    broker = Broker(stuck=KafkaTimeoutError())
-    under_way = flights_to(broker)
-    await under_way.send([row(1, ANN, "stuck")])
+    under_way = flights_to(Broker(stuck=KafkaTimeoutError()))
+    under_way.send([row(1, ANN, "stuck")])
+    await come_down()
     assert under_way.held() == [ANN]
-    await under_way.send([row(2, BOB)])
+    under_way.send([row(2, BOB)])
+    await come_down()
     assert under_way.held() == []
 
 
 async def test_what_is_not_acknowledged_holds_its_own_order_only(clock: Clock) -> None:
     broker = Broker(silent=None)
     under_way = flights_to(broker)
-    landed = await under_way.send([row(1, ANN, "silent"), row(2, BOB)])
-    assert [sent["id"] for sent in landed.sent] == [2]
+    under_way.send([row(1, ANN, "silent"), row(1, BOB)])
+    await come_down()
+    assert list(under_way.acknowledged) == [(BOB, 1)]
     assert under_way.held() == [ANN]
     assert under_way.room == MOST_UNDER_WAY - 1
     under_way.abandon()
+    await come_down()
+    assert broker.waiting[0].cancelled()
+
+
+async def test_a_partition_that_cannot_be_written_leaves_room_for_the_others(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flights, "MOST_OF_A_PARTITION", 2)
+    broker = Broker(stuck=None)
+    under_way = flights_to(broker)
+    stuck = [row(1, uuid4(), "stuck") for _ in range(5)]
+    under_way.send(stuck[:4])
+    assert under_way.follow([stuck[4], row(1, BOB)])
+    await come_down()
+    assert len(broker.sent) == 3 and under_way.room == MOST_UNDER_WAY - 2
+    assert sorted(under_way.held()) == sorted(one.order_id for one in stuck)
+    broker.waiting[0].set_result(None)
+    await come_down()
+    clock.now += 2 * SHORTEST_REST
+    assert under_way.held() == [stuck[1].order_id]
+    under_way.send([stuck[2]])
+    await come_down()
+    assert len(broker.sent) == 4
+
+
+async def test_where_too_many_are_under_way_the_next_are_looked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(flights, "MOST_UNDER_WAY", 1)
+    broker = Broker(silent=None)
+    under_way = flights_to(broker)
+    assert under_way.follow([row(1, ANN, "silent")])
+    assert not under_way.follow([row(1, BOB)])
+    await come_down()
+    assert broker.sent == ["silent Ann 1"]
+    under_way.abandon()
+
+
+async def test_it_tells_for_how_long_nothing_was_acknowledged(clock: Clock) -> None:
+    broker = Broker(silent=None)
+    under_way = flights_to(broker)
+    assert under_way.silent_seconds == 0
+    under_way.send([row(1, ANN, "silent")])
+    clock.now += 10
+    assert round(under_way.silent_seconds) == 10
+    under_way.send([row(1, BOB)])
+    await come_down()
+    clock.now += 3
+    assert round(under_way.silent_seconds) == 3
+    broker.waiting[0].set_result(None)
+    await come_down()
+    clock.now += 5
+    assert under_way.silent_seconds == 0
 
 
 async def test_what_the_broker_refuses_for_good_is_told_and_the_rest_is_sent(clock: Clock) -> None:
-    under_way = flights_to(Broker(large=MessageSizeTooLargeError()))
-    landed = await under_way.send([row(1, ANN, "large"), row(2, BOB)])
-    assert [sent["id"] for sent in landed.sent] == [2]
-    assert [(refused["id"], type(error)) for refused, error in landed.refused] == [
+    landings: list[None] = []
+    under_way = flights_to(Broker(large=MessageSizeTooLargeError()), lambda: landings.append(None))
+    under_way.send([row(1, ANN, "large"), row(2, ANN), row(1, BOB)])
+    await come_down()
+    assert list(under_way.acknowledged) == [(BOB, 1)]
+    assert [(refused.sequence, type(error)) for refused, error in under_way.refused] == [
         (1, MessageSizeTooLargeError)
     ]
     assert under_way.held() == []
+    assert len(landings) == 2
