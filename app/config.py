@@ -72,7 +72,7 @@ class Settings(BaseSettings):
     jwt_jwks_file: str | None = Field(None, min_length=1)
     jwt_issuer: str | None = Field(None, min_length=1)
     jwt_audience: str | None = Field(None, min_length=1)
-    jwt_ttl_seconds: int = Field(3600, ge=1)
+    jwt_ttl_seconds: int = Field(3600, ge=1, le=315_360_000)
     auth_local: bool = True
     auth_rate_limit: Limit = parse_many("300/minute")[0]
     login_failures_limit: Limit = parse_many("10/15 minutes")[0]
@@ -85,7 +85,7 @@ class Settings(BaseSettings):
 
     order_ttl_seconds: int = Field(ORDER_TTL_SECONDS, ge=1, le=31_536_000)
     outbox_retention_days: int = Field(90, ge=1, le=36_500)
-    idempotency_ttl_seconds: int = Field(86_400, ge=1)
+    idempotency_ttl_seconds: int = Field(86_400, ge=1, le=315_360_000)
 
     currency: str = Field("pln", validation_alias="STRIPE_CURRENCY")
     stripe_secret_key: str | None = Field(None, pattern="^[!-~]+$", repr=False)
@@ -107,7 +107,10 @@ class Settings(BaseSettings):
     def split_list(cls, value: object) -> object:
         """`one,other` as a list."""
         if isinstance(value, str):
-            return [part.strip() for part in value.split(",") if part.strip()]
+            parts = [part.strip() for part in value.split(",")]
+            if value.strip() and not any(parts):
+                raise ValueError("must not be commas alone")
+            return [part for part in parts if part]
         return value
 
     @field_validator("kafka_brokers")

@@ -9,6 +9,7 @@ import orjson
 from faust.cli import AppCommand, argument, option
 
 from app import app, cache, database, intervention
+from app.commands import reached_servers
 from app.errors import Problem
 from app.intervention import Actor
 from app.parked import State, get, page
@@ -35,7 +36,8 @@ async def parked(self: AppCommand, action: str, id: UUID | None, **given: Any) -
         raise SystemExit(f"parked {action} needs a --reason")
     await database.open()
     try:
-        await ACTIONS[action](self, id, **given)
+        with reached_servers():
+            await ACTIONS[action](self, id, **given)
     except Problem as problem:
         raise SystemExit(problem.detail) from None
     finally:

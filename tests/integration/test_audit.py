@@ -14,7 +14,7 @@ from app.auditor import keep_auditing
 from app.times import now
 from devstack.ports import free_port
 from tests.chaos.waiting import until
-from tests.conftest import run_command, run_in_vain
+from tests.conftest import run, run_command, run_in_vain
 from tests.integration import breaks, breaks_of_money
 from tests.integration.books import Books, books_in_order
 from tests.integration.breaks import Break
@@ -151,10 +151,22 @@ async def test_the_command_names_what_is_broken_and_fails(
     assert str(books.product) in told
 
 
-def test_the_command_says_in_one_line_that_it_cannot_look(commands: dict[str, str]) -> None:
+@pytest.mark.parametrize("command", ["audit", "migrate", "parked list", "demo-catalogue"])
+def test_a_command_says_in_one_line_that_a_server_is_away(
+    commands: dict[str, str], command: str
+) -> None:
     nowhere = {**commands, "DB_URL": f"postgresql://nobody@127.0.0.1:{free_port()}/nothing"}
-    [told] = run_in_vain(nowhere, "audit").strip().splitlines()
-    assert told.startswith("The books cannot be looked at")
+    done = run(nowhere, tuple(command.split()), "")
+    [told] = (done.stdout + done.stderr).strip().splitlines()
+    assert told.startswith("A server is away: ")
+    assert done.returncode == (2 if command == "audit" else 1)
+
+
+@pytest.mark.parametrize("option", ["--days", "--bound", "--most", "--patience"])
+def test_the_command_refuses_what_nobody_asks_for(commands: dict[str, str], option: str) -> None:
+    done = run(commands, ("audit", option, "99999999999999999999"), "")
+    assert done.returncode == 2
+    assert f"Invalid value for '{option}'" in done.stderr and "Traceback" not in done.stderr
 
 
 async def test_one_worker_at_a_time_audits_and_tells_the_metrics(books: Books) -> None:
