@@ -46,6 +46,9 @@ REFUSALS = (
 TOPIC = re.compile("[a-zA-Z0-9._-]{1,249}")
 """The names that Kafka allows."""
 
+TRACE_ID = re.compile("(?!0{32})[0-9a-f]{32}")
+"""https://www.w3.org/TR/trace-context/#trace-id"""
+
 HEADER_NAMES = (
     "ce_id",
     "ce_source",
@@ -259,9 +262,12 @@ class Flights:
 def headers_of(row: OutboxRow) -> list[tuple[str, bytes]]:
     """CloudEvents 1.0 in binary mode, and the trace.
 
-    The trace id is a hash of the request id, so that every event a request causes is one trace.
+    Every event that a request causes is one trace: its id is the request's id where that is one,
+    else a hash of it.
     """
-    trace = UUID(bytes=sha256(row.request_id.encode()).digest()[:16]).hex
+    trace = row.request_id
+    if TRACE_ID.fullmatch(trace) is None:
+        trace = sha256(trace.encode()).hexdigest()[:32]
     span = row.event_id.replace("-", "")[:16]
     values = (
         row.event_id,
