@@ -5,7 +5,7 @@ import re
 from uuid import UUID
 
 import orjson
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from app import app, database, followers, timeline
 from app.db import AWAY
@@ -61,6 +61,8 @@ async def _stream(request: web.Request, order_id: UUID, last: int) -> web.Stream
     if _streams.locked():
         raise Overloaded("This worker has all the streams it can serve; ask again")
     response = web.StreamResponse(headers=STREAM_HEADERS)
+    if request.method == hdrs.METH_HEAD:
+        return response
     async with _streams, followers.follow(order_id) as wake:
         await response.prepare(request)
         while not app.should_stop:

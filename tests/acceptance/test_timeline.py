@@ -109,6 +109,25 @@ async def test_a_stream_goes_on_behind_the_last_event_that_arrived(
         assert [event["id"] for event in await take(stream, 2)] == ["5", "6"]
 
 
+async def test_a_head_of_a_stream_is_its_headers_alone(
+    worker: Worker, customer: Customer, product: dict[str, Any]
+) -> None:
+    order = await customer.placed(product)
+    path = f"/api/orders/{order['id']}/events"
+    common = f"Host: orders\r\nAuthorization: Bearer {customer.token}\r\n"
+    accept = "Accept: text/event-stream\r\n"
+    reader, writer = await asyncio.open_connection("127.0.0.1", worker.port)
+    writer.write(f"HEAD {path} HTTP/1.1\r\n{common}{accept}\r\n".encode())
+    writer.write(f"GET {path} HTTP/1.1\r\n{common}Connection: close\r\n\r\n".encode())
+    async with asyncio.timeout(20):
+        stream, answer, body = (await reader.read()).decode().split("\r\n\r\n")
+    writer.close()
+    assert stream.startswith("HTTP/1.1 200") and "Content-Type: text/event-stream" in stream
+    assert "Content-Length" not in stream
+    assert answer.startswith("HTTP/1.1 200") and "Content-Type: application/json" in answer
+    assert json.loads(body)["data"]
+
+
 @pytest.mark.parametrize("last", ["x", "-1", "1.5", "9" * 30])
 async def test_a_stream_cannot_go_on_behind_what_is_no_event(
     customer: Customer, product: dict[str, Any], last: str
