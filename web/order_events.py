@@ -12,6 +12,7 @@ from app.db import AWAY
 from app.errors import Forbidden, InvalidInput, Overloaded
 from app.explain import explain
 from app.tokens import Identity
+from web.accept import prefers
 from web.answers import Explanation, Timeline
 from web.endpoint import EVENT_STREAM, JSON, Answer, Who, endpoint
 from web.orders import shown
@@ -38,13 +39,14 @@ class OrderEventsView(View):
         own_problems=(Forbidden, Overloaded),
     )
     async def get(self, request: web.Request, user: Identity, order_id: UUID) -> web.StreamResponse:
-        """The order's events, oldest first; a live stream (SSE) where `Accept` asks for one.
+        """The order's events, oldest first; a live stream (SSE) where `Accept` prefers one.
 
         https://html.spec.whatwg.org/multipage/server-sent-events.html
         """
         last = _last_event_id(request)
         await shown(user, order_id)
-        if EVENT_STREAM in request.headers.get("Accept", ""):
+        accept = ",".join(request.headers.getall("Accept", []))
+        if prefers(accept, EVENT_STREAM, JSON):
             return await _stream(request, order_id, last)
         return json_response({"data": await timeline.events_after(database, order_id, 0)})
 

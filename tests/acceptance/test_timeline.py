@@ -41,7 +41,7 @@ async def streaming(
     worker: Worker, customer: Customer, order: Order, last: str | None = None
 ) -> AsyncIterator[Stream]:
     """The live events of an order, each as its fields."""
-    headers = {"Authorization": f"Bearer {customer.token}", "Accept": "text/event-stream"}
+    headers = {"Authorization": f"Bearer {customer.token}", "Accept": "Text/Event-Stream"}
     headers |= {} if last is None else {"Last-Event-ID": last}
     url = f"{worker.url}/api/orders/{order['id']}/events"
     async with aiohttp.ClientSession() as session, session.get(url, headers=headers) as answer:
@@ -107,6 +107,19 @@ async def test_a_stream_goes_on_behind_the_last_event_that_arrived(
     order = await customer.buys(product)
     async with streaming(worker, customer, order, last="4") as stream:
         assert [event["id"] for event in await take(stream, 2)] == ["5", "6"]
+
+
+@pytest.mark.parametrize(
+    "accept", ["text/event-stream;q=0", "application/json, text/event-stream;q=0.5"]
+)
+async def test_a_list_is_told_to_who_would_rather_have_it(
+    customer: Customer, product: dict[str, Any], accept: str
+) -> None:
+    path = f"/api/orders/{(await customer.placed(product))['id']}/events"
+    async with asyncio.timeout(20):
+        answer = await customer.ask("GET", path, headers={"Accept": accept})
+    assert answer.headers["Content-Type"] == "application/json"
+    assert len(answer.body["data"]) == 1
 
 
 async def test_a_head_of_a_stream_is_its_headers_alone(
