@@ -1,8 +1,9 @@
 """Bearer tokens: JWT, RFC 7519."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import lru_cache
+from math import inf
 from time import time
 from typing import Any
 from uuid import UUID, uuid4
@@ -22,11 +23,15 @@ LEEWAY_SECONDS = 5
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who a valid token speaks for. `email` is None where the token has none."""
+    """Who a valid token speaks for. `email` is None where the token has none.
+
+    `until` is when the token ends, in seconds of `time.time()`, leeway included.
+    """
 
     id: UUID
     email: str | None
     role: str
+    until: float = field(default=inf, compare=False)
 
     @property
     def is_admin(self) -> bool:
@@ -74,15 +79,14 @@ class Tokens:
 
     def read(self, token: str) -> Identity:
         """Who the token speaks for. Raises Unauthorized when it is not valid."""
-        identity, expires_at = self._verified(token)
-        if expires_at + LEEWAY_SECONDS <= time():
+        identity = self._verified(token)
+        if identity.until <= time():
             raise Unauthorized
         return identity
 
-    def _verify(self, token: str) -> tuple[Identity, float]:
+    def _verify(self, token: str) -> Identity:
         try:
-            claims = self._claims(token)
-            return _identity(claims), float(claims["exp"])
+            return _identity(self._claims(token))
         except (jwt.PyJWTError, ValueError, OverflowError, RecursionError):
             # The last two are for an `exp` of 1e999 and for JSON of a thousand brackets.
             raise Unauthorized from None
@@ -111,4 +115,5 @@ def _identity(claims: dict[str, Any]) -> Identity:
         id=UUID(user),
         email=email if isinstance(email, str) and not flaw(email) else None,
         role=ADMIN if claims.get("role") == ADMIN else USER,
+        until=float(claims["exp"]) + LEEWAY_SECONDS,
     )

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from time import time
 from uuid import UUID
 
 import orjson
@@ -47,7 +48,7 @@ class OrderEventsView(View):
         await shown(user, order_id)
         accept = ",".join(request.headers.getall("Accept", []))
         if prefers(accept, EVENT_STREAM, JSON):
-            return await _stream(request, order_id, last)
+            return await _stream(request, user, order_id, last)
         return json_response({"data": await timeline.events_after(database, order_id, 0)})
 
 
@@ -58,8 +59,13 @@ def _last_event_id(request: web.Request) -> int:
     return int(text)
 
 
-async def _stream(request: web.Request, order_id: UUID, last: int) -> web.StreamResponse:
-    """The events behind `last`, then each new one, until the client or the worker leaves."""
+async def _stream(
+    request: web.Request, user: Identity, order_id: UUID, last: int
+) -> web.StreamResponse:
+    """The events behind `last`, then each new one, until client or worker leaves or the token ends.
+
+    That is when any request would be refused: who comes again meets 401, not one more short stream.
+    """
     if _streams.locked():
         raise Overloaded("This worker has all the streams it can serve; ask again")
     response = web.StreamResponse(headers=STREAM_HEADERS)
@@ -67,14 +73,14 @@ async def _stream(request: web.Request, order_id: UUID, last: int) -> web.Stream
         return response
     async with _streams, followers.follow(order_id) as wake:
         await response.prepare(request)
-        while not app.should_stop:
+        while not app.should_stop and (left := user.until - time()) > 0:
             wake.clear()
             text, last = await _news(order_id, last)
             try:
                 await response.write(text)
             except ConnectionError:
                 break
-            await app.wait_first(wake.wait(), timeout=HEARTBEAT_SECONDS)
+            await app.wait_first(wake.wait(), timeout=min(left, HEARTBEAT_SECONDS))
     return response
 
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -11,9 +12,10 @@ import aiohttp
 import pytest
 
 from devstack.worker import Worker
-from tests.acceptance.client import eventually
+from tests.acceptance.client import Api, eventually
 from tests.acceptance.customer import Admin, Customer
 from tests.acceptance.problems import assert_problem
+from tests.acceptance.tokens import token
 
 Order = dict[str, Any]
 
@@ -139,6 +141,19 @@ async def test_a_head_of_a_stream_is_its_headers_alone(
     assert "Content-Length" not in stream
     assert answer.startswith("HTTP/1.1 200") and "Content-Type: application/json" in answer
     assert json.loads(body)["data"]
+
+
+async def test_a_stream_ends_with_its_token(
+    worker: Worker, api: Api, customer: Customer, product: dict[str, Any]
+) -> None:
+    order = await customer.placed(product)
+    # Clocks may differ by five seconds: it is good for three more.
+    expired = datetime.now(UTC) - timedelta(seconds=2)
+    bearer = token(userId=customer.id, exp=expired)
+    brief = Customer(api, bearer, customer.id, None)
+    async with asyncio.timeout(10), streaming(worker, brief, order) as stream:
+        assert [event["event"] async for event in stream] == ["order.created"]
+    assert_problem(await brief.ask("GET", f"/api/orders/{order['id']}/events"), 401)
 
 
 @pytest.mark.parametrize("last", ["x", "-1", "1.5", "9" * 30])
