@@ -6,11 +6,13 @@ from uuid import uuid4
 import asyncpg
 from argon2 import PasswordHasher
 from argon2.exceptions import VerifyMismatchError
+from pydantic import validate_email
 
 from app.db import Database
 from app.errors import EmailTaken, InvalidCredentials
 from app.queries import sql
 from app.rate_limits import RateLimits
+from app.text import flaw
 from app.times import now
 from app.tokens import USER, Identity
 
@@ -18,6 +20,17 @@ _hasher = PasswordHasher()
 _NO_ONES_HASH = _hasher.hash("the password of an account that does not exist")
 _hashing = asyncio.Semaphore(2)
 """Argon2id takes 64 MiB and a core for each password at a time."""
+
+
+def canonical_email(text: str) -> str:
+    """The address as an account has it: in lower case, each character and domain in one spelling.
+
+    Raises ValueError where the text is not an address alone.
+    """
+    if text != text.strip() or text.endswith(">"):
+        raise ValueError("must be an address alone, with no name or space beside it")
+    _, address = validate_email(text)
+    return address.lower()
 
 
 async def _hash(password: str) -> str:
@@ -34,8 +47,8 @@ async def _matches(password_hash: str, password: str) -> bool:
 
 
 async def register(database: Database, email: str, password: str) -> Identity:
-    """A new account. Raises EmailTaken, whatever the case of its letters."""
-    identity = Identity(uuid4(), email.lower(), USER)
+    """A new account of a canonical email. Raises EmailTaken."""
+    identity = Identity(uuid4(), email, USER)
     password_hash = await _hash(password)
     try:
         async with database.transaction("accounts.register") as transaction:
@@ -57,22 +70,40 @@ async def log_in(database: Database, limits: RateLimits, email: str, password: s
 
     An unknown email costs the same hash as a known one, so that time does not tell them apart.
     """
+    email = _looked_up(email)
     async with limits.login(email):
         async with database.connection() as connection:
-            row = await sql.user_by_email(connection, email=email.lower())
+            row = await sql.user_by_email(connection, email=email)
         if not await _matches(row["password_hash"] if row else _NO_ONES_HASH, password) or not row:
             raise InvalidCredentials
         return Identity(row["id"], row["email"], row["role"])
 
 
+def _looked_up(email: str) -> str:
+    """What is no address is left as it is, and names no account."""
+    try:
+        return canonical_email(email)
+    except ValueError:
+        return email
+
+
 async def make_admin(database: Database, email: str, password: str) -> None:
-    """Make an administrator, or make the account of that email one, with this password."""
+    """Make an administrator, or make the account of that email one, with this password.
+
+    Raises SystemExit, in a line for the operator, where nobody could log in with them.
+    """
+    try:
+        email = canonical_email(email)
+    except ValueError as error:
+        raise SystemExit(f"{email!r} is not an email: {error}") from None
+    if reason := flaw(password):
+        raise SystemExit(f"The password {reason}")
     password_hash = await _hash(password)
     async with database.transaction("accounts.make_admin") as transaction:
         await sql.make_admin(
             transaction.connection,
             id=uuid4(),
-            email=email.lower(),
+            email=email,
             password_hash=password_hash,
             now=now(),
         )

@@ -10,7 +10,6 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
-    EmailStr,
     Field,
     WithJsonSchema,
 )
@@ -18,6 +17,7 @@ from pydantic.alias_generators import to_camel
 from pydantic.config import JsonDict
 
 from app import stock
+from app.accounts import canonical_email
 from app.errors import (
     InvalidInput,
 )
@@ -86,7 +86,12 @@ class StrictBody(Body):
 class Register(Body):
     """A new account."""
 
-    email: Annotated[EmailStr, Storable]
+    email: Annotated[
+        str,
+        Field(json_schema_extra={"format": "email"}),
+        Storable,
+        AfterValidator(canonical_email),
+    ]
     password: Annotated[
         str, Field(min_length=8, max_length=128, json_schema_extra=NO_NUL), Storable
     ]

@@ -4,7 +4,7 @@ insert into users (id, email, password_hash, role, created_at)
 values (:id, :email, :password_hash, :role, :now);
 
 -- name: user_by_email(email)^
--- The account behind an email, in lower case.
+-- The account behind a canonical email.
 select id, email, password_hash, role from users where email = :email;
 
 -- name: make_admin(id, email, password_hash, now)!
