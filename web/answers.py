@@ -184,13 +184,18 @@ class ParkedMessage(Shape):
 
     id: UUID
     handler: str
+    state: Literal["PARKED", "WAITING"]
+    attempts: int
+    parked_at: datetime
+
+
+class TracedMessage(ParkedMessage):
+    """The same for administrators: with where it came from, and why it was not taken."""
+
     topic: str
     partition: int
     offset: int
-    state: Literal["PARKED", "WAITING"]
     error: str
-    attempts: int
-    parked_at: datetime
 
 
 class Explanation(Shape):
@@ -200,7 +205,7 @@ class Explanation(Shape):
     status: Status
     waiting_for: Waiting | None
     next_timer: Timer | None
-    parked: list[ParkedMessage]
+    parked: list[TracedMessage] | list[ParkedMessage]
     actions: list[Literal["pay", "checkout", "cancel"]]
 
 

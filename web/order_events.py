@@ -3,6 +3,7 @@
 import asyncio
 import re
 from time import time
+from typing import Any
 from uuid import UUID
 
 import orjson
@@ -14,7 +15,7 @@ from app.errors import Forbidden, InvalidInput, Overloaded
 from app.explain import explain
 from app.tokens import Identity
 from web.accept import prefers
-from web.answers import Explanation, Timeline
+from web.answers import Explanation, ParkedMessage, Timeline
 from web.endpoint import EVENT_STREAM, JSON, Answer, Who, endpoint
 from web.orders import shown
 from web.problems import View
@@ -24,6 +25,7 @@ MOST_STREAMS = 1000
 """Live streams of one worker."""
 HEARTBEAT_SECONDS = 15.0
 """How often a silent stream says that it lives; also how soon a client that left is noticed."""
+TOLD_CUSTOMERS = {field.alias for field in ParkedMessage.model_fields.values()}
 STREAM_HEADERS = {"Content-Type": EVENT_STREAM, "X-Accel-Buffering": "no"}
 _streams = asyncio.Semaphore(MOST_STREAMS)
 
@@ -109,9 +111,18 @@ class ExplainView(View):
         own_problems=(Forbidden,),
     )
     async def get(self, request: web.Request, user: Identity, order_id: UUID) -> web.Response:
-        """What the order waits for and since when, the next timer, and what may be done now."""
+        """What the order waits for and since when, the next timer, and what may be done now.
+
+        Administrators are told besides where a parked message came from, and its error.
+        """
         await shown(user, order_id)
         explained = await explain(database, order_id)
         if explained.pop("userId") != str(user.id):
             explained["actions"] = [act for act in explained["actions"] if act == "cancel"]
+        if not user.is_admin:
+            explained["parked"] = [_for_customers(message) for message in explained["parked"]]
         return json_response(explained)
+
+
+def _for_customers(parked: dict[str, Any]) -> dict[str, Any]:
+    return {name: told for name, told in parked.items() if name in TOLD_CUSTOMERS}
