@@ -103,7 +103,8 @@ class Declaration:
     who: Who = Who.ANYONE
     body: type[Body] | None = None
     body_required: bool = True
-    query: type[Query] | None = None
+    query: type[Query] | None = Query
+    """What the query string may say: nothing, unless told; None where it does not matter."""
     idempotent: bool = False
     conditional: bool = False
     limited: bool = False
@@ -142,7 +143,8 @@ class Declaration:
             n: path_id(text, NOT_FOUND[n]) if n in NOT_FOUND else text for n, text in path.items()
         }
         if self.query:
-            given["query"] = read_query(request, self.query)
+            query = read_query(request, self.query)
+            given |= {"query": query} if self.query is not Query else {}
         if self.body:
             reader = read if self.body_required else read_if_any
             given["body"] = await reader(request, self.body)

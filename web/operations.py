@@ -36,7 +36,7 @@ LINKS = {
 class FrontView(View):
     """What this is."""
 
-    @endpoint("front", Answer(200, "Where to go on", Front), stores=False)
+    @endpoint("front", Answer(200, "Where to go on", Front), query=None, stores=False)
     async def get(self, request: web.Request) -> web.Response:
         """Name, version, and where to go on."""
         return json_response({"name": "faust-orders", "version": VERSION, "links": LINKS})
@@ -50,6 +50,7 @@ class HealthView(View):
         "health",
         Answer(200, "UP", Health),
         Answer(503, "DOWN", Health),
+        query=None,
         stores=False,
     )
     async def get(self, request: web.Request) -> web.Response:
@@ -101,7 +102,12 @@ class ReadyView(View):
 class MetricsView(View):
     """What Prometheus scrapes."""
 
-    @endpoint("metrics", Answer(200, "Prometheus text", TEXT, media=("text/plain",)), stores=False)
+    @endpoint(
+        "metrics",
+        Answer(200, "Prometheus text", TEXT, media=("text/plain",)),
+        query=None,
+        stores=False,
+    )
     async def get(self, request: web.Request) -> web.Response:
         """Faust's monitor (`faust_…`) and the service's own metrics (`orders_…`)."""
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -16,7 +16,7 @@ from web.problems import TYPES, View
 class ProblemsView(View):
     """All types."""
 
-    @endpoint("listProblems", Answer(200, "A page", TEXT, media=HTML), stores=False)
+    @endpoint("listProblems", Answer(200, "A page", TEXT, media=HTML), query=None, stores=False)
     async def get(self, request: web.Request) -> web.Response:
         """Every type of problem there is."""
         rows = "".join(_row(problem) for problem in _sorted())
@@ -31,6 +31,7 @@ class ProblemView(View):
     @endpoint(
         "getProblem",
         Answer(200, "A page", TEXT, media=HTML),
+        query=None,
         stores=False,
         own_problems=(NotFound,),
     )

@@ -24,6 +24,7 @@ class StripeWebhookView(View):
     @endpoint(
         "takeStripeEvent",
         Answer(200, "The event is kept, and done with", Taken),
+        query=None,
         raw_body="An event of Stripe, signed: https://docs.stripe.com/api/events/object",
         headers={"Stripe-Signature": "https://docs.stripe.com/webhooks#verify-manually"},
         own_problems=(BadSignature,),

@@ -43,6 +43,7 @@ async def test_a_misspelt_field_is_not_ignored(customer: Customer, order: Order)
     assert pointers(await customer.ask("POST", f"{path}/cancel", '{"reasn": "x"}')) == {"#/reasn"}
     assert pointers(await customer.ask("PATCH", f"{path}/pay", '{"amout": 1}')) == {"#/amout"}
     assert pointers(await customer.ask("PATCH", f"{path}/pay?amout=1")) == {"#/amout"}
+    assert pointers(await customer.ask("POST", f"{path}/cancel?reason=fraud")) == {"#/reason"}
     assert (await customer.see(order))["version"] == 1
 
 

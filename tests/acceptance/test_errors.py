@@ -143,6 +143,36 @@ async def test_an_unknown_address_is_not_found(customer: Customer, path: str) ->
     assert_problem(await customer.ask("GET", path), 404)
 
 
+@pytest.mark.parametrize(
+    "method, path",
+    [
+        ("POST", "/api/auth/login"),
+        ("GET", "/api/auth/me"),
+        ("POST", "/api/orders"),
+        ("GET", f"/api/orders/{uuid4()}"),
+        ("GET", f"/api/orders/{uuid4()}/explain"),
+        ("POST", f"/api/orders/{uuid4()}/cancel"),
+        ("POST", f"/api/orders/{uuid4()}/payments/stripe"),
+        ("GET", f"/api/products/{uuid4()}"),
+    ],
+)
+async def test_a_query_that_an_operation_does_not_know_is_refused(
+    customer: Customer, method: str, path: str
+) -> None:
+    assert pointers(await customer.ask(method, f"{path}?reason=fraud")) == {"#/reason"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/", "/docs", "/swagger-ui/index.html", "/console", "/problems", "/problems/forbidden"),
+        *("/health", "/metrics", "/openapi.json", "/v3/api-docs", "/asyncapi.json"),
+    ],
+)
+async def test_what_browsers_and_monitors_ask_may_say_more(api: Api, path: str) -> None:
+    assert (await api.ask("GET", f"{path}?session_id=x&utm=y&utm=z")).status == 200
+
+
 WRONG_METHODS = [
     ("DELETE", "/api/orders", {"GET", "POST"}),
     ("PUT", "/api/products", {"GET", "POST"}),
@@ -180,9 +210,11 @@ async def test_what_is_no_good_http_is_a_problem_too(customer: Customer, kind: s
     assert_problem(answer, answer.status)
 
 
-async def test_a_problem_names_the_address_that_was_asked(customer: Customer) -> None:
-    path = f"/api/orders/{uuid4()}"
-    problem = assert_problem(await customer.ask("GET", f"{path}?secret=1"), 404)
+@pytest.mark.parametrize("path, status", [(f"/nothing/{uuid4()}", 404), ("/api/orders", 400)])
+async def test_a_problem_names_the_address_that_was_asked(
+    customer: Customer, path: str, status: int
+) -> None:
+    problem = assert_problem(await customer.ask("GET", f"{path}?secret=1"), status)
     assert problem["instance"] == path
 
 

@@ -10,7 +10,7 @@ import pytest
 from tests.acceptance.broker import Broker, value_of
 from tests.acceptance.client import Answer, eventually
 from tests.acceptance.conftest import Metric
-from tests.acceptance.customer import Customer, basket
+from tests.acceptance.customer import Customer
 from tests.acceptance.problems import assert_problem, pointers, slug
 from tests.acceptance.records import Records
 from tests.acceptance.rows import Rows
@@ -71,9 +71,9 @@ async def test_a_key_is_not_used_for_another_query(
     customer: Customer, product: Product, key: str
 ) -> None:
     headers = {"Idempotency-Key": key}
-    await customer.place(product, key=key)
-    body = basket((product, 1))
-    answer = await customer.ask("POST", "/api/orders?again=1", json=body, headers=headers)
+    path = f"/api/orders/{(await customer.placed(product))['id']}/pay"
+    assert (await customer.ask("PATCH", f"{path}?amount=499", headers=headers)).status == 200
+    answer = await customer.ask("PATCH", f"{path}?amount=498", headers=headers)
     assert_problem(answer, 422)
     assert slug(answer) == "idempotency-key-reused"
 
