@@ -180,7 +180,7 @@ class PayloadTooLarge(Problem):
 
 
 class UnsupportedMediaType(Problem):
-    """The body must be application/json"""
+    """The body must be application/json, and packed as gzip or deflate if at all"""
 
     status, slug, title = 415, "unsupported-media-type", "Unsupported media type"
 

@@ -123,9 +123,8 @@ class Declaration:
         found |= {problem for name, problem in NOT_FOUND.items() if f"{{{name}}}" in path}
         found |= {Unauthorized} if self.who is not Who.ANYONE else set()
         found |= {Forbidden} if self.who is Who.ADMIN else set()
-        found |= {UnsupportedMediaType} if self.body else set()
         if self.body or self.raw_body or self.idempotent:
-            found |= {PayloadTooLarge, BodyTooSlow}
+            found |= {UnsupportedMediaType, PayloadTooLarge, BodyTooSlow}
         found |= {IdempotencyKeyReused, IdempotencyInProgress} if self.idempotent else set()
         found |= {StaleVersion} if self.conditional else set()
         found |= {TooManyRequests} if self.limited else set()

@@ -70,5 +70,7 @@ _web = cast(Web, app.web)
 _web._runner = _Runner(
     _web.web_app,
     access_log=None,
+    # web.reading unpacks: what the parser cannot unpack would not be HTTP to it, of no address.
+    auto_decompress=False,
     shutdown_timeout=settings.shutdown_grace_seconds * FOR_REQUESTS,
 )

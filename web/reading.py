@@ -2,11 +2,11 @@
 
 import asyncio
 import json
+import zlib
 from decimal import Decimal
 from typing import Any, NoReturn, TypeVar
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 from pydantic import ValidationError
 
 from app.errors import (
@@ -30,6 +30,9 @@ OWN_WORDS = {
 }
 """Where pydantic's message speaks of Python, or of the wrong thing."""
 
+PACKED_AS = {"gzip", "x-gzip", "deflate"}
+"""What a Content-Encoding may name (RFC 9110, 8.4.1)."""
+ZLIB_OR_GZIP = zlib.MAX_WBITS | 32
 BODY_SECONDS = 10.0
 """For 64 KiB at most; past that, whoever sends it only holds a connection."""
 
@@ -48,12 +51,22 @@ async def read_if_any(request: web.Request, shape: type[T]) -> T:
 
 
 async def raw(request: web.Request) -> bytes:
-    """The body's bytes. Raises InvalidInput when they do not unpack, BodyTooSlow.
+    """The body's bytes, unpacked. Raises InvalidInput, UnsupportedMediaType, BodyTooSlow.
 
     When they are too many, PayloadTooLarge before they are read, or HTTP 413 while they are.
     """
     if (request.content_length or 0) > request.client_max_size:
         raise PayloadTooLarge
+    body = await _received(request)
+    packing = request.headers.get("Content-Encoding", "identity").strip().lower()
+    if packing == "identity" or not body:
+        return body
+    if packing not in PACKED_AS:
+        raise UnsupportedMediaType
+    return _unpacked(body, request.client_max_size)
+
+
+async def _received(request: web.Request) -> bytes:
     try:
         if request.can_read_body:
             async with asyncio.timeout(BODY_SECONDS):
@@ -61,8 +74,22 @@ async def raw(request: web.Request) -> bytes:
         return await request.read()
     except TimeoutError:
         raise BodyTooSlow from None
-    except (HttpProcessingError, web.RequestPayloadError):
-        raise InvalidInput.of("#", "The body does not unpack as its Content-Encoding") from None
+    except web.RequestPayloadError:
+        raise InvalidInput.of("#", "The body did not arrive whole") from None
+
+
+def _unpacked(body: bytes, most: int) -> bytes:
+    """Raises InvalidInput, or PayloadTooLarge before there are more than `most` bytes and one."""
+    unpacker = zlib.decompressobj(ZLIB_OR_GZIP)
+    try:
+        whole = unpacker.decompress(body, most + 1)
+    except zlib.error:
+        whole = b""
+    if len(whole) > most:
+        raise PayloadTooLarge
+    if not unpacker.eof or unpacker.unused_data:
+        raise InvalidInput.of("#", "The body does not unpack as its Content-Encoding")
+    return whole
 
 
 def parse(body: bytes, content_type: str) -> Any:
