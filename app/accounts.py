@@ -12,7 +12,6 @@ from app.db import Database
 from app.errors import EmailTaken, InvalidCredentials
 from app.queries import sql
 from app.rate_limits import RateLimits
-from app.text import flaw
 from app.times import now
 from app.tokens import USER, Identity
 
@@ -88,16 +87,7 @@ def _looked_up(email: str) -> str:
 
 
 async def make_admin(database: Database, email: str, password: str) -> None:
-    """Make an administrator, or make the account of that email one, with this password.
-
-    Raises SystemExit, in a line for the operator, where nobody could log in with them.
-    """
-    try:
-        email = canonical_email(email)
-    except ValueError as error:
-        raise SystemExit(f"{email!r} is not an email: {error}") from None
-    if reason := flaw(password):
-        raise SystemExit(f"The password {reason}")
+    """Make an administrator, or make the account of a canonical email one, with this password."""
     password_hash = await _hash(password)
     async with database.transaction("accounts.make_admin") as transaction:
         await sql.make_admin(

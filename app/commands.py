@@ -12,7 +12,6 @@ from uuid import UUID, uuid4
 import click
 from aiokafka.errors import KafkaError
 from faust.cli import AppCommand, argument, option
-from pydantic import EmailStr, TypeAdapter, ValidationError
 
 from app import accounts, app, database, settings
 from app.audit import BEGINNING, Scope
@@ -30,6 +29,7 @@ from app.migrate import (
     migrate_database,
 )
 from app.payments import retry_refund as ask_again
+from app.text import flaw
 from app.times import now
 from app.topics import DeadLetter, topic_names
 
@@ -92,17 +92,19 @@ async def create_admin(self: AppCommand, email: str, password_stdin: bool) -> No
     if not settings.auth_local:
         raise SystemExit("AUTH_LOCAL is false: accounts are kept elsewhere")
     try:
-        TypeAdapter(EmailStr).validate_python(email)
-    except ValidationError:
-        raise SystemExit(f"{email} is not an email") from None
+        email = accounts.canonical_email(email)
+    except ValueError as error:
+        raise SystemExit(f"{email!r} is not an email: {error}") from None
     if password_stdin:
         password = sys.stdin.readline().rstrip("\n")
     else:
         password = await asyncio.to_thread(getpass.getpass, "Password: ")
     if not 8 <= len(password) <= 128:
         raise SystemExit("The password must have 8 to 128 characters")
+    if reason := flaw(password):
+        raise SystemExit(f"The password {reason}")
     await _with_database(accounts.make_admin(database, email, password))
-    self.say(f"{email.lower()} is an administrator")
+    self.say(f"{email} is an administrator")
 
 
 @app.command(argument("payment"))

@@ -21,6 +21,9 @@ from app import app
 
 log = logging.getLogger(__name__)
 
+NOTE_SECONDS = 1.0
+"""How often it is noted on the disk how far the changelog is: recovery reads that much again."""
+
 TTL_SECONDS = 7 * 24 * 3600
 """As long as the changelog keeps its records."""
 
@@ -89,8 +92,7 @@ class Table(faust.Table[str, Any]):
             _lost(self.name, error)
         elif not sent.cancelled():
             if not self._sent:
-                # The rest of the producer's batch comes before it.
-                asyncio.get_running_loop().call_soon(self._note_sent)
+                asyncio.get_running_loop().call_later(NOTE_SECONDS, self._note_sent)
             self._sent[TopicPartition(topic, partition)] = sent.result().offset
 
     def _note_sent(self) -> None:
