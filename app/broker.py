@@ -186,6 +186,7 @@ AUTODISCOVER = [
     "web.parked",
     "web.operations",
     "web.monitor",
+    "web.assets",
     "web.documents",
     "web.problem_pages",
 ]

@@ -1,11 +1,9 @@
 """The documents that describe the service, and Swagger UI to try it."""
 
 from functools import cache
-from pathlib import Path
 from typing import Any, cast
 
 import orjson
-import swagger_ui
 from aiohttp import web
 from faust.web.drivers.aiohttp import Web
 
@@ -94,7 +92,3 @@ class SwaggerUiView(View):
     async def get(self, request: web.Request) -> web.Response:
         """Swagger UI, to read and to try the interface."""
         return html(STATIC.joinpath("docs.html").read_text())
-
-
-app.web.add_static("/assets/swagger-ui", str(Path(swagger_ui.__file__).with_name("static")))
-app.web.add_static("/assets/own", str(STATIC))

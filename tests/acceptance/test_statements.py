@@ -173,6 +173,7 @@ OPERATIONS: dict[str, tuple[Prepare, Cost]] = {
     "docs": (simply("GET", "/docs"), NOTHING),
     "swaggerUi": (simply("GET", "/swagger-ui/index.html"), NOTHING),
     "listProblems": (simply("GET", "/problems"), NOTHING),
+    "getAsset": (simply("GET", "/assets/own/page.css"), NOTHING),
     "getProblem": (simply("GET", "/problems/not-found"), NOTHING),
     "console": (simply("GET", "/console"), NOTHING),
     "metrics": (simply("GET", "/metrics"), NOTHING),

@@ -1,0 +1,64 @@
+"""/assets: the files that pages load; those of two folders, as they are when the worker starts."""
+
+import asyncio
+from pathlib import Path
+
+import swagger_ui
+from aiohttp import web
+
+from app import app
+from app.errors import NotFound
+from web.endpoint import TEXT, Answer, endpoint
+from web.pages import STATIC
+from web.problems import View
+
+FOLDERS = {
+    "own": Path(str(STATIC)),
+    "swagger-ui": Path(swagger_ui.__file__).with_name("static"),
+}
+FILES = {
+    (name, file.name): file
+    for name, folder in FOLDERS.items()
+    for file in folder.iterdir()
+    if file.is_file()
+}
+"""By name of folder and file: what is not among them cannot be asked for."""
+MEDIA = {
+    ".css": "text/css",
+    ".html": "text/html",
+    ".js": "text/javascript",
+    ".png": "image/png",
+}
+"""By the end of a file's name; what the machine knows of them differs from one to the next."""
+
+
+def _media(file: Path) -> str:
+    return MEDIA.get(file.suffix, "application/octet-stream")
+
+
+@app.page("/assets/{folder}/{name}")
+class AssetView(View):
+    """One file."""
+
+    @endpoint(
+        "getAsset",
+        Answer(200, "The file", TEXT, media=tuple(sorted({*map(_media, FILES.values())}))),
+        Answer(304, "The client has it"),
+        query=None,
+        stores=False,
+        headers={"If-None-Match": "The ETag of the file that the client has (RFC 9110)"},
+        own_problems=(NotFound,),
+    )
+    async def get(self, request: web.Request, folder: str, name: str) -> web.Response:
+        """A script, a style or a picture of a page."""
+        file = FILES.get((folder, name))
+        if file is None:
+            raise NotFound
+        state = file.stat()
+        tag = f"{state.st_mtime_ns:x}-{state.st_size:x}"
+        # In place of no-store: who has the file may keep it, and asks whether it is still this one.
+        headers = {"ETag": f'"{tag}"', "Cache-Control": "no-cache"}
+        if {tag, "*"} & {known.value for known in request.if_none_match or ()}:
+            return web.Response(status=304, headers=headers)
+        body = await asyncio.to_thread(file.read_bytes)
+        return web.Response(body=body, content_type=_media(file), headers=headers)
