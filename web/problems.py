@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
+from urllib.parse import quote
 from uuid import uuid4
 
 import orjson
@@ -31,6 +32,8 @@ log = logging.getLogger(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 TYPES = "https://order-service/problems/"
 """Before the slug, in `type`."""
+IN_PATHS = "/%:@!$&'()*+,;="
+"""What stands in a path as it is, besides letters, digits and `-._~`."""
 
 
 class View(FaustView):
@@ -100,7 +103,8 @@ def problem_response(request: web.BaseRequest, problem: Problem) -> web.Response
         "title": problem.title,
         "status": problem.status,
         "detail": problem.detail,
-        "instance": request.path,
+        # As it was asked, but for what clients send and no URI may hold (RFC 3986, 3.3).
+        "instance": quote(request.rel_url.raw_path, safe=IN_PATHS),
         "requestId": request_id.get(),
     }
     if isinstance(problem, InvalidInput):

@@ -1,5 +1,6 @@
 """Bad input is told as such, whole and safely, and leaves nothing behind."""
 
+import asyncio
 import gzip
 import json
 import re
@@ -10,6 +11,7 @@ from uuid import uuid4
 
 import pytest
 
+from devstack.worker import Worker
 from tests.acceptance.client import Answer, Api
 from tests.acceptance.customer import Admin, Customer, basket
 from tests.acceptance.problems import assert_problem, pointers
@@ -248,6 +250,27 @@ async def test_a_problem_names_the_address_that_was_asked(
 ) -> None:
     problem = assert_problem(await customer.ask("GET", f"{path}?secret=1"), status)
     assert problem["instance"] == path
+
+
+@pytest.mark.parametrize(
+    "path, instance",
+    [
+        ("/a%20b%2Fc%00?d", "/a%20b%2Fc%00"),
+        ("/api/problems/a%2F%C3%A9", "/api/problems/a%2F%C3%A9"),
+        ("/a:b@c;d=e", "/a:b@c;d=e"),
+        ('/a"<b>{c}|\\^`[d]', "/a%22%3Cb%3E%7Bc%7D%7C%5C%5E%60%5Bd%5D"),
+    ],
+)
+async def test_a_problem_names_the_address_as_a_uri_does(
+    worker: Worker, path: str, instance: str
+) -> None:
+    # An HTTP client would write the address anew.
+    reader, writer = await asyncio.open_connection("127.0.0.1", worker.port)
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: orders\r\nConnection: close\r\n\r\n".encode())
+    _, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    problem = json.loads(body)
+    assert (problem["status"], problem["instance"]) == (404, instance)
 
 
 async def test_a_type_of_problem_has_one_title_and_many_details(customer: Customer) -> None:
