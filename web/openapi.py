@@ -36,7 +36,8 @@ BEARER = "bearer"
 
 HEADERS: dict[str, Json] = {
     "X-Request-Id": {
-        "description": "The id of the request: the client's, where it sent a valid one",
+        "description": "The id of the request: the client's, where it sent a valid one, else the "
+        "trace id of its `traceparent` (W3C Trace Context), else a new one",
         "required": True,
         "schema": {"type": "string", "pattern": "^[ -~]{1,128}$"},
     },

@@ -16,6 +16,7 @@ ASKED = (
     "idempotency-key",
     "if-match",
     "last-event-id",
+    "traceparent",
     REQUEST_ID.lower(),
 )
 TOLD = ("etag", "location", "retry-after", REQUEST_ID.lower())

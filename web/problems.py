@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 TYPES = "https://order-service/problems/"
 """Before the slug, in `type`."""
+TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 IN_PATHS = "/%:@!$&'()*+,;="
 """What stands in a path as it is, besides letters, digits and `-._~`."""
 
@@ -53,15 +54,28 @@ async def answer_problems(request: web.Request, handler: Handler) -> web.StreamR
 
 @contextmanager
 def with_request_id(request: web.BaseRequest) -> Iterator[None]:
-    """Serve the request under the client's id if that is valid, else under a new one."""
-    offered = request.headers.get(REQUEST_ID, "")
-    id = offered if re.fullmatch(r"[\x20-\x7e]{1,128}", offered) else str(uuid4())
+    """Serve the request under the client's id, else its trace's, if valid; else under a new one."""
+    id = _offered_id(request) or _trace_id(request) or str(uuid4())
     request[SERVED_AS] = id
     token = request_id.set(id)
     try:
         yield
     finally:
         request_id.reset(token)
+
+
+def _offered_id(request: web.BaseRequest) -> str | None:
+    offered = request.headers.get(REQUEST_ID, "")
+    return offered if re.fullmatch(r"[\x20-\x7e]{1,128}", offered) else None
+
+
+def _trace_id(request: web.BaseRequest) -> str | None:
+    """The id of the trace that the request is part of: 32 hexadecimal digits.
+
+    https://www.w3.org/TR/trace-context/#traceparent-header
+    """
+    match = TRACEPARENT.fullmatch(request.headers.get("traceparent", ""))
+    return match[1] if match else None
 
 
 async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
