@@ -1,6 +1,5 @@
 """Who may ask, and who they are."""
 
-import asyncio
 import base64
 import json
 import secrets
@@ -11,34 +10,14 @@ from uuid import uuid4
 import jwt
 import pytest
 
-from tests.acceptance.client import Answer, Api
+from tests.acceptance.accounts import ask_with, log_in, new_email, register
+from tests.acceptance.client import Api
 from tests.acceptance.conftest import NewCustomer
 from tests.acceptance.customer import Admin, Customer
 from tests.acceptance.problems import assert_problem, pointers
 from tests.acceptance.records import Records
 from tests.acceptance.tokens import in_an_hour, token
-from tests.conftest import SECRET, run, run_command
-
-PASSWORD = "correct horse battery staple"
-
-
-def new_email() -> str:
-    return f"ada-{uuid4()}@example.com"
-
-
-async def register(api: Api, email: Any, password: Any = PASSWORD, **more: Any) -> Answer:
-    account = {"email": email, "password": password, **more}
-    return await api.ask("POST", "/api/auth/register", json=account)
-
-
-async def log_in(api: Api, email: Any, password: Any = PASSWORD) -> Answer:
-    account = {"email": email, "password": password}
-    return await api.ask("POST", "/api/auth/login", json=account)
-
-
-async def ask_with(api: Api, bearer: str | None, path: str = "/api/orders") -> Answer:
-    headers = {} if bearer is None else {"Authorization": bearer}
-    return await api.ask("GET", path, headers=headers)
+from tests.conftest import SECRET, run_command
 
 
 async def test_who_registers_can_log_in_and_see_the_profile(api: Api) -> None:
@@ -73,77 +52,6 @@ async def test_no_two_tokens_are_the_same(api: Api) -> None:
     assert first != second
 
 
-async def test_an_email_is_one_account_in_whatever_case(api: Api) -> None:
-    email = new_email()
-    first = await register(api, email.upper())
-    assert_problem(await register(api, email), 409, "Email already exists")
-    logged_in = await log_in(api, email.title())
-    me = await ask_with(api, f"Bearer {logged_in.body['token']}", "/api/auth/me")
-    assert me.body == first.body
-
-
-@pytest.mark.parametrize(
-    "first, again",
-    [
-        ("{}@xn--mnchen-3ya.de", "{}@MÜNCHEN.de"),
-        ("{}@bücher.example.com", "{}@XN--BCHER-KVA.example.com"),
-        ("{}-e\u0301@example.com", "{}-\u00c9@example.com"),
-    ],
-)
-async def test_an_email_is_one_account_in_whatever_spelling(
-    api: Api, environment: dict[str, str], first: str, again: str
-) -> None:
-    id = uuid4()
-    first, again = first.format(id), again.format(id)
-    registered = await register(api, first)
-    assert registered.status == 200
-    assert_problem(await register(api, again), 409, "Email already exists")
-    for email in (first, again, registered.body["email"]):
-        assert (await log_in(api, email)).status == 200
-    run_command(
-        environment, "create-admin", "--email", again, "--password-stdin", stdin=f"{PASSWORD}\n"
-    )
-    token = (await log_in(api, first)).body["token"]
-    me = await ask_with(api, f"Bearer {token}", "/api/auth/me")
-    assert me.body == {**registered.body, "role": "ADMIN"}
-
-
-NOT_ALONE = ["Ann <{}>", "<{}>", " {}", "{} ", "\u00a0{}"]
-
-
-@pytest.mark.parametrize("written", NOT_ALONE)
-async def test_an_email_is_an_address_alone(api: Api, records: Records, written: str) -> None:
-    email = new_email()
-    assert pointers(await register(api, written.format(email))) == {"#/email"}
-    assert await records.user(email) is None
-
-
-@pytest.mark.parametrize("email", ["", "ada", "ada@", "a b@example.com", "Ann <{}>", " {}"])
-async def test_an_email_that_is_none_is_unknown(api: Api, email: str) -> None:
-    known = new_email()
-    await register(api, known)
-    assert_problem(await log_in(api, email.format(known)), 401, "Invalid credentials")
-
-
-@pytest.mark.parametrize(
-    "email, password",
-    [(" Bo <Bo@{}>", PASSWORD), ("bo@{} ", PASSWORD), ("bo@{}", "nul\x00nulnul")],
-)
-def test_no_administrator_is_made_who_could_not_log_in(
-    environment: dict[str, str], email: str, password: str
-) -> None:
-    command = ("create-admin", "--email", email.format("example.com"), "--password-stdin")
-    done = run(environment, command, f"{password}\n")
-    assert done.returncode == 1
-    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
-
-
-async def test_two_who_register_the_same_email_at_once_make_one_account(api: Api) -> None:
-    email = new_email()
-    answers = await asyncio.gather(register(api, email), register(api, email.upper()))
-    assert sorted(answer.status for answer in answers) == [200, 409]
-
-
 async def test_a_wrong_password_and_an_unknown_email_get_the_same_answer(api: Api) -> None:
     email = new_email()
     await register(api, email)
@@ -173,11 +81,6 @@ async def test_a_bad_password_is_named(api: Api, records: Records, password: Any
     email = new_email()
     assert pointers(await register(api, email, password)) == {"#/password"}
     assert await records.user(email) is None
-
-
-@pytest.mark.parametrize("email", ["", "ada", "ada@", "@example.com", "a b@example.com", 5, None])
-async def test_a_bad_email_is_named(api: Api, email: Any) -> None:
-    assert pointers(await register(api, email)) == {"#/email"}
 
 
 async def test_a_bad_email_and_a_bad_password_are_both_named(api: Api) -> None:
