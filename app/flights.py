@@ -118,7 +118,7 @@ class Flights:
     @property
     def room(self) -> int:
         """How many more may be under way."""
-        return MOST_UNDER_WAY - len(self._under_way)
+        return max(0, MOST_UNDER_WAY - len(self._under_way))
 
     @property
     def silent_seconds(self) -> float:
@@ -150,7 +150,10 @@ class Flights:
         if flight := self._under_way.get(order_id):
             behind = self._behind.get(order_id)
             last = behind[-1] if behind else flight.row
-            return self._queue(row) if row.sequence == last.sequence + 1 else False
+            if row.sequence != last.sequence + 1:
+                return False
+            self._queue(row)
+            return True
         known = self._known.get(order_id, 0)
         if row.sequence <= known or order_id in self._rests:
             return True
@@ -159,9 +162,8 @@ class Flights:
         self._begin(row)
         return True
 
-    def _queue(self, row: OutboxRow) -> bool:
+    def _queue(self, row: OutboxRow) -> None:
         self._behind.setdefault(row.order_id, deque()).append(row)
-        return True
 
     def send(self, rows: Iterable[OutboxRow]) -> None:
         """Send what waits in the outbox, an order's in sequence; not what is under way, or gone."""
@@ -169,8 +171,9 @@ class Flights:
         for row in rows:
             if (row.order_id, row.sequence) in self.acknowledged:
                 continue
-            if row.order_id in taken and row.order_id in self._under_way:
-                self._queue(row)
+            if row.order_id in taken:
+                if row.order_id in self._under_way:
+                    self._queue(row)
             elif row.order_id not in self._under_way:
                 taken.add(row.order_id)
                 self._begin(row)
@@ -212,6 +215,7 @@ class Flights:
         else:
             self._behind.pop(order_id, None)
             if isinstance(error, REFUSALS):
+                self._rests.pop(order_id, None)
                 self.refused.append((flight.row, error))
             else:
                 self._fail(flight, error)
@@ -223,10 +227,12 @@ class Flights:
         row = flight.row
         PUBLISHED.labels(row.topic).inc()
         self._heard = self._unheard_since = monotonic()
-        if self._failed is not None and flight.begun > self._failed:
-            # The broker is back: whoever rested because of it need not rest on.
+        is_back = self._failed is not None and flight.begun > self._failed
+        has_room_again = self._to[flight.partition] == MOST_OF_A_PARTITION - 1
+        if is_back or has_room_again:
+            # Whoever rested because of it need not rest on.
             self._rests.clear()
-        self._failed = None
+            self._failed = None
         self._rests.pop(row.order_id, None)
         self.acknowledged[row.order_id, row.sequence] = row
         known = self._known.pop(row.order_id, 0)

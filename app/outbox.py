@@ -38,8 +38,9 @@ log = logging.getLogger(__name__)
 RELAY = "relay"
 """What parked messages and crash points call it."""
 BATCH = 1000
-GATHER_SECONDS = 0.005
-"""Before a look into the outbox, for what other workers commit meanwhile."""
+GATHER_SECONDS = 0.01
+"""Between sends, and between looks into the outbox. What is committed meanwhile goes along, and
+saves all hops behind it work."""
 MARK_SECONDS = 0.1
 """How long what is acknowledged may stay unmarked: whoever leads next sends it once more."""
 SWEEP_SECONDS = 1.0
@@ -72,6 +73,11 @@ class Relay:
         self._wake = asyncio.Event()
         self._flights: Flights | None = None
         """While this worker leads."""
+        self._committed: list[OutboxRow] = []
+        """What this worker has committed, and not sent yet."""
+        self._following: asyncio.TimerHandle | None = None
+        self._followed = 0.0
+        """When it last sent what it had committed; seconds of the loop's clock."""
         self._marking: asyncio.TimerHandle | None = None
         self._untold = False
         self._telling: asyncio.Task[None] | None = None
@@ -81,23 +87,29 @@ class Relay:
         if not transaction.events:
             return
         if self._flights is not None:
-            self._follow(self._flights, transaction)
+            self._follow(transaction)
             return
         self._untold = True
         if self._telling is None or self._telling.done():
             self._telling = asyncio.create_task(self._tell())
 
-    def _follow(self, flights: Flights, transaction: Transaction) -> None:
-        """Send what is surely committed; the rest is looked for."""
-        crash_here(Point.TAKEN, RELAY)
-        if transaction.is_committed and flights.follow(transaction.written):
-            self._note(transaction.written[0])
-        else:
+    def _follow(self, transaction: Transaction) -> None:
+        """Send what is surely committed, soon; the rest is looked for."""
+        if not transaction.is_committed:
             self._wake.set()
+            return
+        self._committed += transaction.written
+        if self._following is None:
+            loop = asyncio.get_running_loop()
+            self._following = loop.call_at(self._followed + GATHER_SECONDS, self._follow_now)
 
-    def _note(self, row: OutboxRow) -> None:
-        moment = parse_time(row.occurred_at).timestamp()
-        self._backlog.note(RELAY, moment, RELAYED)
+    def _follow_now(self) -> None:
+        self._following = None
+        self._followed = asyncio.get_running_loop().time()
+        committed, self._committed = self._committed, []
+        crash_here(Point.TAKEN, RELAY)
+        if self._flights is not None and not self._flights.follow(committed):
+            self._wake.set()
 
     async def _tell(self) -> None:
         with suppress(*AWAY):
@@ -156,12 +168,16 @@ class Relay:
         partition_of = partial(_partition_of, producer)
         flights = self._flights = Flights(producer, partition_of, self._mark_soon)
         self._wake.set()
+        loop, looked = asyncio.get_running_loop(), 0.0
         try:
             while True:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), SWEEP_SECONDS)
+                    # Not wait_for, which in Python 3.11 may swallow that this task is cancelled.
+                    async with asyncio.timeout(SWEEP_SECONDS):
+                        await self._wake.wait()
                 self._wake.clear()
-                await asyncio.sleep(GATHER_SECONDS)
+                await asyncio.sleep(looked + GATHER_SECONDS - loop.time())
+                looked = loop.time()
                 await self._look(connection, flights)
                 if flights.silent_seconds > SILENT_SECONDS:
                     raise _CannotSend(f"nothing was acknowledged for {SILENT_SECONDS:.0f} s")
@@ -198,7 +214,8 @@ class Relay:
             crash_here(Point.TAKEN, RELAY)
             # What waits for the broker is no sign of too many orders.
             if not flights.are_held_up:
-                self._note(rows[0])
+                moment = parse_time(rows[0].occurred_at).timestamp()
+                self._backlog.note(RELAY, moment, RELAYED)
         flights.send(rows)
 
 

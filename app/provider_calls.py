@@ -52,7 +52,9 @@ class Calls:
             except AWAY as error:
                 log.warning("Calls of Stripe wait: %r", error)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), IDLE_SECONDS)
+                # Not wait_for, which in Python 3.11 may swallow that this task is cancelled.
+                async with asyncio.timeout(IDLE_SECONDS):
+                    await self._wake.wait()
 
     async def start_due(self) -> list[asyncio.Task[None]]:
         """Start as many of the due calls as may be under way; those started. Raises one of AWAY."""

@@ -235,6 +235,64 @@ async def test_a_partition_that_cannot_be_written_leaves_room_for_the_others(
     assert len(broker.sent) == 4
 
 
+async def test_where_an_order_s_event_must_wait_its_next_one_does_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(flights, "MOST_OF_A_PARTITION", 1)
+    broker = Broker(stuck=None)
+    under_way = flights_to(broker)
+    under_way.send([row(1, BOB, "stuck"), row(1, ANN, "stuck"), row(2, ANN)])
+    assert under_way.follow([row(3, ANN)])
+    await come_down()
+    assert broker.sent == ["stuck Bob 1"]
+    under_way.abandon()
+
+
+async def test_when_a_full_partition_takes_events_again_nobody_rests_on(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flights, "MOST_OF_A_PARTITION", 1)
+    broker = Broker(stuck=None)
+    under_way = flights_to(broker)
+    for _ in range(5):
+        under_way.send([row(1, BOB, "stuck"), row(1, ANN, "stuck")])
+        await come_down()
+        clock.now += LONGEST_REST
+    under_way.send([row(1, ANN, "stuck")])
+    assert sorted(under_way.held()) == sorted([ANN, BOB])
+    broker.waiting[0].set_result(None)
+    await come_down()
+    assert under_way.held() == []
+
+
+async def test_what_was_sent_before_the_broker_went_away_does_not_hide_its_return(
+    clock: Clock,
+) -> None:
+    broker = Broker(stuck=KafkaTimeoutError(), old=None)
+    under_way = flights_to(broker)
+    under_way.send([row(1, BOB, "old"), row(1, ANN, "stuck")])
+    await come_down()
+    broker.waiting[0].set_result(None)
+    await come_down()
+    assert under_way.held() == [ANN]
+    under_way.send([row(2, BOB)])
+    await come_down()
+    assert under_way.held() == []
+
+
+async def test_an_order_whose_event_is_refused_in_the_end_holds_nothing_up(clock: Clock) -> None:
+    broker = Broker(stuck=KafkaTimeoutError())
+    under_way = flights_to(broker)
+    under_way.send([row(1, ANN, "stuck")])
+    await come_down()
+    assert under_way.are_held_up
+    clock.now += LONGEST_REST
+    broker.answers["stuck"] = MessageSizeTooLargeError()
+    under_way.send([row(1, ANN, "stuck")])
+    await come_down()
+    assert len(under_way.refused) == 1 and not under_way.are_held_up
+
+
 async def test_where_too_many_are_under_way_the_next_are_looked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -245,6 +303,8 @@ async def test_where_too_many_are_under_way_the_next_are_looked_for(
     assert not under_way.follow([row(1, BOB)])
     await come_down()
     assert broker.sent == ["silent Ann 1"]
+    under_way.send([row(1, BOB, "silent")])
+    assert under_way.room == 0
     under_way.abandon()
 
 
