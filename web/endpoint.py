@@ -141,9 +141,10 @@ class Declaration:
         given |= {
             n: path_id(text, NOT_FOUND[n]) if n in NOT_FOUND else text for n, text in path.items()
         }
-        if self.query:
-            query = read_query(request, self.query)
-            given |= {"query": query} if self.query is not Query else {}
+        if self.query not in (None, Query):
+            given["query"] = read_query(request, self.query)
+        elif self.query and request.query_string:
+            read_query(request, self.query)
         if self.body:
             reader = read if self.body_required else read_if_any
             given["body"] = await reader(request, self.body)
