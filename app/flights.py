@@ -100,7 +100,7 @@ class Flights:
         self._behind: dict[UUID, deque[OutboxRow]] = {}
         """By order of which something is under way: what goes next."""
         self._known: dict[UUID, int] = {}
-        """By order, the last first: the sequence of its last event that was acknowledged."""
+        """By order, the latest at the end: the sequence of its last acknowledged event."""
         self._rests: dict[UUID, Rest] = {}
         self.acknowledged: dict[tuple[UUID, int], OutboxRow] = {}
         """By order and sequence: what the broker has, and nobody has marked yet."""
