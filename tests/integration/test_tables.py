@@ -76,6 +76,7 @@ def producer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Produc
     """What the tables send their changelogs with; their partitions are new, and on the disk."""
     producer, tables = Producer(), (handled, replays)
     monkeypatch.setattr(Store, "path", tmp_path)
+    monkeypatch.setattr("tables.table.NOTE_SECONDS", 0)
     for table in tables:
         monkeypatch.setattr(table, "_data", None)
         assert None not in (table.data, table.changelog_topic), "made once, by the real app"
