@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 RELAY = "relay"
 """What parked messages and crash points call it."""
 BATCH = 1000
-GATHER_SECONDS = 0.01
+GATHER_SECONDS = 0.005
 """Between sends, and between looks into the outbox. What is committed meanwhile goes along, and
 saves all hops behind it work."""
 MARK_SECONDS = 0.1
