@@ -1,8 +1,7 @@
 """Fetches that tell the broker what has changed since the last one, and are told what is new.
 
-aiokafka names all partitions in each fetch, and reads of each, in Python, that nothing came: with
-eleven topics of twelve partitions that was most of a quiet worker's time. In a session (KIP-227)
-both sides remember them. With a broker that keeps none, everything is as it was.
+aiokafka names all partitions in each fetch, and reads of each, in Python, that nothing came. In a
+session (KIP-227) both sides remember them. With a broker that keeps none, everything is as it was.
 """
 
 from collections import defaultdict
