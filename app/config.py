@@ -1,6 +1,7 @@
 """Settings, read once from the environment (else from a `.env` file) and frozen."""
 
 import re
+from email.message import EmailMessage
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -148,6 +149,21 @@ class Settings(BaseSettings):
         """The port of a URL, where it has one, is a number from 0 to 65535."""
         if value is not None:
             _ = urlsplit(value).port
+        return value
+
+    @field_validator("mail_from")
+    @classmethod
+    def sender_is_an_address(cls, value: str) -> str:
+        """An address, with a name or without. Raises ValueError."""
+        mail = EmailMessage()
+        try:
+            mail["From"] = value
+            addresses = mail["From"].addresses
+        except Exception:
+            # Python's parser fails in many ways.
+            addresses = ()
+        if len(addresses) != 1 or not (addresses[0].username and addresses[0].domain):
+            raise ValueError("must be an address, like `Shop <shop@example.com>`")
         return value
 
     @field_validator("currency")

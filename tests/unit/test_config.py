@@ -40,6 +40,9 @@ from app.config import load_settings
         ("REDIS_URL", "localhost:6379"),
         ("SMTP_URL", "smtp://localhost:99999"),
         ("SMTP_URL", "http://localhost:25"),
+        ("MAIL_FROM", "the shop"),
+        ("MAIL_FROM", "shop@example.com\nBcc: all@example.com"),
+        ("MAIL_FROM", ".:"),
         ("STRIPE_SECRET_KEY", "sk_test_\n"),
         ("STRIPE_WEBHOOK_SECRET", " ,"),
         ("STRIPE_API_BASE", "localhost:12111"),
@@ -117,6 +120,12 @@ def test_the_names_of_both_seeds_are_understood(monkeypatch: pytest.MonkeyPatch)
 def test_the_currency_is_upper_cased(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STRIPE_CURRENCY", "eur")
     assert load_settings().currency == "EUR"
+
+
+def test_mail_may_come_from_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().mail_from == "orders@localhost"
+    monkeypatch.setenv("MAIL_FROM", "Shop <shop@example.com>")
+    assert load_settings().mail_from == "Shop <shop@example.com>"
 
 
 def test_stripe_may_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
