@@ -2,10 +2,12 @@
 -- Mark what the broker has acknowledged, and take the oldest events that wait to be sent, without
 -- the orders that are held or parked. An order's come in sequence: their ids rise with it.
 -- since and until: when the marked ones occurred, so that only their partitions are looked at.
+-- Those are marked a microsecond apart, as they come, so that an order's are told in sequence.
 with sent as materialized (
-    select * from unnest(:sent_orders::uuid[], :sent_sequences::int[]) as s (order_id, sequence)
+    select * from unnest(:sent_orders::uuid[], :sent_sequences::int[])
+        with ordinality as s (order_id, sequence, place)
 ), marked as (
-    update outbox set published_at = now()
+    update outbox set published_at = now() + sent.place * interval '1 microsecond'
     from sent
     where outbox.order_id = sent.order_id and outbox.sequence = sent.sequence
       and occurred_at between :since::text::timestamptz and :until::text::timestamptz

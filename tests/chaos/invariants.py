@@ -54,7 +54,7 @@ FAULTS = {
     "an event was published before its forerunner": """
         select late.order_id, late.sequence, late.topic
         from outbox early join outbox late using (order_id)
-        where early.sequence < late.sequence and early.published_at > late.published_at
+        where early.sequence < late.sequence and early.published_at >= late.published_at
     """,
     "an order is completed otherwise than by one payment of its exact total": """
         select o.id, o.status, array_agg(p.amount_minor) as amounts, o.total_minor

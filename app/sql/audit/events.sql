@@ -54,7 +54,7 @@ order by id
 limit :most;
 
 -- name: events_are_sent_in_sequence(since, most)
--- An order's event is not noted as sent before those before it are.
+-- An order's event is sent after those before it.
 select order_id as subject, concat_ws(' ', sequence, topic) as detail, count(*) over () as found
 from (
     select e.order_id, e.sequence, e.topic, e.published_at,
@@ -62,5 +62,5 @@ from (
     from outbox e join orders o on o.id = e.order_id
     where o.updated_at >= :since::timestamptz
 ) as sent
-where published_at is not null and (before is null or before > published_at)
+where published_at is not null and (before is null or before >= published_at)
 limit :most;
