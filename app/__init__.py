@@ -20,7 +20,7 @@ from app.timeline import Followers
 from app.tokens import Tokens
 
 PIPELINE_POOL_SIZE = 12
-"""For batches that are committed alone, for parking, and to wake the relay: requests have a pool of
+"""For batches that are committed alone, for parking, and to tell the relay: requests have a pool of
 their own and cannot starve the agents."""
 GATHERED_POOL_SIZE = 2
 """One for creations that are gathered, and one for payments."""

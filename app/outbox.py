@@ -27,9 +27,10 @@ from app.db import AWAY, FEW_ROWS, Database
 from app.flights import Flights
 from app.leadership import leadership
 from app.metrics import REFUSED
+from app.outbox_rows import LOOK, as_heard, as_row, as_told
 from app.queries import sql
 from app.text import storable
-from app.times import now, parse_time, rfc3339
+from app.times import now, parse_time
 from app.topics import topic_names
 from app.transaction import OutboxRow, Transaction
 
@@ -74,32 +75,33 @@ class Relay:
         self._flights: Flights | None = None
         """While this worker leads."""
         self._committed: list[OutboxRow] = []
-        """What this worker has committed, and not sent yet."""
+        """What is surely committed and not sent yet; where another worker leads, not told yet."""
         self._following: asyncio.TimerHandle | None = None
         self._followed = 0.0
         """When it last sent what it had committed; seconds of the loop's clock."""
         self._marking: asyncio.TimerHandle | None = None
-        self._untold = False
+        self._is_unsure = False
+        """Whether the leader is to look for what may be committed."""
         self._telling: asyncio.Task[None] | None = None
 
     async def after_commit(self, transaction: Transaction) -> None:
-        """Send its events, or wake whoever relays, without waiting for it."""
+        """Send its events, or tell whoever relays, without waiting for it."""
         if not transaction.events:
             return
+        if not transaction.is_committed:
+            self._is_unsure = True
+        else:
+            self._committed += transaction.written
         if self._flights is not None:
-            self._follow(transaction)
-            return
-        self._untold = True
-        if self._telling is None or self._telling.done():
+            self._follow_soon()
+        elif self._telling is None or self._telling.done():
             self._telling = asyncio.create_task(self._tell())
 
-    def _follow(self, transaction: Transaction) -> None:
-        """Send what is surely committed, soon; the rest is looked for."""
-        if not transaction.is_committed:
+    def _follow_soon(self) -> None:
+        if self._is_unsure:
+            self._is_unsure = False
             self._wake.set()
-            return
-        self._committed += transaction.written
-        if self._following is None:
+        if self._committed and self._following is None:
             loop = asyncio.get_running_loop()
             self._following = loop.call_at(self._followed + GATHER_SECONDS, self._follow_now)
 
@@ -112,11 +114,24 @@ class Relay:
             self._wake.set()
 
     async def _tell(self) -> None:
+        """Tell the leader; what it does not hear of, it looks for."""
         with suppress(*AWAY):
-            while self._untold:
-                self._untold = False
+            while self._committed or self._is_unsure:
+                told = [as_told(row) for row in self._committed]
+                if self._is_unsure:
+                    told.append(LOOK)
+                self._committed, self._is_unsure = [], False
                 async with self._database.connection() as connection:
-                    await sql.wake_relay(connection)
+                    await sql.tell_relay(connection, told=told)
+
+    def _hear(self, *notification: Any) -> None:
+        """What another worker has told."""
+        told = notification[-1]
+        if told == LOOK:
+            self._wake.set()
+        else:
+            self._committed.append(as_heard(told))
+            self._follow_soon()
 
     async def run(self) -> None:
         """Relay until cancelled; what is away is waited for."""
@@ -142,7 +157,7 @@ class Relay:
         async with leadership(
             self._database, sql.try_to_lead, SWEEP_SECONDS, "orders relay", **SETTINGS
         ) as connection:
-            await connection.add_listener("outbox", lambda *_: self._wake.set())
+            await connection.add_listener("outbox", self._hear)
             log.info("This worker relays the outbox")
             yield connection
 
@@ -262,19 +277,6 @@ async def _mark_and_take(
     )
     flights.marked(sent)
     return [as_row(row) for row in rows]
-
-
-def as_row(row: Any) -> OutboxRow:
-    """The event in a row as PostgreSQL gives it."""
-    return OutboxRow(
-        str(row["event_id"]),
-        row["topic"],
-        row["order_id"],
-        row["sequence"],
-        row["request_id"],
-        rfc3339(row["occurred_at"]),
-        row["payload"].encode(),
-    )
 
 
 async def _park(connection: asyncpg.Connection, row: OutboxRow, error: BaseException) -> None:

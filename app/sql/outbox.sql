@@ -62,9 +62,9 @@ select drop_outbox_partitions(:before);
 -- Become the session that relays, until it ends; false where another one is.
 select pg_try_advisory_lock(7070001);
 
--- name: wake_relay()!
--- Tell the relaying worker that another worker has committed events.
-select pg_notify('outbox', '');
+-- name: tell_relay(told)!
+-- Tell the relaying worker what another worker has committed.
+select pg_notify('outbox', told) from unnest(:told::text[]) as told;
 
 -- name: outbox_waiting()^
 -- How many events wait to be sent, and since when the oldest does.

@@ -23,7 +23,8 @@ from app.kafka_audit import (
     Comparison,
     audit_kafka,
 )
-from app.outbox import Relay, as_row
+from app.outbox import Relay
+from app.outbox_rows import as_row
 from app.times import now, rfc3339
 from app.topics import DeadLetter, OrderPaid
 from tests.chaos.waiting import until

@@ -13,7 +13,7 @@ import pytest
 from aiokafka.cluster import ClusterMetadata
 from aiokafka.errors import KafkaConnectionError
 
-from app import flights, intervention, migrate, outbox
+from app import flights, intervention, migrate, outbox, outbox_rows
 from app.db import Database
 from app.intervention import Actor
 from app.outbox import Relay
@@ -143,15 +143,34 @@ async def test_the_relay_finds_what_waits_by_its_index(empty: asyncpg.Connection
 
 
 @asynccontextmanager
-async def relaying(environment: dict[str, str], database: Database) -> AsyncIterator[None]:
+async def relaying(environment: dict[str, str], database: Database) -> AsyncIterator[Relay]:
     """A relay at work."""
-    work = asyncio.create_task(Relay(environment["KAFKA_BROKERS"].split(","), database).run())
+    relay = Relay(environment["KAFKA_BROKERS"].split(","), database)
+    work = asyncio.create_task(relay.run())
     try:
-        yield
+        yield relay
     finally:
         work.cancel()
         with suppress(asyncio.CancelledError):
             await work
+
+
+async def leads(relay: Relay) -> None:
+    """Wait until the relay has the lead."""
+    async with asyncio.timeout(30):
+        while relay._flights is None:
+            await asyncio.sleep(0.05)
+
+
+@pytest.fixture
+async def elsewhere(database: Database, environment: dict[str, str]) -> AsyncIterator[Database]:
+    """What another worker, which does not lead, commits with."""
+    elsewhere = Database(database._dsn, 2)
+    relay = Relay(environment["KAFKA_BROKERS"].split(","), database)
+    elsewhere.after_commit = [relay.after_commit]
+    await elsewhere.open()
+    yield elsewhere
+    await elsewhere.close()
 
 
 class Unreachable:
@@ -191,6 +210,31 @@ async def cancelled_order(database: Database) -> UUID:
     order_id = await order_of(database, {await add_product(database): 1})
     await cancel(database, order_id)
     return order_id
+
+
+async def test_what_another_worker_commits_is_sent_as_it_is_told(
+    database: Database,
+    elsewhere: Database,
+    environment: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(outbox, "BATCH", 0)  # looks find nothing
+    async with relaying(environment, database) as leader:
+        await leads(leader)
+        await comes(database, await cancelled_order(elsewhere), [True, True])
+
+
+async def test_what_is_too_long_to_be_told_is_looked_for_at_once(
+    database: Database,
+    elsewhere: Database,
+    environment: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(outbox_rows, "LONGEST_TOLD", 100)
+    async with relaying(environment, database) as leader:
+        await leads(leader)
+        monkeypatch.setattr(outbox, "SWEEP_SECONDS", 3600)  # nobody looks unasked
+        await comes(database, await cancelled_order(elsewhere), [True, True])
 
 
 async def test_an_event_that_the_broker_refuses_is_parked_and_holds_up_its_order_alone(
@@ -250,9 +294,7 @@ async def test_a_leader_that_cannot_send_gives_up_the_lead(
         patch.setattr(Relay, "_producer", broken)
         leader = Relay(environment["KAFKA_BROKERS"].split(","), database)
         leading = asyncio.create_task(leader.run())
-        async with asyncio.timeout(30):
-            while leader._flights is None:
-                await asyncio.sleep(0.05)
+        await leads(leader)
     # From here on it is only the producer of the first that is broken.
     monkeypatch.setattr(outbox, "SILENT_SECONDS", 0.5)
     try:
