@@ -40,7 +40,7 @@ BATCH = 500
 
 Outcome = TypeVar("Outcome")
 
-Remember = Callable[[Iterable[tuple[int, Any]]], Awaitable[None]]
+Remember = Callable[[Iterable[tuple[int, Any]]], None]
 """Writes a table, after the commit, from events with their partitions."""
 
 
@@ -165,9 +165,9 @@ class Loop:
             return
         events = [(message.message.partition, event_of(message)) for message in handled]
         if self._remember:
-            await self._remember(events)
+            self._remember(events)
             crash_here(Point.REMEMBERED, self._name)
-        await mark(self._name, [(partition, event.eventId) for partition, event in events])
+        mark(self._name, [(partition, event.eventId) for partition, event in events])
         crash_here(Point.MARKED, self._name)
 
     async def _commit(self, messages: list[Message]) -> list[Message]:

@@ -9,6 +9,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.conn import AIOKafkaConnection, CloseReason
 from aiokafka.errors import KafkaConnectionError
 from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
 from mode import Service
 from mode.utils.futures import maybe_async
 
@@ -43,6 +44,16 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
     """
 
     wait_for_shutdown = False
+    _assigned: frozenset[Any] = frozenset()
+    _assigned_as_faust: frozenset[TP] = frozenset()
+
+    def assignment(self) -> Any:
+        """The partitions that are assigned. Faust makes a new set whenever it looks for one."""
+        assigned = self._ensure_consumer().assignment()
+        if assigned is not self._assigned:
+            self._assigned = assigned
+            self._assigned_as_faust = frozenset(TP(*place) for place in assigned)
+        return self._assigned_as_faust
 
     async def start(self) -> None:
         self._thread_started.set()
@@ -114,6 +125,10 @@ class _Entry(NamedTuple):
 
 
 class _Consumer(driver.Consumer):
+    def assignment(self) -> set[TP]:
+        """The partitions that are assigned."""
+        return set(super().assignment())
+
     async def _wait_next_records(self, timeout: float) -> Any:
         """What was fetched and neither a table nor the streams could take at once.
 
@@ -197,6 +212,12 @@ class _Consumer(driver.Consumer):
         """
         self.stop_flow()
         await super().perform_seek()
+
+    async def _commit_offsets(self, *arguments: Any, **options: Any) -> bool:
+        """Commit no offset of a message before its mark is on its way to the changelog."""
+        for table in self.app.tables.values():
+            await cast(Any, table).write()
+        return await super()._commit_offsets(*arguments, **options)
 
     async def _add_gap(self, tp: Any, offset_from: int, offset_to: int) -> None:
         """Events are neither compacted nor sent in transactions, so a gap is worth a look."""

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from aiokafka.client import AIOKafkaClient
+from aiokafka.consumer import consumer
+from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.protocol.fetch import FetchRequest, FetchRequest_v11
 
 ANY_REPLICA = ANY_EPOCH = ANY_START = -1
@@ -97,3 +99,23 @@ class FetchSessions:
         if answer.API_VERSION >= FetchRequest_v11.API_VERSION and not answer.error_code:
             self._sessions[node_id] = session.after(answer.session_id, offsets)
         return answer
+
+
+class _Fetcher(Fetcher):
+    def _get_actions_per_node(self, assignment: Any) -> Any:
+        """What to ask of which broker. aiokafka looks at each partition to find that none is free.
+
+        A broker is free unless it has a fetch under way, or has brought what nobody has taken yet.
+        """
+        waits: dict[int, list[float]] = defaultdict(list)
+        for partition, fetched in self._records.items():
+            if wait := fetched.calculate_backoff():
+                waits[self._select_read_replica(partition)].append(wait)
+        brokers = {broker.nodeId for broker in self._client.cluster.brokers()}
+        if brokers - self._in_flight - waits.keys():
+            return super()._get_actions_per_node(assignment)
+        wait = min(map(max, waits.values()), default=self._fetcher_timeout)
+        return [], {}, wait, False, []
+
+
+consumer.Fetcher = _Fetcher

@@ -16,6 +16,6 @@ def is_marked(handler: str, partition: int, event_id: str) -> bool:
     return handled.holds(partition, f"{handler}/{event_id}")
 
 
-async def mark(handler: str, events: Iterable[tuple[int, str]]) -> None:
+def mark(handler: str, events: Iterable[tuple[int, str]]) -> None:
     """Note that the effect of the events, by partition and id, is committed."""
-    await handled.put((partition, f"{handler}/{event_id}", 1) for partition, event_id in events)
+    handled.put((partition, f"{handler}/{event_id}", 1) for partition, event_id in events)

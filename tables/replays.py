@@ -17,9 +17,9 @@ from tables.table import table
 replays = table("replays", "answers to creations with an Idempotency-Key")
 
 
-async def remember(events: Iterable[tuple[int, OrderCreated]]) -> None:
+def remember(events: Iterable[tuple[int, OrderCreated]]) -> None:
     """Keep the answers that the events carry; each comes with its partition."""
-    await replays.put(
+    replays.put(
         (partition, _place(event.userId, event.idempotencyKey), entry)
         for partition, event in events
         if event.idempotencyKey is not None and None not in (entry := _entry(event)).values()

@@ -1,14 +1,15 @@
-"""Tables that agents write batch by batch: to RocksDB at once, and to the changelog with it.
+"""Tables whose entries are found at once, and written together: to RocksDB, and to the changelog.
 
 Faust's own way writes one entry while its event is current, and sends it by way of a message, a
 future, a buffer and a task of its own. The bytes are the same, and so is what recovery makes of
-them: before offsets are committed, Faust flushes the producer that is used here.
+them: before offsets are committed, all entries are written, and the producer is flushed
+(`app/consumer.py`).
 """
 
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any, cast
 
@@ -24,6 +25,9 @@ log = logging.getLogger(__name__)
 NOTE_SECONDS = 1.0
 """How often it is noted on the disk how far the changelog is: recovery reads that much again."""
 
+WRITE_SECONDS = 0.1
+"""How long an entry may wait for others to be written with. A crash forgets it until then."""
+
 TTL_SECONDS = 7 * 24 * 3600
 """As long as the changelog keeps its records."""
 
@@ -31,6 +35,9 @@ MEMORY = 64 * 1024**2
 """Bytes of a table, half for blocks that are read and half for buffers of what is written: for all
 its partitions together, however many there are. Faust gives each 2 GiB and 192 MiB."""
 BUFFERS = 2
+
+Entries = dict[bytes, bytes]
+"""Values by key, encoded."""
 
 
 class Table(faust.Table[str, Any]):
@@ -40,12 +47,19 @@ class Table(faust.Table[str, Any]):
         super().__init__(*args, **options)
         self._sent: dict[TopicPartition, int] = {}
         """The last offset of the changelog that is known to be there and not noted on the disk."""
+        self._unwritten: dict[int, Entries] = defaultdict(dict)
+        """By partition: what was put and is not written."""
+        self._writing: asyncio.TimerHandle | None = None
+        self._write_lock = asyncio.Lock()
 
     def holds(self, partition: int, key: str) -> bool:
         """Whether the partition has an entry for `key`."""
         store = cast(Any, self.data)
+        raw_key = store._encode_key(key)
+        if raw_key in self._unwritten.get(partition, ()):
+            return True
         database = store._dbs.get(partition)
-        return database is not None and database.get(store._encode_key(key)) is not None
+        return database is not None and database.get(raw_key) is not None
 
     def find(self, key: str) -> Any:
         """The value of `key`, from whichever partition of this worker's; None where there is none.
@@ -54,46 +68,69 @@ class Table(faust.Table[str, Any]):
         """
         store = cast(Any, self.data)
         raw_key = store._encode_key(key)
-        found = (db.get(raw_key) for db in list(store._dbs.values()))
+        places = [*self._unwritten.values(), *store._dbs.values()]
+        found = (place.get(raw_key) for place in places)
         raw = next((value for value in found if value is not None), None)
         return None if raw is None else store._decode_value(raw)
 
-    async def put(self, entries: Iterable[tuple[int, str, Any]]) -> None:
-        """Write entries of partition, key and value.
+    def put(self, entries: Iterable[tuple[int, str, Any]]) -> None:
+        """Take entries of partition, key and value; they are found from now on."""
+        store = cast(Any, self.data)
+        for partition, key, value in entries:
+            self._unwritten[partition][store._encode_key(key)] = store._encode_value(value)
+            self._sensor_on_set(self, key, value)
+        if self._writing is None and self._unwritten:
+            loop = asyncio.get_running_loop()
+            self._writing = loop.call_later(WRITE_SECONDS, self._write_now)
+
+    def _write_now(self) -> None:
+        self.add_future(self.write())  # the worker crashes where it cannot write its disk
+
+    async def write(self) -> None:
+        """Write what was put until now.
 
         Waits for the producer to have room, and not for the broker: an entry that the broker never
         gets is only missed by whoever has the partition next.
         """
-        store, topic = cast(Any, self.data), self.changelog_topic.get_topic_name()
-        written: dict[int, WriteBatch] = defaultdict(partial(WriteBatch, raw_mode=True))
-        raw = []
-        for partition, key, value in entries:
-            raw.append((partition, store._encode_key(key), store._encode_value(value)))
-            written[partition].put(*raw[-1][1:])
-            self._sensor_on_set(self, key, value)
-        for partition, batch in written.items():
-            # What has gone to another worker meanwhile must not be opened again.
-            if partition in store._dbs:
-                store._dbs[partition].write(batch)
-        for partition, raw_key, raw_value in raw:
-            await self._send(topic, partition, raw_key, raw_value)
+        async with self._write_lock:
+            if self._writing is not None:
+                self._writing.cancel()
+                self._writing = None
+            unwritten, self._unwritten = self._unwritten, defaultdict(dict)
+            for partition, entries in unwritten.items():
+                self._write_disk(partition, entries)
+            for partition, entries in unwritten.items():
+                await self._send(partition, entries)
 
-    async def _send(self, topic: str, partition: int, key: bytes, value: bytes) -> None:
+    def _write_disk(self, partition: int, entries: Entries) -> None:
+        # What has gone to another worker meanwhile must not be opened again.
+        if database := cast(Any, self.data)._dbs.get(partition):
+            batch = WriteBatch(raw_mode=True)
+            for key, value in entries.items():
+                batch.put(key, value)
+            database.write(batch)
+
+    async def _send(self, partition: int, entries: Entries) -> None:
+        topic = self.changelog_topic.get_topic_name()
         producer = cast(Any, self.app.producer)._producer
         try:
-            sent = await producer.send(topic, value, key, partition=partition)
+            for records in _batches(producer, entries):
+                last = records.record_count() - 1
+                sent = await producer.send_batch(records, topic, partition=partition)
+                sent.add_done_callback(partial(self._acknowledged, topic, partition, last))
         except KafkaError as error:
             _lost(self.name, error)
-        else:
-            sent.add_done_callback(partial(self._acknowledged, topic, partition))
 
-    def _acknowledged(self, topic: str, partition: int, sent: "asyncio.Future[Any]") -> None:
+    def _acknowledged(
+        self, topic: str, partition: int, last: int, sent: "asyncio.Future[Any]"
+    ) -> None:
+        """Note how far the changelog is; `last` is the place of the batch's last entry in it."""
         if error := None if sent.cancelled() else sent.exception():
             _lost(self.name, error)
         elif not sent.cancelled():
             if not self._sent:
                 asyncio.get_running_loop().call_later(NOTE_SECONDS, self._note_sent)
-            self._sent[TopicPartition(topic, partition)] = sent.result().offset
+            self._sent[TopicPartition(topic, partition)] = sent.result().offset + last
 
     def _note_sent(self) -> None:
         """Recovery begins behind what is noted on the disk."""
@@ -102,6 +139,17 @@ class Table(faust.Table[str, Any]):
         for place, offset in sent.items():
             if place.partition in store._dbs:
                 store.set_persisted_offset(place, offset)
+
+
+def _batches(producer: Any, entries: Entries) -> Iterator[Any]:
+    """All entries, as the producer's batches; an entry that is larger than one has one alone."""
+    records = producer.create_batch()
+    for key, value in entries.items():
+        while records.append(key=key, value=value, timestamp=None) is None:
+            yield records
+            records = producer.create_batch()
+    records.close()
+    yield records
 
 
 def _lost(name: str, error: BaseException) -> None:

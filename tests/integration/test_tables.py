@@ -1,6 +1,7 @@
 """Tables on the worker's disk and in Kafka: what is written is found, and forgotten in time."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, RequestTimedOutError
+from aiokafka.producer.message_accumulator import BatchBuilder
 from faust.stores.rocksdb import RocksDBOptions, Store
 
 from tables.handled import handled
@@ -53,20 +55,38 @@ PARTITIONS = range(4)
 """This worker's."""
 
 
+class Batch(BatchBuilder):
+    """A batch of the producer's that shows what is in it."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size, 0)
+        self.entries: dict[bytes, bytes] = {}
+
+    def append(self, *, timestamp: None, key: bytes, value: bytes) -> Any:
+        taken = super().append(timestamp=timestamp, key=key, value=value)
+        if taken is not None:
+            self.entries[key] = value
+        return taken
+
+
 class Producer:
     """Notes what it is to send; the test answers for the broker."""
 
     def __init__(self) -> None:
-        self.sent: list[tuple[str, int, bytes, bytes]] = []
+        self.batch_size = 16_384
+        self.sent: dict[tuple[str, int], list[dict[bytes, bytes]]] = defaultdict(list)
+        """By topic and partition: the entries of each batch."""
         self.answers: list[asyncio.Future[Any]] = []
+        """One for each batch."""
         self.error: KafkaError | None = None
 
-    async def send(
-        self, topic: str, value: bytes, key: bytes, partition: int
-    ) -> asyncio.Future[Any]:
+    def create_batch(self) -> Batch:
+        return Batch(self.batch_size)
+
+    async def send_batch(self, batch: Batch, topic: str, *, partition: int) -> asyncio.Future[Any]:
         if self.error:
             raise self.error
-        self.sent.append((topic, partition, key, value))
+        self.sent[topic, partition].append(batch.entries)
         self.answers.append(asyncio.get_running_loop().create_future())
         return self.answers[-1]
 
@@ -90,59 +110,106 @@ def producer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Produc
             db.close()
 
 
+def stored(partition: int, key: str) -> bool:
+    """Whether the disk has the entry."""
+    return handled.data._dbs[partition].get(handled.data._encode_key(key)) is not None
+
+
 async def test_an_entry_is_found_in_its_own_partition(producer: Producer) -> None:
-    await handled.put([(0, "stock.reserve/1", 1), (1, "stock.reserve/2", 1)])
-    assert handled.holds(0, "stock.reserve/1") and handled.holds(1, "stock.reserve/2")
-    assert not handled.holds(1, "stock.reserve/1")
-    assert not handled.holds(0, "stock.reserve/3")
+    handled.put([(0, "stock.reserve/1", 1), (1, "stock.reserve/2", 1)])
+    for _ in ("in memory", "on the disk"):
+        assert handled.holds(0, "stock.reserve/1") and handled.holds(1, "stock.reserve/2")
+        assert not handled.holds(1, "stock.reserve/1")
+        assert not handled.holds(0, "stock.reserve/3")
+        await handled.write()
+    assert stored(0, "stock.reserve/1") and stored(1, "stock.reserve/2")
+
+
+async def test_what_is_put_is_written_unasked(
+    producer: Producer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tables.table.WRITE_SECONDS", 0)
+    handled.put([(0, "stock.reserve/1", 1)])
+
+    async def is_written() -> bool:
+        return stored(0, "stock.reserve/1") and bool(producer.sent)
+
+    await until(is_written, "the entry is on the disk, and in the changelog")
 
 
 async def test_a_value_is_found_in_whichever_partition_it_is(producer: Producer) -> None:
     answer = {"answer": "{}", "expiresAt": "2026-01-03T12:00:00.000000Z", "fingerprint": "00"}
-    await replays.put([(0, "ann/1", {**answer, "answer": "[]"}), (1, "ann/2", answer)])
-    assert replays.find("ann/2") == answer
-    assert replays.find("ann/3") is None
+    replays.put([(0, "ann/1", {**answer, "answer": "[]"}), (1, "ann/2", answer)])
+    for _ in ("in memory", "on the disk"):
+        assert replays.find("ann/2") == answer
+        assert replays.find("ann/3") is None
+        await replays.write()
 
 
 async def test_an_entry_is_written_over(producer: Producer) -> None:
-    await replays.put([(0, "ann/1", {"answer": "old"}), (0, "ann/1", {"answer": "new"})])
+    replays.put([(0, "ann/1", {"answer": "old"})])
+    await replays.write()
+    replays.put([(0, "ann/1", {"answer": "middle"}), (0, "ann/1", {"answer": "new"})])
+    assert replays.find("ann/1") == {"answer": "new"}
+    await replays.write()
     assert replays.find("ann/1") == {"answer": "new"}
 
 
 async def test_the_changelog_gets_what_the_disk_holds(producer: Producer) -> None:
-    await handled.put([(0, "stock.reserve/1", 1), (3, "stock.reserve/2", 1)])
+    handled.put([(0, "stock.reserve/1", 1), (3, "stock.reserve/2", 1)])
+    await handled.write()
     topic = handled.changelog_topic_name
-    assert producer.sent == [
-        (topic, 0, b'"stock.reserve/1"', b"1"),
-        (topic, 3, b'"stock.reserve/2"', b"1"),
+    assert producer.sent == {
+        (topic, 0): [{b'"stock.reserve/1"': b"1"}],
+        (topic, 3): [{b'"stock.reserve/2"': b"1"}],
+    }
+    for (_, partition), (entries,) in producer.sent.items():
+        for key, value in entries.items():
+            assert handled.data._dbs[partition].get(key) == value
+
+
+async def test_what_does_not_fit_into_one_batch_goes_in_more(producer: Producer) -> None:
+    producer.batch_size = 200
+    handled.put((0, f"stock.reserve/{n}", 1) for n in range(20))
+    await handled.write()
+    (batches,) = producer.sent.values()
+    assert len(batches) > 1
+    assert [key for batch in batches for key in batch] == [
+        b'"stock.reserve/%d"' % n for n in range(20)
     ]
-    for _, partition, key, value in producer.sent:
-        assert handled.data._dbs[partition].get(key) == value
+    producer.answers[-1].set_result(SimpleNamespace(offset=30))
+    await noted()
+    place = TopicPartition(handled.changelog_topic_name, 0)
+    assert handled.data.persisted_offset(place) == 30 + len(batches[-1]) - 1
 
 
 async def test_recovery_begins_behind_the_last_entry_that_the_broker_has(
     producer: Producer,
 ) -> None:
-    await handled.put((n % 2, f"stock.reserve/{n}", 1) for n in range(4))
     places = [TopicPartition(handled.changelog_topic_name, n) for n in (0, 1)]
-    offsets = [handled.data.persisted_offset(place) for place in places]
-    assert offsets == [None, None], "the broker has said nothing"
-    for offset, answer in zip((10, 20, 11), producer.answers, strict=False):
+    handled.put((n % 2, f"stock.reserve/{n}", 1) for n in range(4))
+    await handled.write()
+    assert [handled.data.persisted_offset(place) for place in places] == [None, None]
+    for offset, answer in zip((10, 20), producer.answers, strict=True):
         answer.set_result(SimpleNamespace(offset=offset))
     await noted()
-    assert [handled.data.persisted_offset(place) for place in places] == [11, 20]
-    producer.answers[3].set_result(SimpleNamespace(offset=21))
-    await noted()
     assert [handled.data.persisted_offset(place) for place in places] == [11, 21]
+    handled.put([(1, "stock.reserve/5", 1)])
+    await handled.write()
+    producer.answers[-1].set_result(SimpleNamespace(offset=22))
+    await noted()
+    assert [handled.data.persisted_offset(place) for place in places] == [11, 22]
 
 
 async def test_an_entry_that_the_broker_never_gets_is_on_the_disk(producer: Producer) -> None:
-    await handled.put([(0, "stock.reserve/1", 1)])
+    handled.put([(0, "stock.reserve/1", 1)])
+    await handled.write()
     producer.answers[0].set_exception(RequestTimedOutError())
     await noted()
     producer.error = RequestTimedOutError()
-    await handled.put([(0, "stock.reserve/2", 1)])
-    assert handled.holds(0, "stock.reserve/1") and handled.holds(0, "stock.reserve/2")
+    handled.put([(0, "stock.reserve/2", 1)])
+    await handled.write()
+    assert stored(0, "stock.reserve/1") and stored(0, "stock.reserve/2")
     place = TopicPartition(handled.changelog_topic_name, 0)
     assert handled.data.persisted_offset(place) is None
 
@@ -151,7 +218,8 @@ async def test_a_partition_that_has_gone_to_another_worker_is_not_opened_again(
     producer: Producer,
 ) -> None:
     handled.data._dbs.pop(2).close()
-    await handled.put([(2, "stock.reserve/1", 1)])
+    handled.put([(2, "stock.reserve/1", 1)])
+    await handled.write()
     assert len(producer.sent) == 1, "the changelog gets it all the same"
     producer.answers[0].set_result(SimpleNamespace(offset=7))
     await noted()

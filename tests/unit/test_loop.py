@@ -46,12 +46,12 @@ class Journal:
     def is_marked(self, handler: str, partition: int, event_id: str) -> bool:
         return (partition, event_id) in self.marked
 
-    async def mark(self, handler: str, events: Iterable[tuple[int, str]]) -> None:
+    def mark(self, handler: str, events: Iterable[tuple[int, str]]) -> None:
         events = list(events)
         self.marked.update(events)
         self.lines.append(("mark", len(events)))
 
-    async def remember(self, events: Iterable[tuple[int, OrderPaid]]) -> None:
+    def remember(self, events: Iterable[tuple[int, OrderPaid]]) -> None:
         self.lines.append(("remember", [(at, event.sequence - 1) for at, event in events]))
 
     async def bury(self, message: Any, handler: str, error: str, attempts: int) -> None:
