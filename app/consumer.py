@@ -13,7 +13,7 @@ from faust.types import TP
 from mode import Service
 from mode.utils.futures import maybe_async
 
-from app.fetch_sessions import FetchSessions
+from app.fetching import FetchSessions
 
 _send = AIOKafkaConnection.send
 

@@ -39,7 +39,7 @@ MESSAGES = 13
 ROWS = 27
 """Inserted, updated or deleted: orders 6, lines 1, deadlines 1, keys 1, payments 2, reports 1,
 reservations 1, products 1, notifications 1, outbox 12."""
-CALLS = 19_500
+CALLS = 13_400
 """Of Python functions, by all threads, without what a worker does anyway in that time."""
 IDLE_SECONDS = 3.0
 

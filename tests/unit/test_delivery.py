@@ -6,13 +6,11 @@ from typing import Any, cast
 
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.consumer.fetcher import Fetcher
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from mode.utils.queues import FlowControlEvent, FlowControlQueue
 
 from app.consumer import _Consumer, _ConsumerThread
-from app.fetch_sessions import _Fetcher
 
 PAID = TP("order.paid", 0)
 ROOM = 4
@@ -193,45 +191,3 @@ def test_the_assigned_partitions_are_those_of_the_latest_assignment() -> None:
     client.assigned = frozenset({TopicPartition("order.paid", 1)})
     assert thread.assignment() == {TP("order.paid", 1)}
     assert all(isinstance(place, TP) for place in thread.assignment())
-
-
-class Cluster:
-    """Brokers 1 and 2, of which 2 leads one partition and 1 all others."""
-
-    def brokers(self) -> list[Any]:
-        return [SimpleNamespace(nodeId=1), SimpleNamespace(nodeId=2)]
-
-    def leader_for_partition(self, tp: Any) -> int:
-        return 2 if tp == TP("order.paid", 2) else 1
-
-
-def fetcher(in_flight: set[int], **untaken: float) -> Any:
-    """aiokafka's, with fetches under way, and results that still may wait for so many seconds."""
-    fetcher: Any = _Fetcher.__new__(_Fetcher)
-    fetcher._client = SimpleNamespace(cluster=Cluster())
-    fetcher._preferred_read_replica = {}
-    fetcher._in_flight = in_flight
-    fetcher._fetcher_timeout = 0.2
-    fetcher._records = {
-        TP("order.paid", int(number[1:])): SimpleNamespace(calculate_backoff=lambda wait=wait: wait)
-        for number, wait in untaken.items()
-    }
-    return fetcher
-
-
-@pytest.mark.parametrize(
-    "busy, seconds",
-    [
-        (fetcher({1, 2}), 0.2),
-        (fetcher({1}, _2=0.05), 0.05),
-        (fetcher(set(), _0=0.03, _1=0.04, _2=0.05), 0.04),
-    ],
-)
-def test_no_partition_is_looked_at_while_every_broker_is_busy(busy: Any, seconds: float) -> None:
-    assert busy._get_actions_per_node("an assignment") == ([], {}, seconds, False, [])
-
-
-@pytest.mark.parametrize("free", [fetcher(set()), fetcher({1}), fetcher({1}, _2=0.0)])
-def test_a_broker_that_is_free_is_asked(monkeypatch: pytest.MonkeyPatch, free: Any) -> None:
-    monkeypatch.setattr(Fetcher, "_get_actions_per_node", lambda self, assignment: assignment)
-    assert free._get_actions_per_node("an assignment") == "an assignment"

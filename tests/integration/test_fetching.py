@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.protocol.fetch import FetchRequest, FetchRequest_v11
 
-from app.fetch_sessions import LAST_EPOCH, FetchSessions, Session
+from app.fetching import LAST_EPOCH, FetchSessions, Session
 
 PARTITIONS = 4
 
@@ -29,7 +29,7 @@ class Reader:
         async def note(node_id: int, request: Any, **options: Any) -> Any:
             if isinstance(request, FetchRequest):
                 if self.lie:
-                    cast(Any, request)._session = self.lie(cast(Any, request)._session)
+                    cast(Any, request).session = self.lie(cast(Any, request).session)
                     self.lie = None
                 self.asked.append(request.build(FetchRequest_v11))
             return await send(node_id, request, **options)

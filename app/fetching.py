@@ -1,0 +1,179 @@
+"""Fetches that cost what has changed since the last one, and not what there is.
+
+aiokafka looks at each partition whenever something was fetched or taken, names all of them in each
+fetch, and reads of each, in Python, that nothing came. Here no partition is looked at while no
+broker may be asked; and in a session (KIP-227) the broker is told what has changed, and tells what
+is new. With a broker that keeps no sessions, all partitions are named as ever.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from aiokafka import TopicPartition
+from aiokafka.client import AIOKafkaClient
+from aiokafka.consumer import consumer
+from aiokafka.consumer.fetcher import Fetcher
+from aiokafka.protocol.fetch import FetchRequest, FetchRequest_v11
+
+ANY_REPLICA = ANY_EPOCH = ANY_START = -1
+"""What a consumer says of itself, of a partition's leader, and of the beginning of its log."""
+LAST_EPOCH = 2**31 - 1
+
+NOWHERE = (None, -1)
+"""The leader of a partition that has none."""
+
+Offsets = Mapping[TopicPartition, int]
+"""Where partitions are to be read."""
+
+
+class Session(NamedTuple):
+    """What one broker remembers of this consumer. Epoch 0 asks for a new session, without `id`."""
+
+    id: int = 0
+    epoch: int = 0
+    offsets: Mapping[TopicPartition, int] = {}
+
+    def after(self, id: int, offsets: Offsets) -> "Session":
+        """What the broker remembers once it has answered so."""
+        return Session(id, self.epoch % LAST_EPOCH + 1, offsets) if id else Session()
+
+
+class Fetch(FetchRequest):
+    """A fetch of a broker's partitions, at most `most` bytes of each, as a part of `session`."""
+
+    def __init__(self, offsets: Offsets, most: int, *options: Any, rack_id: str) -> None:
+        super().__init__(*options, [], rack_id)
+        self.session = Session()
+        self.offsets = offsets
+        self._most = most
+
+    def build(self, request_struct_class: Any) -> Any:
+        if request_struct_class is not FetchRequest_v11:
+            self.look_at(self.offsets)
+            return super().build(request_struct_class)
+        forgotten = defaultdict(list)
+        for topic, partition in self.session.offsets.keys() - self.offsets.keys():
+            forgotten[topic].append(partition)
+        return request_struct_class(
+            ANY_REPLICA,
+            self._max_wait_ms,
+            self._min_bytes,
+            self._max_bytes,
+            self._isolation_level,
+            self.session.id,
+            self.session.epoch,
+            self._changed(),
+            list(forgotten.items()),
+            self._rack_id,
+        )
+
+    def _changed(self) -> list[tuple[str, list[tuple[int, ...]]]]:
+        """Partitions that are new, or are to be read from elsewhere than the broker knows."""
+        known = self.session.offsets
+        changed: dict[str, list[tuple[int, ...]]] = defaultdict(list)
+        for place, offset in self.offsets.items():
+            if known.get(place) != offset:
+                entry = place.partition, ANY_EPOCH, offset, ANY_START, self._most
+                changed[place.topic].append(entry)
+        return list(changed.items())
+
+    def look_at(self, places: Iterable[TopicPartition]) -> None:
+        """Let `topics`, where aiokafka finds what it has asked for, tell of these partitions."""
+        topics: dict[str, list[tuple[int, int, int]]] = defaultdict(list)
+        for place in places:
+            topics[place.topic].append((place.partition, self.offsets[place], self._most))
+        self._topics = list(topics.items())
+
+
+class FetchSessions:
+    """The sessions of a consumer's client: one with each broker, one fetch at a time."""
+
+    def __init__(self, client: AIOKafkaClient) -> None:
+        self._send = client.send
+        self._sessions: dict[int, Session] = {}
+        client.send = self.send
+
+    async def send(self, node_id: int, request: Any, **options: Any) -> Any:
+        """As the client's own. Raises what that raises."""
+        if not isinstance(request, Fetch):
+            return await self._send(node_id, request, **options)
+        request.session = session = self._sessions.get(node_id, Session())
+        # If no answer comes, nobody knows what the broker remembers.
+        self._sessions[node_id] = Session(session.id)
+        answer = await self._send(node_id, request, **options)
+        if answer.API_VERSION >= FetchRequest_v11.API_VERSION:
+            request.look_at(
+                TopicPartition(topic, place[0])
+                for topic, places in answer.topics
+                for place in places
+            )
+            # An error is of the session, which the broker has lost: the next fetch asks for a new
+            # one.
+            if not answer.error_code:
+                self._sessions[node_id] = session.after(answer.session_id, request.offsets)
+        return answer
+
+
+class SparingFetcher(Fetcher):
+    """aiokafka's, which looks at partitions no more than it must."""
+
+    _seen: tuple[Any, Any] = None, None
+    """The assignment, and the cluster's partitions as the client knew them, of `_leaders`."""
+    _leaders: Mapping[TopicPartition, int | None] = {}
+
+    def _get_actions_per_node(self, assignment: Any) -> Any:
+        """What to ask of which broker: fetches, resets, until when, whether to ask for leaders."""
+        waits: dict[int | None, list[float]] = defaultdict(list)
+        for place, fetched in self._records.items():
+            if wait := fetched.calculate_backoff():
+                waits[self._select_read_replica(place)].append(wait)
+        # A broker is busy while a fetch is under way, or what it has brought is not taken yet.
+        busy = self._in_flight | waits.keys()
+        wait = min(map(max, waits.values()), default=self._fetcher_timeout)
+        if all(broker.nodeId in busy for broker in self._client.cluster.brokers()):
+            return [], {}, wait, False, []
+        states = assignment._tp_state
+        leaders = self._known_leaders(assignment)
+        if not leaders or any(state._position is None for state in states.values()):
+            fetches, *others = super()._get_actions_per_node(assignment)
+            return [(node, self._as_fetch(one)) for node, one in fetches], *others
+        wanted: dict[int | None, dict[TopicPartition, int]] = defaultdict(dict)
+        for place, state in states.items():
+            if not state._paused and leaders[place] not in busy and place not in self._records:
+                wanted[leaders[place]][place] = state._position
+        resumed = [state._resume_fut for state in states.values() if state._paused]
+        return [(node, self._fetch(one)) for node, one in wanted.items()], {}, wait, False, resumed
+
+    def _known_leaders(self, assignment: Any) -> Mapping[TopicPartition, int | None]:
+        """By partition the broker to ask; nothing where aiokafka has to find out."""
+        cluster = self._client.cluster
+        if self._seen[0] is not assignment or self._seen[1] is not cluster._partitions:
+            self._seen = assignment, cluster._partitions
+            leaders = {place: cluster.leader_for_partition(place) for place in assignment.tps}
+            is_plain = not any(leader in NOWHERE for leader in leaders.values())
+            self._leaders = leaders if is_plain else {}
+        return {} if self._preferred_read_replica else self._leaders
+
+    def _fetch(self, offsets: Offsets) -> Fetch:
+        return Fetch(
+            offsets,
+            self._max_partition_fetch_bytes,
+            self._fetch_max_wait_ms,
+            self._fetch_min_bytes,
+            self._fetch_max_bytes,
+            self._isolation_level,
+            rack_id=self._client_rack or "",
+        )
+
+    def _as_fetch(self, wanted: FetchRequest) -> Fetch:
+        return self._fetch(
+            {
+                TopicPartition(topic, partition): offset
+                for topic, partitions in wanted.topics
+                for partition, offset, _ in partitions
+            }
+        )
+
+
+consumer.Fetcher = SparingFetcher
