@@ -150,11 +150,20 @@ class OrderApp(faust.App):
                 self._idle.set()
 
     async def _consumer_wait_empty(self, consumer: Any, logger: Any) -> None:
-        """Between the last fetch and the tables' end; a rebalance waits for nothing."""
+        """Between the last fetch and the tables' end, or before partitions go elsewhere.
+
+        A rebalance waits for no batch.
+        """
         if self.should_stop:
             with suppress(TimeoutError):
                 patience = self.settings.shutdown_grace_seconds * FOR_BATCHES
                 await asyncio.wait_for(self._idle.wait(), patience)
+        await self.write_tables()
+
+    async def write_tables(self) -> None:
+        """Write what agents have put into their tables; the producer has it then."""
+        for table in self.tables.values():
+            await cast(Any, table).write()
 
     def _new_transport(self) -> Transport:
         return Transport(self.conf.broker_consumer, self)

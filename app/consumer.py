@@ -215,8 +215,7 @@ class _Consumer(driver.Consumer):
 
     async def _commit_offsets(self, *arguments: Any, **options: Any) -> bool:
         """Commit no offset of a message before its mark is on its way to the changelog."""
-        for table in self.app.tables.values():
-            await cast(Any, table).write()
+        await cast(Any, self.app).write_tables()
         return await super()._commit_offsets(*arguments, **options)
 
     async def _add_gap(self, tp: Any, offset_from: int, offset_to: int) -> None:

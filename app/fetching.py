@@ -40,17 +40,30 @@ class Session(NamedTuple):
 
 
 class Fetch(FetchRequest):
-    """A fetch of a broker's partitions, at most `most` bytes of each, as a part of `session`."""
+    """A fetch of a broker's partitions, at most `most` bytes of each; in a session or not."""
 
     def __init__(self, offsets: Offsets, most: int, *options: Any, rack_id: str) -> None:
         super().__init__(*options, [], rack_id)
-        self.session = Session()
+        self.session: Session | None = None
         self.offsets = offsets
         self._most = most
+        self._places: Iterable[TopicPartition] | None = None
+
+    @property
+    def topics(self) -> list[tuple[str, list[tuple[int, int, int]]]]:
+        """What is asked for; once there is an answer, that part of it which the answer tells of."""
+        topics: dict[str, list[tuple[int, int, int]]] = defaultdict(list)
+        for place in self.offsets if self._places is None else self._places:
+            topics[place.topic].append((place.partition, self.offsets[place], self._most))
+        return list(topics.items())
+
+    def is_answered(self, places: Iterable[TopicPartition]) -> None:
+        """The answer tells of these partitions only."""
+        self._places = list(places)
 
     def build(self, request_struct_class: Any) -> Any:
-        if request_struct_class is not FetchRequest_v11:
-            self.look_at(self.offsets)
+        if self.session is None or request_struct_class is not FetchRequest_v11:
+            self._topics = self.topics
             return super().build(request_struct_class)
         forgotten = defaultdict(list)
         for topic, partition in self.session.offsets.keys() - self.offsets.keys():
@@ -63,27 +76,19 @@ class Fetch(FetchRequest):
             self._isolation_level,
             self.session.id,
             self.session.epoch,
-            self._changed(),
+            self._changed(self.session),
             list(forgotten.items()),
             self._rack_id,
         )
 
-    def _changed(self) -> list[tuple[str, list[tuple[int, ...]]]]:
+    def _changed(self, session: Session) -> list[tuple[str, list[tuple[int, ...]]]]:
         """Partitions that are new, or are to be read from elsewhere than the broker knows."""
-        known = self.session.offsets
         changed: dict[str, list[tuple[int, ...]]] = defaultdict(list)
         for place, offset in self.offsets.items():
-            if known.get(place) != offset:
+            if session.offsets.get(place) != offset:
                 entry = place.partition, ANY_EPOCH, offset, ANY_START, self._most
                 changed[place.topic].append(entry)
         return list(changed.items())
-
-    def look_at(self, places: Iterable[TopicPartition]) -> None:
-        """Let `topics`, where aiokafka finds what it has asked for, tell of these partitions."""
-        topics: dict[str, list[tuple[int, int, int]]] = defaultdict(list)
-        for place in places:
-            topics[place.topic].append((place.partition, self.offsets[place], self._most))
-        self._topics = list(topics.items())
 
 
 class FetchSessions:
@@ -103,13 +108,12 @@ class FetchSessions:
         self._sessions[node_id] = Session(session.id)
         answer = await self._send(node_id, request, **options)
         if answer.API_VERSION >= FetchRequest_v11.API_VERSION:
-            request.look_at(
+            request.is_answered(
                 TopicPartition(topic, place[0])
                 for topic, places in answer.topics
                 for place in places
             )
-            # An error is of the session, which the broker has lost: the next fetch asks for a new
-            # one.
+            # An error is of the session, which the broker has lost: a new one is asked for next.
             if not answer.error_code:
                 self._sessions[node_id] = session.after(answer.session_id, request.offsets)
         return answer

@@ -7,7 +7,7 @@ a growing while, and the others go on. What the broker refuses for good is told.
 import asyncio
 import re
 from collections import Counter, deque
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from hashlib import sha256
 from itertools import islice
@@ -63,11 +63,15 @@ HEADER_NAMES = (
 )
 
 
+Place = tuple[str, int | None]
+"""A topic, and a partition of it as far as that is known."""
+
+
 class Flight(NamedTuple):
     """An event that was sent and is not acknowledged."""
 
     row: OutboxRow
-    partition: Hashable
+    place: Place
     begun: float
     """Seconds of `monotonic`."""
     task: "asyncio.Task[None]"
@@ -86,14 +90,17 @@ class Flights:
     def __init__(
         self,
         producer: AIOKafkaProducer,
-        partition_of: Callable[[OutboxRow], Hashable],
+        partition_of: Callable[[OutboxRow], int | None],
         landed: Callable[[], None],
     ) -> None:
-        """`landed` is called whenever something has come of an event."""
+        """`partition_of` is None of a topic that the producer does not know yet.
+
+        `landed` is called whenever something has come of an event.
+        """
         self._producer = producer
         self._partition_of = partition_of
         self._landed = landed
-        self._to: Counter[Hashable] = Counter()
+        self._to: Counter[Place] = Counter()
         """By partition, how many are under way."""
         self._under_way: dict[UUID, Flight] = {}
         """By order."""
@@ -149,11 +156,10 @@ class Flights:
         order_id = row.order_id
         if flight := self._under_way.get(order_id):
             behind = self._behind.get(order_id)
-            last = behind[-1] if behind else flight.row
-            if row.sequence != last.sequence + 1:
-                return False
-            self._queue(row)
-            return True
+            last = (behind[-1] if behind else flight.row).sequence
+            if row.sequence == last + 1:
+                self._queue(row)
+            return row.sequence <= last + 1
         known = self._known.get(order_id, 0)
         if row.sequence <= known or order_id in self._rests:
             return True
@@ -180,19 +186,19 @@ class Flights:
 
     def _begin(self, row: OutboxRow) -> bool:
         """Whether it goes now; else its order rests."""
-        partition = self._partition_of(row)
-        if self._to[partition] >= MOST_OF_A_PARTITION:
+        place = row.topic, self._partition_of(row)
+        if self._to[place] >= MOST_OF_A_PARTITION:
             self._rest(row.order_id)
             return False
         begun = monotonic()
         self._unheard_since = self._unheard_since or begun
-        task = asyncio.create_task(self._send(row))
-        self._under_way[row.order_id] = flight = Flight(row, partition, begun, task)
-        self._to[partition] += 1
+        task = asyncio.create_task(self._send(row, place[1]))
+        self._under_way[row.order_id] = flight = Flight(row, place, begun, task)
+        self._to[place] += 1
         task.add_done_callback(partial(self._land, flight))
         return True
 
-    async def _send(self, row: OutboxRow) -> None:
+    async def _send(self, row: OutboxRow, partition: int | None) -> None:
         # aiokafka waits for such a topic to appear.
         if TOPIC.fullmatch(row.topic) is None:
             raise InvalidTopicError(row.topic)
@@ -200,6 +206,7 @@ class Flights:
             topic=row.topic,
             key=str(row.order_id).encode(),
             value=row.payload,
+            partition=partition,
             headers=headers_of(row),
         )
         await acknowledged
@@ -209,7 +216,7 @@ class Flights:
             return
         order_id, error = flight.row.order_id, task.exception()
         del self._under_way[order_id]
-        self._to[flight.partition] -= 1
+        self._to[flight.place] -= 1
         if error is None:
             self._acknowledge(flight)
         else:
@@ -228,7 +235,7 @@ class Flights:
         PUBLISHED.labels(row.topic).inc()
         self._heard = self._unheard_since = monotonic()
         is_back = self._failed is not None and flight.begun > self._failed
-        has_room_again = self._to[flight.partition] == MOST_OF_A_PARTITION - 1
+        has_room_again = self._to[flight.place] == MOST_OF_A_PARTITION - 1
         if is_back or has_room_again:
             # Whoever rested because of it need not rest on.
             self._rests.clear()

@@ -30,8 +30,20 @@ class _Labelled:
         return self._metric.collect()
 
 
+class _Monitor(PrometheusMonitor):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._stream_labels: dict[Any, str] = {}
+
+    def _stream_label(self, stream: Any) -> str:
+        """Made once, of what regular expressions leave of the stream's name."""
+        if (label := self._stream_labels.get(stream)) is None:
+            label = self._stream_labels[stream] = super()._stream_label(stream)
+        return label
+
+
 def new_monitor() -> PrometheusMonitor:
     """The monitor; its metrics are `faust_…`."""
     metrics = FaustMetrics.create(REGISTRY, "faust")
     cheap = (_Labelled(one) if one._labelnames else one for one in cast(Any, metrics))
-    return PrometheusMonitor(metrics=FaustMetrics(*cast(Any, cheap)))
+    return _Monitor(metrics=FaustMetrics(*cast(Any, cheap)))

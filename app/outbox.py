@@ -114,9 +114,9 @@ class Relay:
             self._wake.set()
 
     async def _tell(self) -> None:
-        """Tell the leader; what it does not hear of, it looks for."""
+        """Tell the leader, while that is another; what it does not hear of, it looks for."""
         with suppress(*AWAY):
-            while self._committed or self._is_unsure:
+            while self._flights is None and (self._committed or self._is_unsure):
                 told = [as_told(row) for row in self._committed]
                 if self._is_unsure:
                     told.append(LOOK)
@@ -169,7 +169,6 @@ class Relay:
             acks="all",
             request_timeout_ms=30_000,
             max_batch_size=LARGEST_BATCH,
-            partitioner=_partition,
         )
         try:
             await producer.start()
@@ -183,6 +182,7 @@ class Relay:
         partition_of = partial(_partition_of, producer)
         flights = self._flights = Flights(producer, partition_of, self._mark_soon)
         self._wake.set()
+        self._follow_soon()
         loop, looked = asyncio.get_running_loop(), 0.0
         try:
             while True:
@@ -247,16 +247,12 @@ async def _stop(producer: AIOKafkaProducer) -> None:
 _hash = lru_cache(maxsize=16_384)(murmur2)
 
 
-def _partition(key: bytes, partitions: Sequence[int], available: Sequence[int]) -> int:
-    """Kafka's own choice for a key; the events of one order have the same."""
-    return partitions[(int(_hash(key)) & 0x7FFFFFFF) % len(partitions)]
-
-
-def _partition_of(producer: AIOKafkaProducer, row: OutboxRow) -> tuple[str, int | None]:
-    """The topic and partition that `producer` will choose, as far as it knows the topic."""
-    partitions = sorted(cast(Any, producer).client.cluster.partitions_for_topic(row.topic) or ())
-    key = str(row.order_id).encode()
-    return row.topic, _partition(key, partitions, partitions) if partitions else None
+def _partition_of(producer: AIOKafkaProducer, row: OutboxRow) -> int | None:
+    """Kafka's own choice for the order's id, as far as `producer` knows the topic."""
+    partitions = cast(Any, producer).client.cluster.partitions_for_topic(row.topic)
+    if not partitions:
+        return None
+    return (int(_hash(str(row.order_id).encode())) & 0x7FFFFFFF) % len(partitions)
 
 
 async def _mark_and_take(

@@ -87,18 +87,20 @@ class Table(faust.Table[str, Any]):
         self.add_future(self.write())  # the worker crashes where it cannot write its disk
 
     async def write(self) -> None:
-        """Write what was put until now.
+        """Write what was put until now. Raises what RocksDB raises.
 
-        Waits for the producer to have room, and not for the broker: an entry that the broker never
-        gets is only missed by whoever has the partition next.
+        Waits until the producer has taken it, for which a partition's entries of before may have to
+        reach the broker: an entry that it never gets is only missed by whoever has the partition
+        next.
         """
         async with self._write_lock:
             if self._writing is not None:
                 self._writing.cancel()
                 self._writing = None
-            unwritten, self._unwritten = self._unwritten, defaultdict(dict)
+            unwritten = self._unwritten
             for partition, entries in unwritten.items():
                 self._write_disk(partition, entries)
+            self._unwritten = defaultdict(dict)
             for partition, entries in unwritten.items():
                 await self._send(partition, entries)
 

@@ -231,9 +231,18 @@ async def test_what_is_too_long_to_be_told_is_looked_for_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(outbox_rows, "LONGEST_TOLD", 100)
+    looked, look = asyncio.Event(), Relay._look
+
+    async def note(*arguments: Any) -> None:
+        looked.set()
+        await look(*arguments)
+
+    monkeypatch.setattr(Relay, "_look", note)
     async with relaying(environment, database) as leader:
         await leads(leader)
-        monkeypatch.setattr(outbox, "SWEEP_SECONDS", 3600)  # nobody looks unasked
+        monkeypatch.setattr(outbox, "SWEEP_SECONDS", 3600)
+        looked.clear()
+        await looked.wait()  # the last time that the relay looks unasked
         await comes(database, await cancelled_order(elsewhere), [True, True])
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.consumer.fetcher import Fetcher
-from aiokafka.protocol.fetch import FetchRequest
+from aiokafka.protocol.fetch import FetchRequest, FetchRequest_v4, FetchRequest_v11
 
 from app.fetching import SparingFetcher
 
@@ -166,5 +166,15 @@ def test_leaders_are_learnt_anew_with_the_cluster_and_the_assignment() -> None:
 def test_what_is_asked_for_is_told_as_aiokafka_reads_it() -> None:
     ((_, fetch),) = fetcher()._get_actions_per_node(assigned(_0=at(5), _1=at(6)))[0]
     assert isinstance(fetch, FetchRequest)
-    fetch.look_at([ONE])
+    assert fetch.topics == [("order.paid", [(0, 5, 100), (1, 6, 100)])]
+    fetch.is_answered([ONE])
     assert fetch.topics == [("order.paid", [(1, 6, 100)])]
+    fetch.is_answered([])
+    assert fetch.topics == []
+
+
+def test_a_fetch_without_a_session_is_aiokafka_s_own() -> None:
+    ((_, fetch),) = fetcher()._get_actions_per_node(assigned(_0=at(5)))[0]
+    usual = FetchRequest(50, 1, 1000, 0, [("order.paid", [(0, 5, 100)])])
+    for version in (FetchRequest_v11, FetchRequest_v4):
+        assert fetch.build(version).encode() == usual.build(version).encode()

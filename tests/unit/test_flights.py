@@ -62,7 +62,7 @@ def row(n: int, order_id: UUID, topic: str = "fine") -> OutboxRow:
 
 
 def flights_to(broker: Broker, landed: Callable[[], None] = lambda: None) -> Flights:
-    return Flights(cast(Any, broker), lambda row: row.topic, landed)
+    return Flights(cast(Any, broker), lambda row: 0, landed)
 
 
 async def come_down() -> None:
@@ -142,7 +142,7 @@ async def test_what_is_heard_of_twice_goes_once() -> None:
     assert under_way.follow([row(1, ANN), row(1, BOB, "slow")])
     await come_down()
     under_way.send([row(1, ANN), row(2, ANN), row(1, BOB, "slow"), row(2, BOB)])
-    assert under_way.follow([row(2, ANN)]) is False
+    assert under_way.follow([row(2, ANN), row(1, BOB, "slow")])
     await come_down()
     assert broker.sent == ["fine Ann 1", "slow Bob 1", "fine Ann 2"]
     assert under_way.follow([row(1, ANN), row(2, ANN)])

@@ -1,0 +1,109 @@
+"""What a worker does with its commits when it leads, does not, or begins to."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any, cast
+from uuid import uuid4
+
+import pytest
+
+from app import outbox
+from app.outbox import Relay
+from app.outbox_rows import LOOK, as_heard, as_told
+from app.transaction import OutboxRow
+
+
+class Leader:
+    """Stands for PostgreSQL, which carries what is told, and for the flights of whoever leads."""
+
+    def __init__(self) -> None:
+        self.told: list[list[str]] = []
+        self.sent: list[OutboxRow] = []
+        self.is_open = asyncio.Event()
+        self.is_open.set()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator["Leader"]:
+        yield self
+
+    async def tell_relay(self, connection: object, told: list[str]) -> None:
+        self.told.append(told)
+        await self.is_open.wait()
+
+    def follow(self, rows: Iterable[OutboxRow]) -> bool:
+        self.sent += rows
+        return True
+
+
+@pytest.fixture
+async def leader(monkeypatch: pytest.MonkeyPatch) -> Leader:
+    leader = Leader()
+    monkeypatch.setattr(outbox, "sql", leader)
+    monkeypatch.setattr(outbox, "GATHER_SECONDS", 0)
+    return leader
+
+
+def row() -> OutboxRow:
+    return OutboxRow(
+        str(uuid4()), "order.paid", uuid4(), 1, "r", "2026-01-03T12:00:00.000000Z", b"{}"
+    )
+
+
+async def commit(relay: Relay, *rows: OutboxRow, surely: bool = True) -> None:
+    """A transaction has published these; `surely` where PostgreSQL's answer has come."""
+    done = SimpleNamespace(events=rows, written=list(rows), is_committed=surely)
+    await relay.after_commit(cast(Any, done))
+
+
+async def come_down() -> None:
+    """What is to be sent is sent, and what is to be told is told."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+def relay_to(leader: Leader, leads: bool = False) -> Relay:
+    relay = Relay([], cast(Any, leader))
+    relay._flights = cast(Any, leader) if leads else None
+    return relay
+
+
+async def test_what_is_committed_while_the_last_is_told_is_told_together(leader: Leader) -> None:
+    relay, first, second, third = relay_to(leader), row(), row(), row()
+    leader.is_open.clear()
+    await commit(relay, first)
+    await asyncio.sleep(0)
+    await commit(relay, second)
+    await commit(relay, third)
+    leader.is_open.set()
+    await come_down()
+    assert [list(map(as_heard, told)) for told in leader.told] == [[first], [second, third]]
+
+
+async def test_what_may_not_be_committed_is_looked_for(leader: Leader) -> None:
+    relay, sure = relay_to(leader), row()
+    await commit(relay, sure)
+    await commit(relay, row(), surely=False)
+    await come_down()
+    assert leader.told == [[as_told(sure), LOOK]]
+    leading = relay_to(leader, leads=True)
+    await commit(leading, row(), surely=False)
+    await come_down()
+    assert leading._wake.is_set() and not leader.sent
+
+
+async def test_a_leader_sends_what_it_hears_and_tells_itself_nothing(leader: Leader) -> None:
+    relay, before, after, heard = relay_to(leader), row(), row(), row()
+    leader.is_open.clear()
+    await commit(relay, before)
+    await asyncio.sleep(0)
+    relay._flights = cast(Any, leader)
+    await commit(relay, after)
+    relay._hear("connection", 1, "outbox", as_told(heard))
+    leader.is_open.set()
+    await come_down()
+    assert leader.told == [[as_told(before)]]
+    assert leader.sent == [after, heard]
+    relay._hear("connection", 1, "outbox", LOOK)
+    assert relay._wake.is_set()
