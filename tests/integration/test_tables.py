@@ -99,6 +99,7 @@ def producer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Produc
     monkeypatch.setattr("tables.table.NOTE_SECONDS", 0)
     for table in tables:
         monkeypatch.setattr(table, "_data", None)
+        monkeypatch.setattr(table, "_loop", None)
         assert None not in (table.data, table.changelog_topic), "made once, by the real app"
         for partition in PARTITIONS:
             table.data._db_for_partition(partition)
