@@ -15,7 +15,7 @@ MARK_SECONDS = 0.1
 
 
 class Relay:
-    """Carries what it is given, until cancelled. An order's next event comes of its last."""
+    """Carries what it is given, until cancelled; an order's next event once its last is there."""
 
     def __init__(
         self, statements: Statements, connection: asyncpg.Connection, producer: AIOKafkaProducer
@@ -24,6 +24,8 @@ class Relay:
         self._connection = connection
         self._producer = producer
         self._committed: asyncio.Queue[Event] = asyncio.Queue()
+        self._behind: dict[str, list[Event]] = {}
+        """By order of which an event is under way: those that wait for it."""
         self._sent: list[Event] = []
         self._marking = asyncio.Lock()
 
@@ -41,6 +43,10 @@ class Relay:
     async def _send(self) -> None:
         while True:
             event = await self._committed.get()
+            if event.order_id in self._behind:
+                self._behind[event.order_id].append(event)
+                continue
+            self._behind[event.order_id] = []
             acknowledged = await self._producer.send(
                 event.topic,
                 event.payload.encode(),
@@ -53,6 +59,7 @@ class Relay:
         if not acknowledged.cancelled():
             acknowledged.result()
             self._sent.append(event)
+            self.carry(self._behind.pop(event.order_id))
 
     async def _mark_regularly(self) -> None:
         while True:
