@@ -99,7 +99,6 @@ def producer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Produc
     monkeypatch.setattr("tables.table.NOTE_SECONDS", 0)
     for table in tables:
         monkeypatch.setattr(table, "_data", None)
-        monkeypatch.setattr(table, "_loop", None)
         assert None not in (table.data, table.changelog_topic), "made once, by the real app"
         for partition in PARTITIONS:
             table.data._db_for_partition(partition)
@@ -130,6 +129,7 @@ async def test_what_is_put_is_written_unasked(
     producer: Producer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tables.table.WRITE_SECONDS", 0)
+    monkeypatch.setattr(handled, "_loop", asyncio.get_running_loop())  # as in a worker
     handled.put([(0, "stock.reserve/1", 1)])
 
     async def is_written() -> bool:
