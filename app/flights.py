@@ -9,7 +9,6 @@ import re
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from functools import partial
-from hashlib import sha256
 from itertools import islice
 from time import monotonic
 from typing import NamedTuple
@@ -24,6 +23,7 @@ from aiokafka.errors import (
 )
 
 from app.metrics import PUBLISHED
+from app.outbox_rows import headers_of
 from app.transaction import OutboxRow
 
 MOST_UNDER_WAY = 5000
@@ -45,23 +45,6 @@ REFUSALS = (
 
 TOPIC = re.compile("[a-zA-Z0-9._-]{1,249}")
 """The names that Kafka allows."""
-
-TRACE_ID = re.compile("(?!0{32})[0-9a-f]{32}")
-"""https://www.w3.org/TR/trace-context/#trace-id"""
-
-HEADER_NAMES = (
-    "ce_id",
-    "ce_source",
-    "ce_specversion",
-    "ce_type",
-    "ce_subject",
-    "ce_time",
-    "content-type",
-    "traceparent",
-    "x-request-id",
-    "x-event-type",
-)
-
 
 Place = tuple[str, int | None]
 """A topic, and a partition of it as far as that is known."""
@@ -270,28 +253,3 @@ class Flights:
         """Wait for nothing that is under way; unmarked, it is sent again."""
         for flight in self._under_way.values():
             flight.task.cancel()
-
-
-def headers_of(row: OutboxRow) -> list[tuple[str, bytes]]:
-    """CloudEvents 1.0 in binary mode, and the trace.
-
-    Every event that a request causes is one trace: its id is the request's id where that is one,
-    else a hash of it.
-    """
-    trace = row.request_id
-    if TRACE_ID.fullmatch(trace) is None:
-        trace = sha256(trace.encode()).hexdigest()[:32]
-    span = row.event_id.replace("-", "")[:16]
-    values = (
-        row.event_id,
-        "/orders",
-        "1.0",
-        row.topic,
-        str(row.order_id),
-        row.occurred_at,
-        "application/json",
-        f"00-{trace}-{span}-01",
-        row.request_id,
-        row.topic,
-    )
-    return [(name, value.encode()) for name, value in zip(HEADER_NAMES, values, strict=True)]

@@ -1,6 +1,8 @@
-"""An event of the outbox: as PostgreSQL gives it, and as workers tell each other of it."""
+"""An event of the outbox: as PostgreSQL gives it, as workers tell of it, and its headers."""
 
+import re
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +15,22 @@ LOOK = ""
 """What the leader is told where it has to look for itself."""
 LONGEST_TOLD = 7999
 """Bytes: https://www.postgresql.org/docs/18/sql-notify.html"""
+
+TRACE_ID = re.compile("(?!0{32})[0-9a-f]{32}")
+"""https://www.w3.org/TR/trace-context/#trace-id"""
+
+HEADER_NAMES = (
+    "ce_id",
+    "ce_source",
+    "ce_specversion",
+    "ce_type",
+    "ce_subject",
+    "ce_time",
+    "content-type",
+    "traceparent",
+    "x-request-id",
+    "x-event-type",
+)
 
 
 def as_row(row: Mapping[str, Any]) -> OutboxRow:
@@ -40,3 +58,28 @@ def as_heard(told: str) -> OutboxRow:
     return OutboxRow(
         event_id, topic, UUID(order_id), sequence, request_id, occurred_at, payload.encode()
     )
+
+
+def headers_of(row: OutboxRow) -> list[tuple[str, bytes]]:
+    """CloudEvents 1.0 in binary mode, and the trace.
+
+    Every event that a request causes is one trace: its id is the request's id where that is one,
+    else a hash of it.
+    """
+    trace = row.request_id
+    if TRACE_ID.fullmatch(trace) is None:
+        trace = sha256(trace.encode()).hexdigest()[:32]
+    span = row.event_id.replace("-", "")[:16]
+    values = (
+        row.event_id,
+        "/orders",
+        "1.0",
+        row.topic,
+        str(row.order_id),
+        row.occurred_at,
+        "application/json",
+        f"00-{trace}-{span}-01",
+        row.request_id,
+        row.topic,
+    )
+    return [(name, value.encode()) for name, value in zip(HEADER_NAMES, values, strict=True)]

@@ -13,7 +13,6 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from app.audit import Scope
 from app.db import Database
-from app.flights import headers_of
 from app.kafka_audit import (
     IN_KAFKA,
     IN_SEQUENCE,
@@ -24,7 +23,7 @@ from app.kafka_audit import (
     audit_kafka,
 )
 from app.outbox import Relay
-from app.outbox_rows import as_row
+from app.outbox_rows import as_row, headers_of
 from app.times import now, rfc3339
 from app.topics import DeadLetter, OrderPaid
 from tests.chaos.waiting import until

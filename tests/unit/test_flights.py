@@ -9,7 +9,7 @@ import pytest
 from aiokafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
 
 from app import flights
-from app.flights import LONGEST_REST, MOST_UNDER_WAY, SHORTEST_REST, Flights, headers_of
+from app.flights import LONGEST_REST, MOST_UNDER_WAY, SHORTEST_REST, Flights
 from app.transaction import OutboxRow
 
 ANN, BOB = uuid4(), uuid4()
@@ -69,22 +69,6 @@ async def come_down() -> None:
     """Let happen what can."""
     for _ in range(20):
         await asyncio.sleep(0)
-
-
-@pytest.mark.parametrize(
-    ("request_id", "trace_id"),
-    [
-        ("4bf92f3577b34da6a3ce929d0e0e4736", "4bf92f3577b34da6a3ce929d0e0e4736"),
-        ("a request", "af0bf2a562dabe2a81e0b0b47a33a515"),
-        ("0" * 32, "84e0c0eafaa95a34c293f278ac52e45c"),
-    ],
-)
-def test_a_request_s_events_are_one_trace(request_id: str, trace_id: str) -> None:
-    event = row(1, ANN)._replace(request_id=request_id)
-    headers = dict(headers_of(event))
-    span = event.event_id.replace("-", "")[:16]
-    assert headers["traceparent"].decode() == f"00-{trace_id}-{span}-01"
-    assert headers["x-request-id"].decode() == request_id
 
 
 async def test_an_order_s_events_go_one_after_the_other() -> None:

@@ -1,10 +1,10 @@
-"""What workers tell each other of an event."""
+"""What workers tell each other of an event, and what its headers tell everybody."""
 
 from uuid import uuid4
 
 import pytest
 
-from app.outbox_rows import LONGEST_TOLD, LOOK, as_heard, as_told
+from app.outbox_rows import LONGEST_TOLD, LOOK, as_heard, as_told, headers_of
 from app.transaction import OutboxRow
 
 
@@ -25,3 +25,19 @@ def test_what_is_longer_than_a_notification_is_looked_for(letter: str) -> None:
     letters = (LONGEST_TOLD - frame) // len(letter.encode())
     assert len(as_told(row(letter * letters)).encode()) > LONGEST_TOLD - 2
     assert as_told(row(letter * (letters + 1))) == LOOK
+
+
+@pytest.mark.parametrize(
+    ("request_id", "trace_id"),
+    [
+        ("4bf92f3577b34da6a3ce929d0e0e4736", "4bf92f3577b34da6a3ce929d0e0e4736"),
+        ("a request", "af0bf2a562dabe2a81e0b0b47a33a515"),
+        ("0" * 32, "84e0c0eafaa95a34c293f278ac52e45c"),
+    ],
+)
+def test_a_request_s_events_are_one_trace(request_id: str, trace_id: str) -> None:
+    event = row("{}")._replace(request_id=request_id)
+    headers = dict(headers_of(event))
+    span = event.event_id.replace("-", "")[:16]
+    assert headers["traceparent"].decode() == f"00-{trace_id}-{span}-01"
+    assert headers["x-request-id"].decode() == request_id
