@@ -1,0 +1,222 @@
+"""The relay: what it is told, what the broker refuses, and when it gives up the lead."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from types import SimpleNamespace
+from typing import Any, cast
+from uuid import UUID
+
+import pytest
+from aiokafka.cluster import ClusterMetadata
+from aiokafka.errors import KafkaConnectionError
+
+from app import flights, intervention, outbox, outbox_rows
+from app.db import Database
+from app.intervention import Actor
+from app.outbox import Relay
+from app.parked import page
+from tests.integration.hops import add_product, cancel, order_of
+
+BOSS = Actor("boss@example.com", "the limit was raised", "a request")
+
+
+@asynccontextmanager
+async def relaying(environment: dict[str, str], database: Database) -> AsyncIterator[Relay]:
+    """A relay at work."""
+    relay = Relay(environment["KAFKA_BROKERS"].split(","), database)
+    work = asyncio.create_task(relay.run())
+    try:
+        yield relay
+    finally:
+        work.cancel()
+        with suppress(asyncio.CancelledError):
+            await work
+
+
+async def leads(relay: Relay) -> None:
+    """Wait until the relay has the lead."""
+    async with asyncio.timeout(30):
+        while relay._flights is None:
+            await asyncio.sleep(0.05)
+
+
+@pytest.fixture
+async def elsewhere(database: Database, environment: dict[str, str]) -> AsyncIterator[Database]:
+    """What another worker, which does not lead, commits with."""
+    elsewhere = Database(database._dsn, 2)
+    relay = Relay(environment["KAFKA_BROKERS"].split(","), database)
+    elsewhere.after_commit = [relay.after_commit]
+    await elsewhere.open()
+    yield elsewhere
+    await elsewhere.close()
+
+
+class Unreachable:
+    """A producer whose machine cannot reach the brokers."""
+
+    client = SimpleNamespace(cluster=ClusterMetadata())
+
+    async def send(self, *_: object, **__: object) -> asyncio.Future[None]:
+        raise KafkaConnectionError("no way")
+
+
+class Dead:
+    """A producer that takes everything and sends nothing."""
+
+    client = SimpleNamespace(cluster=ClusterMetadata())
+
+    async def send(self, *_: object, **__: object) -> asyncio.Future[None]:
+        return asyncio.get_running_loop().create_future()
+
+
+async def published(database: Database, order_id: UUID) -> list[bool]:
+    """Of each of the order's events, in sequence, whether it is sent."""
+    query = "select published_at is not null from outbox where order_id = $1 order by sequence"
+    async with database.connection() as connection:
+        return [row[0] for row in await connection.fetch(query, order_id)]
+
+
+async def comes(database: Database, order_id: UUID, wanted: list[bool]) -> None:
+    """Wait until so much of the order is sent."""
+    async with asyncio.timeout(30):
+        while await published(database, order_id) != wanted:
+            await asyncio.sleep(0.05)
+
+
+async def cancelled_order(database: Database) -> UUID:
+    """An order of two events."""
+    order_id = await order_of(database, {await add_product(database): 1})
+    await cancel(database, order_id)
+    return order_id
+
+
+async def test_what_another_worker_commits_is_sent_as_it_is_told(
+    database: Database,
+    elsewhere: Database,
+    environment: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(outbox, "BATCH", 0)  # looks find nothing
+    async with relaying(environment, database) as leader:
+        await leads(leader)
+        await comes(database, await cancelled_order(elsewhere), [True, True])
+
+
+async def test_what_is_too_long_to_be_told_is_looked_for_at_once(
+    database: Database,
+    elsewhere: Database,
+    environment: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(outbox_rows, "LONGEST_TOLD", 100)
+    looked, look = asyncio.Event(), Relay._look
+
+    async def note(*arguments: Any) -> None:
+        looked.set()
+        await look(*arguments)
+
+    monkeypatch.setattr(Relay, "_look", note)
+    async with relaying(environment, database) as leader:
+        await leads(leader)
+        monkeypatch.setattr(outbox, "SWEEP_SECONDS", 3600)
+        looked.clear()
+        await looked.wait()  # the last time that the relay looks unasked
+        await comes(database, await cancelled_order(elsewhere), [True, True])
+
+
+async def test_an_event_that_the_broker_refuses_is_parked_and_holds_up_its_order_alone(
+    database: Database, environment: dict[str, str]
+) -> None:
+    bad, other = await cancelled_order(database), await cancelled_order(database)
+    swell = "update outbox set payload = $2::json where order_id = $1 and sequence = 1"
+    async with database.connection() as connection:
+        query = "select payload from outbox where order_id = $1 and sequence = 1"
+        payload = await connection.fetchval(query, bad)
+        await connection.execute(swell, bad, payload[:-1] + f', "more": "{"x" * 2_000_000}"}}')
+    async with relaying(environment, database):
+        await comes(database, other, [True, True])
+        (told, _), *more = await page(database, "relay", bad, None, None, 10)
+        assert not more and "MessageSizeTooLarge" in told["error"]
+        assert await published(database, bad) == [False, False]
+        async with database.connection() as connection:
+            await connection.execute(swell, bad, payload)
+        await intervention.replay(database, UUID(told["id"]), BOSS, dry_run=False)
+        await comes(database, bad, [True, True, True])
+
+
+async def test_a_topic_that_cannot_be_written_leaves_room_for_all_others(
+    database: Database, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "BATCH", 20)
+    monkeypatch.setattr(flights, "MOST_UNDER_WAY", 50)
+    monkeypatch.setattr(flights, "MOST_OF_A_PARTITION", 10)
+    stuck = """
+        insert into outbox (event_id, topic, order_id, sequence, request_id, occurred_at, payload)
+        select gen_random_uuid(), 'no.such.topic', gen_random_uuid(), 1, 'r', now(), '{}'
+        from generate_series(1, 200)
+    """
+    async with database.connection() as connection:
+        await connection.execute(stuck)
+        try:
+            other = await cancelled_order(database)
+            async with relaying(environment, database):
+                await comes(database, other, [True, True])
+        finally:
+            await connection.execute("delete from outbox where topic = 'no.such.topic'")
+
+
+@pytest.mark.parametrize("producer", [Unreachable(), Dead()])
+async def test_a_leader_that_cannot_send_gives_up_the_lead(
+    database: Database,
+    environment: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    producer: object,
+) -> None:
+    @asynccontextmanager
+    async def broken(_: Relay) -> AsyncIterator[object]:
+        yield producer
+
+    order_id = await cancelled_order(database)
+    with monkeypatch.context() as patch:
+        patch.setattr(Relay, "_producer", broken)
+        leader = Relay(environment["KAFKA_BROKERS"].split(","), database)
+        leading = asyncio.create_task(leader.run())
+        await leads(leader)
+    # From here on it is only the producer of the first that is broken.
+    monkeypatch.setattr(outbox, "SILENT_SECONDS", 0.5)
+    try:
+        async with relaying(environment, database):
+            await comes(database, order_id, [True, True])
+    finally:
+        leading.cancel()
+        with suppress(asyncio.CancelledError):
+            await leading
+
+
+async def test_a_producer_whose_flush_hangs_does_not_run_on(
+    database: Database, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "STOP_SECONDS", 0.2)
+    relay = Relay(environment["KAFKA_BROKERS"].split(","), database)
+    async with relay._producer() as producer:
+        inside = cast(Any, producer)
+        monkeypatch.setattr(inside._message_accumulator, "close", asyncio.Event().wait)
+    assert inside._sender.sender_task.done()
+    assert inside.client._sync_task is None
+
+
+async def test_a_discarded_event_is_not_sent_and_its_order_goes_on(
+    database: Database, environment: dict[str, str]
+) -> None:
+    bad = await cancelled_order(database)
+    async with database.connection() as connection:
+        await connection.execute(
+            "update outbox set topic = 'no topic!' where order_id = $1 and sequence = 1", bad
+        )
+    async with relaying(environment, database):
+        async with asyncio.timeout(60):
+            while not (found := await page(database, "relay", bad, None, None, 10)):
+                await asyncio.sleep(0.05)
+        await intervention.discard(database, UUID(found[0][0]["id"]), BOSS)
+        await comes(database, bad, [True, True, True])
