@@ -106,7 +106,8 @@ class Table(faust.Table[str, Any]):
 
     def _write_disk(self, partition: int, entries: Entries) -> None:
         # What has gone to another worker meanwhile must not be opened again.
-        if database := cast(Any, self.data)._dbs.get(partition):
+        database = cast(Any, self.data)._dbs.get(partition)
+        if database is not None:
             batch = WriteBatch(raw_mode=True)
             for key, value in entries.items():
                 batch.put(key, value)
@@ -155,7 +156,7 @@ def _batches(producer: Any, entries: Entries) -> Iterator[Any]:
 
 
 def _lost(name: str, error: BaseException) -> None:
-    log.warning("An entry of %s is not in its changelog: %r", name, error)
+    log.warning("Entries of %s are not in its changelog: %r", name, error)
 
 
 def options_for(partitions: int) -> dict[str, int]:
