@@ -2,10 +2,11 @@
 
 import asyncio
 import gc
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from asyncpg import PostgresError
 
@@ -30,6 +31,10 @@ EXPIRY_SECONDS = 1.0
 KEPT_SECONDS = 5.0
 GAUGE_SECONDS = 5.0
 
+LATEST_EVENTS, LATEST_SECONDS = 100_000, 60
+"""How far back a worker that is gone may have owed the cache evictions. The busiest workers write
+some thousands of events a second, and who dies is missed after ten seconds."""
+
 COLLECTOR_THRESHOLDS = 50_000, 20, 20
 
 app.monitor = new_monitor()
@@ -39,6 +44,30 @@ app.monitor = new_monitor()
 async def count_waits_anew(*_: object, signal: object, **__: object) -> None:
     """What waited while partitions moved is no sign of too many orders."""
     backlog.resume()
+
+
+@app.on_rebalance_complete.connect
+async def inherit_evictions(*_: object, **__: object) -> None:
+    """Evict what a worker that is gone may have owed the cache."""
+    app.add_future(_evict_what_changed_lately())
+
+
+async def _evict_what_changed_lately() -> None:
+    while True:
+        try:
+            async with timers.connection() as connection:
+                orders = await sql.orders_changed_lately(connection, events=LATEST_EVENTS)
+                products = await sql.products_changed_lately(connection, seconds=LATEST_SECONDS)
+        except AWAY as error:
+            app.log.warning("Evictions of others are made later: %r", error)
+            await asyncio.sleep(REST_SECONDS)
+        else:
+            await cache.evict(_versions(orders), _versions(products))
+            return
+
+
+def _versions(rows: Iterable[Any]) -> dict[UUID, int]:
+    return {row["id"]: row["version"] for row in rows}
 
 
 @app.task

@@ -109,8 +109,12 @@ class Cache:
         An order that was locked or read is fenced off even if it did not change: the transaction
         that changed it may have died before it came to this.
         """
-        self._owe(ORDERS, transaction.order_versions)
-        self._owe(PRODUCTS, transaction.product_versions)
+        await self.evict(transaction.order_versions, transaction.product_versions)
+
+    async def evict(self, orders: Mapping[UUID, int], products: Mapping[UUID, int]) -> None:
+        """Fence off what is older than these versions."""
+        self._owe(ORDERS, orders)
+        self._owe(PRODUCTS, products)
         await self.settle()
 
     def _owe(self, kind: str, changed: Mapping[UUID, int]) -> None:

@@ -1,0 +1,45 @@
+"""A worker dies while it owes the cache evictions."""
+
+import asyncio
+
+from devstack.ports import free_port
+from tests.chaos.audit import rest
+from tests.chaos.load import PLENTIFUL, SCARCE, Load, at_the_counter
+from tests.chaos.proxy import Proxies
+from tests.chaos.shop import Shop
+
+
+async def test_what_a_dead_worker_owed_the_cache_is_evicted(shop: Shop) -> None:
+    """Its successor evicts what was changed lately: no event comes again that would."""
+    stack, is_away = shop.stack, False
+
+    def target() -> int:
+        return free_port() if is_away else stack.redis.port
+
+    with Proxies() as proxies:
+        way = proxies.in_front_of(target)
+        shop.environment["REDIS_URL"] = f"redis://127.0.0.1:{way.port}"
+        worker = await shop.hire_ready()
+        async with at_the_counter(shop, patience_seconds=60) as load:
+            order = await load.place([*PLENTIFUL, SCARCE])
+            path = f"/api/orders/{order['id']}"
+            await load.client.expect({200}, "GET", path, token=load.token)
+            before = await look(load)
+            is_away = True
+            way.cut()
+            await load.pay(order)
+            assert await rest(shop), "the order is completed, and its events acknowledged"
+            worker.kill()
+            is_away = False
+            worker.start()
+            await asyncio.to_thread(worker.wait_ready)
+            await load.follow(order)
+            assert load.ends[order["id"]] == "COMPLETED"
+            assert await look(load) == before - 1
+
+
+async def look(load: Load) -> int:
+    """How many pieces of the scarce product are there."""
+    path = f"/api/products/{load.products[SCARCE]}"
+    product = await load.client.expect({200}, "GET", path, token=load.token)
+    return int(product["availableQuantity"])
