@@ -2,6 +2,7 @@
 
 from agents.loop import on
 from app import checkout
+from app.order_rows import Reads
 from app.topics import CheckoutRequested
 
-note_call = on(CheckoutRequested, checkout.note_call)
+note_call = on(CheckoutRequested, checkout.note_call, reads=Reads.MONEY)

@@ -15,7 +15,7 @@ from app.errors import BadEvent
 from app.gathering import Gathering
 from app.handlers import Handle
 from app.messages import Message, event_of, order_of
-from app.order_rows import lock_all
+from app.order_rows import Reads, lock_all
 from app.transaction import Transaction
 
 
@@ -27,8 +27,7 @@ class Batch:
     gate: Gate
     handle: Handle
     messages: list[Message]
-    locks: bool
-    """Whether the handler locks its orders."""
+    reads: Reads
 
     @property
     def orders(self) -> set[UUID]:
@@ -38,6 +37,7 @@ class Batch:
 async def _commit(batch: Batch) -> list[Message]:
     """Handle the messages that nothing is parked ahead of; which those were."""
     async with pipeline.transaction(batch.name) as transaction:
+        await _read(transaction, [batch])
         admitted = await batch.gate.admit(transaction, batch.messages)
         await _handle(transaction, batch, admitted)
     return admitted
@@ -50,9 +50,7 @@ async def _commit_together(batches: Sequence[Batch]) -> list[list[Message] | Non
     admitted: list[list[Message]] = []
     try:
         async with gathered_batches.transaction(*names) as transaction:
-            # All at once, in id order: nobody waits for orders in a circle.
-            locked = [batch.orders for batch in shared if batch.locks]
-            await lock_all(transaction, set().union(*locked))
+            await _read(transaction, shared)
             for batch in shared:
                 messages = await batch.gate.admit(transaction, batch.messages)
                 await _handle(transaction, batch, messages)
@@ -61,6 +59,16 @@ async def _commit_together(batches: Sequence[Batch]) -> list[list[Message] | Non
         return [None for _ in batches]
     done = {id(batch): messages for batch, messages in zip(shared, admitted, strict=True)}
     return [done.get(id(batch)) for batch in batches]
+
+
+async def _read(transaction: Transaction, batches: Sequence[Batch]) -> None:
+    """All that the handlers want, at once: one round trip, and nobody waits in a circle."""
+
+    def of(*kinds: Reads) -> set[UUID]:
+        return set().union(*(batch.orders for batch in batches if batch.reads in kinds))
+
+    orders = of(Reads.ORDERS, Reads.MONEY, Reads.STOCK)
+    await lock_all(transaction, orders, money_of=of(Reads.MONEY), stock_of=of(Reads.STOCK))
 
 
 async def _handle(transaction: Transaction, batch: Batch, messages: Sequence[Message]) -> None:

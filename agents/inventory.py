@@ -2,7 +2,8 @@
 
 from agents.loop import on
 from app import stock
+from app.order_rows import Reads
 from app.topics import OrderCancelled, OrderPaid
 
-reserve = on(OrderPaid, stock.reserve)
+reserve = on(OrderPaid, stock.reserve, reads=Reads.STOCK)
 release = on(OrderCancelled, stock.release)

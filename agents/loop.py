@@ -30,6 +30,7 @@ from app.errors import UnknownOrder
 from app.handlers import BAD, HANDLERS, Handle, Handler
 from app.messages import Message, event_of, order_of
 from app.metrics import DEAD_LETTERS, DUPLICATES, HELD_BACK, RETRIES
+from app.order_rows import Reads
 from app.parked import park
 from app.topics import Event
 from tables.handled import is_marked, mark
@@ -49,11 +50,11 @@ def on(
     handle: Handle | None = None,
     *,
     remember: Remember | None = None,
-    locks: bool = True,
+    reads: Reads = Reads.ORDERS,
 ) -> AgentT[Any]:
     """An agent on the record's topic, named after its one work: `orders.mark_paid`.
 
-    `locks` is whether the work locks the orders that its events speak of.
+    `reads` is what the work wants to know; what is read with others' costs no round trip.
     """
     work = handle or remember
     assert work is not None
@@ -65,7 +66,7 @@ def on(
 
     async def run(stream: Any) -> None:
         stream = stream.noack()
-        loop = Loop(name, stream, handle, remember, locks)
+        loop = Loop(name, stream, handle, remember, reads)
         async for messages in batches(stream):
             with app.batch():
                 await loop.process(messages)
@@ -120,13 +121,13 @@ class Loop:
         stream: Stream[Any],
         handle: Handle | None,
         remember: Remember | None,
-        locks: bool,
+        reads: Reads,
     ) -> None:
         self._name = name
         self._stream = stream
         self._handle = handle
         self._remember = remember
-        self._locks = locks
+        self._reads = reads
         self._gate = Gate(name)
 
     async def process(self, messages: list[Message]) -> None:
@@ -174,7 +175,7 @@ class Loop:
         """Handle the messages that nothing is parked ahead of; which those were."""
         if self._handle is None:
             return messages
-        batch = Batch(self._name, self._gate, self._handle, messages, self._locks)
+        batch = Batch(self._name, self._gate, self._handle, messages, self._reads)
         return await self._insist(lambda: commits.do(batch))
 
     async def _refuse(self, message: Message, error: Exception, attempts: int) -> None:

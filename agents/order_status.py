@@ -2,6 +2,7 @@
 
 from agents.loop import on
 from app import orders
+from app.order_rows import Reads
 from app.topics import (
     InventoryRejected,
     InventoryReserved,
@@ -11,8 +12,8 @@ from app.topics import (
 )
 from tables import replays
 
-mark_paid = on(PaymentSucceeded, orders.mark_paid)
-cancel_unpaid = on(PaymentFailed, orders.cancel_unpaid)
+mark_paid = on(PaymentSucceeded, orders.mark_paid, reads=Reads.MONEY)
+cancel_unpaid = on(PaymentFailed, orders.cancel_unpaid, reads=Reads.MONEY)
 complete = on(InventoryReserved, orders.complete)
 cancel_unstocked = on(InventoryRejected, orders.cancel_unstocked)
 remember_creation = on(OrderCreated, remember=replays.remember)

@@ -2,8 +2,9 @@
 
 from agents.loop import on
 from app import payments
+from app.order_rows import Reads
 from app.topics import OrderCancelled, PaymentRequested, RefundRequested
 
-capture = on(PaymentRequested, payments.capture)
-request_refunds = on(OrderCancelled, payments.request_refunds)
-refund = on(RefundRequested, payments.refund)
+capture = on(PaymentRequested, payments.capture, reads=Reads.MONEY)
+request_refunds = on(OrderCancelled, payments.request_refunds, reads=Reads.MONEY)
+refund = on(RefundRequested, payments.refund, reads=Reads.MONEY)

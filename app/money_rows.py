@@ -1,6 +1,5 @@
 """An order's money in rows: payments, what was reported of them, refunds, calls that are due."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
@@ -9,10 +8,11 @@ from uuid import UUID
 
 import orjson
 
+from app import order_rows
 from app.ledger import Fact, Kind, money_of
 from app.lifecycle import Payment, PaymentStatus
-from app.queries import sql
 from app.settlement import Account
+from app.times import parse_time
 from app.transaction import Transaction
 
 INTERNAL, STRIPE = "internal", "stripe"
@@ -93,26 +93,38 @@ Purses = Mapping[UUID, list[Held]]
 
 async def hold(transaction: Transaction, order_ids: Iterable[UUID]) -> Purses:
     """All payments of orders that the transaction has locked, under their own row locks."""
-    rows = await sql.lock_accounts(transaction.connection, order_ids=list(order_ids))
-    purses: dict[UUID, list[Held]] = defaultdict(list)
-    for row in rows:
-        purses[row["order_id"]].append(_held(row))
-    return purses
+    ids = set(order_ids)
+    await order_rows.lock_all(transaction, ids, money_of=ids)
+    return {id: _purse(transaction.accounts[id]) for id in ids}
 
 
-_COLUMNS = [column.name for column in fields(Payment) if column.name != "status"]
+def _purse(accounts: str | None) -> list[Held]:
+    return [_held(account) for account in orjson.loads(accounts or "[]")]
+
+
+_COLUMNS = [
+    column.name
+    for column in fields(Payment)
+    if column.name not in ("id", "order_id", "status", "expires_at")
+]
 
 
 def _held(row: Mapping[str, Any]) -> Held:
-    payment = Payment(status=PaymentStatus(row["status"]), **{name: row[name] for name in _COLUMNS})
+    payment = Payment(
+        id=UUID(row["id"]),
+        order_id=UUID(row["order_id"]),
+        status=PaymentStatus(row["status"]),
+        expires_at=row["expires_at"] and parse_time(row["expires_at"]),
+        **{name: row[name] for name in _COLUMNS},
+    )
     held = new(payment)
     held.stored = replace(payment)
-    for id, amount, refused in orjson.loads(row["refunds"] or "[]"):
+    for id, amount, refused in row["refunds"] or ():
         held.account.requests[id] = amount
         if refused is not None:
             held.account.refused.add(id)
     if row["facts"]:
-        held.learn(*(Fact(Kind(kind), *told) for kind, *told in orjson.loads(row["facts"])))
+        held.learn(*(Fact(Kind(kind), *told) for kind, *told in row["facts"]))
     return held
 
 

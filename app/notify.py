@@ -9,13 +9,12 @@ import logging
 from collections.abc import Sequence
 from functools import partial
 
-from app.queries import sql
 from app.topics import OrderCancelled, OrderCompleted
-from app.transaction import Transaction
+from app.transaction import NotificationRow, Transaction
 
 log = logging.getLogger(__name__)
 
-LOG = "log"
+LOG, MAIL = "log", "mail"
 
 Ended = OrderCompleted | OrderCancelled
 
@@ -30,29 +29,21 @@ class Notifier:
         self, transaction: Transaction, events: Sequence[OrderCompleted]
     ) -> None:
         """Tell that the orders were completed."""
-        await self._tell(transaction, "completed", events)
+        self._tell(transaction, "completed", events)
 
     async def tell_cancelled(
         self, transaction: Transaction, events: Sequence[OrderCancelled]
     ) -> None:
         """Tell that the orders were cancelled."""
-        await self._tell(transaction, "cancelled", events)
+        self._tell(transaction, "cancelled", events)
 
-    async def _tell(self, transaction: Transaction, kind: str, events: Sequence[Ended]) -> None:
-        by_order = {event.orderId: event for event in events}
-        rows = await sql.note_notifications(
-            transaction.connection, order_ids=list(by_order), kind=kind, channel=LOG
-        )
-        for row in rows:
-            told = {"request_id": by_order[str(row["order_id"])].requestId}
-            line = "Sending notification for %s order %s", kind, row["order_id"]
-            transaction.notices.append(partial(log.info, *line, extra=told))
-        known = [event for event in by_order.values() if event.customerEmail]
-        if self._sends_mail and known:
-            await sql.note_mails(
-                transaction.connection,
-                order_ids=[event.orderId for event in known],
-                kind=kind,
-                recipients=[event.customerEmail for event in known],
-                reasons=[getattr(event, "reason", None) for event in known],
-            )
+    def _tell(self, transaction: Transaction, kind: str, events: Sequence[Ended]) -> None:
+        for event in events:
+            line = "Sending notification for %s order %s", kind, event.orderId
+            notice = partial(log.info, *line, extra={"request_id": event.requestId})
+            told = NotificationRow(event.order_id, kind, LOG, None, None, at_once=True)
+            transaction.notifications[told] = notice
+            if self._sends_mail and (address := event.customerEmail):
+                reason = getattr(event, "reason", None)
+                mail = NotificationRow(event.order_id, kind, MAIL, address, reason, at_once=False)
+                transaction.notifications[mail] = None

@@ -1,6 +1,7 @@
 """An order's rows: locked or read for a change, and told to clients."""
 
 from collections.abc import Iterable, Mapping, Sequence, Set
+from enum import Enum, auto
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -13,6 +14,17 @@ from app.queries import sql
 from app.times import now, rfc3339
 from app.topics import Event
 from app.transaction import Transaction
+
+
+class Reads(Enum):
+    """What a handler is given of the orders that its events speak of, locked."""
+
+    NOTHING = auto()
+    ORDERS = auto()
+    MONEY = auto()
+    """Orders, and their payments."""
+    STOCK = auto()
+    """Orders, and what inventory has still to decide on."""
 
 
 async def lock(transaction: Transaction, events: Sequence[Event]) -> dict[UUID, Order]:
@@ -28,11 +40,30 @@ async def lock(transaction: Transaction, events: Sequence[Event]) -> dict[UUID, 
     return {id: transaction.orders[id] for id in wanted}
 
 
-async def lock_all(transaction: Transaction, order_ids: Set[UUID]) -> None:
-    """Lock those of the orders that exist, and that the transaction has not locked before."""
-    if ids := list(order_ids - transaction.orders.keys()):
-        for row in await sql.lock_orders(transaction.connection, ids=ids):
+async def lock_all(
+    transaction: Transaction,
+    order_ids: Set[UUID],
+    money_of: Set[UUID] = frozenset(),
+    stock_of: Set[UUID] = frozenset(),
+) -> None:
+    """Lock those of the orders that exist, and that the transaction has not locked before.
+
+    With them the payments of `money_of`, and what inventory has still to decide on for `stock_of`.
+    """
+    money_of = money_of - transaction.accounts.keys()
+    stock_of = stock_of - transaction.undecided.keys()
+    ids = (order_ids - transaction.orders.keys()) | money_of | stock_of
+    if not ids:
+        return
+    for row in await sql.lock_orders(
+        transaction.connection, ids=list(ids), money_of=list(money_of), stock_of=list(stock_of)
+    ):
+        if row["id"] not in transaction.orders:
             hold(transaction, row)
+        if row["id"] in money_of:
+            transaction.accounts[row["id"]] = row["payments"]
+        if row["id"] in stock_of:
+            transaction.undecided[row["id"]] = row["lines"]
 
 
 async def lock_one(transaction: Transaction, order_id: UUID) -> tuple[Order, Mapping[str, Any]]:
@@ -56,10 +87,10 @@ async def read_whole(
 
 async def lock_if_any(transaction: Transaction, order_id: UUID | None) -> Order | None:
     """The order: as this transaction has it, else locked now; None where it does not exist."""
-    if order_id is None or order_id in transaction.orders:
-        return transaction.orders.get(order_id) if order_id else None
-    rows = await sql.lock_orders(transaction.connection, ids=[order_id])
-    return hold(transaction, rows[0]) if rows else None
+    if order_id is None:
+        return None
+    await lock_all(transaction, {order_id})
+    return transaction.orders.get(order_id)
 
 
 def hold(transaction: Transaction, row: Mapping[str, Any]) -> Order:

@@ -1,6 +1,6 @@
 """Orders: placing and reading them, and what the order-status agent makes of events."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
@@ -22,6 +22,7 @@ from app.lifecycle import (
     cancellable,
 )
 from app.money import to_major
+from app.money_rows import Held, hold
 from app.placing import Basket
 from app.queries import sql
 from app.times import parse_time
@@ -194,23 +195,13 @@ def cancel(transaction: Transaction, order: Order, reason: str, request_id: str)
     )
 
 
-async def _states(
-    transaction: Transaction, events: Sequence[PaymentSucceeded | PaymentFailed]
-) -> dict[UUID, tuple[UUID, str]]:
-    """Order and status of the payments that `events` speak of: they tell, PostgreSQL decides."""
-    rows = await sql.states_of_payments(
-        transaction.connection, ids=[event.paymentId for event in events]
-    )
-    return {row["id"]: (row["order_id"], row["status"]) for row in rows}
-
-
 async def mark_paid(transaction: Transaction, events: Sequence[PaymentSucceeded]) -> None:
-    """Captured money makes a CREATED order PAID."""
+    """Captured money makes a CREATED order PAID: events tell of it, PostgreSQL decides."""
     orders = await order_rows.lock(transaction, events)
-    states = await _states(transaction, events)
+    purses = await hold(transaction, orders)
     for event in events:
         order = orders[event.order_id]
-        is_captured = states.get(UUID(event.paymentId)) == (order.id, PaymentStatus.SUCCEEDED)
+        is_captured = _stands(purses[order.id], event.paymentId, PaymentStatus.SUCCEEDED)
         if is_captured and order.may_become(Status.PAID):
             order.become(Status.PAID)
             transaction.publish(
@@ -225,16 +216,22 @@ async def mark_paid(transaction: Transaction, events: Sequence[PaymentSucceeded]
 async def cancel_unpaid(transaction: Transaction, events: Sequence[PaymentFailed]) -> None:
     """A failed payment cancels an order that is still CREATED, unless money came after all."""
     orders = await order_rows.lock(transaction, events)
-    states = await _states(transaction, events)
-    rows = await sql.paid_orders(transaction.connection, order_ids=list(orders))
-    paid = {row["order_id"] for row in rows}
+    purses = await hold(transaction, orders)
     for event in events:
-        order = orders[event.order_id]
-        has_failed = states.get(UUID(event.paymentId)) == (order.id, PaymentStatus.FAILED)
-        if has_failed and order.status is Status.CREATED and order.id not in paid:
+        order, purse = orders[event.order_id], purses[event.order_id]
+        has_failed = _stands(purse, event.paymentId, PaymentStatus.FAILED)
+        is_paid = any(held.payment.status is PaymentStatus.SUCCEEDED for held in purse)
+        if has_failed and order.status is Status.CREATED and not is_paid:
             # A checkout ends with the time to pay the order, whoever notices it first.
             reason = EXPIRED if event.reason == CHECKOUT_EXPIRED else event.reason
             cancel(transaction, order, reason, event.requestId)
+
+
+def _stands(purse: Iterable[Held], payment_id: str, status: PaymentStatus) -> bool:
+    """Whether there is such a payment, at `status`."""
+    return any(
+        str(held.payment.id) == payment_id and held.payment.status is status for held in purse
+    )
 
 
 async def complete(transaction: Transaction, events: Sequence[InventoryReserved]) -> None:

@@ -1,9 +1,10 @@
 """The catalogue, and the stock that orders reserve."""
 
-from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence, Set
 from typing import Any, TypedDict
 from uuid import UUID, uuid4
+
+import orjson
 
 from app import order_rows
 from app.db import Database
@@ -140,24 +141,20 @@ def as_json(row: Mapping[str, Any]) -> dict[str, Any]:
 async def reserve(transaction: Transaction, events: Sequence[OrderPaid]) -> None:
     """Set aside every line of a PAID order, or none: first paid, first served."""
     locked = await order_rows.lock(transaction, events)
-    paid = [id for id, order in locked.items() if order.status is Status.PAID]
-    wanted, available = await _undecided(transaction, paid)
-    taken: Counter[UUID] = Counter()
-    outcomes: dict[UUID, str] = {}
+    wanted, available = await _undecided(transaction, locked.keys())
     for event in events:
-        order = locked[event.order_id]
-        if not (lines := wanted.pop(order.id, None)):
+        order, lines = locked[event.order_id], wanted[event.order_id]
+        if not lines or order.status is not Status.PAID or order.id in transaction.outcomes:
             continue
         if missing := shortages(lines, available):
-            outcomes[order.id] = "REJECTED"
+            transaction.outcomes[order.id] = "REJECTED"
             transaction.publish(_rejected(order_rows.stamp(order, event.requestId), missing))
         else:
-            outcomes[order.id] = "RESERVED"
-            taken.update(lines)
+            transaction.outcomes[order.id] = "RESERVED"
+            transaction.taken.update(lines)
             available.update({id: available[id] - pieces for id, pieces in lines.items()})
             transaction.publish(_reserved(order_rows.stamp(order, event.requestId), lines))
-    await _settle(transaction, taken, outcomes)
-    await _evict_again(transaction, locked.keys() - outcomes.keys())
+    await _evict_again(transaction, locked.keys() - transaction.outcomes.keys())
 
 
 async def release(transaction: Transaction, events: Sequence[OrderCancelled]) -> None:
@@ -189,33 +186,21 @@ def _rejected(stamp: dict[str, Any], missing: Mapping[UUID, int]) -> InventoryRe
 
 
 async def _undecided(
-    transaction: Transaction, order_ids: list[UUID]
+    transaction: Transaction, order_ids: Set[UUID]
 ) -> tuple[dict[UUID, dict[UUID, int]], dict[UUID, int]]:
-    """By order that inventory has not decided on: its pieces by product. And what is available."""
-    rows = await sql.lock_undecided_items(transaction.connection, order_ids=order_ids)
-    wanted: dict[UUID, dict[UUID, int]] = defaultdict(dict)
-    for row in sorted(rows, key=lambda row: row["line"]):
-        wanted[row["order_id"]][row["product_id"]] = row["quantity"]
-    return wanted, {row["product_id"]: row["available"] for row in rows}
+    """By order: its pieces by product, none if inventory has decided. And what is available."""
+    await order_rows.lock_all(transaction, order_ids, stock_of=order_ids)
+    wanted: dict[UUID, dict[UUID, int]] = {}
+    available: dict[UUID, int] = {}
+    for id in order_ids:
+        lines = orjson.loads(transaction.undecided[id] or "[]")
+        wanted[id] = {UUID(product_id): pieces for product_id, pieces, _ in lines}
+        available.update({UUID(product_id): left for product_id, _, left in lines})
+    return wanted, available
 
 
 async def _evict_again(transaction: Transaction, decided: Set[UUID]) -> None:
     """Redelivered orders: the worker that decided on them may have died before it evicted."""
     if decided:
         rows = await sql.product_versions(transaction.connection, order_ids=list(decided))
-        transaction.product_versions.update({row["id"]: row["version"] for row in rows})
-
-
-async def _settle(
-    transaction: Transaction, taken: Counter[UUID], outcomes: Mapping[UUID, str]
-) -> None:
-    if outcomes:
-        rows = await sql.decide_reservations(
-            transaction.connection,
-            order_ids=list(outcomes),
-            outcomes=list(outcomes.values()),
-            product_ids=list(taken),
-            quantities=list(taken.values()),
-            now=now(),
-        )
         transaction.product_versions.update({row["id"]: row["version"] for row in rows})

@@ -54,11 +54,7 @@ async def _lock_order(transaction: Transaction, report: Report) -> Order | None:
         session_id=report.session_id,
         payment_intent=report.payment_intent,
     )
-    for row in await sql.lock_orders(
-        transaction.connection, ids=[id for id in (order_id or report.order_id,) if id]
-    ):
-        return order_rows.hold(transaction, row)
-    return None
+    return await order_rows.lock_if_any(transaction, order_id or report.order_id)
 
 
 async def _keep(transaction: Transaction, report: Report, payload: bytes) -> bool:

@@ -1,5 +1,6 @@
 """A transaction, and the one statement that writes what it leaves before it commits."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -33,6 +34,18 @@ class OutboxRow(NamedTuple):
     """JSON."""
 
 
+class NotificationRow(NamedTuple):
+    """What a customer is to be told of an order, and how."""
+
+    order_id: UUID
+    kind: str
+    channel: str
+    recipient: str | None
+    reason: str | None
+    at_once: bool
+    """Whether it is told when this is committed; else it is due from then on."""
+
+
 @dataclass(slots=True)
 class Transaction:
     """An open transaction, and what it will write in one statement before it commits."""
@@ -46,6 +59,10 @@ class Transaction:
     """The orders it has locked, or read."""
     read_versions: dict[UUID, int] = field(default_factory=dict)
     """The versions in which it has found them."""
+    accounts: dict[UUID, str | None] = field(default_factory=dict)
+    """By order: its payments (JSON) where they were locked and read with it."""
+    undecided: dict[UUID, str | None] = field(default_factory=dict)
+    """The same of what inventory has still to decide on."""
     payments: dict[UUID, Payment] = field(default_factory=dict)
     """Attempts that are new or have moved."""
     reports: list["ReportRow"] = field(default_factory=list)
@@ -54,6 +71,12 @@ class Transaction:
     """Refunds that are asked for, or answered."""
     calls: dict[tuple[str, UUID], "DueCall"] = field(default_factory=dict)
     """Calls of a provider that are due, by kind and what they are for."""
+    outcomes: dict[UUID, str] = field(default_factory=dict)
+    """What inventory has decided, by order."""
+    taken: Counter[UUID] = field(default_factory=Counter)
+    """Pieces of products that it has set aside."""
+    notifications: dict[NotificationRow, Callable[[], None] | None] = field(default_factory=dict)
+    """What customers are to be told; what is logged where they were not told before."""
     events: list["Event"] = field(default_factory=list)
     answers: list[tuple["Key", str]] = field(default_factory=list)
     """Idempotency-Keys, and the answers (JSON) that their replays get."""
@@ -87,6 +110,14 @@ def _money(transaction: Transaction) -> dict[str, list[Any]]:
     }
 
 
+def _stock(transaction: Transaction) -> dict[str, list[Any]]:
+    outcomes, taken = transaction.outcomes.items(), transaction.taken.items()
+    return {
+        "outcomes": [{"order_id": id, "outcome": outcome} for id, outcome in outcomes],
+        "taken": [{"id": id, "quantity": pieces} for id, pieces in taken],
+    }
+
+
 def _json(rows: list[Any]) -> str:
     """An array of rows. asyncpg's UUIDs are a subclass, which orjson leaves to `default`."""
     return orjson.dumps(rows, default=str).decode() if rows else "[]"
@@ -94,13 +125,15 @@ def _json(rows: list[Any]) -> str:
 
 async def write_changes(transaction: Transaction) -> None:
     """Write what the transaction leaves, in one statement."""
-    events, money = transaction.events, _money(transaction)
-    if not (events or any(money.values()) or transaction.answers):
+    events = transaction.events
+    more = {**_money(transaction), **_stock(transaction)}
+    more["notifications"] = [row._asdict() for row in transaction.notifications]
+    if not (events or any(more.values()) or transaction.answers):
         return
     rows = [_outbox_row(event) for event in events]
     published = {row.order_id for row in rows}
     orders = [order for order in transaction.orders.values() if order.id in published]
-    await sql.write_changes(
+    changed = await sql.write_changes(
         transaction.connection,
         now=now(),
         placed=_json(transaction.placed),
@@ -111,7 +144,7 @@ async def write_changes(transaction: Transaction) -> None:
         versions=[order.version for order in orders],
         cancel_reasons=[order.cancel_reason for order in orders],
         order_times=[order.updated_at for order in orders],
-        **{name: _json(rows) for name, rows in money.items()},
+        **{name: _json(rows) for name, rows in more.items()},
         key_users=[key.user_id for key, _ in transaction.answers],
         keys=[key.key for key, _ in transaction.answers],
         fingerprints=[key.fingerprint for key, _ in transaction.answers],
@@ -126,6 +159,16 @@ async def write_changes(transaction: Transaction) -> None:
         payloads=[row.payload.decode() for row in rows],
     )
     transaction.written = rows
+    _note_changed(transaction, changed)
+
+
+def _note_changed(transaction: Transaction, changed: list[Any]) -> None:
+    products = (row for row in changed if row["version"] is not None)
+    transaction.product_versions.update({row["id"]: row["version"] for row in products})
+    told = {(row["id"], row["kind"], row["channel"]) for row in changed}
+    for row, notice in transaction.notifications.items():
+        if notice and (row.order_id, row.kind, row.channel) in told:
+            transaction.notices.append(notice)
 
 
 def _outbox_row(event: "Event") -> OutboxRow:

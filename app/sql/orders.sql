@@ -1,10 +1,7 @@
--- name: lock_orders(ids)
--- The orders, each under its row lock, locked in id order so that no two batches wait in a circle.
-select id, user_id, status, version, total_minor, currency, customer_email, cancel_reason, updated_at
-from orders
-where id = any(:ids::uuid[])
-order by id
-for no key update;
+-- name: lock_orders(ids, money_of, stock_of)
+-- The orders, each under its row lock; for those of money_of with their payments, and for those of
+-- stock_of with what inventory has still to decide on, locked and as JSON.
+select * from lock_orders(:ids, :money_of, :stock_of);
 
 -- name: lock_whole_order(id)^
 -- One order with its lines, under its row lock.

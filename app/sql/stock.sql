@@ -29,31 +29,6 @@ where id = :id
   and stocked + :add_quantity::bigint <= :most
 returning *;
 
--- name: lock_undecided_items(order_ids)
--- The lines of those orders that inventory has neither reserved nor rejected yet, with what is
--- available; their products under their row locks, locked in id order so that no two batches wait
--- in a circle.
-select i.order_id, i.line, i.product_id, i.quantity, p.available
-from order_items i join products p on p.id = i.product_id
-where i.order_id = any(:order_ids::uuid[])
-  and not exists (select from reservations r where r.order_id = i.order_id)
-order by p.id
-for no key update of p;
-
--- name: decide_reservations(order_ids, outcomes, product_ids, quantities, now)
--- Note what inventory decided (the primary key lets it decide once for an order), and lower what
--- is available (the table's check refuses to go below zero). The products' new versions.
-with decided as (
-    insert into reservations (order_id, outcome, created_at)
-    select order_id, outcome, :now
-    from unnest(:order_ids::uuid[], :outcomes::text[]) as r (order_id, outcome)
-)
-update products
-set available = available - taken.quantity, version = version + 1, updated_at = :now
-from unnest(:product_ids::uuid[], :quantities::bigint[]) as taken (id, quantity)
-where products.id = taken.id
-returning products.id, products.version;
-
 -- name: lock_set_aside(order_ids)
 -- The products that inventory ever set aside for the orders, locked in id order, with versions.
 select id, version

@@ -1,7 +1,9 @@
--- name: write_changes(now, placed, lines, order_ids, read_versions, statuses, versions, cancel_reasons, order_times, payments, reports, refunds, calls, key_users, keys, fingerprints, expirations, answers, event_ids, topics, event_orders, sequences, request_ids, event_times, payloads)!
+-- name: write_changes(now, placed, lines, order_ids, read_versions, statuses, versions, cancel_reasons, order_times, payments, reports, refunds, calls, outcomes, taken, notifications, key_users, keys, fingerprints, expirations, answers, event_ids, topics, event_orders, sequences, request_ids, event_times, payloads)
 -- What a transaction leaves: new orders with their lines and deadlines, changed ones, payments with what
--- was reported of them, refunds and calls that are due, the answers to its keys, and its events. New
--- orders and money come as JSON arrays of rows.
+-- was reported of them, refunds and calls that are due, what inventory has decided (once for an order)
+-- and taken, whom customers are told of what, the answers to its keys, and its events. What comes as
+-- JSON is an array of rows. Gives the products' new versions, and who was told what for the first time.
+-- Customers are told of an end that their order has; of an order that does not exist, it is an error.
 -- Nothing of it is written where an order has moved since it was read, or where a key is there that this
 -- transaction has not claimed: such a row would get a null that its column refuses.
 with placed_orders as (
@@ -81,6 +83,28 @@ with placed_orders as (
     on conflict (kind, subject_id) do update
         set due_at = excluded.due_at, done_at = null, attempts = 0
         where provider_calls.kind = 'expire' and provider_calls.done_at is not null
+), decided as (
+    insert into reservations (order_id, outcome, created_at)
+    select order_id, outcome, :now
+    from json_to_recordset(:outcomes::json) as d (order_id uuid, outcome text)
+), taken_products as (
+    -- The table's check refuses to go below zero.
+    update products
+    set available = available - taken.quantity, version = version + 1, updated_at = :now
+    from json_to_recordset(:taken::json) as taken (id uuid, quantity bigint)
+    where products.id = taken.id
+    returning products.id, products.version
+), told as (
+    insert into notifications (order_id, kind, channel, recipient, reason, due_at, sent_at)
+    select n.order_id, n.kind, n.channel, n.recipient, n.reason,
+        case when not n.at_once then now() end, case when n.at_once then now() end
+    from json_to_recordset(:notifications::json) as n (
+        order_id uuid, kind text, channel text, recipient text, reason text, at_once boolean
+    )
+    left join orders o on o.id = n.order_id
+    where o.id is null or o.status = upper(n.kind)
+    on conflict do nothing
+    returning order_id, kind, channel
 ), settled_keys as (
     insert into idempotency_keys (user_id, key, fingerprint, expires_at, answer)
     select user_id, key, fingerprint, expires_at, answer::json
@@ -94,11 +118,16 @@ with placed_orders as (
             expires_at = case
                 when idempotency_keys.xmin = pg_current_xact_id()::xid then excluded.expires_at
             end
+), published as (
+    insert into outbox (event_id, topic, order_id, sequence, request_id, occurred_at, payload)
+    select event_id, topic, order_id, sequence, request_id, occurred_at::timestamptz, payload::json
+    from unnest(
+        :event_ids::uuid[], :topics::text[], :event_orders::uuid[], :sequences::int[],
+        :request_ids::text[], :event_times::text[], :payloads::text[]
+    ) with ordinality
+        as e (event_id, topic, order_id, sequence, request_id, occurred_at, payload, place)
+    order by place
 )
-insert into outbox (event_id, topic, order_id, sequence, request_id, occurred_at, payload)
-select event_id, topic, order_id, sequence, request_id, occurred_at::timestamptz, payload::json
-from unnest(
-    :event_ids::uuid[], :topics::text[], :event_orders::uuid[], :sequences::int[],
-    :request_ids::text[], :event_times::text[], :payloads::text[]
-) with ordinality as e (event_id, topic, order_id, sequence, request_id, occurred_at, payload, place)
-order by place;
+select id, version, null as kind, null as channel from taken_products
+union all
+select order_id, null, kind, channel from told;

@@ -1,6 +1,6 @@
 """The transactions of a lifecycle: the service's statements, and hardly anything around them."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,6 +15,7 @@ from bench.bare.shapes import (
     items,
     line,
     major,
+    notification,
     order,
     order_answer,
     payment,
@@ -126,10 +127,9 @@ class Hops:
     async def capture(self, connection: asyncpg.Connection, messages: Sequence[Message]) -> None:
         """payment: capture."""
         async with connection.transaction():
-            orders = await self._lock(connection, messages)
-            ids = list(orders)
-            accounts = await self._sql.fetch(connection, "lock_accounts", order_ids=ids)
-            by_id = {str(row["id"]): row for row in accounts}
+            orders = await self._lock(connection, messages, "money_of")
+            accounts = [one for row in orders.values() for one in orjson.loads(row["payments"])]
+            by_id = {one["id"]: one for one in accounts}
             payments, reports, events = [], [], []
             for message in messages:
                 order_id, id = message["orderId"], message["paymentId"]
@@ -147,7 +147,7 @@ class Hops:
     async def mark_paid(self, connection: asyncpg.Connection, messages: Sequence[Message]) -> None:
         """order status: PAID."""
         async with connection.transaction():
-            orders = await self._lock(connection, messages)
+            orders = await self._lock(connection, messages, "money_of")
             events = [
                 _next("order.paid", row, one, **summary(row), paymentId=one["paymentId"])
                 for one in messages
@@ -160,30 +160,23 @@ class Hops:
     async def reserve(self, connection: asyncpg.Connection, messages: Sequence[Message]) -> None:
         """inventory: reserve."""
         async with connection.transaction():
-            orders = await self._lock(connection, messages)
-            ids = list(orders)
-            lines: dict[UUID, dict[UUID, int]] = defaultdict(dict)
-            rows = await self._sql.fetch(connection, "lock_undecided_items", order_ids=ids)
-            taken: Counter[UUID] = Counter()
-            for row in rows:
-                lines[row["order_id"]][row["product_id"]] = row["quantity"]
-                taken[row["product_id"]] += row["quantity"]
-            await self._sql.fetch(
-                connection,
-                "decide_reservations",
-                order_ids=ids,
-                outcomes=["RESERVED"] * len(ids),
-                product_ids=list(taken),
-                quantities=list(taken.values()),
-                now=clock(),
-            )
+            orders = await self._lock(connection, messages, "stock_of")
+            lines: dict[UUID, dict[str, int]] = {}
+            taken: Counter[str] = Counter()
+            for id, row in orders.items():
+                lines[id] = {product: pieces for product, pieces, _ in orjson.loads(row["lines"])}
+                taken.update(lines[id])
             events = [
                 _next("inventory.reserved", orders[id], message, items=items(lines[id]))
                 for message in messages
                 for id in [UUID(message["orderId"])]
             ]
             moved = [(row, "PAID") for row in orders.values()]
-            await self._write(connection, orders=moved, events=events)
+            outcomes = [{"order_id": id, "outcome": "RESERVED"} for id in orders]
+            pieces = [{"id": id, "quantity": quantity} for id, quantity in taken.items()]
+            await self._write(
+                connection, orders=moved, outcomes=outcomes, taken=pieces, events=events
+            )
         self._carry(events)
 
     async def complete(self, connection: asyncpg.Connection, messages: Sequence[Message]) -> None:
@@ -203,17 +196,16 @@ class Hops:
 
     async def tell(self, connection: asyncpg.Connection, messages: Sequence[Message]) -> None:
         """notification."""
-        ids = [message["orderId"] for message in messages]
+        told = [notification(message["orderId"]) for message in messages]
         async with connection.transaction():
-            await self._sql.fetch(
-                connection, "note_notifications", order_ids=ids, kind="completed", channel="log"
-            )
+            await self._write(connection, notifications=told, events=[])
 
     async def _lock(
-        self, connection: asyncpg.Connection, messages: Sequence[Message]
+        self, connection: asyncpg.Connection, messages: Sequence[Message], more: str = ""
     ) -> dict[UUID, Any]:
         ids = [message["orderId"] for message in messages]
-        rows = await self._sql.fetch(connection, "lock_orders", ids=ids)
+        wanted = {"money_of": [], "stock_of": [], more: ids}
+        rows = await self._sql.fetch(connection, "lock_orders", ids=ids, **wanted)
         return {row["id"]: row for row in rows}
 
     async def _write(
@@ -225,11 +217,14 @@ class Hops:
         orders: Sequence[tuple[Any, str]] = (),
         payments: Sequence[Message] = (),
         reports: Sequence[Message] = (),
+        outcomes: Sequence[Message] = (),
+        taken: Sequence[Message] = (),
+        notifications: Sequence[Message] = (),
         events: list[Event],
         answers: Sequence[Answer] = (),
     ) -> None:
         moment = clock()
-        await self._sql.execute(
+        await self._sql.fetch(
             connection,
             "write_changes",
             now=moment,
@@ -245,6 +240,9 @@ class Hops:
             reports=_json(reports),
             refunds="[]",
             calls="[]",
+            outcomes=_json(outcomes),
+            taken=_json(taken),
+            notifications=_json(notifications),
             key_users=[user for user, *_ in answers],
             keys=[key for _, key, *_ in answers],
             fingerprints=[fingerprint for _, _, fingerprint, *_ in answers],

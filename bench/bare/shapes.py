@@ -70,9 +70,9 @@ def summary(row: Any) -> Message:
     }
 
 
-def items(lines: Mapping[UUID, int]) -> list[Message]:
+def items(lines: Mapping[str, int]) -> list[Message]:
     """What was reserved."""
-    return [{"productId": str(id), "quantity": pieces} for id, pieces in lines.items()]
+    return [{"productId": id, "quantity": pieces} for id, pieces in lines.items()]
 
 
 def order(
@@ -141,3 +141,9 @@ def report(payment_id: str, order_id: str, amount_minor: int) -> Message:
         "request_id": None,
         "reason": None,
     }
+
+
+def notification(order_id: str) -> Message:
+    """A row of `notifications`."""
+    told = {"order_id": order_id, "kind": "completed", "channel": "log"}
+    return {**told, "recipient": None, "reason": None, "at_once": True}

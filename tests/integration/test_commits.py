@@ -16,9 +16,11 @@ from app.db import FEW_ROWS, SHORT_WAITS, Database
 from app.decoding import read_event
 from app.errors import UnknownOrder
 from app.handlers import Handle
+from app.order_rows import Reads
 from app.parked import State, page, park
 from app.topics import Event, InventoryRejected, PaymentFailed, PaymentRequested, PaymentSucceeded
 from app.transaction import Transaction
+from tests.chaos.waiting import until
 from tests.integration.hops import (
     ANN,
     add_product,
@@ -30,6 +32,15 @@ from tests.integration.hops import (
 )
 from tests.integration.test_parked import message
 
+WAITING = """
+    select exists (
+        select from pg_stat_activity
+        where application_name = 'pipeline' and wait_event_type = 'Lock'
+    )
+"""
+
+MONEY = (payments.capture, orders.mark_paid, orders.cancel_unpaid)
+
 
 class Commits:
     """The orders of each transaction that was committed."""
@@ -37,6 +48,12 @@ class Commits:
     def __init__(self) -> None:
         self.shared: list[set[UUID]] = []
         self.alone: list[set[UUID]] = []
+
+
+async def waits(database: Database) -> bool:
+    """Whether a batch that is committed alone waits for a lock."""
+    async with database.connection() as connection:
+        return bool(await connection.fetchval(WAITING))
 
 
 async def note(found: list[set[UUID]], transaction: Transaction) -> None:
@@ -67,7 +84,9 @@ def batch(handle: Handle, *events: Event, offset: int = 0) -> Batch:
         message(event, UUID(event.orderId), offset + n, name)  # type: ignore[arg-type]
         for n, event in enumerate(events)
     ]
-    return Batch(name, Gate(name), handle, messages, locks=True)
+    return Batch(
+        name, Gate(name), handle, messages, Reads.MONEY if handle in MONEY else Reads.ORDERS
+    )
 
 
 async def at_once(*batches: Batch) -> list[Any]:
@@ -191,16 +210,11 @@ async def test_an_order_that_somebody_has_locked_holds_up_nobody_who_comes_later
     database: Database, committed: Commits
 ) -> None:
     (one, requested), (two, succeeded) = await asked(database), await captured(database)
-    begun = asyncio.Event()
-
-    async def capture(transaction: Transaction, events: Any) -> None:
-        begun.set()
-        await payments.capture(transaction, events)
-
+    capture = batch(payments.capture, requested)
     async with database.connection() as connection, connection.transaction():
         await connection.execute("select from orders where id = $1 for update", one)
-        held_up = asyncio.ensure_future(commits.commits.do(batch(capture, requested)))
-        await begun.wait()
+        held_up = asyncio.ensure_future(commits.commits.do(capture))
+        await until(partial(waits, database), "it waits for the lock")
         async with asyncio.timeout(4):
             await commits.commits.do(batch(orders.mark_paid, succeeded))
         assert not held_up.done()

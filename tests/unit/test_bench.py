@@ -34,5 +34,5 @@ def test_a_function_owns_the_samples_that_end_in_it() -> None:
 
 def test_the_service_s_statements_are_found_by_name_with_numbered_parameters() -> None:
     text, order = Statements()._known["lock_orders"]
-    assert order == ["ids"]
-    assert "$1::uuid[]" in text and ":ids" not in text
+    assert order == ["ids", "money_of", "stock_of"]
+    assert "$1, $2, $3" in text and ":ids" not in text

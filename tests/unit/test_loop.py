@@ -14,6 +14,7 @@ from agents.commits import Batch
 from agents.loop import Loop
 from app.decoding import Malformed
 from app.errors import BadEvent, UnknownOrder
+from app.order_rows import Reads
 from app.topics import OrderPaid
 
 
@@ -116,7 +117,7 @@ def fails(journal: Journal, decide: Callable[[int], Exception | None]) -> Loop:
                 raise error
             work.append(event.sequence - 1)
 
-    return Loop("stock.reserve", cast(Any, journal), cast(Any, handle), None, locks=True)
+    return Loop("stock.reserve", cast(Any, journal), cast(Any, handle), None, Reads.ORDERS)
 
 
 async def test_a_batch_is_one_transaction_then_marks_then_acknowledgements(
@@ -136,7 +137,9 @@ async def test_a_table_is_written_after_the_commit_and_before_the_marks(journal:
     async def handle(work: list[int], events: Sequence[OrderPaid]) -> None:
         work += [event.sequence - 1 for event in events]
 
-    both = Loop("orders.both", cast(Any, journal), cast(Any, handle), journal.remember, locks=True)
+    both = Loop(
+        "orders.both", cast(Any, journal), cast(Any, handle), journal.remember, Reads.ORDERS
+    )
     await both.process([message(n) for n in range(2)])
     assert journal.lines == [
         ("commit", [0, 1]),
@@ -147,7 +150,7 @@ async def test_a_table_is_written_after_the_commit_and_before_the_marks(journal:
 
 
 async def test_what_only_fills_a_table_needs_no_transaction(journal: Journal) -> None:
-    table = Loop("replays.remember", cast(Any, journal), None, journal.remember, locks=True)
+    table = Loop("replays.remember", cast(Any, journal), None, journal.remember, Reads.ORDERS)
     await table.process([message(0)])
     assert journal.lines == [("remember", [(0, 0)]), ("mark", 1), ("ack", 0)]
 
