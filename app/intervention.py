@@ -94,7 +94,8 @@ async def _go_through(
                 row = await _next(transaction, named)
                 if row is None or (only_waiting and row["state"] != State.WAITING):
                     return outcomes
-                outcomes.append(await _replay_one(transaction, row, actor))
+                outcome = await _replay_one(transaction, row, actor)
+            outcomes.append(outcome)
         except BAD as error:
             assert row is not None
             outcomes.append(_outcome(row, State.PARKED, f"{type(error).__name__}: {error}"))

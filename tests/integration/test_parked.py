@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from agents import inventory
+from agents import inventory, notification
 from agents.gate import Gate
 from app import app, intervention, orders
 from app.db import Database
@@ -19,8 +19,8 @@ from app.outbox import RELAY
 from app.parked import State, get, page, park
 from app.queries import sql
 from app.timeline import events_after
-from app.times import now
-from app.topics import OrderPaid
+from app.times import now, rfc3339
+from app.topics import OrderCompleted, OrderPaid
 from tests.integration.hops import add_product, order_of, pay, topics
 
 BOSS = Actor("boss@example.com", "the cause is gone", "a request")
@@ -158,6 +158,28 @@ async def test_a_message_that_is_refused_again_stays_and_so_does_what_waits(
     assert await states(database, order_id) == [(5, "PARKED"), (6, "WAITING")]
     kept = await get(database, id)
     assert (kept["attempts"], kept["error"], kept["value"]) == (2, told["error"], "garbage")
+
+
+async def test_what_is_refused_only_when_it_is_written_is_told_once(database: Database) -> None:
+    """Nobody can be told of an order that does not exist, which the last statement notices."""
+    no_order, handler = uuid4(), notification.completed.name
+    event = OrderCompleted(
+        eventId=str(uuid4()),
+        orderId=str(no_order),
+        sequence=5,
+        occurredAt=rfc3339(now()),
+        requestId="a request",
+        userId=str(uuid4()),
+        totalAmount=1,
+        currency="PLN",
+        customerEmail=None,
+    )
+    bad = message(event, no_order, 5, f"topic-{uuid4()}")  # type: ignore[arg-type]
+    await park(database, bad.message, handler, "it was refused", 1, no_order)
+    (parked,) = await page(database, handler, no_order, State.PARKED, None, 10)
+    outcomes = await intervention.replay(database, UUID(parked[0]["id"]), BOSS, dry_run=False)
+    assert [told["state"] for told in outcomes] == ["PARKED"]
+    assert "ForeignKeyViolation" in outcomes[0]["error"]
 
 
 async def test_what_waited_behind_a_discarded_message_goes_on(database: Database) -> None:
