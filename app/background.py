@@ -2,17 +2,17 @@
 
 import asyncio
 import gc
-from collections.abc import Iterable
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from asyncpg import PostgresError
+from redis.exceptions import RedisError
 
 from app import app, backlog, cache, calls, relay, settings, timers
 from app.auditor import keep_auditing
-from app.cache import REST_SECONDS
+from app.cache import ORDERS, PRODUCTS, REST_SECONDS
 from app.db import AWAY
 from app.expiry import BATCH, expire_due
 from app.mail import Mail, send_mails
@@ -31,9 +31,10 @@ EXPIRY_SECONDS = 1.0
 KEPT_SECONDS = 5.0
 GAUGE_SECONDS = 5.0
 
-LATEST_EVENTS, LATEST_SECONDS = 100_000, 60
+LATEST_EVENTS, LATEST_PRODUCTS = 100_000, 1000
 """How far back a worker that is gone may have owed the cache evictions. The busiest workers write
 some thousands of events a second, and who dies is missed after ten seconds."""
+_inheriting = asyncio.Event()
 
 COLLECTOR_THRESHOLDS = 50_000, 20, 20
 
@@ -48,26 +49,30 @@ async def count_waits_anew(*_: object, signal: object, **__: object) -> None:
 
 @app.on_rebalance_complete.connect
 async def inherit_evictions(*_: object, **__: object) -> None:
-    """Evict what a worker that is gone may have owed the cache."""
-    app.add_future(_evict_what_changed_lately())
+    """Somebody may be gone, who owed the cache evictions."""
+    _inheriting.set()
+
+
+@app.task
+async def evict_what_others_owed() -> None:
+    """After a rebalance, evict what was changed lately and is still there in an older version."""
+    while True:
+        await _inheriting.wait()
+        _inheriting.clear()
+        try:
+            await _evict_what_changed_lately()
+        except (*AWAY, PostgresError, RedisError) as error:
+            app.log.warning("Evictions of others are made later: %r", error)
+            _inheriting.set()
+            await asyncio.sleep(KEPT_SECONDS)
 
 
 async def _evict_what_changed_lately() -> None:
-    while True:
-        try:
-            async with timers.connection() as connection:
-                orders = await sql.orders_changed_lately(connection, events=LATEST_EVENTS)
-                products = await sql.products_changed_lately(connection, seconds=LATEST_SECONDS)
-        except AWAY as error:
-            app.log.warning("Evictions of others are made later: %r", error)
-            await asyncio.sleep(REST_SECONDS)
-        else:
-            await cache.evict(_versions(orders), _versions(products))
-            return
-
-
-def _versions(rows: Iterable[Any]) -> dict[UUID, int]:
-    return {row["id"]: row["version"] for row in rows}
+    async with timers.connection() as connection:
+        orders = await sql.orders_changed_lately(connection, events=LATEST_EVENTS)
+        products = await sql.products_changed_lately(connection, products=LATEST_PRODUCTS)
+    for kind, rows in ((ORDERS, orders), (PRODUCTS, products)):
+        await cache.evict_older(kind, {row["id"]: row["version"] for row in rows})
 
 
 @app.task

@@ -40,6 +40,17 @@ for i, key in ipairs(KEYS) do
 end
 """
 
+EVICT_OLDER = """
+for i, key in ipairs(KEYS) do
+    local stored = redis.call('GET', key)
+    if stored and tonumber(string.match(stored, '^%d+')) < tonumber(ARGV[i]) then
+        redis.call('DEL', key)
+    end
+end
+"""
+FEW = 200
+"""Entries that are looked at while Redis does nothing else."""
+
 ORDERS, PRODUCTS = "orders", "products"
 
 Load = Callable[[UUID], Awaitable[tuple[int, dict[str, Any]]]]
@@ -109,13 +120,21 @@ class Cache:
         An order that was locked or read is fenced off even if it did not change: the transaction
         that changed it may have died before it came to this.
         """
-        await self.evict(transaction.order_versions, transaction.product_versions)
-
-    async def evict(self, orders: Mapping[UUID, int], products: Mapping[UUID, int]) -> None:
-        """Fence off what is older than these versions."""
-        self._owe(ORDERS, orders)
-        self._owe(PRODUCTS, products)
+        self._owe(ORDERS, transaction.order_versions)
+        self._owe(PRODUCTS, transaction.product_versions)
         await self.settle()
+
+    async def evict_older(self, kind: str, versions: Mapping[UUID, int]) -> None:
+        """Evict what is there in an older version than these, little by little.
+
+        They are too old for a reader to be about to store what came before. Raises RedisError.
+        """
+        known = list(versions.items())
+        for start in range(0, len(known), FEW):
+            some = known[start : start + FEW]
+            keys = [f"{kind}:{id}" for id, _ in some]
+            least = [version for _, version in some]
+            await self._redis.eval(EVICT_OLDER, len(keys), *keys, *least)
 
     def _owe(self, kind: str, changed: Mapping[UUID, int]) -> None:
         moment = monotonic()
