@@ -1,8 +1,8 @@
 """Batches of several agents that are ready at once share a transaction.
 
 Small transactions are what an order's way costs most: five agents with a message each need one
-BEGIN, one statement that locks, one that writes and one COMMIT. A batch that cannot be committed
-with the others is committed alone.
+BEGIN, one statement that locks and reads, one that writes and one COMMIT. A batch that cannot be
+committed with the others is committed alone.
 """
 
 from collections.abc import Sequence
@@ -37,9 +37,11 @@ class Batch:
 async def _commit(batch: Batch) -> list[Message]:
     """Handle the messages that nothing is parked ahead of; which those were."""
     async with pipeline.transaction(batch.name) as transaction:
-        await _read(transaction, [batch])
+        # First what is parked, then orders, as a replay does: the two must not wait in a circle.
         admitted = await batch.gate.admit(transaction, batch.messages)
-        await _handle(transaction, batch, admitted)
+        if admitted:
+            await _read(transaction, [batch])
+            await _handle(transaction, batch, admitted)
     return admitted
 
 
@@ -77,15 +79,15 @@ async def _handle(transaction: Transaction, batch: Batch, messages: Sequence[Mes
 
 
 def _apart(batches: Sequence[Batch]) -> list[Batch]:
-    """Those that share no order: what a handler leaves to be written, the next would not see."""
-    seen: set[UUID] = set()
+    """Those that share no order, and no stock: what one leaves to be written, no other sees."""
+    seen: set[UUID | str] = set()
     shared = []
     for batch in batches:
-        if seen.isdisjoint(batch.orders):
+        touched = batch.orders | ({"stock"} if batch.name.startswith("stock.") else set())
+        if seen.isdisjoint(touched):
             shared.append(batch)
-            seen |= batch.orders
-    # Inventory last: it locks products, which others want too, and not for longer than it must.
-    return sorted(shared, key=lambda batch: batch.name.startswith("stock."))
+            seen |= touched
+    return shared
 
 
 commits: Gathering[Batch, list[Message]] = Gathering(_commit_together, _commit)

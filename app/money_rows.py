@@ -92,7 +92,7 @@ Purses = Mapping[UUID, list[Held]]
 
 
 async def hold(transaction: Transaction, order_ids: Iterable[UUID]) -> Purses:
-    """All payments of orders that the transaction has locked, under their own row locks."""
+    """All payments of the orders, which are locked; as they were then, so once in a transaction."""
     ids = set(order_ids)
     await order_rows.lock_all(transaction, ids, money_of=ids)
     return {id: _purse(transaction.accounts[id]) for id in ids}

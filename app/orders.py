@@ -230,7 +230,7 @@ async def cancel_unpaid(transaction: Transaction, events: Sequence[PaymentFailed
 def _stands(purse: Iterable[Held], payment_id: str, status: PaymentStatus) -> bool:
     """Whether there is such a payment, at `status`."""
     return any(
-        str(held.payment.id) == payment_id and held.payment.status is status for held in purse
+        held.payment.id == UUID(payment_id) and held.payment.status is status for held in purse
     )
 
 

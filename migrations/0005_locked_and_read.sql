@@ -2,8 +2,9 @@
 -- sees what was committed when it began, so what it reads behind a lock that it had to wait for may
 -- be old. Each statement of this function begins anew.
 
--- Lock the orders, the payments of `money_of`, and the products that inventory has still to decide on
--- for `stock_of`, each kind in one order, so that no two transactions wait in a circle; then read.
+-- Lock the orders, and the products that inventory has still to decide on for `stock_of`, each in id
+-- order, so that no two transactions wait in a circle; then read. Payments change under their order's
+-- lock only.
 -- `payments` are JSON objects, the oldest first, each with what its provider reported and the refunds
 -- asked for; `lines`, of undecided orders only, are JSON arrays of product, pieces and what is available.
 create function lock_orders(ids uuid[], money_of uuid[], stock_of uuid[]) returns table (
@@ -22,9 +23,6 @@ create function lock_orders(ids uuid[], money_of uuid[], stock_of uuid[]) return
 #variable_conflict use_column
 begin
     perform from orders where id = any(ids) order by id for no key update;
-    if cardinality(money_of) > 0 then
-        perform from payments where order_id = any(money_of) order by created_at, id for no key update;
-    end if;
     if cardinality(stock_of) > 0 then
         perform from products
         where id in (

@@ -1,6 +1,6 @@
 -- name: lock_orders(ids, money_of, stock_of)
 -- The orders, each under its row lock; for those of money_of with their payments, and for those of
--- stock_of with what inventory has still to decide on, locked and as JSON.
+-- stock_of with what inventory has still to decide on, as JSON.
 select * from lock_orders(:ids, :money_of, :stock_of);
 
 -- name: lock_whole_order(id)^

@@ -201,10 +201,10 @@ class Hops:
             await self._write(connection, notifications=told, events=[])
 
     async def _lock(
-        self, connection: asyncpg.Connection, messages: Sequence[Message], more: str = ""
+        self, connection: asyncpg.Connection, messages: Sequence[Message], more: str | None = None
     ) -> dict[UUID, Any]:
         ids = [message["orderId"] for message in messages]
-        wanted = {"money_of": [], "stock_of": [], more: ids}
+        wanted = {kind: ids if kind == more else [] for kind in ("money_of", "stock_of")}
         rows = await self._sql.fetch(connection, "lock_orders", ids=ids, **wanted)
         return {row["id"]: row for row in rows}
 

@@ -11,14 +11,21 @@ import pytest
 from agents import commits
 from agents.commits import Batch
 from agents.gate import Gate
-from app import orders, payments
+from app import orders, payments, stock
 from app.db import FEW_ROWS, SHORT_WAITS, Database
 from app.decoding import read_event
 from app.errors import UnknownOrder
 from app.handlers import Handle
 from app.order_rows import Reads
 from app.parked import State, page, park
-from app.topics import Event, InventoryRejected, PaymentFailed, PaymentRequested, PaymentSucceeded
+from app.topics import (
+    Event,
+    InventoryRejected,
+    OrderPaid,
+    PaymentFailed,
+    PaymentRequested,
+    PaymentSucceeded,
+)
 from app.transaction import Transaction
 from tests.chaos.waiting import until
 from tests.integration.hops import (
@@ -39,7 +46,13 @@ WAITING = """
     )
 """
 
-MONEY = (payments.capture, orders.mark_paid, orders.cancel_unpaid)
+READS = {
+    payments.capture: Reads.MONEY,
+    orders.mark_paid: Reads.MONEY,
+    orders.cancel_unpaid: Reads.MONEY,
+    stock.reserve: Reads.STOCK,
+}
+LEFT = "select available from products join order_items on id = product_id where order_id = $1"
 
 
 class Commits:
@@ -79,14 +92,13 @@ async def committed(database: Database, monkeypatch: pytest.MonkeyPatch) -> Asyn
 
 def batch(handle: Handle, *events: Event, offset: int = 0) -> Batch:
     """The events as the handler's agent is given them."""
-    name = f"{handle.__name__}-{uuid4()}"  # type: ignore[attr-defined]
+    module = handle.__module__.removeprefix("app.")
+    name = f"{module}.{handle.__name__}-{uuid4()}"  # type: ignore[attr-defined]
     messages = [
         message(event, UUID(event.orderId), offset + n, name)  # type: ignore[arg-type]
         for n, event in enumerate(events)
     ]
-    return Batch(
-        name, Gate(name), handle, messages, Reads.MONEY if handle in MONEY else Reads.ORDERS
-    )
+    return Batch(name, Gate(name), handle, messages, READS.get(handle, Reads.ORDERS))
 
 
 async def at_once(*batches: Batch) -> list[Any]:
@@ -236,3 +248,47 @@ async def test_what_comes_behind_a_parked_message_waits_while_a_neighbour_commit
     assert "payment.succeeded" not in await topics(database, one)
     waiting = await page(database, None, one, State.WAITING, None, 10)
     assert [told["offset"] for told, _ in waiting] == [behind.message.offset]
+
+
+async def test_who_waits_for_a_parked_message_holds_no_order(
+    database: Database, committed: Commits
+) -> None:
+    """A replay locks what is parked and then the order: the two must not wait in a circle."""
+    one, requested = await asked(database)
+    capture = batch(payments.capture, requested)
+    await park(database, capture.messages[0].message, capture.name, "it was refused", 1, one)
+    async with database.connection() as connection, connection.transaction():
+        await connection.execute("select from parked_messages where order_id = $1 for update", one)
+        held_up = asyncio.ensure_future(commits.commits.do(capture))
+        await until(partial(waits, database), "it waits for the message")
+        await connection.execute("select from orders where id = $1 for update nowait", one)
+    assert await held_up == []
+
+
+async def paid(database: Database) -> tuple[UUID, OrderPaid]:
+    """An order that is paid, and the event of it."""
+    order_id, _ = await captured(database)
+    await deliver(database, orders.mark_paid, PaymentSucceeded, order_id)
+    return order_id, await last(database, order_id, OrderPaid)
+
+
+async def test_what_is_set_aside_is_read_and_written_with_a_neighbour(
+    database: Database, committed: Commits
+) -> None:
+    (one, requested), (two, is_paid) = await asked(database), await paid(database)
+    reserve, capture = batch(stock.reserve, is_paid, is_paid), batch(payments.capture, requested)
+    assert await at_once(reserve, capture) == [reserve.messages, capture.messages]
+    assert (committed.shared, committed.alone) == ([{one, two}], [])
+    assert (await topics(database, two))[-1] == "inventory.reserved"
+    async with database.connection() as connection:
+        assert await connection.fetchval(LEFT, two) == 9
+
+
+async def test_two_batches_of_inventory_do_not_share(
+    database: Database, committed: Commits
+) -> None:
+    """One decides by what is there before the other gives back."""
+    (one, one_is_paid), (two, two_is_paid) = await paid(database), await paid(database)
+    first, second = batch(stock.reserve, one_is_paid), batch(stock.reserve, two_is_paid)
+    assert await at_once(first, second) == [first.messages, second.messages]
+    assert (committed.shared, committed.alone) == ([{one}], [{two}])
