@@ -8,7 +8,6 @@ from typing import Any
 from uuid import uuid4
 
 from asyncpg import PostgresError
-from redis.exceptions import RedisError
 
 from app import app, backlog, cache, calls, relay, settings, timers
 from app.auditor import keep_auditing
@@ -61,7 +60,7 @@ async def evict_what_others_owed() -> None:
         _inheriting.clear()
         try:
             await _evict_what_changed_lately()
-        except (*AWAY, PostgresError, RedisError) as error:
+        except (*AWAY, PostgresError) as error:
             app.log.warning("Evictions of others are made later: %r", error)
             _inheriting.set()
             await asyncio.sleep(KEPT_SECONDS)

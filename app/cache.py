@@ -127,14 +127,17 @@ class Cache:
     async def evict_older(self, kind: str, versions: Mapping[UUID, int]) -> None:
         """Evict what is there in an older version than these, little by little.
 
-        They are too old for a reader to be about to store what came before. Raises RedisError.
+        They are too old for a reader to be about to store what came before. Waits for Redis.
         """
-        known = list(versions.items())
-        for start in range(0, len(known), FEW):
-            some = known[start : start + FEW]
+        left = list(versions.items())
+        while left:
+            some = left[-FEW:]
             keys = [f"{kind}:{id}" for id, _ in some]
-            least = [version for _, version in some]
-            await self._redis.eval(EVICT_OLDER, len(keys), *keys, *least)
+            try:
+                await self._redis.eval(EVICT_OLDER, len(keys), *keys, *(least for _, least in some))
+                del left[-FEW:]
+            except (RedisError, OSError):
+                await asyncio.sleep(REST_SECONDS)
 
     def _owe(self, kind: str, changed: Mapping[UUID, int]) -> None:
         moment = monotonic()

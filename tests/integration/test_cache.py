@@ -126,6 +126,27 @@ async def test_an_eviction_that_redis_did_not_take_is_made_good(
     assert await cache.get(PRODUCTS, id, loads(2)) == {"version": 2}
 
 
+async def test_what_is_older_is_evicted_once_redis_answers(server: Redis, cache: Cache) -> None:
+    older, same = uuid4(), uuid4()
+    await cache.get(PRODUCTS, older, loads(1))
+    await cache.get(PRODUCTS, same, loads(2))
+    assert server.pid
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        versions = {older: 2, same: 2, uuid4(): 1}
+        evicting = asyncio.create_task(cache.evict_older(PRODUCTS, versions))
+        await cache.get(PRODUCTS, uuid4(), loads(1))  # Redis has been waited for in vain
+        assert not evicting.done()
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+    await evicting
+    async with asyncio.timeout(30):
+        while not await _is_back(cache, uuid4()):
+            await asyncio.sleep(0.05)
+    assert await cache.get(PRODUCTS, older, loads(2)) == {"version": 2}
+    assert await cache.get(PRODUCTS, same, loads_nothing) == {"version": 2}
+
+
 async def _is_back(cache: Cache, id: UUID) -> bool:
     """Whether Redis has taken what it was owed and keeps entries again."""
     await cache.settle()
