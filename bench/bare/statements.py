@@ -27,11 +27,6 @@ class Statements:
         rows: list[Any] = await connection.fetch(text, *[values[parameter] for parameter in order])
         return rows
 
-    async def execute(self, connection: asyncpg.Connection, name: str, /, **values: Any) -> None:
-        """Run the statement of that name for its effect."""
-        text, order = self._known[name]
-        await connection.execute(text, *[values[parameter] for parameter in order])
-
 
 def _without_comments(text: str) -> str:
     lines = text.splitlines(keepends=True)
