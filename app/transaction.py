@@ -60,7 +60,7 @@ class Transaction:
     read_versions: dict[UUID, int] = field(default_factory=dict)
     """The versions in which it has found them."""
     accounts: dict[UUID, str | None] = field(default_factory=dict)
-    """By order: its payments (JSON) where they were locked and read with it."""
+    """By locked order: its payments (JSON), where they were read with it."""
     undecided: dict[UUID, str | None] = field(default_factory=dict)
     """The same of what inventory has still to decide on."""
     payments: dict[UUID, Payment] = field(default_factory=dict)
