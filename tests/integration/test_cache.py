@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 from uuid import UUID, uuid4
@@ -15,6 +16,7 @@ from app.cache import PRODUCTS, Cache, Load
 from app.db import AWAY, Database
 from app.transaction import Transaction
 from devstack.redis import Redis
+from tests.chaos.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -120,9 +122,7 @@ async def test_an_eviction_that_redis_did_not_take_is_made_good(
         assert await cache.get(PRODUCTS, id, loads(2)) == {"version": 2}
     finally:
         os.kill(server.pid, signal.SIGCONT)
-    async with asyncio.timeout(30):
-        while not await _is_back(cache, other):
-            await asyncio.sleep(0.05)
+    await until(partial(_is_back, cache, other), "Redis is back", 30)
     assert await cache.get(PRODUCTS, id, loads(2)) == {"version": 2}
 
 
@@ -140,9 +140,7 @@ async def test_what_is_older_is_evicted_once_redis_answers(server: Redis, cache:
     finally:
         os.kill(server.pid, signal.SIGCONT)
     await evicting
-    async with asyncio.timeout(30):
-        while not await _is_back(cache, uuid4()):
-            await asyncio.sleep(0.05)
+    await until(partial(_is_back, cache, uuid4()), "Redis is back", 30)
     assert await cache.get(PRODUCTS, older, loads(2)) == {"version": 2}
     assert await cache.get(PRODUCTS, same, loads_nothing) == {"version": 2}
 
