@@ -1,45 +1,61 @@
-"""How long events wait for this worker, and so whether it takes new orders: first what it has."""
+"""How long events wait for this worker, and so how many new orders it takes: first what it has."""
 
-import random
 from collections.abc import Callable
+from math import exp
 from time import time
 
-from app.metrics import WAIT
+from app.metrics import ADMITTED, WAIT
 
 EASY_SECONDS = 0.5
-BOUND_SECONDS = 1.5
-"""Of the latest waits for all handlers and, five times, for the relay, added up: up to the first
-every new order is taken, past the second a trickle, in between ever fewer, by chance. All or
-nothing would swing from too many to too few, for what is taken now is paid, and waits, later
-(random early detection, as in RFC 7567)."""
+"""Of the latest waits for all handlers and, five times, for the relay, added up: up to it every new
+order is taken."""
+AIM_SECONDS = 0.8
+STEERING = 0.4
+"""Beyond, as many orders are taken as get through, and by this part of them more or fewer for each
+second by which the waits are under or over the aim. What is taken now is paid, and waits, seconds
+later: with more steering it would swing from too many to too few."""
+MEAN_SECONDS = 5.0
+"""How many get through is a mean of about so long: agents take them in lumps."""
+RECOVERY = 0.7
+"""By this part of them more are taken, each second, while waits are easy again, until all are:
+twice as many after one second."""
 RELAYED = 5
-"""How often the relay is on that way."""
+"""How often the relay is on an order's way."""
 MEMORY_SECONDS = 2.0
 """A handler without events waits for none."""
-TRICKLE = 100
+TRICKLE = 100.0
 """New orders a second that are taken however long events wait: they are not what keeps it busy, but
 Redis that is away, say, or a cold start."""
+UNBOUNDED = 1e6
+BURST_SECONDS = 0.1
+"""What was not taken so long before may still be."""
+MILESTONE = "orders.mark_paid"
+"""The handler that each paid order passes once, so which tells how many get through."""
 
 
 class Backlog:
     """The wait of each handler's latest events; times are in seconds of `clock`."""
 
-    def __init__(
-        self, clock: Callable[[], float] = time, chance: Callable[[], float] = random.random
-    ) -> None:
+    def __init__(self, clock: Callable[[], float] = time) -> None:
         self._clock = clock
-        self._chance = chance
         self._since = clock()
         self._waits: dict[str, tuple[float, float]] = {}
         """By handler: when it took events, and how long the first of them had waited."""
-        self._second, self._taken = 0, 0
+        self._through = 0.0
+        """Orders that got through lately, the fewer the longer ago."""
+        self._counted = clock()
+        self._rate = UNBOUNDED
+        """New orders a second."""
+        self._room = UNBOUNDED * BURST_SECONDS
+        """New orders that may be taken now."""
+        self._looked = clock()
 
     def resume(self) -> None:
         """Let waits count from here: before, this worker could not have taken the events."""
         self._since = self._clock()
 
-    def note(self, handler: str, written_at: float, times: int = 1) -> None:
-        """A handler takes events, of which the first was written then.
+    def note(self, handler: str, written_at: float, events: int, times: int = 1) -> None:
+        """A handler takes so many events, of which the first was written then.
 
         An order comes by it so many `times`.
         """
@@ -47,16 +63,30 @@ class Backlog:
         waited = max(0.0, moment - max(written_at, self._since))
         self._waits[handler] = moment, waited * times
         WAIT.labels(handler).set(waited)
+        if handler == MILESTONE:
+            self._through = self._lately(moment) + events
+            self._counted = moment
 
     def admits(self) -> bool:
-        """Whether one more new order may be taken."""
+        """Whether one more new order may be taken; if so, it counts as taken."""
         moment = self._clock()
-        latest = (waited for at, waited in self._waits.values() if moment - at < MEMORY_SECONDS)
-        left = (BOUND_SECONDS - sum(latest)) / (BOUND_SECONDS - EASY_SECONDS)
-        return self._chance() < left or self._trickles(int(moment))
+        # The clock may be set back.
+        elapsed = max(0.0, moment - self._looked)
+        self._looked = moment
+        self._rate = self._rate_at(moment, elapsed)
+        ADMITTED.set(self._rate)
+        self._room = min(self._room + elapsed * self._rate, BURST_SECONDS * self._rate)
+        if self._room < 1:
+            return False
+        self._room -= 1
+        return True
 
-    def _trickles(self, second: int) -> bool:
-        if second != self._second:
-            self._second, self._taken = second, 0
-        self._taken += 1
-        return self._taken <= TRICKLE
+    def _rate_at(self, moment: float, elapsed: float) -> float:
+        wait = sum(waited for at, waited in self._waits.values() if moment - at < MEMORY_SECONDS)
+        if wait <= EASY_SECONDS:
+            return min(self._rate * exp(RECOVERY * min(elapsed, 60.0)), UNBOUNDED)
+        carried = self._lately(moment) / MEAN_SECONDS
+        return max(TRICKLE, carried * (1 + STEERING * (AIM_SECONDS - wait)))
+
+    def _lately(self, moment: float) -> float:
+        return self._through * exp(min(0.0, self._counted - moment) / MEAN_SECONDS)

@@ -21,6 +21,10 @@ WAIT = Gauge(
     "How long the first of the latest events had waited for its handler, or for the relay.",
     ["handler"],
 )
+ADMITTED = Gauge(
+    "orders_admitted_per_second",
+    "New orders that this worker would take; a million while it takes all.",
+)
 PUBLISHED = Counter("orders_published_total", "Events acknowledged by the broker.", ["topic"])
 REFUSED = Counter(
     "orders_refused_events_total", "Events that the broker refused for good.", ["topic"]
