@@ -141,8 +141,8 @@ class Loop:
             else:
                 fresh.append(message)
         if fresh:
-            backlog.note(self._name, fresh[0].message.timestamp, len(fresh))
-        await self._take(fresh)
+            with backlog.taking(self._name, fresh[0].message.timestamp):
+                await self._take(fresh)
         for message in messages:
             await self._stream.ack(message)
         crash_here(Point.ACKNOWLEDGED, self._name)

@@ -1,6 +1,9 @@
 """How long events wait for this worker, and so how many new orders it takes: first what it has."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from math import exp
 from time import time
 
@@ -11,14 +14,13 @@ EASY_SECONDS = 0.5
 order is taken."""
 AIM_SECONDS = 0.8
 STEERING = 0.4
-"""Beyond, as many orders are taken as get through, and by this part of them more or fewer for each
+"""Beyond, as many orders are taken as were of late, and by this part of them more or fewer for each
 second by which the waits are under or over the aim. What is taken now is paid, and waits, seconds
 later: with more steering it would swing from too many to too few."""
-MEAN_SECONDS = 5.0
-"""How many get through is a mean of about so long: agents take them in lumps."""
-RECOVERY = 0.7
-"""By this part of them more are taken, each second, while waits are easy again, until all are:
-twice as many after one second."""
+MEAN_SECONDS = 10.0
+"""How far back "of late" reaches: what is older counts for less and less."""
+RECOVERY = 2.0
+"""How many times as many are taken after each second of easy waits, until all are."""
 RELAYED = 5
 """How often the relay is on an order's way."""
 MEMORY_SECONDS = 2.0
@@ -27,10 +29,26 @@ TRICKLE = 100.0
 """New orders a second that are taken however long events wait: they are not what keeps it busy, but
 Redis that is away, say, or a cold start."""
 UNBOUNDED = 1e6
-BURST_SECONDS = 0.1
-"""What was not taken so long before may still be."""
-MILESTONE = "orders.mark_paid"
-"""The handler that each paid order passes once, so which tells how many get through."""
+BURST_SECONDS = 0.25
+"""Requests come in lumps: what was not taken so long before may still be."""
+
+
+@dataclass(slots=True)
+class _Wait:
+    """Of a handler's latest events."""
+
+    taken_at: float
+    waited: float
+    """Seconds that the first of them had waited by then."""
+    times: int
+    is_under_way: bool = False
+
+    def seconds(self, moment: float) -> float:
+        """How long who comes now may have to wait."""
+        since = moment - self.taken_at
+        if self.is_under_way:
+            return max(self.waited, since)
+        return self.waited if since < MEMORY_SECONDS else 0.0
 
 
 class Backlog:
@@ -38,55 +56,73 @@ class Backlog:
 
     def __init__(self, clock: Callable[[], float] = time) -> None:
         self._clock = clock
-        self._since = clock()
-        self._waits: dict[str, tuple[float, float]] = {}
-        """By handler: when it took events, and how long the first of them had waited."""
-        self._through = 0.0
-        """Orders that got through lately, the fewer the longer ago."""
-        self._counted = clock()
+        self._since = self._looked = clock()
+        self._waits: dict[str, _Wait] = {}
+        self._taken = 0.0
+        """New orders of late."""
         self._rate = UNBOUNDED
-        """New orders a second."""
         self._room = UNBOUNDED * BURST_SECONDS
-        """New orders that may be taken now."""
-        self._looked = clock()
+        """New orders that may be taken at once."""
+        ADMITTED.set_function(self.rate)
 
     def resume(self) -> None:
         """Let waits count from here: before, this worker could not have taken the events."""
         self._since = self._clock()
 
-    def note(self, handler: str, written_at: float, events: int, times: int = 1) -> None:
-        """A handler takes so many events, of which the first was written then.
+    def note(self, handler: str, written_at: float, times: int = 1) -> None:
+        """A handler takes events, of which the first was written then.
 
         An order comes by it so many `times`.
         """
+        self._note(handler, written_at, times)
+
+    @contextmanager
+    def taking(self, handler: str, written_at: float) -> Iterator[None]:
+        """As `note`; while the body lasts, whatever comes after these events waits for it."""
+        wait = self._note(handler, written_at)
+        wait.is_under_way = True
+        try:
+            yield
+        finally:
+            wait.is_under_way = False
+
+    def _note(self, handler: str, written_at: float, times: int = 1) -> _Wait:
+        if handler not in self._waits:
+            WAIT.labels(handler).set_function(partial(self._seconds, handler))
         moment = self._clock()
         waited = max(0.0, moment - max(written_at, self._since))
-        self._waits[handler] = moment, waited * times
-        WAIT.labels(handler).set(waited)
-        if handler == MILESTONE:
-            self._through = self._lately(moment) + events
-            self._counted = moment
+        wait = self._waits[handler] = _Wait(moment, waited, times)
+        return wait
+
+    def _seconds(self, handler: str) -> float:
+        wait = self._waits.get(handler)
+        return wait.seconds(self._clock()) if wait else 0.0
 
     def admits(self) -> bool:
         """Whether one more new order may be taken; if so, it counts as taken."""
-        moment = self._clock()
-        # The clock may be set back.
-        elapsed = max(0.0, moment - self._looked)
-        self._looked = moment
-        self._rate = self._rate_at(moment, elapsed)
-        ADMITTED.set(self._rate)
-        self._room = min(self._room + elapsed * self._rate, BURST_SECONDS * self._rate)
+        self.rate()
         if self._room < 1:
             return False
         self._room -= 1
+        self._taken += 1
         return True
 
-    def _rate_at(self, moment: float, elapsed: float) -> float:
-        wait = sum(waited for at, waited in self._waits.values() if moment - at < MEMORY_SECONDS)
-        if wait <= EASY_SECONDS:
-            return min(self._rate * exp(RECOVERY * min(elapsed, 60.0)), UNBOUNDED)
-        carried = self._lately(moment) / MEAN_SECONDS
-        return max(TRICKLE, carried * (1 + STEERING * (AIM_SECONDS - wait)))
+    def rate(self) -> float:
+        """New orders a second that may be taken now."""
+        moment = self._clock()
+        if moment < self._looked:
+            # The clock was set back: what was noted by it before means nothing.
+            self._since = self._looked = moment
+            self._waits.clear()
+        elapsed, self._looked = moment - self._looked, moment
+        self._taken *= exp(-elapsed / MEAN_SECONDS)
+        wait = sum(wait.seconds(moment) * wait.times for wait in self._waits.values())
+        self._rate = self._rate_after(elapsed, wait)
+        self._room = min(self._room + elapsed * self._rate, BURST_SECONDS * self._rate)
+        return self._rate
 
-    def _lately(self, moment: float) -> float:
-        return self._through * exp(min(0.0, self._counted - moment) / MEAN_SECONDS)
+    def _rate_after(self, elapsed: float, wait: float) -> float:
+        if wait <= EASY_SECONDS:
+            return float(min(self._rate * RECOVERY ** min(elapsed, 60), UNBOUNDED))
+        of_late = self._taken / MEAN_SECONDS
+        return max(TRICKLE, of_late * (1 + STEERING * (AIM_SECONDS - wait)))

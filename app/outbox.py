@@ -230,7 +230,7 @@ class Relay:
             # What waits for the broker is no sign of too many orders.
             if not flights.are_held_up:
                 moment = parse_time(rows[0].occurred_at).timestamp()
-                self._backlog.note(RELAY, moment, len(rows), RELAYED)
+                self._backlog.note(RELAY, moment, RELAYED)
         flights.send(rows)
 
 
