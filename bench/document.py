@@ -1,6 +1,6 @@
-"""`python -m bench.document`: the figures of a run into `docs/performance.md`, with charts.
+"""`python -m bench.document`: the figures of a run into the pages that tell them, with charts.
 
-Between two markers of a name, everything is written anew; the rest of the page is left alone.
+Between two markers of a name, everything is written anew; the rest of a page is left alone.
 """
 
 import json
@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 from bench.figures import Json
-from bench.pages import SECTIONS
+from bench.pages import OF_SITES, SECTIONS
 from bench.pictures import pictures
 
-PAGE = Path("docs/performance.md")
+PAGES = (Path("README.md"), Path("docs/performance.md"))
 FIGURES = Path("docs/performance")
 KEPT = FIGURES / "figures.json"
 
@@ -20,7 +20,7 @@ KEPT = FIGURES / "figures.json"
 def fill(page: str, report: Json) -> str:
     """The page with each section of the report in its place."""
     for name, section in SECTIONS.items():
-        if name in report or name in ("machine", "throughput", "latency", "reads", "costs"):
+        if name in report or name in OF_SITES:
             page = _replaced(page, name, section(report))
     return page
 
@@ -41,7 +41,8 @@ def main(arguments: list[str]) -> int:
     KEPT.write_text(json.dumps(report, indent=1) + "\n")
     for name, drawing in pictures(report).items():
         (FIGURES / name).write_text(drawing)
-    PAGE.write_text(fill(PAGE.read_text(), report))
+    for page in PAGES:
+        page.write_text(fill(page.read_text(), report))
     return 0
 
 

@@ -1,10 +1,13 @@
-"""Sections of `docs/performance.md`, as Markdown."""
+"""Sections of the pages that tell figures, as Markdown."""
 
 from collections.abc import Callable, Iterable, Sequence
+from statistics import median
+from textwrap import fill
 
 from bench.figures import Json
 from bench.limit import ratio
 
+WIDTH = 110
 PROGRAMS = {"worker": "worker", "postgres": "PostgreSQL", "kafka": "Kafka", "redis": "Redis"}
 
 
@@ -27,6 +30,20 @@ def machine(report: Json) -> str:
         f"Whatever else ran took at most {others:.1f} CPU seconds of a window's "
         f"{known['cores'] * seconds:.0f}."
     )
+
+
+def headline(report: Json) -> str:
+    """What a README tells: the most that is carried, and how long an order takes."""
+    one, two = (f"{site['most']['notified']['perSecond']:.0f}" for site in report["sites"][:2])
+    paced = report["sites"][0]["paced"]["25"]
+    told = paced["latencyMs"]["payToCompleted"]
+    text = (
+        "On two shared virtual cores, with servers, workers and clients all beside each other, one "
+        f"worker carries {one} orders a second from creation to notification, two carry {two}; "
+        f"from pay to COMPLETED it takes {told['p50']:.0f} ms (p50) and {told['p99']:.0f} ms (p99) "
+        f"at {paced['rate']:.0f} a second ([performance](docs/performance.md))."
+    )
+    return fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
 def throughput(report: Json) -> str:
@@ -133,21 +150,51 @@ def overload(report: Json) -> str:
 
 
 def scale(report: Json) -> str:
-    """By workers, partitions, and what is in the tables already."""
+    """By workers and partitions."""
     known = report["scale"]
-    head = ("", "lifecycles/s", "worker CPU ms", "PostgreSQL CPU ms", "p99 at half", "worker MiB")
+    cpu = ("worker CPU ms", "PostgreSQL CPU ms", "all CPU ms")
+    head = ("", "lifecycles/s", *cpu, "p99 at half", "worker MiB")
     rows = [
         (
             one["what"],
             f"{one['most']['notified']['perSecond']:.1f}",
             f"{one['most']['costs']['worker']['cpuMsPerOrder']:.2f}",
             f"{one['most']['costs']['postgres']['cpuMsPerOrder']:.2f}",
+            f"{sum(one['most']['costs'][name]['cpuMsPerOrder'] for name in PROGRAMS):.2f}",
             _ms(one["half"]["latencyMs"]["payToCompleted"], "p99"),
             f"{one['half']['costs']['worker']['pssMiB']:.0f}",
         )
         for one in known
     ]
     return table(head, rows)
+
+
+def history(report: Json) -> str:
+    """Among few and among many orders that are there, side by side: medians of all turns."""
+    head = (
+        *("orders there before", "lifecycles/s", "worker CPU ms", "PostgreSQL CPU ms"),
+        *("all CPU ms", "of neighbouring turns: all CPU"),
+    )
+    rows = []
+    for one in report["history"]:
+        few, many = ([turn[str(one[name])] for turn in one["turns"]] for name in ("few", "many"))
+        times = median(_all_cpu(b) / _all_cpu(a) for a, b in zip(few, many, strict=True))
+        rows.append((f"{one['few']:,}", *_medians(few), ""))
+        rows.append((f"{one['many']:,}", *_medians(many), f"{times:.2f} times"))
+    return table(head, rows)
+
+
+def _medians(turns: Sequence[Json]) -> list[str]:
+    cpu = [turn["cpuMsPerOrder"] for turn in turns]
+    return [
+        f"{median(turn['perSecond'] for turn in turns):.1f}",
+        *(f"{median(one[name] for one in cpu):.2f}" for name in ("worker", "postgres")),
+        f"{median(_all_cpu(turn) for turn in turns):.2f}",
+    ]
+
+
+def _all_cpu(turn: Json) -> float:
+    return float(sum(turn["cpuMsPerOrder"].values()))
 
 
 def soak(report: Json) -> str:
@@ -170,6 +217,7 @@ def functions(report: Json) -> str:
 
 
 SECTIONS: dict[str, Callable[[Json], str]] = {
+    "headline": headline,
     "machine": machine,
     "throughput": throughput,
     "latency": latency,
@@ -178,10 +226,13 @@ SECTIONS: dict[str, Callable[[Json], str]] = {
     "limit": limit,
     "overload": overload,
     "scale": scale,
+    "history": history,
     "soak": soak,
     "functions": functions,
 }
 """By the name of their markers."""
+OF_SITES = ("headline", "machine", "throughput", "latency", "reads", "costs")
+"""Those for which `make bench` suffices."""
 
 
 def _workers(site: Json) -> str:

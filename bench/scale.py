@@ -8,6 +8,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 from rich.console import Console
@@ -16,12 +17,14 @@ from bench.figures import Json
 from bench.history import fill
 from bench.loading import IN_FLIGHT, Length, at_share, audited, load, most
 from bench.machine import machine
+from bench.pages import PROGRAMS
 from bench.run import FOLDER
 from bench.site import Failed, Site
 from devstack.server import ServerFailed
 
 RESULT = Path("bench/results/scale.json")
 PARTITIONS = 12
+TURNS = 6
 TODAY = ("--days", "0.5")
 """What was there before is older than that, and not in Kafka."""
 
@@ -32,26 +35,47 @@ def scale(options: argparse.Namespace, say: Say) -> Iterator[Json]:
     """A row of figures after the other."""
     length = Length(options.seconds, options.warm_up)
     for workers in options.workers:
-        yield _one(
-            f"{workers} workers, {PARTITIONS} partitions", workers, PARTITIONS, 0, length, say
-        )
+        yield _one(f"{workers} workers, {PARTITIONS} partitions", workers, PARTITIONS, length, say)
     for partitions in options.partitions:
-        yield _one(f"1 worker, {partitions} partitions", 1, partitions, 0, length, say)
-    for orders in options.orders:
-        yield _one(f"{orders:,} orders there before", 1, PARTITIONS, orders, length, say)
+        yield _one(f"1 worker, {partitions} partitions", 1, partitions, length, say)
 
 
-def _one(what: str, workers: int, partitions: int, orders: int, length: Length, say: Say) -> Json:
+def _one(what: str, workers: int, partitions: int, length: Length, say: Say) -> Json:
     say(what)
     with Site(FOLDER, workers, partitions, say) as site:
-        if orders:
-            asyncio.run(fill(site.stack.postgres.url, orders, site.products, say))
-            site.placed = orders
         carried = most(site, IN_FLIGHT * workers, length, say)
         half = at_share(site, carried, 50, Length(length.seconds, 3), say)
-        told = {"workers": workers, "partitions": partitions, "ordersBefore": orders}
-        audit = audited(site, say, *(TODAY if orders else ()))
-        return {"what": what, **told, "most": carried, "half": half, "audit": audit}
+        told = {"workers": workers, "partitions": partitions}
+        return {"what": what, **told, "most": carried, "half": half, "audit": audited(site, say)}
+
+
+def beside(few: int, many: int, length: Length, say: Say) -> Json:
+    """A system among few orders and one among many, in turns, for the machine's speed varies."""
+    with ExitStack() as stack:
+        sites = {}
+        for orders in (few, many):
+            site = Site(FOLDER / f"among-{orders}", 1, PARTITIONS, say)
+            sites[orders] = stack.enter_context(site)
+            asyncio.run(fill(site.stack.postgres.url, orders, site.products, say))
+            site.placed = orders
+            say(f"warming up among {orders:,} orders")
+            load(site, "lifecycle", IN_FLIGHT, Length(length.warm_up, 3))
+        turns = []
+        for turn in range(TURNS):
+            say(f"turn {turn + 1} of {TURNS} among {few:,} and {many:,} orders")
+            turns.append(
+                {
+                    orders: _figures(load(sites[orders], "lifecycle", IN_FLIGHT, length))
+                    for orders in (few, many)[:: 1 if turn % 2 else -1]
+                }
+            )
+        audits = [audited(site, say, *TODAY) for site in sites.values()]
+        return {"few": few, "many": many, "turns": turns, "audits": audits}
+
+
+def _figures(told: Json) -> Json:
+    cpu = {name: told["costs"][name]["cpuMsPerOrder"] for name in PROGRAMS}
+    return {"perSecond": told["notified"]["perSecond"], "cpuMsPerOrder": cpu}
 
 
 def soak(orders: int, say: Say) -> Json:
@@ -70,7 +94,12 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.scale", description=__doc__)
     parser.add_argument("--workers", type=_numbers, default=[1, 2, 4])
     parser.add_argument("--partitions", type=_numbers, default=[4, 48])
-    parser.add_argument("--orders", type=_numbers, default=[10_000, 1_000_000])
+    parser.add_argument(
+        "--orders",
+        type=_numbers,
+        default=[10_000, 1_000_000],
+        help="that are there before: the first beside each of the others",
+    )
     parser.add_argument("--soak", type=int, default=0, help="orders over which memory is watched")
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--warm-up", type=float, default=20.0)
@@ -83,14 +112,19 @@ def _numbers(text: str) -> list[int]:
 
 def main(arguments: list[str]) -> int:
     """0 where the auditor is silent after each."""
-    options, console, rows = _options(arguments), Console(), list[Json]()
-    report: Json = {"scaleMachine": machine(), "scale": rows}
+    options, console = _options(arguments), Console()
+    rows, history = list[Json](), list[Json]()
+    report: Json = {"scaleMachine": machine(), "scale": rows, "history": history}
+    turn = Length(options.seconds / 2, options.warm_up / 2)
     RESULT.parent.mkdir(exist_ok=True)
     try:
         with console.status("starting") as status:
             for row in scale(options, status.update):
                 rows.append(row)
                 console.print(f"{row['what']}: {row['most']['notified']['perSecond']:.1f} a second")
+                RESULT.write_text(json.dumps(report, indent=1) + "\n")
+            for many in options.orders[1:]:
+                history.append(beside(options.orders[0], many, turn, status.update))
                 RESULT.write_text(json.dumps(report, indent=1) + "\n")
             if options.soak:
                 report["soak"] = soak(options.soak, status.update)
@@ -99,6 +133,7 @@ def main(arguments: list[str]) -> int:
         return 1
     RESULT.write_text(json.dumps(report, indent=1) + "\n")
     audits = [row["audit"] for row in (*rows, report.get("soak")) if row]
+    audits += [audit for one in history for audit in one["audits"]]
     broken = [audit["said"] for audit in audits if not audit["silent"]]
     print(*broken, sep="\n")
     return 1 if broken else 0
