@@ -121,6 +121,7 @@ async def close_session(database: Database, provider: Provider, call: Any) -> No
     try:
         session = await provider.expire_session(call["session_id"])
     except ProviderRefused as refused:
+        _require_key(refused)
         log.warning("Stripe does not expire %s: %s", call["session_id"], refused)
         await _wait_longer(database, call, str(refused))
         return
@@ -148,8 +149,7 @@ async def give_back(database: Database, provider: Provider, call: Any) -> None:
     try:
         refund = await provider.refund(id, call["order_id"], call["payment_intent"] or "", amount)
     except ProviderRefused as refused:
-        if refused.reason == NOT_CONFIGURED:
-            raise ProviderAway(str(refused)) from refused
+        _require_key(refused)
         log.warning("Stripe refuses a refund of payment %s: %s", call["payment_id"], refused)
         row.refused_reason = refused.reason
         async with _answering(database, call, str(refused)) as (transaction, held):
@@ -161,6 +161,12 @@ async def give_back(database: Database, provider: Provider, call: Any) -> None:
         transaction.refunds[id] = row
         fact = returned(refund.id, refund.amount_minor, refund.status, str(id))
         report(transaction, held, fact, f"refund {refund.id} {refund.status}")
+
+
+def _require_key(refused: ProviderRefused) -> None:
+    """What has to be done waits for a key that Stripe takes. Raises ProviderAway."""
+    if refused.reason == NOT_CONFIGURED:
+        raise ProviderAway(str(refused)) from refused
 
 
 KINDS = {"session": open_session, "expire": close_session, "refund": give_back}

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from app.db import Database
-from app.errors import ProviderAway
+from app.errors import ProviderAway, ProviderRefused
 from app.expiry import PATIENCE, expire_due
 from app.provider_calls import Calls
-from app.stripe_provider import NoStripe
+from app.stripe_provider import NOT_CONFIGURED, NoStripe
 from app.times import now
 from tests.integration.money_course import (
     Course,
@@ -152,6 +152,23 @@ async def test_a_call_whose_worker_died_is_made_by_another_when_its_lease_is_ove
     assert await one.call() == 1
     assert len(one.bank.books) == 1
     assert (await one.payments())[0]["session_id"] == one.bank.books[0].session
+
+
+async def test_a_session_is_closed_once_stripe_takes_the_key_again(database: Database) -> None:
+    one, books = await ready(database)
+    await one.cancel()
+    await handle_all(one)
+    expire_session = one.bank.expire_session
+
+    async def stranger(session_id: str) -> Any:
+        raise ProviderRefused(NOT_CONFIGURED, None, "Invalid API Key provided")
+
+    one.bank.expire_session = stranger  # type: ignore[method-assign]
+    assert await one.call() == 1
+    one.bank.expire_session = expire_session  # type: ignore[method-assign]
+    assert await one.call() == 1
+    assert books.status == "expired"
+    assert await one.call() == 0
 
 
 async def test_without_a_key_a_checkout_fails_and_what_is_owed_waits(database: Database) -> None:
