@@ -15,7 +15,7 @@ from app.cache import ORDERS, PRODUCTS, REST_SECONDS
 from app.db import AWAY
 from app.expiry import BATCH, expire_due
 from app.mail import Mail, send_mails
-from app.metrics import DUE_CALLS, PARKED_REFUNDS
+from app.metrics import OVERDUE_CALLS, PARKED_REFUNDS
 from app.monitor import new_monitor
 from app.parked import KEPT
 from app.queries import sql
@@ -29,6 +29,8 @@ PARTITION_SECONDS = 3600.0
 EXPIRY_SECONDS = 1.0
 KEPT_SECONDS = 5.0
 GAUGE_SECONDS = 5.0
+OVERDUE = timedelta(seconds=5)
+"""How long past its time a call of Stripe may wait for a worker that makes it."""
 
 LATEST_EVENTS, LATEST_PRODUCTS = 100_000, 1000
 """How far back a worker that is gone may have owed the cache evictions. The busiest workers write
@@ -117,11 +119,11 @@ async def settle_kept_events() -> None:
 
 @app.timer(GAUGE_SECONDS)
 async def count_what_waits() -> None:
-    """Show operators the calls that are due and the refunds that are theirs."""
+    """Show operators the calls that are overdue and the refunds that are theirs."""
     with suppress(*AWAY):
         async with timers.connection() as connection:
-            waiting = await sql.calls_waiting(connection)
-        DUE_CALLS.set(waiting["due"])
+            waiting = await sql.calls_waiting(connection, patience=OVERDUE)
+        OVERDUE_CALLS.set(waiting["overdue"])
         PARKED_REFUNDS.set(waiting["parked"])
 
 

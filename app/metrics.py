@@ -45,7 +45,10 @@ RATE_LIMITED = Counter(
 WEBHOOKS = Counter(
     "orders_webhooks_total", "Events that Stripe sent, by what became of them.", ["outcome"]
 )
-DUE_CALLS = Gauge("orders_provider_calls_due", "Calls of Stripe that are due, of all workers.")
+OVERDUE_CALLS = Gauge(
+    "orders_provider_calls_overdue",
+    "Calls of Stripe, of all workers, that were tried in vain or that nobody made in time.",
+)
 PARKED_REFUNDS = Gauge("orders_parked_refunds", "Payments that an operator has to give back.")
 AUDIT_FINDINGS = Gauge(
     "orders_audit_findings",

@@ -59,10 +59,14 @@ where kind = :kind and subject_id = :subject_id and done_at is null;
 update provider_calls set done_at = now(), failure = :failure
 where kind = :kind and subject_id = :subject_id;
 
--- name: calls_waiting()^
--- How many calls of Stripe are due, and how many payments an operator has to give back.
+-- name: calls_waiting(patience)^
+-- How many calls of Stripe were tried in vain, or made by nobody in time; and how many payments an
+-- operator has to give back. A call under way has moved its `due_at`, so that alone tells too little.
 select
-    (select count(*) from provider_calls where done_at is null and due_at <= now()) as due,
+    (
+        select count(*) from provider_calls
+        where done_at is null and (attempts > 1 or due_at <= now() - :patience::interval)
+    ) as overdue,
     (select count(*) from payments where status = 'PARKED') as parked;
 
 -- name: postpone_deadline(order_id, due_at)!

@@ -10,6 +10,7 @@ from app.db import Database
 from app.errors import ProviderAway, ProviderRefused
 from app.expiry import PATIENCE, expire_due
 from app.provider_calls import Calls
+from app.queries import sql
 from app.stripe_provider import NOT_CONFIGURED, NoStripe
 from app.times import now
 from tests.integration.money_course import (
@@ -152,6 +153,45 @@ async def test_a_call_whose_worker_died_is_made_by_another_when_its_lease_is_ove
     assert await one.call() == 1
     assert len(one.bank.books) == 1
     assert (await one.payments())[0]["session_id"] == one.bank.books[0].session
+
+
+async def overdue(database: Database) -> int:
+    """Calls of Stripe that operators are shown as overdue."""
+    async with database.connection() as connection:
+        waiting = await sql.calls_waiting(connection, patience=timedelta(seconds=5))
+    return int(waiting["overdue"])
+
+
+async def test_a_call_is_overdue_from_the_second_try_until_it_is_answered(
+    database: Database,
+) -> None:
+    one = await course(database)
+    await one.check_out()
+    await handle_all(one)
+    create_session = one.bank.create_session
+
+    async def away(wanted: Any) -> Any:
+        raise ProviderAway("no answer")
+
+    one.bank.create_session = away  # type: ignore[method-assign]
+    assert await overdue(database) == 0
+    for _ in range(2):
+        await one.call()
+    assert await overdue(database) == 1
+    one.bank.create_session = create_session  # type: ignore[method-assign]
+    await one.call()
+    assert await overdue(database) == 0
+
+
+async def test_a_call_that_nobody_makes_is_overdue(database: Database) -> None:
+    one = await course(database)
+    await one.check_out()
+    await handle_all(one)
+    await one.fetch("update provider_calls set due_at = now() - interval '6 s' where order_id = $1")
+    assert await overdue(database) == 1
+    for task in await one.calls.start_due():
+        await task
+    assert await overdue(database) == 0
 
 
 async def test_a_session_is_closed_once_stripe_takes_the_key_again(database: Database) -> None:
