@@ -24,6 +24,7 @@ PATIENCE_SECONDS = 10.0
 
 NOT_ACCEPTED = "Stripe does not accept this payment"
 NOT_CONFIGURED = "Stripe is not configured"
+NOT_IN_TIME = "The checkout could not be opened in time; ask for another"
 REASONS = {
     "amount_too_small": "The amount is too small for Stripe",
     "amount_too_large": "The amount is too large for Stripe",
@@ -225,7 +226,10 @@ def _is_final(status: int | None) -> bool:
 def _refusal(error: stripe.StripeError) -> ProviderRefused:
     if isinstance(error, stripe.AuthenticationError | stripe.PermissionError):
         return ProviderRefused(NOT_CONFIGURED, error.code, str(error))
-    return ProviderRefused(REASONS.get(error.code or "", NOT_ACCEPTED), error.code, str(error))
+    # What was too near when Stripe was asked was far enough when the customer asked.
+    too_late = isinstance(error, stripe.InvalidRequestError) and error.param == "expires_at"
+    otherwise = NOT_IN_TIME if too_late else NOT_ACCEPTED
+    return ProviderRefused(REASONS.get(error.code or "", otherwise), error.code, str(error))
 
 
 def _session(session: Any) -> Session:

@@ -143,6 +143,9 @@ async def test_a_refusal_has_a_reason_that_a_customer_may_read(ours: StripeProvi
     assert refused.value.reason == "The amount is too small for Stripe"
     with pytest.raises(ProviderRefused) as refused:
         await ours.create_session(replace(checkout(), expires_at=now() + timedelta(minutes=29)))
+    assert refused.value.reason == "The checkout could not be opened in time; ask for another"
+    with pytest.raises(ProviderRefused) as refused:
+        await ours.create_session(replace(checkout(), lines=[]))
     assert refused.value.reason == "Stripe does not accept this payment"
 
 
