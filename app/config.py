@@ -3,7 +3,7 @@
 import re
 from email.message import EmailMessage
 from typing import Annotated
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from limits import RateLimitItem, parse_many
 from pydantic import AliasChoices, BeforeValidator, Field, ValidationError, field_validator
@@ -149,6 +149,15 @@ class Settings(BaseSettings):
         """The port of a URL, where it has one, is a number from 0 to 65535."""
         if value is not None:
             _ = urlsplit(value).port
+        return value
+
+    @field_validator("smtp_url")
+    @classmethod
+    def login_is_ascii(cls, value: str | None) -> str | None:
+        """SMTP's library logs in with no other user and password. Raises ValueError."""
+        login, _, _ = urlsplit(value or "").netloc.rpartition("@")
+        if not unquote(login).isascii():
+            raise ValueError("must have a user and a password of ASCII characters alone")
         return value
 
     @field_validator("mail_from")

@@ -40,6 +40,9 @@ from app.config import load_settings
         ("REDIS_URL", "localhost:6379"),
         ("SMTP_URL", "smtp://localhost:99999"),
         ("SMTP_URL", "http://localhost:25"),
+        ("SMTP_URL", "smtp://shop:złoty@localhost:587"),
+        ("SMTP_URL", "smtp://shop:z%C5%82oty@localhost:587"),
+        ("SMTP_URL", "smtps://%C5%82@localhost:465"),
         ("MAIL_FROM", "the shop"),
         ("MAIL_FROM", "shop@example.com\nBcc: all@example.com"),
         ("MAIL_FROM", ".:"),
@@ -55,6 +58,12 @@ def test_a_malformed_variable_is_named(
     monkeypatch.setenv(name, value)
     with pytest.raises(SystemExit, match=f"^{name}: [^\n]+$"):
         load_settings()
+
+
+def test_a_mail_server_s_password_may_be_percent_encoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = "smtp://shop%40example.com:p%25%3A@localhost:587"
+    monkeypatch.setenv("SMTP_URL", url)
+    assert load_settings().smtp_url == url
 
 
 def test_a_missing_database_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
