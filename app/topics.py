@@ -15,7 +15,8 @@
     order_status (end)  ─> order.completed            ─> notification
                            order.cancelled            ─> notification; payment: request the refund,
                                                          close the checkout; inventory: release
-    payment             ─> payment.refund_requested   ─> payment: refund, or call Stripe for it
+    payment             ─> payment.refund_requested   ─> payment: refund what was paid here; of
+                                                         Stripe's, a call was noted with it
                            payment.refunded
     an operator         ─> order.intervened
 
