@@ -103,7 +103,7 @@ async def note_call(transaction: Transaction, events: Sequence[CheckoutRequested
         for payment in (held.payment for held in purses[event.order_id]):
             waits = payment.status is PaymentStatus.PENDING and payment.session_id is None
             if str(payment.id) == event.paymentId and waits:
-                call_for(transaction, "session", payment.id, payment, event.requestId)
+                call_for(transaction, "session", payment.order_id, payment.id, event.requestId)
 
 
 async def status(database: Database, user: Identity, order_id: UUID) -> dict[str, Any]:

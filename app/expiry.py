@@ -7,15 +7,13 @@ is left is deleted here in batches, when it is due.
 """
 
 from datetime import datetime, timedelta
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from app import order_rows, orders
 from app.db import Database
 from app.lifecycle import EXPIRED, Status
-from app.money_rows import DueCall
 from app.queries import sql
-from app.times import now
-from app.transaction import Transaction
+from app.settling import call_for
 
 BATCH = 100
 PATIENCE = timedelta(seconds=30)
@@ -42,12 +40,7 @@ async def expire_due(database: Database, moment: datetime, batch: int = BATCH) -
         request_id = str(uuid4())
         for order_id, session_of in rest:
             if session_of:
-                _close(transaction, order_id, session_of, request_id)
+                call_for(transaction, "expire", order_id, session_of, request_id)
             elif due[order_id].status is Status.CREATED:
                 orders.cancel(transaction, due[order_id], EXPIRED, request_id)
     return len(rows)
-
-
-def _close(transaction: Transaction, order_id: UUID, payment_id: UUID, request_id: str) -> None:
-    call = DueCall("expire", payment_id, order_id, payment_id, request_id, now())
-    transaction.calls[call.kind, call.subject_id] = call

@@ -78,20 +78,23 @@ def _take(transaction: Transaction, order: Order, held: Held, step: Step, reques
 def expire_session(transaction: Transaction, payment: Payment, request_id: str) -> None:
     """Let nobody pay the payment's session any more, if it has one."""
     if payment.session_id:
-        call_for(transaction, "expire", payment.id, payment, request_id)
+        call_for(transaction, "expire", payment.order_id, payment.id, request_id)
 
 
 def call_for(
     transaction: Transaction,
     kind: CallKind,
-    subject_id: UUID,
-    payment: Payment,
+    order_id: UUID,
+    payment_id: UUID,
     request_id: str,
+    *,
+    refund_id: UUID | None = None,
     wait: timedelta = timedelta(0),
 ) -> None:
-    """Note a call of the payment's provider, to be made after `wait`."""
+    """Note a call of the payment's provider, for a refund of it if that is named, after `wait`."""
+    subject_id = refund_id or payment_id
     transaction.calls[kind, subject_id] = DueCall(
-        kind, subject_id, payment.order_id, payment.id, request_id, now() + wait
+        kind, subject_id, order_id, payment_id, request_id, now() + wait
     )
 
 
@@ -103,7 +106,15 @@ def _ask_back(
     failed = held.account.failed_refunds + REFUND_ATTEMPTS - held.account.attempts
     if held.payment.provider == STRIPE:
         wait = FIRST_WAIT * 4 ** (failed - 1) if failed else timedelta(0)
-        call_for(transaction, "refund", refund.id, held.payment, request_id, wait)
+        call_for(
+            transaction,
+            "refund",
+            order.id,
+            held.payment.id,
+            request_id,
+            refund_id=refund.id,
+            wait=wait,
+        )
     told = {**_money(held, refund.amount_minor), "refundId": str(refund.id)}
     reason = order.cancel_reason or PAID_ALREADY
     _publish(transaction, RefundRequested, order, held.payment, request_id, reason=reason, **told)
