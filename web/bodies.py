@@ -64,7 +64,8 @@ Money = Annotated[int, BeforeValidator(to_minor), WithJsonSchema(MONEY_SCHEMA)]
 """Minor units, from a JSON number of major units."""
 MOST_DIGITS = 20
 Whole = BeforeValidator(_whole)
-MOST_PIECES = 1_000_000_000
+MOST_AT_ONCE = 1_000_000_000
+"""Pieces that one request adds to a product, or takes away."""
 
 
 class BaseShape(BaseModel):
@@ -111,7 +112,7 @@ class NewProduct(Body):
         str, Field(max_length=200, json_schema_extra=NOT_BLANK), Storable, NotBlank
     ]
     price: Money
-    quantity: Annotated[int, Field(strict=True, ge=0, le=MOST_PIECES), Whole]
+    quantity: Annotated[int, Field(strict=True, ge=0, le=MOST_AT_ONCE), Whole]
     description: (
         Annotated[str, Field(max_length=5000, json_schema_extra=NO_NUL), Storable] | None
     ) = None
@@ -138,7 +139,7 @@ class ProductChanges(StrictBody):
     category: Annotated[str, Field(max_length=100, json_schema_extra=NO_NUL), Storable] | None = (
         None
     )
-    add_quantity: Annotated[int, Field(strict=True, ge=-MOST_PIECES, le=MOST_PIECES), Whole] = 0
+    add_quantity: Annotated[int, Field(strict=True, ge=-MOST_AT_ONCE, le=MOST_AT_ONCE), Whole] = 0
 
     def changes(self) -> stock.ProductChanges:
         """Only what the client named. Raises InvalidInput when that is nothing."""
