@@ -30,8 +30,6 @@ class Journal:
         self.behind: set[int] = set()
         """What comes behind a parked message of its order."""
 
-    def _set_current_event(self, event: Any) -> None: ...
-
     async def ack(self, message: Any) -> None:
         self.lines.append(("ack", message.n))
 
