@@ -10,13 +10,16 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from agents.gate import Gate
-from app import gathered_batches, pipeline
+from app import gathered_batches, pipeline, stock
 from app.errors import BadEvent
 from app.gathering import Gathering
 from app.handlers import Handle
 from app.messages import Message, event_of, order_of
 from app.order_rows import Reads, lock_all
 from app.transaction import Transaction
+
+MOVES_STOCK = (stock.reserve, stock.release)
+"""Of these one batch at a time: one decides by what there is before the other gives back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,7 @@ def _apart(batches: Sequence[Batch]) -> list[Batch]:
     seen: set[UUID | str] = set()
     shared = []
     for batch in batches:
-        touched = batch.orders | ({"stock"} if batch.name.startswith("stock.") else set())
+        touched = batch.orders | ({"stock"} if batch.handle in MOVES_STOCK else set())
         if seen.isdisjoint(touched):
             shared.append(batch)
             seen |= touched

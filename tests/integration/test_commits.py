@@ -21,6 +21,7 @@ from app.parked import State, page, park
 from app.topics import (
     Event,
     InventoryRejected,
+    OrderCancelled,
     OrderPaid,
     PaymentFailed,
     PaymentRequested,
@@ -31,6 +32,7 @@ from tests.chaos.waiting import until
 from tests.integration.hops import (
     ANN,
     add_product,
+    cancel,
     deliver,
     order_of,
     request_payment,
@@ -92,8 +94,7 @@ async def committed(database: Database, monkeypatch: pytest.MonkeyPatch) -> Asyn
 
 def batch(handle: Handle, *events: Event, offset: int = 0) -> Batch:
     """The events as the handler's agent is given them."""
-    module = handle.__module__.removeprefix("app.")
-    name = f"{module}.{handle.__name__}-{uuid4()}"  # type: ignore[attr-defined]
+    name = f"{handle.__name__}-{uuid4()}"  # type: ignore[attr-defined]
     messages = [
         message(event, UUID(event.orderId), offset + n, name)  # type: ignore[arg-type]
         for n, event in enumerate(events)
@@ -288,7 +289,10 @@ async def test_two_batches_of_inventory_do_not_share(
     database: Database, committed: Commits
 ) -> None:
     """One decides by what is there before the other gives back."""
-    (one, one_is_paid), (two, two_is_paid) = await paid(database), await paid(database)
-    first, second = batch(stock.reserve, one_is_paid), batch(stock.reserve, two_is_paid)
+    one, is_paid = await paid(database)
+    two = await new_order(database)
+    await cancel(database, two)
+    first = batch(stock.reserve, is_paid)
+    second = batch(stock.release, await last(database, two, OrderCancelled))
     assert await at_once(first, second) == [first.messages, second.messages]
     assert (committed.shared, committed.alone) == ([{one}], [{two}])
