@@ -83,9 +83,13 @@ async def _note_done(connection: Any, call: Any, failure: str | None) -> None:
 
 
 async def open_session(database: Database, provider: Provider, call: Any) -> None:
-    """Open the page of an attempt that its order still waits for."""
+    """Open the page of an attempt that its order still waits for.
+
+    Who asked before may have had no answer: then Stripe is asked even if the order waits no more,
+    for a session that is open has to be closed, and its id is in the answer alone.
+    """
     async with database.connection() as connection:
-        if call["status"] != PaymentStatus.PENDING:
+        if call["status"] != PaymentStatus.PENDING and call["attempts"] == 1:
             await _note_done(connection, call, f"The payment is {call['status']}")
             return
         rows = await sql.checkout_lines(connection, order_id=call["order_id"])

@@ -155,6 +155,29 @@ async def test_a_call_whose_worker_died_is_made_by_another_when_its_lease_is_ove
     assert (await one.payments())[0]["session_id"] == one.bank.books[0].session
 
 
+async def test_a_session_that_nobody_heard_of_is_closed_when_its_order_is_cancelled(
+    database: Database,
+) -> None:
+    one = await course(database)
+    await one.check_out()
+    await handle_all(one)
+    create = one.bank.create_session
+
+    async def answer_is_lost(wanted: Any) -> Any:
+        await create(wanted)
+        raise ProviderAway("no answer")
+
+    one.bank.create_session = answer_is_lost  # type: ignore[method-assign]
+    assert await one.call() == 1
+    await one.cancel()
+    await handle_all(one)
+    one.bank.create_session = create  # type: ignore[method-assign]
+    while await one.call():
+        pass
+    assert [books.status for books in one.bank.books] == ["expired"]
+    assert [row["status"] for row in await one.payments()] == ["VOIDED"]
+
+
 async def overdue(database: Database) -> int:
     """Calls of Stripe that operators are shown as overdue."""
     async with database.connection() as connection:
