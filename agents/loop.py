@@ -141,7 +141,7 @@ class Loop:
             else:
                 fresh.append(message)
         if fresh:
-            with backlog.taking(self._name, fresh[0].message.timestamp):
+            with backlog.taking(self._name, fresh[0].message.timestamp, len(fresh)):
                 await self._take(fresh)
         for message in messages:
             await self._stream.ack(message)

@@ -9,28 +9,54 @@ from time import time
 
 from app.metrics import ADMITTED, WAIT
 
-EASY_SECONDS = 0.5
+EASY_SECONDS = 0.7
 """Of the latest waits for all handlers and, five times, for the relay, added up: up to it every new
 order is taken."""
 AIM_SECONDS = 0.8
 STEERING = 0.4
-"""Beyond, as many orders are taken as were of late, and by this part of them more or fewer for each
+"""Beyond, as many orders are taken as get through, and by this part of them more or fewer for each
 second by which the waits are under or over the aim. What is taken now is paid, and waits, seconds
 later: with more steering it would swing from too many to too few."""
-MEAN_SECONDS = 10.0
-"""How far back "of late" reaches: what is older counts for less and less."""
+NOW_SECONDS, LATE_SECONDS = 5.0, 30.0
+"""What gets through now is a mean of about so long, for agents take orders in lumps. How many new
+orders that stands for (some are never paid, and others' requests come to this worker's partitions)
+is told by both of late."""
+FEW = 5.0
+"""Orders a second that say nothing of late."""
 RECOVERY = 2.0
 """How many times as many are taken after each second of easy waits, until all are."""
 RELAYED = 5
 """How often the relay is on an order's way."""
 MEMORY_SECONDS = 2.0
-"""A handler without events waits for none."""
+"""A handler without events waits for none; one that is at some for longer keeps others waiting."""
 TRICKLE = 100.0
 """New orders a second that are taken however long events wait: they are not what keeps it busy, but
 Redis that is away, say, or a cold start."""
 UNBOUNDED = 1e6
 BURST_SECONDS = 0.25
 """Requests come in lumps: what was not taken so long before may still be."""
+MILESTONE = "orders.mark_paid"
+"""The handler that tells how many get through: it is on the way of every order that is paid."""
+
+
+class _Rate:
+    """How many there are a second, what is older than `seconds` counting for less and less."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._lately = self._counted = 0.0
+
+    def count(self, moment: float, more: int = 1) -> None:
+        """So many more."""
+        self._lately = self._at(moment) + more
+        self._counted = moment
+
+    def at(self, moment: float) -> float:
+        """A second, as seen from `moment`."""
+        return self._at(moment) / self._seconds
+
+    def _at(self, moment: float) -> float:
+        return self._lately * exp(min(0.0, self._counted - moment) / self._seconds)
 
 
 @dataclass(slots=True)
@@ -46,9 +72,9 @@ class _Wait:
     def seconds(self, moment: float) -> float:
         """How long who comes now may have to wait."""
         since = moment - self.taken_at
-        if self.is_under_way:
-            return max(self.waited, since)
-        return self.waited if since < MEMORY_SECONDS else 0.0
+        if since < MEMORY_SECONDS:
+            return self.waited
+        return since if self.is_under_way else 0.0
 
 
 class Backlog:
@@ -58,8 +84,9 @@ class Backlog:
         self._clock = clock
         self._since = self._looked = clock()
         self._waits: dict[str, _Wait] = {}
-        self._taken = 0.0
-        """New orders of late."""
+        self._taken = _Rate(LATE_SECONDS)
+        """New orders."""
+        self._through_now, self._through_late = _Rate(NOW_SECONDS), _Rate(LATE_SECONDS)
         self._rate = UNBOUNDED
         self._room = UNBOUNDED * BURST_SECONDS
         """New orders that may be taken at once."""
@@ -77,9 +104,12 @@ class Backlog:
         self._note(handler, written_at, times)
 
     @contextmanager
-    def taking(self, handler: str, written_at: float) -> Iterator[None]:
+    def taking(self, handler: str, written_at: float, events: int) -> Iterator[None]:
         """As `note`; while the body lasts, whatever comes after these events waits for it."""
         wait = self._note(handler, written_at)
+        if handler == MILESTONE:
+            for rate in (self._through_now, self._through_late):
+                rate.count(wait.taken_at, events)
         wait.is_under_way = True
         try:
             yield
@@ -104,7 +134,7 @@ class Backlog:
         if self._room < 1:
             return False
         self._room -= 1
-        self._taken += 1
+        self._taken.count(self._looked)
         return True
 
     def rate(self) -> float:
@@ -115,7 +145,6 @@ class Backlog:
             self._since = self._looked = moment
             self._waits.clear()
         elapsed, self._looked = moment - self._looked, moment
-        self._taken *= exp(-elapsed / MEAN_SECONDS)
         wait = sum(wait.seconds(moment) * wait.times for wait in self._waits.values())
         self._rate = self._rate_after(elapsed, wait)
         self._room = min(self._room + elapsed * self._rate, BURST_SECONDS * self._rate)
@@ -124,5 +153,9 @@ class Backlog:
     def _rate_after(self, elapsed: float, wait: float) -> float:
         if wait <= EASY_SECONDS:
             return float(min(self._rate * RECOVERY ** min(elapsed, 60), UNBOUNDED))
-        of_late = self._taken / MEAN_SECONDS
-        return max(TRICKLE, of_late * (1 + STEERING * (AIM_SECONDS - wait)))
+        return max(TRICKLE, self._carried() * (1 + STEERING * (AIM_SECONDS - wait)))
+
+    def _carried(self) -> float:
+        """New orders a second, of which the paid ones get through."""
+        now, late = (rate.at(self._looked) for rate in (self._through_now, self._through_late))
+        return self._taken.at(self._looked) * (now + FEW) / (late + FEW)
