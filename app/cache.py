@@ -1,7 +1,7 @@
 """Redis: orders and products by id. A cache that is away costs a miss, never an error.
 
-Every entry starts with the version of what it holds. A writer leaves a fence there after its
-commit: an entry with its version and no content, which reads as a miss. An entry gives way only to
+Every entry starts with the version of what it holds. A writer leaves an empty entry after its
+commit, its version and no content, which reads as a miss. An entry gives way only to
 one that is at least as new, so a reader that loaded before the commit cannot store after it.
 """
 
@@ -91,7 +91,7 @@ class Cache:
         return value
 
     async def _read(self, key: str) -> bytes:
-        """The content of the entry; empty for a fence, for none, and where Redis is away."""
+        """The content of the entry; empty for none, too, and where Redis is away."""
         if self._resting or key in self._owed:
             return b""
         try:
@@ -115,10 +115,10 @@ class Cache:
             return False
 
     async def after_commit(self, transaction: Transaction) -> None:
-        """Fence off what the commit made old.
+        """Leave an empty entry for whatever the commit made old.
 
-        An order that was locked or read is fenced off even if it did not change: the transaction
-        that changed it may have died before it came to this.
+        Also for an order that was locked or read and did not change: the transaction that changed
+        it may have died before it came to this.
         """
         self._owe(ORDERS, transaction.order_versions)
         self._owe(PRODUCTS, transaction.product_versions)
