@@ -120,7 +120,15 @@ class Settings(BaseSettings):
         """Each is `host:port`."""
         if any(re.fullmatch(r"[^:/\s]+:[0-9]{1,5}", broker) is None for broker in value):
             raise ValueError("must be host:port, several separated by commas")
+        for broker in value:
+            _ = _possible(broker.partition(":")[0])
         return value
+
+    @field_validator("db_host")
+    @classmethod
+    def host_is_possible(cls, value: str) -> str:
+        """No name that can have no address. Raises ValueError."""
+        return _possible(value)
 
     @field_validator("jwt_secret")
     @classmethod
@@ -145,10 +153,12 @@ class Settings(BaseSettings):
 
     @field_validator("db_url", "redis_url", "smtp_url", "stripe_api_base")
     @classmethod
-    def port_is_a_number(cls, value: str | None) -> str | None:
-        """The port of a URL, where it has one, is a number from 0 to 65535."""
+    def host_and_port_are_possible(cls, value: str | None) -> str | None:
+        """No name like `a..b`, which can have no address, no port past 65535. Raises ValueError."""
         if value is not None:
-            _ = urlsplit(value).port
+            url = urlsplit(value)
+            _ = _possible(unquote(url.hostname or ""))
+            _ = url.port
         return value
 
     @field_validator("smtp_url")
@@ -202,6 +212,16 @@ class Settings(BaseSettings):
             "user": self.db_user,
             "password": self.db_password,
         }
+
+
+def _possible(host: str) -> str:
+    """The host, a name or a folder of sockets. Raises ValueError where it can have no address."""
+    if not host.startswith("/"):
+        try:
+            host.encode("idna")
+        except UnicodeError as error:
+            raise ValueError(f"must have a host that can have an address: {error}") from error
+    return host
 
 
 def load_settings() -> Settings:
