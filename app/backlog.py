@@ -22,7 +22,7 @@ NOW_SECONDS, LATE_SECONDS = 5.0, 30.0
 orders that stands for (some are never paid, and others' requests come to this worker's partitions)
 is told by both of late."""
 FEW = 5.0
-"""Orders a second that say nothing of late."""
+"""Added to both, so that two small ones are about the same."""
 RECOVERY = 2.0
 """How many times as many are taken after each second of easy waits, until all are."""
 RELAYED = 5
@@ -74,7 +74,7 @@ class _Wait:
         since = moment - self.taken_at
         if since < MEMORY_SECONDS:
             return self.waited
-        return since if self.is_under_way else 0.0
+        return max(self.waited, since) if self.is_under_way else 0.0
 
 
 class Backlog:

@@ -20,9 +20,16 @@ KEPT = FIGURES / "figures.json"
 def fill(page: str, report: Json) -> str:
     """The page with each section of the report in its place."""
     for name, section in SECTIONS.items():
-        if name in report or name in OF_SITES:
+        if report.get(name) or name in OF_SITES:
             page = _replaced(page, name, section(report))
     return page
+
+
+def check(report: Json) -> None:
+    """Raises SystemExit where a page would lack what it tells."""
+    measured = {site["workers"] for site in report["sites"]}
+    if not {1, 2} <= measured:
+        raise SystemExit(f"the pages tell of 1 and 2 workers; the report has {sorted(measured)}")
 
 
 def _replaced(page: str, name: str, text: str) -> str:
@@ -37,6 +44,7 @@ def main(arguments: list[str]) -> int:
     report: Json = {}
     for file in arguments or [str(KEPT)]:
         report |= json.loads(Path(file).read_text())
+    check(report)
     FIGURES.mkdir(exist_ok=True)
     KEPT.write_text(json.dumps(report, indent=1) + "\n")
     for name, drawing in pictures(report).items():

@@ -34,14 +34,15 @@ def machine(report: Json) -> str:
 
 def headline(report: Json) -> str:
     """What a README tells: the most that is carried, and how long an order takes."""
-    one, two = (f"{site['most']['notified']['perSecond']:.0f}" for site in report["sites"][:2])
+    carried = {site["workers"]: site["most"]["notified"]["perSecond"] for site in report["sites"]}
     paced = report["sites"][0]["paced"]["25"]
     told = paced["latencyMs"]["payToCompleted"]
     text = (
-        "On two shared virtual cores, with servers, workers and clients all beside each other, one "
-        f"worker carries {one} orders a second from creation to notification, two carry {two}; "
-        f"from pay to COMPLETED it takes {told['p50']:.0f} ms (p50) and {told['p99']:.0f} ms (p99) "
-        f"at {paced['rate']:.0f} a second ([performance](docs/performance.md))."
+        f"On {report['machine']['cores']} shared virtual cores, with servers, workers and clients "
+        f"all beside each other, one worker carries {carried[1]:.0f} orders a second from creation "
+        f"to notification, two carry {carried[2]:.0f}; from pay to COMPLETED it takes "
+        f"{told['p50']:.0f} ms (p50) and {told['p99']:.0f} ms (p99) at {paced['rate']:.0f} a "
+        "second ([performance](docs/performance.md))."
     )
     return fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
 

@@ -54,7 +54,7 @@ def beside(few: int, many: int, length: Length, say: Say) -> Json:
     with ExitStack() as stack:
         sites = {}
         for orders in (few, many):
-            site = Site(FOLDER / f"among-{orders}", 1, PARTITIONS, say)
+            site = Site(FOLDER.with_name(f"bench-among-{orders}"), 1, PARTITIONS, say)
             sites[orders] = stack.enter_context(site)
             asyncio.run(fill(site.stack.postgres.url, orders, site.products, say))
             site.placed = orders
