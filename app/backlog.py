@@ -17,10 +17,10 @@ STEERING = 0.4
 """Beyond, as many orders are taken as get through, and by this part of them more or fewer for each
 second by which the waits are under or over the aim. What is taken now is paid, and waits, seconds
 later: with more steering it would swing from too many to too few."""
-NOW_SECONDS, LATE_SECONDS = 5.0, 30.0
+NOW_SECONDS, LATE_SECONDS = 5.0, 300.0
 """What gets through now is a mean of about so long, for agents take orders in lumps. How many new
 orders that stands for (some are never paid, and others' requests come to this worker's partitions)
-is told by both of late."""
+is told by both of late: so long that those on their way are few of them."""
 FEW = 5.0
 """Added to both, so that two small ones are about the same."""
 RECOVERY = 2.0

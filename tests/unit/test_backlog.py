@@ -19,6 +19,8 @@ from app.backlog import (
 from app.metrics import ADMITTED, WAIT
 
 STEP = 0.004
+LEARNING = 60.0
+"""Seconds in which a worker gets to know what gets through."""
 OFFERED = 5000
 """A second."""
 HANDLER = "stock.reserve"
@@ -86,7 +88,7 @@ def test_a_burst_after_a_quiet_night_is_taken(worker: Worker) -> None:
 
 
 def test_as_many_are_taken_as_get_through(worker: Worker) -> None:
-    worker.admitted(5 * LATE_SECONDS, offered=1000, through=1000)
+    worker.admitted(LEARNING, offered=1000, through=1000)
     worker.admitted(BURST_SECONDS, wait=AIM_SECONDS, through=1000)
     assert worker.admitted(wait=AIM_SECONDS, through=1000) == pytest.approx(1000, rel=0.05)
     worker.admitted(2 * NOW_SECONDS, wait=AIM_SECONDS, through=500)
@@ -96,20 +98,20 @@ def test_as_many_are_taken_as_get_through(worker: Worker) -> None:
 @pytest.mark.parametrize("paid", [250, 500, 2000])
 def test_what_gets_through_stands_for_others(worker: Worker, paid: int) -> None:
     """Some orders are never paid, and some that were placed elsewhere are paid here."""
-    worker.admitted(5 * LATE_SECONDS, offered=1000, through=paid)
+    worker.admitted(LEARNING, offered=1000, through=paid)
     worker.admitted(BURST_SECONDS, wait=AIM_SECONDS, through=paid)
-    assert worker.admitted(wait=AIM_SECONDS, through=paid) == pytest.approx(1000, rel=0.05)
+    assert worker.admitted(wait=AIM_SECONDS, through=paid) == pytest.approx(1000, rel=0.1)
 
 
 def test_who_has_no_partitions_takes_as_many_as_before(worker: Worker) -> None:
-    worker.admitted(5 * LATE_SECONDS, offered=1000)
+    worker.admitted(3 * LATE_SECONDS, offered=500)
     worker.admitted(BURST_SECONDS, wait=AIM_SECONDS)
-    assert worker.admitted(wait=AIM_SECONDS) == pytest.approx(1000, rel=0.05)
+    assert worker.admitted(wait=AIM_SECONDS) == pytest.approx(500, rel=0.1)
 
 
 @pytest.mark.parametrize("over", [0.5, 1.0, 1.5])
 def test_the_longer_events_wait_the_fewer_are_taken(worker: Worker, over: float) -> None:
-    worker.admitted(5 * LATE_SECONDS, offered=1000, through=1000)
+    worker.admitted(LEARNING, offered=1000, through=1000)
     worker.admitted(BURST_SECONDS, wait=AIM_SECONDS + over, through=1000)
     aimed_at = 1000 * (1 - STEERING * over)
     admitted = worker.admitted(wait=AIM_SECONDS + over, through=1000)
@@ -122,7 +124,7 @@ def test_a_worker_that_was_idle_takes_few_at_first(worker: Worker) -> None:
 
 
 def test_a_trickle_is_taken_however_long_events_wait(worker: Worker) -> None:
-    worker.admitted(LATE_SECONDS)
+    worker.admitted(LEARNING)
     worker.admitted(wait=90.0)
     assert worker.admitted(wait=90.0) == pytest.approx(TRICKLE, rel=0.05)
 
@@ -143,7 +145,7 @@ def test_the_relay_is_passed_again_and_again(worker: Worker) -> None:
 
 
 def test_ever_more_are_taken_once_it_has_caught_up(worker: Worker) -> None:
-    worker.admitted(5 * LATE_SECONDS, offered=500, through=500)
+    worker.admitted(LEARNING, offered=500, through=500)
     worker.admitted(wait=AIM_SECONDS)
     first, second = worker.admitted(wait=0.0), worker.admitted(wait=0.0)
     assert 500 < first < second < OFFERED
