@@ -56,6 +56,7 @@ class _Rate:
         return self._at(moment) / self._seconds
 
     def _at(self, moment: float) -> float:
+        # Not beyond 1, for the clock may be set back.
         return self._lately * exp(min(0.0, self._counted - moment) / self._seconds)
 
 
@@ -101,12 +102,17 @@ class Backlog:
 
         An order comes by it so many `times`.
         """
-        self._note(handler, written_at, times)
+        if handler not in self._waits:
+            WAIT.labels(handler).set_function(partial(self._seconds, handler))
+        moment = self._clock()
+        waited = max(0.0, moment - max(written_at, self._since))
+        self._waits[handler] = _Wait(moment, waited, times)
 
     @contextmanager
     def taking(self, handler: str, written_at: float, events: int) -> Iterator[None]:
         """As `note`; while the body lasts, whatever comes after these events waits for it."""
-        wait = self._note(handler, written_at)
+        self.note(handler, written_at)
+        wait = self._waits[handler]
         if handler == MILESTONE:
             for rate in (self._through_now, self._through_late):
                 rate.count(wait.taken_at, events)
@@ -115,14 +121,6 @@ class Backlog:
             yield
         finally:
             wait.is_under_way = False
-
-    def _note(self, handler: str, written_at: float, times: int = 1) -> _Wait:
-        if handler not in self._waits:
-            WAIT.labels(handler).set_function(partial(self._seconds, handler))
-        moment = self._clock()
-        waited = max(0.0, moment - max(written_at, self._since))
-        wait = self._waits[handler] = _Wait(moment, waited, times)
-        return wait
 
     def _seconds(self, handler: str) -> float:
         wait = self._waits.get(handler)
