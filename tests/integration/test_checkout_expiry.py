@@ -41,6 +41,14 @@ async def handle_all(one: Course) -> None:
             await one.handle(*each)
 
 
+async def asked(database: Database) -> Course:
+    """A course whose checkout waits for a call of Stripe."""
+    one = await course(database)
+    await one.check_out()
+    await handle_all(one)
+    return one
+
+
 async def test_the_deadline_moves_to_the_end_of_the_checkout(database: Database) -> None:
     one = await course(database)
     async with database.connection() as connection:
@@ -133,9 +141,7 @@ async def test_a_checkout_that_stripe_has_not_opened_keeps_no_order(database: Da
 async def test_a_call_whose_worker_died_is_made_by_another_when_its_lease_is_over(
     database: Database,
 ) -> None:
-    one = await course(database)
-    await one.check_out()
-    await handle_all(one)
+    one = await asked(database)
     create, begun = one.bank.create_session, asyncio.Event()
 
     async def hang(wanted: Any) -> Any:
@@ -158,9 +164,7 @@ async def test_a_call_whose_worker_died_is_made_by_another_when_its_lease_is_ove
 async def test_a_session_that_nobody_heard_of_is_closed_when_its_order_is_cancelled(
     database: Database,
 ) -> None:
-    one = await course(database)
-    await one.check_out()
-    await handle_all(one)
+    one = await asked(database)
     create = one.bank.create_session
 
     async def answer_is_lost(wanted: Any) -> Any:
@@ -188,9 +192,7 @@ async def overdue(database: Database) -> int:
 async def test_a_call_is_overdue_from_the_second_try_until_it_is_answered(
     database: Database,
 ) -> None:
-    one = await course(database)
-    await one.check_out()
-    await handle_all(one)
+    one = await asked(database)
     create_session = one.bank.create_session
 
     async def away(wanted: Any) -> Any:
@@ -207,9 +209,7 @@ async def test_a_call_is_overdue_from_the_second_try_until_it_is_answered(
 
 
 async def test_a_call_that_nobody_makes_is_overdue(database: Database) -> None:
-    one = await course(database)
-    await one.check_out()
-    await handle_all(one)
+    one = await asked(database)
     await one.fetch("update provider_calls set due_at = now() - interval '6 s' where order_id = $1")
     assert await overdue(database) == 1
     for task in await one.calls.start_due():
@@ -235,9 +235,7 @@ async def test_a_session_is_closed_once_stripe_takes_the_key_again(database: Dat
 
 
 async def test_without_a_key_a_checkout_fails_and_what_is_owed_waits(database: Database) -> None:
-    one = await course(database)
-    await one.check_out()
-    await handle_all(one)
+    one = await asked(database)
     one.calls = Calls(database, NoStripe())
     await one.call()
     (failed,) = await one.payments()
