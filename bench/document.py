@@ -25,7 +25,7 @@ def fill(page: str, report: Json) -> str:
     return page
 
 
-def check(report: Json) -> None:
+def _check(report: Json) -> None:
     """Raises SystemExit where a page would lack what it tells."""
     measured = {site["workers"] for site in report["sites"]}
     if not {1, 2} <= measured:
@@ -39,13 +39,13 @@ def _replaced(page: str, name: str, text: str) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Takes reports (JSON): the first of `make bench`, further ones of `make bench-scale` and
-    `make profile`."""
-    report: Json = {}
-    for file in arguments or [str(KEPT)]:
-        report |= json.loads(Path(file).read_text())
-    check(report)
-    FIGURES.mkdir(exist_ok=True)
+    """Takes reports (JSON) of `make bench`, `make bench-scale` and `make profile`; what they do not
+    tell stays as it was."""
+    report: Json = json.loads(KEPT.read_text())
+    for file in arguments:
+        told = json.loads(Path(file).read_text())
+        report |= {name: figures for name, figures in told.items() if figures}
+    _check(report)
     KEPT.write_text(json.dumps(report, indent=1) + "\n")
     for name, drawing in pictures(report).items():
         (FIGURES / name).write_text(drawing)
