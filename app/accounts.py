@@ -1,7 +1,6 @@
 """Accounts: register, log in, and the command that makes an administrator."""
 
 import asyncio
-from uuid import uuid4
 
 import asyncpg
 from argon2 import PasswordHasher
@@ -10,6 +9,7 @@ from pydantic import validate_email
 
 from app.db import Database
 from app.errors import EmailTaken, InvalidCredentials
+from app.ids import new_id
 from app.queries import sql
 from app.rate_limits import RateLimits
 from app.times import now
@@ -47,7 +47,7 @@ async def _matches(password_hash: str, password: str) -> bool:
 
 async def register(database: Database, email: str, password: str) -> Identity:
     """A new account of a canonical email. Raises EmailTaken."""
-    identity = Identity(uuid4(), email, USER)
+    identity = Identity(new_id(), email, USER)
     password_hash = await _hash(password)
     try:
         async with database.transaction("accounts.register") as transaction:
@@ -92,7 +92,7 @@ async def make_admin(database: Database, email: str, password: str) -> None:
     async with database.transaction("accounts.make_admin") as transaction:
         await sql.make_admin(
             transaction.connection,
-            id=uuid4(),
+            id=new_id(),
             email=email,
             password_hash=password_hash,
             now=now(),

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from app import idempotency, order_rows
 from app.db import Database
 from app.errors import Forbidden, NothingToPay, NotPayable, OrderNotFound, PaymentInProgress
+from app.ids import new_id
 from app.ledger import EXPIRED
 from app.lifecycle import Order, Payment, PaymentStatus, payable
 from app.money_rows import STRIPE, hold
@@ -79,7 +80,9 @@ async def _start_attempt(
     transaction: Transaction, order: Order, due_at: datetime | None, request_id: str
 ) -> None:
     ends = expires_at(due_at, now())
-    payment = Payment(uuid4(), order.id, STRIPE, order.total_minor, order.currency, expires_at=ends)
+    payment = Payment(
+        new_id(), order.id, STRIPE, order.total_minor, order.currency, expires_at=ends
+    )
     transaction.payments[payment.id] = payment
     await sql.move_deadline(transaction.connection, order_id=order.id, due_at=ends)
     stamp = order_rows.stamp(order, request_id)

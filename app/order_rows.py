@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Mapping, Sequence, Set
 from enum import Enum, auto
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import orjson
 
 from app.errors import OrderNotFound, UnknownOrder
+from app.ids import new_id
 from app.lifecycle import Order, Status
 from app.money import to_major
 from app.queries import sql
@@ -128,7 +129,7 @@ def stamp(order: Order, request_id: str) -> dict[str, Any]:
     """The fields every event carries, for the order's next one: its version moves on."""
     moment = now()
     return {
-        "eventId": str(uuid4()),
+        "eventId": str(new_id()),
         "orderId": str(order.id),
         "sequence": order.advance(moment),
         "occurredAt": rfc3339(moment),

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import asyncpg
 
@@ -17,6 +17,7 @@ from app.errors import (
     Problem,
     StaleVersion,
 )
+from app.ids import new_id
 from app.ledger import captured, failed
 from app.ledger import refund as returned
 from app.lifecycle import (
@@ -119,7 +120,7 @@ def _start_attempt(
 ) -> dict[str, Any]:
     """The order as clients see it with the attempt under way."""
     amount = order.total_minor if wanted.amount_minor is None else wanted.amount_minor
-    payment = Payment(uuid4(), order.id, INTERNAL, amount, order.currency)
+    payment = Payment(new_id(), order.id, INTERNAL, amount, order.currency)
     transaction.payments[payment.id] = payment
     transaction.publish(
         PaymentRequested(

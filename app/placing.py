@@ -4,10 +4,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from app import idempotency, order_rows
 from app.errors import InvalidInput, NotEnoughStock, ProductNotFound, TotalMismatch
+from app.ids import new_id
 from app.lifecycle import Status, shortages
 from app.money import MAX_MINOR
 from app.queries import sql
@@ -98,7 +99,7 @@ def price(user: Identity, basket: Basket, products: Mapping[UUID, Any]) -> Price
         raise InvalidInput.of("#/items", "the products are priced in different currencies")
     lines = [(id, pieces, products[id]["price_minor"]) for id, pieces in basket.pieces.items()]
     total = _total(lines, basket.expected_total)
-    return Priced(uuid4(), user, lines, total, currencies.pop())
+    return Priced(new_id(), user, lines, total, currencies.pop())
 
 
 def insert(transaction: Transaction, order: Priced, ttl_seconds: int) -> dict[str, Any]:
@@ -129,7 +130,7 @@ def _total(lines: Iterable[tuple[UUID, int, int]], expected: int | None) -> int:
 def created(order: dict[str, Any], key: idempotency.Key | None, request_id: str) -> OrderCreated:
     """The event of an inserted order, with what its key's replays get."""
     return OrderCreated(
-        eventId=str(uuid4()),
+        eventId=str(new_id()),
         orderId=order["id"],
         sequence=1,
         occurredAt=order["createdAt"],

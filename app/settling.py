@@ -8,9 +8,10 @@ import logging
 from datetime import timedelta
 from functools import partial
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from app import order_rows, orders
+from app.ids import new_id
 from app.lifecycle import REFUND_ATTEMPTS, Order, Payment, Status
 from app.money import to_major
 from app.money_rows import STRIPE, CallKind, DueCall, Held, RefundRow
@@ -51,7 +52,7 @@ def settle(transaction: Transaction, order: Order, purse: list[Held], request_id
 
 
 def _take(transaction: Transaction, order: Order, held: Held, step: Step, request_id: str) -> None:
-    refund_id = uuid4()
+    refund_id = new_id()
     note(held.account, step, str(refund_id))
     payment = held.payment
     match step:

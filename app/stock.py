@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence, Set
 from typing import Any, TypedDict
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import orjson
 
 from app import order_rows
 from app.db import Database
 from app.errors import InvalidInput, ProductNameTaken, ProductNotFound, StockBelowReserved
+from app.ids import new_id
 from app.lifecycle import Status, shortages
 from app.money import to_major
 from app.queries import sql
@@ -35,7 +36,7 @@ async def create_product(
     async with database.transaction("stock.create_product") as transaction:
         row = await sql.insert_product(
             transaction.connection,
-            id=uuid4(),
+            id=new_id(),
             name=name,
             price_minor=price_minor,
             currency=currency,

@@ -6,10 +6,11 @@ speaks of appears: with the next event of the order, or by `settle_kept`.
 
 from collections.abc import Iterable
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from app import order_rows
 from app.db import Database
+from app.ids import new_id
 from app.ledger import Fact, Kind
 from app.lifecycle import Order, Payment, PaymentStatus
 from app.money_rows import STRIPE, Held, hold, new
@@ -143,7 +144,7 @@ def _find(purse: Iterable[Held], row: Any) -> Held | None:
 def _not_requested(order: Order) -> Payment:
     """Money that comes by itself: of a session that was made elsewhere."""
     return Payment(
-        uuid4(),
+        new_id(),
         order.id,
         STRIPE,
         order.total_minor,

@@ -1,7 +1,7 @@
 """Orders that are in the tables already: completed, paid, reserved, told, with their events.
 
-Written by COPY as text, in the order of their ids, which lie evenly over the whole range of UUIDs:
-loading is quick, and new ids fall between them as they would between random ones.
+Written by COPY as text, in the order of their ids, which rise with time as the service's own do.
+Customers' ids lie evenly over the whole range of UUIDs, so that new ones fall between them.
 """
 
 import random
@@ -26,6 +26,7 @@ TOPICS = (
     *("order.created", "order.payment_requested", "payment.succeeded"),
     *("order.paid", "inventory.reserved", "order.completed"),
 )
+ORDER, PAYMENT = 0, 1
 PRICE = 1000
 """Minor units."""
 
@@ -58,22 +59,29 @@ class History:
         write = getattr(self, f"_{table}")
         return (line for number in numbers for line in write(number))
 
-    def _id(self, number: int) -> str:
-        return f"{number * self._step:032x}"
+    def _id(self, number: int, kind: int = ORDER) -> str:
+        """A UUID of version 7."""
+        milliseconds = self._placed(number).timestamp() * 1000
+        return f"{int(milliseconds):012x}7{kind:03x}8{number:015x}"
 
     def _payment(self, number: int) -> str:
-        return f"{number * self._step + 1:032x}"
+        return self._id(number, PAYMENT)
+
+    def _user(self, number: int) -> str:
+        return f"{(number - number % ORDERS_OF_A_USER) * self._step:032x}"
+
+    def _placed(self, number: int) -> datetime:
+        return self._begin + number * self._pace
 
     def _moment(self, number: int, milliseconds: int = 0) -> str:
-        second = (self._begin + number * self._pace).isoformat(timespec="seconds")
+        second = self._placed(number).isoformat(timespec="seconds")
         return f"{second[:19]}.{milliseconds:03d}Z"
 
     def _product(self, number: int) -> str:
         return self._products[number % len(self._products)]
 
     def _orders(self, number: int) -> Iterator[str]:
-        user = self._id(number - number % ORDERS_OF_A_USER)
-        moment = self._moment(number)
+        user, moment = self._user(number), self._moment(number)
         told = f"{user[:12]}@example.com\tCOMPLETED\t{PRICE}\tPLN\t{len(TOPICS)}"
         yield f"{self._id(number)}\t{user}\t{told}\t{moment}\t{moment}\n"
 

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
-from uuid import uuid4
 
 import orjson
+from uuid_utils.compat import uuid7
 
 
 def text_of(moment: datetime) -> str:
@@ -34,7 +34,7 @@ class Event:
 
 def event(topic: str, order_id: str, sequence: int, request_id: str, **more: Any) -> Event:
     """An event of an order with the fields that every event has, and `more`."""
-    id, occurred_at = str(uuid4()), text_of(clock())
+    id, occurred_at = str(uuid7()), text_of(clock())
     payload = {
         "eventId": id,
         "orderId": order_id,

@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import orjson
+from uuid_utils.compat import uuid7
 
 from bench.bare.events import Event, clock, columns, event, text_of
 from bench.bare.shapes import (
@@ -36,7 +37,7 @@ class _Basket:
     """What a customer wants, and what their Idempotency-Key needs."""
 
     def __init__(self, user: UUID, lines: dict[UUID, int], moment: datetime) -> None:
-        self.id, self.user, self.lines = uuid4(), user, lines
+        self.id, self.user, self.lines = uuid7(), user, lines
         self.email = f"{user}@example.com"
         self.key, self.fingerprint = str(uuid4()), uuid4().bytes * 2
         self.moment, self.expires = moment, moment + timedelta(days=1)
@@ -108,7 +109,7 @@ class Hops:
         rows = await self._sql.fetch(connection, "whole_orders", ids=order_ids)
         payments, events = [], []
         for row in rows:
-            order_id, payment_id, total = str(row["id"]), str(uuid4()), row["total_minor"]
+            order_id, payment_id, total = str(row["id"]), str(uuid7()), row["total_minor"]
             payments.append(payment(payment_id, order_id, total, "PENDING"))
             events.append(
                 event(

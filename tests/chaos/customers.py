@@ -169,7 +169,7 @@ async def reported_early(stage: Stage) -> AsyncIterator[None]:
         query = "select sum(price_minor)::bigint from products where id = any($1)"
         total = await stage.database.fetchval(query, list(basket.pieces))
         await _report(stage, session_event({"id": str(id)}, amount_total=total))
-        with patch("app.placing.uuid4", lambda: id):
+        with patch("app.placing.new_id", lambda: id):
             await orders.place(database, orders.Placing(customer, basket, None, "chaos"))
     stage.load.ends[str(id)] = "COMPLETED"
     done = "select status = 'COMPLETED' from orders where id = $1"
