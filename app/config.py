@@ -1,20 +1,21 @@
 """Settings, read once from the environment (else from a `.env` file) and frozen."""
 
+import os
 import re
 from email.message import EmailMessage
-from typing import Annotated
-from urllib.parse import unquote, urlsplit
+from typing import Annotated, Any, cast
+from urllib.parse import parse_qs, unquote, urlsplit
 
+from iso4217 import Currency
 from limits import RateLimitItem, parse_many
 from pydantic import AliasChoices, BeforeValidator, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from redis.asyncio import ConnectionPool
 
-# ISO 4217 currencies whose minor unit is not a hundredth: amounts here always have two decimals.
-NOT_TWO_DECIMALS = (
-    "BHD BIF CLF CLP DJF GNF IQD ISK JOD JPY KMF KRW KWD LYD MGA MRU "
-    "OMR PYG RWF TND UGX UYI UYW VND VUV XAF XOF XPF"
-)
+FIFTHS = ("MGA", "MRU")
+"""Currencies whose minor unit is a fifth, although ISO 4217 gives them two decimals."""
 
+SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
 ORDER_TTL_SECONDS = 1_800
 
@@ -50,7 +51,7 @@ class Settings(BaseSettings):
 
     db_url: str | None = Field(None, pattern="^postgres(ql)?://")
     db_host: str = "localhost"
-    db_port: int = 5432
+    db_port: int = Field(5432, ge=1, le=65535)
     db_name: str | None = None
     db_user: str | None = None
     db_password: str | None = None
@@ -117,11 +118,11 @@ class Settings(BaseSettings):
     @field_validator("kafka_brokers")
     @classmethod
     def brokers_have_ports(cls, value: list[str]) -> list[str]:
-        """Each is `host:port`."""
-        if any(re.fullmatch(r"[^:/\s]+:[0-9]{1,5}", broker) is None for broker in value):
+        """Each is `host:port`. Raises ValueError."""
+        if any(re.fullmatch(r"[^:/?#@\s]+:[0-9]+", broker) is None for broker in value):
             raise ValueError("must be host:port, several separated by commas")
         for broker in value:
-            _ = _possible(broker.partition(":")[0])
+            _reachable(f"kafka://{broker}")
         return value
 
     @field_validator("db_host")
@@ -156,9 +157,31 @@ class Settings(BaseSettings):
     def host_and_port_are_possible(cls, value: str | None) -> str | None:
         """No name like `a..b`, which can have no address, no port past 65535. Raises ValueError."""
         if value is not None:
-            url = urlsplit(value)
-            _ = _possible(unquote(url.hostname or ""))
-            _ = url.port
+            _reachable(value)
+        return value
+
+    @field_validator("db_url")
+    @classmethod
+    def ssl_mode_is_one(cls, value: str | None) -> str | None:
+        """PostgreSQL's client would refuse another with each connection. Raises ValueError."""
+        for mode in parse_qs(urlsplit(value or "").query).get("sslmode", ()):
+            if mode not in SSL_MODES:
+                raise ValueError(f"must have an sslmode of {', '.join(SSL_MODES)}")
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def redis_can_be_asked(cls, value: str) -> str:
+        """What Redis's client understands, with our patience. Raises ValueError."""
+        url = urlsplit(value)
+        if url.scheme != "unix" and re.fullmatch("/?|/[0-9]+", url.path) is None:
+            raise ValueError("must have a number as its database, or none")
+        if "_timeout=" in url.query:
+            raise ValueError("must leave timeouts to the service")
+        try:
+            _ = cast(Any, ConnectionPool.from_url(value)).make_connection()
+        except Exception as error:
+            raise ValueError(f"must be a URL that redis-py understands: {error}") from error
         return value
 
     @field_validator("smtp_url")
@@ -189,8 +212,9 @@ class Settings(BaseSettings):
     @classmethod
     def currency_has_two_decimals(cls, value: str) -> str:
         """Upper-cased; a currency whose minor unit is not a hundredth is refused."""
+        known = {currency.code: currency.exponent for currency in Currency}
         code = value.upper()
-        if len(code) != 3 or not code.isalpha() or not code.isascii() or code in NOT_TWO_DECIMALS:
+        if known.get(code) != 2 or code in FIFTHS:
             raise ValueError("must be an ISO 4217 currency with two decimals")
         return code
 
@@ -224,10 +248,18 @@ def _possible(host: str) -> str:
     return host
 
 
+def _reachable(url: str) -> None:
+    """Raises ValueError where the URL's host can have no address, or its port is none."""
+    parts = urlsplit(url)
+    _possible(unquote(parts.hostname or ""))
+    if parts.port == 0:
+        raise ValueError("must have a port of 1 to 65535")
+
+
 def load_settings() -> Settings:
     """The settings, or the end of the process with one line that names each bad variable."""
     try:
-        settings = Settings()  # type: ignore[call-arg]
+        settings = Settings(**_nearer())
     except ValidationError as error:
         raise SystemExit(_one_line(error)) from None
     if not settings.db_url and not (settings.db_name and settings.db_user):
@@ -239,7 +271,14 @@ def load_settings() -> Settings:
     return settings
 
 
+def _nearer() -> dict[str, Any]:
+    """What beats the `.env` file's DB_URL: its parts, where the environment names any."""
+    named = {name.upper() for name in os.environ}
+    parts = named & {"DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_PASSWORD"}
+    return {"db_url": None} if parts and "DB_URL" not in named else {}
+
+
 def _one_line(error: ValidationError) -> str:
-    return "; ".join(
-        f"{str(problem['loc'][0]).upper()}: {problem['msg']}" for problem in error.errors()
-    )
+    names = {"JWT_SECRET": "JWT_SECRET (or SECRET_KEY)"}
+    told = [(str(problem["loc"][0]).upper(), problem["msg"]) for problem in error.errors()]
+    return "; ".join(f"{names.get(name, name)}: {problem}" for name, problem in told)

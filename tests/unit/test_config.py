@@ -1,5 +1,7 @@
 """The worker does not start with a setting that is missing or malformed, and says which."""
 
+from pathlib import Path
+
 import pytest
 
 from app.config import load_settings
@@ -30,14 +32,26 @@ from app.config import load_settings
         ("KAFKA_BROKERS", " , "),
         ("STRIPE_CURRENCY", "jpy"),
         ("STRIPE_CURRENCY", "zloty"),
+        ("STRIPE_CURRENCY", "xyz"),
+        ("STRIPE_CURRENCY", "xau"),
+        ("STRIPE_CURRENCY", "mga"),
         ("LOG_LEVEL", "loud"),
         ("SHUTDOWN_GRACE_SECONDS", "0"),
         ("OUTBOX_RETENTION_DAYS", "0"),
         ("KAFKA_BROKERS", "localhost"),
         ("KAFKA_BROKERS", "localhost:port"),
+        ("KAFKA_BROKERS", "localhost:99999"),
+        ("KAFKA_BROKERS", "localhost:0"),
         ("DB_URL", "nonsense"),
         ("DB_URL", "postgresql://localhost:port/orders"),
+        ("DB_URL", "postgresql://localhost/orders?sslmode=perhaps"),
+        ("DB_PORT", "99999"),
         ("REDIS_URL", "localhost:6379"),
+        ("REDIS_URL", "redis://localhost:6379/orders"),
+        ("REDIS_URL", "redis://localhost:6379/0?socket_timeout=5"),
+        ("REDIS_URL", "redis://localhost:6379/0?db=first"),
+        ("REDIS_URL", "redis://localhost:6379/0?shop=1"),
+        ("REDIS_URL", "redis://localhost:6379/0?ssl_cert_reqs=none"),
         ("SMTP_URL", "smtp://localhost:99999"),
         ("SMTP_URL", "smtp://mail..example.com:25"),
         ("DB_HOST", "db..example.com"),
@@ -60,7 +74,7 @@ def test_a_malformed_variable_is_named(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     monkeypatch.setenv(name, value)
-    with pytest.raises(SystemExit, match=f"^{name}: [^\n]+$"):
+    with pytest.raises(SystemExit, match=rf"^{name}( \(or SECRET_KEY\))?: [^\n]+$"):
         load_settings()
 
 
@@ -128,6 +142,18 @@ def test_the_names_of_both_seeds_are_understood(monkeypatch: pytest.MonkeyPatch)
         "user": "me",
         "password": "secret",
     }
+
+
+def test_the_environment_s_database_beats_that_of_the_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text("DB_URL=postgresql://of-the-file/orders\nDB_USER=shop\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DB_URL")
+    assert load_settings().database_dsn == {"dsn": "postgresql://of-the-file/orders"}
+    monkeypatch.setenv("DB_NAME", "of_the_environment")
+    told = load_settings().database_dsn
+    assert (told["database"], told["user"]) == ("of_the_environment", "shop")
 
 
 def test_the_currency_is_upper_cased(monkeypatch: pytest.MonkeyPatch) -> None:
