@@ -24,6 +24,13 @@ class Waiting(NamedTuple):
     since: datetime
 
 
+class Timer(NamedTuple):
+    """What happens by itself, and when."""
+
+    kind: str
+    at: datetime
+
+
 CUSTOMER = "payment by the customer"
 
 
@@ -50,6 +57,9 @@ class Facts:
     updated_at: datetime
     total_minor: int = 0
     due_at: datetime | None = None
+    """When it is cancelled if it is still unpaid."""
+    refund_due_at: datetime | None = None
+    """When Stripe is asked for a refund, or asked again."""
     attempts: Sequence[Attempt] = ()
     outcome: str | None = None
     """What inventory decided, at `decided_at`."""
@@ -61,7 +71,8 @@ class Facts:
 async def explain(database: Database, order_id: UUID) -> dict[str, Any]:
     """What the order waits for and since when, the next timer, parked messages, allowed actions.
 
-    {orderId, userId, status, waitingFor: {what, since} | null, nextTimer: {kind, at} | null,
+    {orderId, userId, status, waitingFor: {what, since} | null, nextTimer: {kind, at} | null
+    (kind: expiry, refund),
     parked: [{id, handler, topic, partition, offset, state, error, attempts, parkedAt}] (the latest
     20 that nobody has resolved),
     actions: ["pay", "checkout", "cancel"]}; "pay" and "checkout" are the owner's alone. Raises
@@ -78,15 +89,21 @@ async def explain(database: Database, order_id: UUID) -> dict[str, Any]:
 def explanation(facts: Facts) -> dict[str, Any]:
     """The answer, without parked messages."""
     waiting = waiting_for(facts)
-    timer = facts.due_at if facts.status is Status.CREATED else None
+    timer = _next_timer(facts)
     return {
         "orderId": str(facts.order_id),
         "userId": str(facts.user_id),
         "status": facts.status,
         "waitingFor": waiting and {"what": waiting.what, "since": rfc3339(waiting.since)},
-        "nextTimer": timer and {"kind": "expiry", "at": rfc3339(timer)},
+        "nextTimer": timer and {"kind": timer.kind, "at": rfc3339(timer.at)},
         "actions": actions(facts),
     }
+
+
+def _next_timer(facts: Facts) -> Timer | None:
+    if facts.status is Status.CREATED and facts.due_at:
+        return Timer("expiry", facts.due_at)
+    return Timer("refund", facts.refund_due_at) if facts.refund_due_at else None
 
 
 def waiting_for(facts: Facts) -> Waiting | None:
@@ -154,7 +171,8 @@ def _refund(facts: Facts) -> Waiting | None:
     """Also of a completed order: it may have been paid twice."""
     latest = {attempt.status: attempt for attempt in facts.attempts}
     if refunding := latest.get(PaymentStatus.REFUNDING):
-        return Waiting("the payment agent, to refund the money", refunding.updated_at)
+        who = "Stripe" if refunding.checkout else "the payment agent"
+        return Waiting(f"{who}, to refund the money", refunding.updated_at)
     if parked := latest.get(PaymentStatus.PARKED):
         return Waiting("an operator, to refund the money", parked.updated_at)
     return None
@@ -182,6 +200,7 @@ def _facts(row: Mapping[str, Any]) -> Facts:
         updated_at=row["updated_at"],
         total_minor=row["total_minor"],
         due_at=row["due_at"],
+        refund_due_at=row["refund_due_at"],
         attempts=[
             Attempt(PaymentStatus(status), parse_time(created_at), parse_time(moved_at), checkout)
             for status, created_at, moved_at, checkout in attempts

@@ -10,6 +10,8 @@ from datetime import timedelta
 from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
+import orjson
+
 from app import order_rows
 from app.crashes import Point, crash_here
 from app.db import Database
@@ -32,6 +34,10 @@ COMPLETE_PATIENCE = timedelta(minutes=10)
 
 class Provider(Protocol):
     """What is called: `app.stripe_provider`. Each raises ProviderAway or ProviderRefused."""
+
+    @property
+    def return_urls(self) -> tuple[str, str]:
+        """Where a page sends customers who have paid, and those who leave."""
 
     async def create_session(self, checkout: Checkout) -> Session:
         """Open a page on which the customer pays."""
@@ -92,11 +98,7 @@ async def open_session(database: Database, provider: Provider, call: Any) -> Non
         if call["status"] != PaymentStatus.PENDING and call["attempts"] == 1:
             await _note_done(connection, call, f"The payment is {call['status']}")
             return
-        rows = await sql.checkout_lines(connection, order_id=call["order_id"])
-    lines = [Line(row["name"], row["quantity"], row["unit_price_minor"]) for row in rows]
-    checkout = Checkout(
-        call["payment_id"], call["order_id"], lines, call["currency"], call["expires_at"]
-    )
+        checkout = await _checkout(connection, call, *provider.return_urls)
     try:
         session = await provider.create_session(checkout)
     except ProviderRefused as refused:
@@ -109,6 +111,23 @@ async def open_session(database: Database, provider: Provider, call: Any) -> Non
         payment.checkout_url = session.url
         if held.account.status is PaymentStatus.VOIDED:
             expire_session(transaction, payment, call["request_id"])
+
+
+async def _checkout(connection: Any, call: Any, success_url: str, cancel_url: str) -> Checkout:
+    """What Stripe is asked for: with the same key always the same, or it would refuse."""
+    payment_id, order_id = call["payment_id"], call["order_id"]
+    asked = orjson.loads(
+        await sql.ask_for_session(
+            connection,
+            payment_id=payment_id,
+            order_id=order_id,
+            success_url=success_url,
+            cancel_url=cancel_url,
+        )
+    )
+    lines = [Line(*line) for line in asked.pop("lines")]
+    terms = call["currency"], call["expires_at"]
+    return Checkout(payment_id, order_id, lines, *terms, **asked)
 
 
 async def _no_session(database: Database, call: Any, refused: ProviderRefused) -> None:

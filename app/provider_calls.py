@@ -14,6 +14,7 @@ from typing import Any
 from app.crashes import Point, crash_here
 from app.db import AWAY, Database
 from app.errors import ProviderAway
+from app.logs import request_id
 from app.provider_answers import KINDS, Provider, work_of
 from app.queries import sql
 from app.transaction import Transaction
@@ -75,6 +76,7 @@ class Calls:
 
     async def _make(self, call: Any) -> None:
         """Make one call. Whatever goes wrong, it is made again, later."""
+        request_id.set(call["request_id"])
         crash_here(Point.TAKEN, work_of(call))
         try:
             await KINDS[call["kind"]](self._database, self._provider, call)

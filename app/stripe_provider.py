@@ -50,13 +50,18 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Checkout:
-    """What the customer is to pay, by when. `attempt_id` is the idempotency key."""
+    """What the customer is to pay, by when, and where they go on after that, or without.
+
+    `attempt_id` is the idempotency key.
+    """
 
     attempt_id: UUID
     order_id: UUID
     lines: Sequence[Line]
     currency: str
     expires_at: datetime
+    success_url: str
+    cancel_url: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +85,7 @@ class Refund:
 
 
 class StripeProvider:
-    """Stripe at `api_base`, with the customer sent on to `success_url` or `cancel_url`."""
+    """Stripe at `api_base`; of itself it sends customers on to `success_url` or `cancel_url`."""
 
     def __init__(
         self,
@@ -99,7 +104,7 @@ class StripeProvider:
             # The library does not repeat a 429, and its waits do not outlive the process.
             max_network_retries=0,
         )
-        self._urls = success_url, cancel_url
+        self.return_urls = success_url, cancel_url
 
     async def open(self) -> None:
         """Connections are opened when they are needed."""
@@ -153,7 +158,6 @@ class StripeProvider:
         return Refund(refund.id, refund.status or "pending", refund.amount, refund.currency.upper())
 
     def _session_params(self, checkout: Checkout) -> "SessionCreateParams":
-        success_url, cancel_url = self._urls
         order_id = str(checkout.order_id)
         metadata = {"orderId": order_id, "paymentId": str(checkout.attempt_id)}
         return {
@@ -163,13 +167,15 @@ class StripeProvider:
             "payment_intent_data": {"metadata": metadata},
             "line_items": [_line_item(line, checkout.currency) for line in checkout.lines],
             "expires_at": int(checkout.expires_at.timestamp()),
-            "success_url": success_url,
-            "cancel_url": cancel_url,
+            "success_url": checkout.success_url,
+            "cancel_url": checkout.cancel_url,
         }
 
 
 class NoStripe:
     """Stripe without a key: nobody can pay there, and what is owed waits for one."""
+
+    return_urls = "", ""
 
     async def open(self) -> None:
         """There is nothing to open."""

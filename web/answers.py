@@ -175,7 +175,7 @@ class Waiting(Shape):
 class Timer(Shape):
     """What happens by itself, and when."""
 
-    kind: Literal["expiry"]
+    kind: Literal["expiry", "refund"]
     at: datetime
 
 

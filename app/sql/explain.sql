@@ -9,7 +9,13 @@ select o.id, o.user_id, o.status, o.total_minor, o.created_at, o.updated_at, d.d
             end
         ) order by created_at)
         from payments where order_id = o.id
-    ) as payments
+    ) as payments, (
+        select min(c.due_at)
+        from payments p
+        join refunds r on r.payment_id = p.id
+        join provider_calls c on c.kind = 'refund' and c.subject_id = r.id
+        where p.order_id = o.id and c.done_at is null
+    ) as refund_due_at
 from orders o
 left join order_deadlines d on d.order_id = o.id
 left join reservations r on r.order_id = o.id

@@ -97,8 +97,12 @@ class Bank:
 
     def __init__(self) -> None:
         self.books: list[Books] = []
+        self.asked: dict[UUID, Checkout] = {}
+        self.return_urls = "http://shop.example/paid", "http://shop.example/left"
 
     async def create_session(self, wanted: Checkout) -> Session:
+        if self.asked.setdefault(wanted.attempt_id, wanted) != wanted:
+            raise ProviderRefused("refused", None, "the same key was used for something else")
         for books in self.books:
             if books.attempt_id == wanted.attempt_id:
                 return _session(books)

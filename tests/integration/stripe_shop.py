@@ -27,6 +27,8 @@ def checkout(order_id: UUID | None = None, attempt_id: UUID | None = None) -> Ch
         [Line("Zażółć <gęślą>", 2, 9999), Line("Ink", 1, 100)],
         "PLN",
         now() + timedelta(minutes=31),
+        "http://shop.example/paid",
+        "http://shop.example/left",
     )
 
 

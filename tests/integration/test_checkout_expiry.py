@@ -9,6 +9,7 @@ import pytest
 from app.db import Database
 from app.errors import ProviderAway, ProviderRefused
 from app.expiry import PATIENCE, expire_due
+from app.logs import WithRequestId
 from app.provider_calls import Calls
 from app.queries import sql
 from app.stripe_provider import NOT_CONFIGURED, NoStripe
@@ -180,6 +181,36 @@ async def test_a_session_that_nobody_heard_of_is_closed_when_its_order_is_cancel
         pass
     assert [books.status for books in one.bank.books] == ["expired"]
     assert [row["status"] for row in await one.payments()] == ["VOIDED"]
+
+
+async def test_stripe_is_asked_again_for_what_it_was_asked_first(database: Database) -> None:
+    one = await asked(database)
+    create = one.bank.create_session
+
+    async def answer_is_lost(wanted: Any) -> Any:
+        await create(wanted)
+        raise ProviderAway("no answer")
+
+    one.bank.create_session = answer_is_lost  # type: ignore[method-assign]
+    assert await one.call() == 1
+    async with database.connection() as connection:
+        await connection.execute("update products set name = name || ' of another name'")
+    one.bank.return_urls = "http://other.example/paid", "http://other.example/left"
+    one.bank.create_session = create  # type: ignore[method-assign]
+    assert await one.call() == 1
+    (payment,) = await one.payments()
+    assert (payment["status"], payment["session_id"]) == ("PENDING", one.bank.books[0].session)
+
+
+async def test_what_is_logged_of_a_call_tells_the_request_that_it_came_from(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.handler.addFilter(WithRequestId())
+    one = await asked(database)
+    one.calls = Calls(database, NoStripe())
+    assert await one.call() == 1
+    (told,) = [record for record in caplog.records if "refuses a checkout" in record.message]
+    assert getattr(told, "request_id", None) == "check out"
 
 
 async def overdue(database: Database) -> int:

@@ -62,6 +62,10 @@ STEPS: list[tuple[Status, dict[str, Any], str, datetime]] = [
         *("the payment agent, to refund the money", MOVED),
     ),
     (
+        *(Status.CANCELLED, {"attempts": attempt(PaymentStatus.REFUNDING, "READY")}),
+        *("Stripe, to refund the money", MOVED),
+    ),
+    (
         *(Status.CANCELLED, {"attempts": attempt(PaymentStatus.PARKED)}),
         *("an operator, to refund the money", MOVED),
     ),

@@ -1,0 +1,54 @@
+-- name: take_due_calls(batch, lease)
+-- Take calls that are due. They are due again after the lease, unless they are noted as done.
+with taken as (
+    update provider_calls
+    set attempts = attempts + 1, due_at = now() + :lease::interval
+    where (kind, subject_id) in (
+        select kind, subject_id from provider_calls
+        where done_at is null and due_at <= now()
+        order by due_at
+        limit :batch
+        for update skip locked
+    )
+    returning kind, subject_id, order_id, payment_id, request_id, attempts
+)
+select taken.*, p.status, p.session_id, p.payment_intent, p.currency, p.expires_at, r.amount_minor
+from taken
+join payments p on p.id = taken.payment_id
+left join refunds r on r.id = taken.subject_id;
+
+-- name: ask_for_session(payment_id, order_id, success_url, cancel_url)$
+-- What Stripe is asked for an attempt's session (JSON): what it was asked first. Names are those of then,
+-- prices the order's.
+update provider_calls
+set asked = coalesce(asked, json_build_object(
+    'lines', (
+        select json_agg(json_build_array(p.name, i.quantity, i.unit_price_minor) order by i.line)
+        from order_items i join products p on p.id = i.product_id
+        where i.order_id = :order_id
+    ),
+    'success_url', :success_url::text,
+    'cancel_url', :cancel_url::text
+))
+where kind = 'session' and subject_id = :payment_id
+returning asked;
+
+-- name: postpone_call(kind, subject_id, wait, failure)!
+-- Try a call again after `wait`.
+update provider_calls set due_at = now() + :wait::interval, failure = :failure
+where kind = :kind and subject_id = :subject_id and done_at is null;
+
+-- name: finish_call(kind, subject_id, failure)!
+-- Note that a call is done with: answered, or never to be made for the reason given.
+update provider_calls set done_at = now(), failure = :failure
+where kind = :kind and subject_id = :subject_id;
+
+-- name: calls_waiting(patience)^
+-- How many calls of Stripe were tried in vain, or made by nobody in time; and how many payments an
+-- operator has to give back. A call under way has moved its `due_at`, so that alone tells too little.
+select
+    (
+        select count(*) from provider_calls
+        where done_at is null and (attempts > 1 or due_at <= now() - :patience::interval)
+    ) as overdue,
+    (select count(*) from payments where status = 'PARKED') as parked;
