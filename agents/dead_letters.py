@@ -29,7 +29,7 @@ async def bury(message: EventT[Any], handler: str, error: str, attempts: int) ->
         value = letter.dumps()
     acknowledged = await app.producer.send(
         topic=letter.topic_name,
-        key=None,
+        key=message.message.key if letter.key else None,
         value=value,
         partition=None,
         timestamp=None,

@@ -28,7 +28,7 @@ from app.db import AWAY
 from app.decoding import EventSchema, Malformed
 from app.errors import UnknownOrder
 from app.handlers import BAD, HANDLERS, Handle, Handler
-from app.messages import Message, event_of, order_of
+from app.messages import Message, event_of, order_of, request_of
 from app.metrics import DEAD_LETTERS, DUPLICATES, HELD_BACK, RETRIES
 from app.order_rows import Reads
 from app.parked import park
@@ -185,7 +185,8 @@ class Loop:
 
     async def _bury(self, message: Message, error: str, attempts: int, holds_order: bool) -> None:
         where = f"{message.message.tp} at {message.message.offset}"
-        log.error("%s cannot take %s: %s", self._name, where, error)
+        extra = {"request_id": request_of(message)}
+        log.error("%s cannot take %s: %s", self._name, where, error, extra=extra)
         order_id = order_of(message) if holds_order else None
         if holds_order:
             self._gate.close()

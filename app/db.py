@@ -27,12 +27,15 @@ LOST = (
 AWAY = (
     *LOST,
     asyncpg.InsufficientResourcesError,
-    asyncpg.TransactionRollbackError,
-    asyncpg.LockNotAvailableError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.ObjectNotInPrerequisiteStateError,
+    asyncpg.PostgresSystemError,
     asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.TransactionRollbackError,
 )
-"""PostgreSQL is away or asks to try again. The same work may be repeated: if the commit did arrive,
-the states that it left show it."""
+"""PostgreSQL is away, does not let us in, or asks to try again. The same work may be repeated: if
+the commit did arrive, the states that it left show it."""
 
 
 MOVED = (asyncpg.UniqueViolationError, asyncpg.NotNullViolationError)

@@ -16,6 +16,11 @@ def event_of(message: Message) -> Event:
     return cast(Event, message.value)
 
 
+def request_of(message: Message) -> str:
+    """The id of the request that the message came from; `-` of one that is Malformed."""
+    return getattr(message.value, "requestId", "-")
+
+
 def order_of(message: Message) -> UUID:
     """The order that a message which is not Malformed speaks of."""
     return event_of(message).order_id

@@ -277,7 +277,8 @@ async def _mark_and_take(
 
 async def _park(connection: asyncpg.Connection, row: OutboxRow, error: BaseException) -> None:
     """Put an event aside that the broker refuses for good: it waits for an operator."""
-    log.error("The broker refuses %s of order %s: %r", row.topic, row.order_id, error)
+    extra = {"request_id": row.request_id}
+    log.error("The broker refuses %s of order %s: %r", row.topic, row.order_id, error, extra=extra)
     REFUSED.labels(row.topic).inc()
     crash_here(Point.REFUSED, RELAY)
     await sql.park_refused(

@@ -70,7 +70,9 @@ def _take(transaction: Transaction, order: Order, held: Held, step: Step, reques
         case Park(amount_minor=amount):
             line = "An operator has to give back %s of payment %s (order %s)"
             money = f"{to_major(amount)} {_money(held, amount)['currency']}"
-            transaction.notices.append(partial(log.error, line, money, payment.id, order.id))
+            ids = payment.id, order.id
+            extra = {"request_id": request_id}
+            transaction.notices.append(partial(log.error, line, money, *ids, extra=extra))
         case Returned(amount_minor=amount):
             told = _money(held, amount)
             _publish(transaction, PaymentRefunded, order, payment, request_id, **told)

@@ -141,7 +141,8 @@ def _left(session: Mapping[str, Any]) -> Fact:
 
 def _refund(found: Mapping[str, Any]) -> Fact:
     ours = _id(_metadata(found).get("refundId"))
-    return refund(_text(found["id"]), _amount(found["amount"]), _text(found["status"]), ours)
+    status = _text(found["status"] or "pending")
+    return refund(_text(found["id"]), _amount(found["amount"]), status, ours)
 
 
 def _charge(charge: Mapping[str, Any]) -> Fact:

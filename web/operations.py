@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any, cast
 
+import asyncpg
 from aiohttp import web
 from faust.tables.manager import TableManager
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -125,7 +126,7 @@ async def _postgres_answers() -> bool:
     try:
         async with asyncio.timeout(PATIENCE_SECONDS), database.connection() as connection:
             return bool(await sql.ping(connection))
-    except AWAY:
+    except (*AWAY, asyncpg.PostgresError):
         return False
 
 

@@ -1,7 +1,7 @@
 """What a query string may say, and how it is read."""
 
 import re
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
@@ -14,24 +14,25 @@ from app.lifecycle import Status
 from app.money import to_minor
 from app.sorts import SORTS
 from web.bodies import MONEY_SCHEMA, BaseShape, Text
-from web.reading import field_errors
+from web.reading import field_errors, pointer
 
 DEFAULT_LIMIT, MAX_LIMIT = 20, 100
 
+NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,40})(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,3})?")
+"""JSON's (RFC 8259, section 6), of a length that says something."""
+
 
 def _limit(text: object) -> int:
-    if not isinstance(text, str) or not re.fullmatch("[0-9]{1,100}", text) or int(text) < 1:
+    if not isinstance(text, str) or not re.fullmatch("0*[1-9][0-9]*", text):
         raise ValueError("must be a whole number from 1 to 100")
-    return min(int(text), MAX_LIMIT)
+    digits = text.lstrip("0")
+    return MAX_LIMIT if len(digits) > len(str(MAX_LIMIT)) else min(int(digits), MAX_LIMIT)
 
 
 def _amount(text: object) -> int:
-    if not isinstance(text, str) or not re.fullmatch(r"-?[0-9.]{1,40}", text):
+    if not isinstance(text, str) or not NUMBER.fullmatch(text):
         raise ValueError("must be a number")
-    try:
-        return to_minor(Decimal(text))
-    except InvalidOperation:
-        raise ValueError("must be a number") from None
+    return to_minor(Decimal(text))
 
 
 def _sort(text: object) -> str:
@@ -104,10 +105,13 @@ def read_query(request: web.Request, shape: type[Q]) -> Q:
     """The query string as `shape`. Raises InvalidInput naming every bad parameter."""
     given: dict[str, Any] = dict(request.query)
     twice = [name for name in given if len(request.query.getall(name)) > 1]
-    if twice:
-        told = [FieldError("must be given once", f"#/{name}") for name in twice]
-        raise InvalidInput(told)
+    errors = [FieldError("must be given once", pointer([name])) for name in twice]
     try:
-        return shape.model_validate(given)
+        query = shape.model_validate(given)
     except ValidationError as error:
-        raise InvalidInput(field_errors(error)) from None
+        found = field_errors(error)
+        told = {one.pointer for one in errors}
+        raise InvalidInput([*errors, *(one for one in found if one.pointer not in told)]) from None
+    if errors:
+        raise InvalidInput(errors)
+    return query

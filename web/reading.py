@@ -3,8 +3,10 @@
 import asyncio
 import json
 import zlib
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any, NoReturn, TypeVar
+from urllib.parse import quote
 
 from aiohttp import web
 from pydantic import ValidationError
@@ -29,6 +31,9 @@ OWN_WORDS = {
     "enum": "must be one of {expected}",
 }
 """Where pydantic's message speaks of Python, or of the wrong thing."""
+
+IN_FRAGMENTS = "!$&'()*+,;=:@"
+"""What stands in a fragment as it is, besides letters, digits and `-._~` (RFC 3986, 3.5)."""
 
 PACKED_AS = {"gzip", "x-gzip", "deflate"}
 """What a Content-Encoding may name (RFC 9110, 8.4.1)."""
@@ -122,8 +127,13 @@ def field_errors(error: ValidationError) -> list[FieldError]:
 
 
 def _field_error(problem: Any) -> FieldError:
-    path = "/".join(str(part).replace("~", "~0").replace("/", "~1") for part in problem["loc"])
     own = OWN_WORDS.get(problem["type"])
     # Pydantic's message may quote the client: it is no template.
     told = own.format(**problem.get("ctx", {})) if own else problem["msg"]
-    return FieldError(told.removeprefix("Value error, "), f"#/{path}")
+    return FieldError(told.removeprefix("Value error, "), pointer(problem["loc"]))
+
+
+def pointer(path: Iterable[object]) -> str:
+    """Where a value stands: a JSON pointer as a URI fragment (RFC 6901, sections 3 and 6)."""
+    parts = (str(part).replace("~", "~0").replace("/", "~1") for part in path)
+    return "#/" + "/".join(quote(part, safe=IN_FRAGMENTS, errors="replace") for part in parts)

@@ -87,7 +87,7 @@ def required_versions(request: web.Request) -> frozenset[int] | None:
 
     Tags that are not ours match nothing.
     """
-    header = request.headers.get("If-Match", "*").strip()
+    header = ", ".join(request.headers.getall("If-Match", ["*"])).strip()
     if header == "*":
         return None
     return frozenset(int(tag) for tag in re.findall(r'(?<!W/)"([0-9]{1,9})"', header))

@@ -125,6 +125,11 @@ async def test_a_bad_filter_is_refused(admin: Admin, query: str) -> None:
     assert pointers(answer) == {f"#/{query.partition('=')[0]}"}
 
 
+async def test_every_bad_filter_is_named(admin: Admin) -> None:
+    answer = await admin.ask("GET", "/api/orders/admin?limit=0&status=PAID&status=PAID&userId=x")
+    assert pointers(answer) == {"#/limit", "#/status", "#/userId"}
+
+
 @pytest.mark.parametrize("path", ["/faust/", "/faust/router/", "/faust/table/"])
 async def test_faust_s_pages_are_off_unless_asked_for(admin: Admin, path: str) -> None:
     assert_problem(await admin.ask("GET", path), 404)

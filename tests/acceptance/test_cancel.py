@@ -41,6 +41,8 @@ async def test_a_bad_reason_is_named(customer: Customer, order: Order, reason: A
 async def test_a_misspelt_field_is_not_ignored(customer: Customer, order: Order) -> None:
     path = f"/api/orders/{order['id']}"
     assert pointers(await customer.ask("POST", f"{path}/cancel", '{"reasn": "x"}')) == {"#/reasn"}
+    odd = await customer.ask("POST", f"{path}/cancel", '{"a b/%41~": "x"}')
+    assert pointers(odd) == {"#/a%20b~1%2541~0"}
     assert pointers(await customer.ask("PATCH", f"{path}/pay", '{"amout": 1}')) == {"#/amout"}
     assert pointers(await customer.ask("PATCH", f"{path}/pay?amout=1")) == {"#/amout"}
     assert pointers(await customer.ask("POST", f"{path}/cancel?reason=fraud")) == {"#/reason"}

@@ -177,3 +177,5 @@ async def test_what_was_put_aside_is_found_by_its_order_and_every_handler(
     found = await eventually(lambda: records.parked(order), lambda found: len(found) >= 3)
     assert [where for _, *where in found] == [[*place]] * 3
     assert {handler.split(".")[0] for handler, *_ in found} == {"notify", "payments", "stock"}
+    letters = await broker.read(["dead_letter"])
+    assert sum(letter.key == order["id"].encode() for letter in letters) == 3

@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from app import order_rows, orders, payments, placing
-from app.db import Database
+from app.db import AWAY, Database
 from app.errors import NotPayable
 from app.gathering import Gathering
 from app.orders import Placing
@@ -130,3 +130,12 @@ async def test_whoever_holds_an_order_goes_ahead_of_a_payment_that_waits_for_it(
         await waits_for_a_lock(database)
         orders.cancel(transaction, held, "first", "cancel")
     assert [type(answer) for answer in await paying] == [NotPayable]
+
+
+async def test_a_database_that_lets_nobody_in_is_away(database: Database) -> None:
+    nowhere = Database({**database._dsn, "database": "nowhere"}, 1)
+    await nowhere.open()
+    with pytest.raises(AWAY):
+        async with nowhere.connection():
+            pass
+    await nowhere.close()

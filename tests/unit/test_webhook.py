@@ -158,6 +158,10 @@ CHARGE = {
         (event("charge.refunded", **CHARGE), refunded_in_all(500)),
         (event("refund.created", **REFUND), refund("re_1", 500, "succeeded", "ours")),
         (
+            event("refund.created", **REFUND | {"status": None}),
+            refund("re_1", 500, "pending", "ours"),
+        ),
+        (
             event("refund.failed", **{**REFUND, "status": "failed", "metadata": {}}),
             refund("re_1", 500, "failed"),
         ),
