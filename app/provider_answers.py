@@ -16,9 +16,9 @@ from app import order_rows
 from app.crashes import Point, crash_here
 from app.db import Database
 from app.errors import ProviderAway, ProviderRefused
-from app.ledger import expired
+from app.ledger import Fact, captured, expired
 from app.ledger import refund as returned
-from app.lifecycle import PaymentStatus
+from app.lifecycle import Order, PaymentStatus
 from app.money_rows import Held, RefundRow, hold, report
 from app.queries import sql
 from app.settling import expire_session, settle
@@ -29,7 +29,11 @@ from app.transaction import Transaction
 log = logging.getLogger(__name__)
 
 COMPLETE_PATIENCE = timedelta(minutes=10)
-"""How much longer an order waits for the webhook of a session that is complete."""
+"""How often Stripe is asked about a session that is complete, while its webhook does not come."""
+WEBHOOK_PATIENCE = timedelta(hours=1)
+"""How long after a session's end its webhook decides alone; then Stripe's answer does, too."""
+PAYMENT_PATIENCE = timedelta(days=30)
+"""How long after a session's end it may be paid: by bank transfer, for one, that takes days."""
 
 
 class Provider(Protocol):
@@ -66,12 +70,25 @@ async def _answering(
     work = work_of(call)
     crash_here(Point.SENT, work)
     async with database.transaction(work) as transaction:
-        order, _ = await order_rows.lock_one(transaction, call["order_id"])
-        purse = (await hold(transaction, [order.id]))[order.id]
-        held = next(one for one in purse if one.payment.id == call["payment_id"])
+        order, purse, held = await _held(transaction, call)
         yield Answering(transaction, held)
         settle(transaction, order, purse, call["request_id"])
         await _note_done(transaction.connection, call, failure)
+
+
+class _Subject(NamedTuple):
+    """What a call is about: an order, all its payments, and the one of them."""
+
+    order: Order
+    purse: list[Held]
+    held: Held
+
+
+async def _held(transaction: Transaction, call: Any) -> _Subject:
+    order, _ = await order_rows.lock_one(transaction, call["order_id"])
+    purse = (await hold(transaction, [order.id]))[order.id]
+    held = next(one for one in purse if one.payment.id == call["payment_id"])
+    return _Subject(order, purse, held)
 
 
 def work_of(call: Any) -> str:
@@ -146,23 +163,43 @@ async def close_session(database: Database, provider: Provider, call: Any) -> No
     except ProviderRefused as refused:
         _require_key(refused)
         log.warning("Stripe does not expire %s: %s", call["session_id"], refused)
-        await _wait_longer(database, call, str(refused))
+        await _ask_later(database, call, str(refused))
         return
-    if session.status == "complete":
-        await _wait_longer(database, call, None)
+    if session.status == "open":
+        raise ProviderAway("the session is open")
+    fact = _fact_of(session, now() - (call["expires_at"] or now()))
+    if fact is None:
+        await _ask_later(database, call, None)
         return
-    if session.status != "expired":
-        raise ProviderAway(f"the session is {session.status}")
     async with _answering(database, call) as (transaction, held):
-        report(transaction, held, expired(), f"expired {session.id}")
+        held.payment.payment_intent = held.payment.payment_intent or session.payment_intent
+        report(transaction, held, fact, f"{fact.kind} {session.id}")
 
 
-async def _wait_longer(database: Database, call: Any, failure: str | None) -> None:
-    """The webhook decides."""
-    async with _answering(database, call, failure) as (transaction, _):
-        due_at = now() + COMPLETE_PATIENCE
-        order_id = call["order_id"]
-        await sql.postpone_deadline(transaction.connection, order_id=order_id, due_at=due_at)
+def _fact_of(session: Session, late: timedelta) -> Fact | None:
+    """What a session comes to, so long after its end; None while its webhook may tell."""
+    if session.status == "expired" or late > PAYMENT_PATIENCE:
+        return expired()
+    if session.is_paid and late > WEBHOOK_PATIENCE:
+        log.warning("No webhook has told of session %s, which is paid", session.id)
+        return captured(session.amount_minor, session.currency)
+    return None
+
+
+async def _ask_later(database: Database, call: Any, failure: str | None) -> None:
+    """Nothing is decided, unless a webhook has told meanwhile."""
+    work = work_of(call)
+    crash_here(Point.SENT, work)
+    async with database.transaction(work) as transaction:
+        held = (await _held(transaction, call)).held
+        if held.facts:
+            await _note_done(transaction.connection, call, failure)
+            return
+        again = {"kind": call["kind"], "subject_id": call["subject_id"], "failure": failure}
+        await sql.call_once_more(transaction.connection, wait=COMPLETE_PATIENCE, **again)
+        await sql.postpone_deadline(
+            transaction.connection, order_id=call["order_id"], due_at=now() + COMPLETE_PATIENCE
+        )
 
 
 async def give_back(database: Database, provider: Provider, call: Any) -> None:

@@ -66,12 +66,18 @@ class Checkout:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A Checkout Session: `status` is open, complete or expired; `url` is there while open."""
+    """A Checkout Session: `status` is open, complete or expired; `url` is there while open.
+
+    A complete one is paid at once, or days later, as its method of payment has it.
+    """
 
     id: str
     url: str | None
     status: str
     payment_intent: str | None
+    is_paid: bool = False
+    amount_minor: int = 0
+    currency: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,4 +251,7 @@ def _session(session: Any) -> Session:
         url=session.url,
         status=session.status or "open",
         payment_intent=intent if intent is None or isinstance(intent, str) else intent.id,
+        is_paid=session.payment_status == "paid",
+        amount_minor=session.amount_total or 0,
+        currency=(session.currency or "").upper(),
     )

@@ -38,6 +38,14 @@ returning asked;
 update provider_calls set due_at = now() + :wait::interval, failure = :failure
 where kind = :kind and subject_id = :subject_id and done_at is null;
 
+-- name: call_once_more(kind, subject_id, wait, failure)!
+-- A call was answered and is to be made again after `wait`: for a reason, or without one, and then it is
+-- as good as one that was never tried.
+update provider_calls
+set due_at = now() + :wait::interval, failure = :failure,
+    attempts = case when :failure::text is null then 0 else attempts end
+where kind = :kind and subject_id = :subject_id;
+
 -- name: finish_call(kind, subject_id, failure)!
 -- Note that a call is done with: answered, or never to be made for the reason given.
 update provider_calls set done_at = now(), failure = :failure

@@ -126,4 +126,6 @@ class Bank:
 
 def _session(books: Books) -> Session:
     url = f"https://stripe.example/{books.session}" if books.status == "open" else None
-    return Session(books.session, url, books.status, None)
+    intent = books.intent if books.status == "complete" else None
+    money = books.taken > 0, books.amount, books.currency
+    return Session(books.session, url, books.status, intent, *money)

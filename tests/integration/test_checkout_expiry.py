@@ -21,6 +21,7 @@ from tests.integration.money_course import (
     forget_what_is_due,
     ready,
 )
+from tests.integration.stripe_books import Books
 
 LATE = timedelta(hours=1)
 
@@ -126,6 +127,92 @@ async def test_a_session_that_is_complete_is_decided_by_its_webhook(database: Da
     await one.come_to_rest()
     assert await one.status() == "COMPLETED"
     await assert_conserved(one)
+
+
+async def an_hour_later(one: Course) -> None:
+    """The session has ended long ago, and so should its webhook have come."""
+    await one.fetch(
+        "update payments set expires_at = now() - interval '61 minutes' where order_id = $1"
+    )
+
+
+async def paid_without_a_webhook(database: Database) -> tuple[Course, Books]:
+    one, books = await ready(database)
+    books.pay()
+    books.reports.clear()
+    return one, books
+
+
+async def test_money_that_no_webhook_tells_of_is_found_when_it_should_have(
+    database: Database,
+) -> None:
+    one, _ = await paid_without_a_webhook(database)
+    await expire_due(database, now() + LATE)
+    for _ in range(2):
+        assert await one.call() == 1
+    assert await one.status() == "CREATED"
+    assert await overdue(database) == 0, "it may come in an hour"
+    await an_hour_later(one)
+    assert await one.call() == 1
+    await one.come_to_rest()
+    assert await one.status() == "COMPLETED"
+    await assert_conserved(one)
+
+
+async def test_money_for_a_cancelled_order_goes_back_though_no_webhook_tells_of_it(
+    database: Database,
+) -> None:
+    one, books = await paid_without_a_webhook(database)
+    await one.cancel()
+    await handle_all(one)
+    assert await one.call() == 1
+    await an_hour_later(one)
+    await one.come_to_rest()
+    assert (await one.status(), books.given) == ("CANCELLED", books.taken)
+    await assert_conserved(one)
+
+
+async def test_a_webhook_that_comes_after_all_changes_nothing(database: Database) -> None:
+    one, books = await ready(database)
+    books.pay()
+    await expire_due(database, now() + LATE)
+    await an_hour_later(one)
+    assert await one.call() == 1
+    await one.come_to_rest()
+    assert {report.event_id for report in books.reports} <= one.arrived.keys()
+    assert await one.status() == "COMPLETED"
+    await assert_conserved(one)
+
+
+async def test_a_delayed_payment_may_take_days_and_not_for_ever(database: Database) -> None:
+    one, books = await ready(database)
+    books.status = "complete"
+    await expire_due(database, now() + LATE)
+    await an_hour_later(one)
+    for _ in range(20):
+        assert await one.call() == 1
+    assert (await one.status(), await overdue(database)) == ("CREATED", 0)
+    await one.fetch(
+        "update payments set expires_at = now() - interval '31 days' where order_id = $1"
+    )
+    assert await one.call() == 1
+    await handle_all(one)
+    assert await one.status() == "CANCELLED"
+
+
+async def test_a_session_that_stripe_does_not_know_is_shown_to_operators(
+    database: Database,
+) -> None:
+    one, _ = await ready(database)
+
+    async def unknown(session_id: str) -> Any:
+        raise ProviderRefused("refused", "resource_missing", "No such checkout.session")
+
+    one.bank.expire_session = unknown  # type: ignore[method-assign]
+    await expire_due(database, now() + LATE)
+    for _ in range(2):
+        assert await one.call() == 1
+    assert (await one.status(), await overdue(database)) == ("CREATED", 1)
 
 
 async def test_a_checkout_that_stripe_has_not_opened_keeps_no_order(database: Database) -> None:
