@@ -143,9 +143,26 @@ class _Consumer(driver.Consumer):
         for tp, found in fetched.items():
             if tp.topic in changelogs:
                 self._restore(tp, records.pop(tp))
-            elif flows and self._is_next(tp, found[0].offset) and self._deliver(tp, found):
+                continue
+            self._forget_if_lost(tp, found[0].offset)
+            if flows and self._is_next(tp, found[0].offset) and self._deliver(tp, found):
                 del records[tp]
         return records, partitions
+
+    def _forget_if_lost(self, tp: Any, offset: int) -> None:
+        """Where the partition has lost its end, take what stands there now: it is new.
+
+        aiokafka goes back to the beginning then, and Faust would drop whatever has an offset that
+        it has seen.
+        """
+        read = self._read_offset[tp]
+        if read is not None and offset < read:
+            self.log.warning(
+                "%s has lost its end: it was read to %d, now %d comes", tp, read, offset
+            )
+            for known in (self._gap, self._acked, self._acked_index):
+                known.pop(tp, None)
+            self._read_offset[tp] = self._committed_offset[tp] = None
 
     def _restore(self, tp: Any, records: Iterable[Any]) -> None:
         recovery = cast(Any, self.app.tables).recovery

@@ -61,6 +61,22 @@ async def test_an_event_that_no_table_knows_is_decided_by_postgresql(shop: Shop)
         assert await snapshot(shop) == before
 
 
+async def test_what_comes_to_a_topic_that_lost_its_end_is_handled(shop: Shop) -> None:
+    """The worker has read further than the broker now writes; what is sent again is known."""
+    await shop.hire_ready()
+    async with at_the_counter(shop) as load:
+        for _ in range(8):
+            await load.buy(PLENTIFUL)
+        assert await rest(shop)
+        shop.stack.broker.kill()
+        for partition in (shop.stack.broker.folder / "data").glob("order.paid-*"):
+            shutil.rmtree(partition)
+        await start_again(shop.stack.broker)
+        for _ in range(8):
+            await load.buy(PLENTIFUL)
+        assert await rest(shop)
+
+
 async def every_ending(load: Load) -> list[str]:
     """The orders that customers placed: completed, out of stock, wrongly paid."""
     rivals = [await load.place([SCARCE]) for _ in range(PIECES + 1)]

@@ -1,6 +1,7 @@
 """What is fetched and committed, and when: records go straight into their streams' queues."""
 
 import asyncio
+import logging
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -52,6 +53,11 @@ class Consumer:
             ),
         )
         self._read_offset: dict[TP, int | None] = {PAID: None}
+        self._committed_offset: dict[TP, int | None] = {PAID: None}
+        self._gap: dict[TP, Any] = {}
+        self._acked: dict[TP, list[int]] = {}
+        self._acked_index: dict[TP, set[int]] = {}
+        self.log = logging.getLogger(__name__)
 
     @property
     def read(self) -> int | None:
@@ -69,6 +75,9 @@ class Consumer:
 
     def delivers(self, *offsets: int, tp: TP = PAID) -> bool:
         return _Consumer._deliver(cast(Any, self), tp, [record(offset) for offset in offsets])
+
+    def meets(self, offset: int) -> None:
+        _Consumer._forget_if_lost(cast(Any, self), PAID, offset)
 
     def is_next(self, offset: int) -> bool:
         return _Consumer._is_next(cast(Any, self), PAID, offset)
@@ -105,6 +114,16 @@ def test_what_was_delivered_was_read(consumer: Consumer) -> None:
     assert consumer.delivers(3, 4, 5)
     assert consumer.read == 5
     assert consumer.ends == {PAID: HIGHWATER}
+
+
+def test_what_stands_below_what_was_read_is_new(consumer: Consumer) -> None:
+    consumer.delivers(3, 4, 5)
+    consumer._acked, consumer._committed_offset = {PAID: [5]}, {PAID: 5}
+    consumer.meets(6)
+    assert (consumer.read, consumer._acked, consumer._committed_offset[PAID]) == (5, {PAID: [5]}, 5)
+    consumer.meets(0)
+    assert (consumer.read, consumer._acked, consumer._committed_offset[PAID]) == (None, {}, None)
+    assert consumer.is_next(0)
 
 
 def test_a_queue_that_fills_holds_back_the_next_fetch(consumer: Consumer) -> None:
