@@ -90,6 +90,20 @@ async def test_what_comes_behind_a_parked_message_waits_and_other_orders_flow(
     assert await admitted(database, Gate("another.handler"), *behind) == [6, 7]
 
 
+async def test_a_partition_that_begins_again_loses_nothing(database: Database) -> None:
+    """What was parked at an offset once keeps out no other message that comes there."""
+    earlier, order_id = await paid_order(database), await paid_order(database)
+    (bad,) = await paid(database, earlier, 5)
+    id = await park_it(database, bad, earlier)
+    await intervention.discard(database, id, BOSS)
+    first, behind = await paid(database, order_id, 4, 5)
+    for one in (first, behind):
+        one.message.topic = bad.message.topic
+    await park(database, first.message, HANDLER, "it was refused", 1, order_id)
+    assert await admitted(database, Gate(HANDLER), behind) == []
+    assert await states(database, order_id) == [(4, "PARKED"), (5, "WAITING")]
+
+
 async def test_a_replay_goes_through_all_that_waits_in_order_and_does_it_once(
     database: Database,
 ) -> None:
