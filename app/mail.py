@@ -69,8 +69,13 @@ class Mail:
                 if error.smtp_code >= 500:
                     raise Undeliverable(str(error)) from None
                 raise
-            except (smtplib.SMTPNotSupportedError, ValueError) as error:
+            except smtplib.SMTPNotSupportedError as error:
                 raise Undeliverable(str(error)) from None
+            except OSError:
+                raise
+            except Exception as error:
+                # The library folds the addresses only now, and fails in as many ways as it parses.
+                raise Undeliverable(f"not to be written: {error!r}") from None
 
     def _connect(self) -> smtplib.SMTP:
         host, port = self._url.hostname or "", self._url.port or 0

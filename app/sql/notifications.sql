@@ -1,8 +1,9 @@
 -- name: take_due_mails(batch)
--- Take mails that are due. They are due again, later each time, unless they are noted as sent.
+-- Take mails that are due. They are due again, later each time, unless they are noted as sent: never
+-- before a slow server could have taken them.
 update notifications
 set attempts = attempts + 1,
-    due_at = now() + interval '1 minute' * least(power(2, least(attempts, 6)), 60)
+    due_at = now() + interval '1 minute' * greatest(5, least(power(2, least(attempts, 6)), 60))
 where (order_id, kind, channel) in (
     select order_id, kind, channel
     from notifications
