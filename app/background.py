@@ -104,6 +104,8 @@ async def send_mail() -> None:
 @app.task
 async def call_stripe() -> None:
     """Make the calls of Stripe that transactions have noted."""
+    if settings.stripe_secret_key and not settings.stripe_webhook_secrets:
+        app.log.warning("Webhooks of Stripe are refused: STRIPE_WEBHOOK_SECRET is not set")
     await calls.run()
 
 
@@ -143,7 +145,10 @@ async def settle_evictions() -> None:
 async def expire_orders() -> None:
     """Cancel orders that were not paid in time."""
     try:
-        while await expire_due(timers, now()) == BATCH:
+        # A worker whose clock is ahead would cancel everybody's orders.
+        async with timers.connection() as connection:
+            moment = await sql.clock(connection)
+        while await expire_due(timers, moment) == BATCH:
             pass
     except AWAY as error:
         app.log.warning("Unpaid orders are cancelled later: %r", error)
@@ -165,13 +170,13 @@ async def tend_outbox() -> None:
 
 
 async def _tend_outbox() -> None:
-    before = now() - timedelta(days=settings.outbox_retention_days)
+    kept = timedelta(days=settings.outbox_retention_days)
     async with timers.connection() as connection:
         await sql.make_outbox_partitions(connection, now=now())
     async with timers.connection() as connection, connection.transaction():
         # Whoever places or pays would wait behind it.
         await sql.wait_little(connection)
-        if dropped := await sql.drop_outbox_partitions(connection, before=before):
+        if dropped := await sql.drop_outbox_partitions(connection, kept=kept):
             app.log.info("%d partitions of the outbox were dropped for their age", dropped)
 
 

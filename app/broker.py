@@ -19,6 +19,9 @@ from app.config import Settings
 from app.consumer import Transport
 from app.logs import logging_config
 
+WRITE_SECONDS = 5.0
+"""How long a rebalance waits for the producer to take the tables' last entries."""
+
 FOR_BATCHES, FOR_REQUESTS = 0.4, 0.4
 """Shares of SHUTDOWN_GRACE_SECONDS; the rest is for offsets, the group, and what is left."""
 LARGEST_MESSAGE = 2 * 1024**2
@@ -158,7 +161,10 @@ class OrderApp(faust.App):
             with suppress(TimeoutError):
                 patience = self.settings.shutdown_grace_seconds * FOR_BATCHES
                 await asyncio.wait_for(self._idle.wait(), patience)
-        await self.write_tables()
+        # Nobody's partitions wait for one that cannot be written: what is lost is only missed.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(WRITE_SECONDS):
+                await self.write_tables()
 
     async def write_tables(self) -> None:
         """Write what agents have put into their tables; the producer has it then."""

@@ -69,7 +69,7 @@ def headers_of(row: OutboxRow) -> list[tuple[str, bytes]]:
     trace = row.request_id
     if TRACE_ID.fullmatch(trace) is None:
         trace = sha256(trace.encode()).hexdigest()[:32]
-    span = row.event_id.replace("-", "")[:16]
+    span = row.event_id.replace("-", "")[16:]  # an id's first half is its time
     values = (
         row.event_id,
         "/orders",

@@ -7,7 +7,9 @@ with sent as materialized (
     select * from unnest(:sent_orders::uuid[], :sent_sequences::int[])
         with ordinality as s (order_id, sequence, place)
 ), marked as (
-    update outbox set published_at = now() + sent.place * interval '1 microsecond'
+    -- A second copy changes nothing: it would seem to have gone after the order's next event.
+    update outbox
+    set published_at = coalesce(outbox.published_at, now() + sent.place * interval '1 microsecond')
     from sent
     where outbox.order_id = sent.order_id and outbox.sequence = sent.sequence
       and occurred_at between :since::text::timestamptz and :until::text::timestamptz
@@ -35,7 +37,7 @@ select 'relay', topic, -1, id, order_id, 'PARKED', true, convert_to(order_id::te
     convert_to(payload::text, 'UTF8'), '{}', :error, 1, :now
 from outbox
 where order_id = :order_id and sequence = :sequence and occurred_at = :occurred_at::text::timestamptz
-on conflict (handler, topic, partition, "offset") do update
+on conflict (handler, topic, partition, "offset", md5(coalesce(value, ''))) do update
     set state = 'PARKED', error = excluded.error, attempts = parked_messages.attempts + 1,
         resolved_at = null, resolved_by = null, resolve_reason = null;
 
@@ -54,9 +56,10 @@ from generate_series(
 -- Let this transaction give up soon where it would have to wait for a lock.
 set local lock_timeout = '50ms';
 
--- name: drop_outbox_partitions(before)$
--- Drop the partitions whose events are all sent and older; how many.
-select drop_outbox_partitions(:before);
+-- name: drop_outbox_partitions(kept)$
+-- Drop the partitions whose events are all sent and older than what is kept, by PostgreSQL's clock, for
+-- a worker's may be wrong; how many.
+select drop_outbox_partitions(now() - :kept::interval);
 
 -- name: try_to_lead()$
 -- Become the session that relays, until it ends; false where another one is.

@@ -1,3 +1,7 @@
+-- name: clock()$
+-- What time it is for PostgreSQL.
+select now();
+
 -- name: ping()$
 -- Whether PostgreSQL answers.
 select 1;

@@ -71,7 +71,7 @@ def headers(event: Event) -> list[tuple[str, bytes]]:
         "ce_subject": event.order_id,
         "ce_time": event.occurred_at,
         "content-type": "application/json",
-        "traceparent": f"00-{trace}-{event.id.replace('-', '')[:16]}-01",
+        "traceparent": f"00-{trace}-{event.id.replace('-', '')[16:]}-01",
         "x-request-id": event.request_id,
         "x-event-type": event.topic,
     }

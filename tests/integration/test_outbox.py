@@ -11,7 +11,7 @@ import pytest
 from app import migrate
 from app.db import Database
 from app.queries import sql
-from app.times import now
+from app.times import now, rfc3339
 
 LONG_AGO = datetime(2001, 5, 31, 23, 30, tzinfo=UTC)
 INSERT = """
@@ -82,10 +82,10 @@ async def test_what_is_old_is_dropped_once_all_of_it_is_sent(empty: asyncpg.Conn
     waiting = await add(empty, LONG_AGO, sent=False)
     young = await add(empty, now())
     end = datetime(2001, 6, 1, tzinfo=UTC)
-    assert await sql.drop_outbox_partitions(empty, before=end) == 0
+    assert await sql.drop_outbox_partitions(empty, kept=now() - end) == 0
     await empty.execute("update outbox set published_at = now() where id = $1", waiting)
-    assert await sql.drop_outbox_partitions(empty, before=end - timedelta(seconds=1)) == 0
-    assert await sql.drop_outbox_partitions(empty, before=end) == 1
+    assert await sql.drop_outbox_partitions(empty, kept=now() - end + timedelta(seconds=1)) == 0
+    assert await sql.drop_outbox_partitions(empty, kept=now() - end) == 1
     assert "outbox_2001_05" not in await partitions(empty)
     assert [row["id"] for row in await empty.fetch("select id from outbox")] == [young]
 
@@ -130,3 +130,18 @@ async def test_the_relay_finds_what_waits_by_its_index(empty: asyncpg.Connection
     )
     told = "\n".join(row[0] for row in plan)
     assert "Merge Append" in told and "Seq Scan" not in told, told
+
+
+async def test_a_second_copy_is_not_marked_later_than_the_first(empty: asyncpg.Connection) -> None:
+    id = await add(empty, now())
+    (row,) = await empty.fetch("select * from outbox where id = $1", id)
+    await sql.mark_and_take(
+        empty,
+        sent_orders=[row["order_id"]],
+        sent_sequences=[row["sequence"]],
+        since=rfc3339(row["occurred_at"]),
+        until=rfc3339(row["occurred_at"]),
+        held=[],
+        batch=1,
+    )
+    assert await empty.fetchrow("select * from outbox where id = $1", id) == row

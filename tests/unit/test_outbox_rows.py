@@ -38,6 +38,6 @@ def test_what_is_longer_than_a_notification_is_looked_for(letter: str) -> None:
 def test_a_request_s_events_are_one_trace(request_id: str, trace_id: str) -> None:
     event = row("{}")._replace(request_id=request_id)
     headers = dict(headers_of(event))
-    span = event.event_id.replace("-", "")[:16]
+    span = event.event_id.replace("-", "")[16:]
     assert headers["traceparent"].decode() == f"00-{trace_id}-{span}-01"
     assert headers["x-request-id"].decode() == request_id
