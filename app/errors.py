@@ -215,7 +215,7 @@ class TooManyRequests(Problem):
 
 
 class Overloaded(Problem):
-    """The service takes no new orders until it has caught up with those it has"""
+    """This worker takes only as many new orders as get through; try again shortly"""
 
     status, slug, title = 503, "overloaded", "Overloaded"
     retry_after = 1
