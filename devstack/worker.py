@@ -34,6 +34,8 @@ class Worker(Server):
 
     def command(self) -> list[str]:
         datadir = ("--datadir", str(self.folder))
+        # LOG_LEVEL sets the level. Below `warn`, `-l` only turns off Faust's spinner, with which
+        # lines below a warning would not be shown.
         return faust(*datadir, "-L", "uvloop", "worker", "-l", "info")
 
     def environment(self) -> Mapping[str, str]:
