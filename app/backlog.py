@@ -1,4 +1,18 @@
-"""How long events wait for this worker, and so how many new orders it takes: first what it has."""
+"""How long events wait for this worker, and so how many new orders it takes: first what it has.
+
+W is the latest waits of all handlers, and five times the relay's, in seconds, added up. While
+W ≤ 0.7, the limit doubles each second until there is none. Above, it is
+
+    admitted/s = max(100, R × (1 + 0.4 × (0.8 − W)))
+    R = new orders/s of about 300 s × (paid/s of about 5 s + 5) / (paid/s of about 300 s + 5)
+
+R is how many new orders get through. What gets through is counted where orders are paid: all that
+are paid come by there, but some are never paid, and others were placed at another worker. So what
+is paid now is compared with what is paid usually, and new orders are taken in that proportion.
+
+What is taken now is paid, and waits, seconds later. So the limit follows what gets through, and W
+corrects it only a little: a limit that followed W would swing from too many to too few.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,33 +24,32 @@ from time import time
 from app.metrics import ADMITTED, WAIT
 
 EASY_SECONDS = 0.7
-"""Of the latest waits for all handlers and, five times, for the relay, added up: up to it every new
-order is taken."""
+"""The W up to which the limit rises until every new order is taken."""
 AIM_SECONDS = 0.8
+"""The W at which R is taken exactly."""
 STEERING = 0.4
-"""Beyond, as many orders are taken as get through, and by this part of them more or fewer for each
-second by which the waits are under or over the aim. What is taken now is paid, and waits, seconds
-later: with more steering it would swing from too many to too few."""
+"""By this part of R more or fewer are taken for each second that W is under or over the aim."""
 NOW_SECONDS, LATE_SECONDS = 5.0, 300.0
-"""What gets through now is a mean of about so long, for agents take orders in lumps. How many new
-orders that stands for (some are never paid, and others' requests come to this worker's partitions)
-is told by both of late: so long that those on their way are few of them."""
+"""About how long the means of R go back. The short one outlasts the lumps in which agents take
+orders; in the long one, the orders that are on their way are few."""
 FEW = 5.0
-"""Added to both, so that two small ones are about the same."""
+"""Added to both means of paid orders, a second: two small ones count as about the same."""
 RECOVERY = 2.0
-"""How many times as many are taken after each second of easy waits, until all are."""
+"""What the limit is multiplied by each second while W is easy."""
 RELAYED = 5
-"""How often the relay is on an order's way."""
+"""How often W counts the relay's wait: so often an order comes by it."""
 MEMORY_SECONDS = 2.0
-"""A handler without events waits for none; one that is at some for longer keeps others waiting."""
+"""How long W remembers a handler's wait. After that, one without events waits for none, and one
+that is at some for longer keeps others waiting."""
 TRICKLE = 100.0
-"""New orders a second that are taken however long events wait: they are not what keeps it busy, but
-Redis that is away, say, or a cold start."""
+"""The least limit, in new orders a second: so few are not what keeps a worker busy, but Redis that
+is away, say, or a cold start."""
 UNBOUNDED = 1e6
+"""A limit that is none, in new orders a second."""
 BURST_SECONDS = 0.25
 """Requests come in lumps: what was not taken so long before may still be."""
 MILESTONE = "orders.mark_paid"
-"""The handler that tells how many get through: it is on the way of every order that is paid."""
+"""The handler that counts what gets through: it is on the way of every order that is paid."""
 
 
 class _Rate:
@@ -154,6 +167,6 @@ class Backlog:
         return max(TRICKLE, self._carried() * (1 + STEERING * (AIM_SECONDS - wait)))
 
     def _carried(self) -> float:
-        """New orders a second, of which the paid ones get through."""
+        """R, in new orders a second."""
         now, late = (rate.at(self._looked) for rate in (self._through_now, self._through_late))
         return self._taken.at(self._looked) * (now + FEW) / (late + FEW)
