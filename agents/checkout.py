@@ -1,4 +1,4 @@
-"""Checkout: has Stripe called for a session. The calls are made by a task of the worker."""
+"""Checkout: notes that Stripe has to be called for a session; a task of the worker calls it."""
 
 from agents.loop import on
 from app import checkout

@@ -27,8 +27,9 @@ FOR_BATCHES, FOR_REQUESTS = 0.4, 0.4
 LARGEST_MESSAGE = 2 * 1024**2
 """Bytes. A dead letter holds a message in base64, and topics take messages of up to 1 MiB."""
 LARGEST_BATCH = 64 * 1024
-"""Bytes for one partition in one request: more than the client's 16 KiB, of which many events at
-once take several; a topic that takes no batch of this size refuses good events with large ones."""
+"""Bytes of one batch for one partition. aiokafka's 16 KiB would take several requests for events
+that commit together. A topic whose max.message.bytes is smaller refuses the whole batch, good
+events with it."""
 
 MOST_CONNECTING = 1024
 """Connections that may wait to be accepted. Past aiohttp's 128, a client's kernel tries again after

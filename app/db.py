@@ -136,8 +136,8 @@ class Database:
     async def _told(self, works: Sequence[str]) -> AsyncIterator[list[Transaction]]:
         """Tells `after_commit` of the transaction that its body leaves.
 
-        Also where PostgreSQL's answer was lost: what looks once more in vain does no harm, and a
-        cache that nobody tells of a commit would show what is old.
+        Also where PostgreSQL's answer was lost: a needless look does no harm, but a cache that is
+        not told of a commit would show stale data.
         """
         leaving: list[Transaction] = []
         try:
@@ -163,8 +163,9 @@ class Database:
         """As `transaction`, for a body that locks nothing: it costs no BEGIN and no COMMIT.
 
         The one statement that writes is all of the transaction. It fails with one of MOVED where
-        what the body has read is so no more. On connections of SHORT_WAITS only: it writes an
-        order's event before it waits for the order, whose holder may be about to write the same.
+        what the body read has changed since it was read. On connections of SHORT_WAITS only: it
+        writes an order's event before it waits for the order, whose holder may be about to write
+        the same.
         """
         async with self._told(works) as leaving, self.connection() as connection:
             transaction = Transaction(connection)

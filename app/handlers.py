@@ -37,4 +37,5 @@ class Handler(NamedTuple):
 
 
 HANDLERS: dict[str, Handler] = {RELAY: Handler(None, None)}
-"""What the broker refused: replayed, it only stands in the relay's way no more."""
+"""By name; agents add theirs. `relay` has an event that the broker refused: to replay it is only to
+let the relay send it again."""

@@ -64,9 +64,10 @@ def _last_event_id(request: web.Request) -> int:
 async def _stream(
     request: web.Request, user: Identity, order_id: UUID, last: int
 ) -> web.StreamResponse:
-    """The events behind `last`, then each new one, until client or worker leaves or the token ends.
+    """Events after `last`, then each new one.
 
-    That is when any request would be refused: who comes again meets 401, not one more short stream.
+    Until the client leaves, the worker stops, or the token expires; a client that comes again with
+    an expired token meets 401, as with any request.
     """
     if _streams.locked():
         raise Overloaded("This worker has all the streams it can serve; ask again")
