@@ -2,11 +2,13 @@
 
     POST /api/orders    ─> order.created              ─> order_status: remember its answer
     PATCH …/pay         ─> order.payment_requested    ─> payment: capture
-    POST …/payments/…   ─> order.checkout_requested   ─> checkout: call Stripe for a session
+    POST …/payments/…   ─> order.checkout_requested   ─> checkout: note a call of Stripe
     Stripe's webhook    ─> payment.succeeded, payment.failed, payment.refunded,
                            payment.refund_requested, order.cancelled: whatever its money leads to
+    Stripe's answers    ─> payment.failed, payment.refunded, payment.refund_requested: whatever a
+      to noted calls       closed page, or a refund that was made or refused, leads to
     POST …/cancel       ─> order.cancelled
-    the expiry timer    ─> order.cancelled
+    the expiry timer    ─> order.cancelled, or a call of Stripe that closes the open page first
     payment             ─> payment.succeeded          ─> order_status: PAID
                            payment.failed             ─> order_status: CANCELLED
     order_status (PAID) ─> order.paid                 ─> inventory: reserve
@@ -18,7 +20,7 @@
     payment             ─> payment.refund_requested   ─> payment: refund what was paid here; of
                                                          Stripe's, a call was noted with it
                            payment.refunded
-    an operator         ─> order.intervened
+    an operator         ─> order.intervened; payment.refund_requested
 
 Every arrow is the same: a transaction that appends to the outbox, the relay, a topic.
 Fields are named as they stand on the wire. Records change by adding optional fields.
