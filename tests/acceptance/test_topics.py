@@ -141,7 +141,7 @@ async def test_events_carry_a_trace(completed: list[ConsumerRecord]) -> None:
     assert len({trace.split("-")[1] for trace in traces[1:]}) == 1
 
 
-async def test_order_created_carries_the_fields_of_the_seed(
+async def test_order_created_carries_the_fields_that_older_consumers_know(
     customer: Customer, product: Product, broker: Broker
 ) -> None:
     order = await customer.placed(product, 2, key="the-key", request_id="the request")

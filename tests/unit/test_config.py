@@ -122,7 +122,7 @@ def test_limits_and_origins_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.cors_origins == ["https://shop.example.com", "http://[::1]:3000"]
 
 
-def test_the_names_of_both_seeds_are_understood(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_names_that_older_systems_know_are_understood(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DB_URL")
     monkeypatch.delenv("JWT_SECRET")
     for name, value in {

@@ -19,7 +19,7 @@ def test_each_error_says_in_its_docstring_what_the_client_reads() -> None:
         assert error.__doc__ and not error.__doc__.endswith(".") and "\n" not in error.__doc__
 
 
-def test_the_texts_that_clients_of_the_seed_systems_know() -> None:
+def test_the_texts_that_older_clients_know() -> None:
     assert errors.OrderNotFound().detail == "Order not found"
     assert errors.ProductNotFound().detail == "Product not found"
     assert errors.NotEnoughStock().detail == "Not enough stock"

@@ -1,4 +1,4 @@
-"""The examples of the two systems that this one replaces, word for word."""
+"""What clients of two older systems rely on: the examples in their documents, word for word."""
 
 from typing import Any
 from uuid import UUID
