@@ -11,6 +11,11 @@ from bench.window import Window
 Json = dict[str, Any]
 
 
+def workers_text(count: int) -> str:
+    """So many workers, in words."""
+    return "1 worker" if count == 1 else f"{count} workers"
+
+
 def lifecycles(shop: Shop, window: Window, told: Mapping[bytes, float]) -> Json:
     """Of whole lifecycles: throughput at each end, latencies, costs, and what went wrong.
 

@@ -5,12 +5,13 @@ Customers' ids lie evenly over the whole range of UUIDs, so that new ones fall b
 """
 
 import random
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
 
 from bench.bare.events import event
+from bench.site import Say
 
 CHUNK = 50_000
 """Orders of one COPY."""
@@ -117,9 +118,7 @@ class History:
             yield f"{head}\t{payload % names}\t{moment}\n"
 
 
-async def fill(
-    database: str, orders: int, products: Sequence[str], say: Callable[[str], None]
-) -> None:
+async def fill(database: str, orders: int, products: Sequence[str], say: Say) -> None:
     """Put so many orders into the tables, and take their pieces from the products' stock."""
     history = History(orders, products)
     connection = await asyncpg.connect(database)

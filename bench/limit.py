@@ -3,14 +3,13 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 
 from bench.figures import Json
 from bench.loading import IN_FLIGHT, Length, audited
-from bench.site import Failed, Site
+from bench.site import Failed, Say, Site
 
 
-def limit(site: Site, length: Length, say: Callable[[str], None]) -> Json:
+def limit(site: Site, length: Length, say: Say) -> Json:
     """What bare asyncpg and bare aiokafka carry of the same work. Raises Failed."""
     say("the limit: the same statements and messages, without Faust and aiohttp")
     plan = site.plan("bare", IN_FLIGHT, length.seconds, length.warm_up)

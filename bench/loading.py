@@ -4,11 +4,10 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from bench.figures import Json
-from bench.site import Failed, Site
+from bench.site import Failed, Say, Site
 
 IN_FLIGHT = 160
 """Customers of the closed loop. Most of their orders are on their way: a worker lets 64 be created
@@ -20,8 +19,6 @@ SHARES = (25, 50, 75)
 SETTLING_SECONDS = 2.0
 AUDIT_SECONDS = 1800.0
 """How long one question of the auditor may take, among millions of orders."""
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,11 @@
 """Twice as much as can be carried: what is refused, what the rest waits, and how it recovers."""
 
-from collections.abc import Callable
-
 from bench.figures import Json
 from bench.loading import IN_FLIGHT, Length, at_share, audited, most
-from bench.site import Site
+from bench.site import Say, Site
 
 
-def overload(site: Site, length: Length, say: Callable[[str], None]) -> Json:
+def overload(site: Site, length: Length, say: Say) -> Json:
     """Figures at twice the most, and of half the most right after it."""
     carried = most(site, IN_FLIGHT, Length(length.seconds / 2, length.warm_up), say)
     twice = at_share(site, carried, 200, Length(length.seconds, 3), say)

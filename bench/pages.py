@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from statistics import median
 from textwrap import fill
 
-from bench.figures import Json
+from bench.figures import Json, workers_text
 from bench.limit import ratio
 
 WIDTH = 110
@@ -52,7 +52,7 @@ def throughput(report: Json) -> str:
     head = ("", "orders created/s", "full lifecycles/s", "each second: slowest, median, fastest")
     rows = [
         (
-            _workers(site),
+            workers_text(site["workers"]),
             f"{site['create']['created']['perSecond']:.1f}",
             f"{site['most']['notified']['perSecond']:.1f}",
             _spread(site["most"]["notified"]),
@@ -69,7 +69,7 @@ def latency(report: Json) -> str:
     head = ("", "at", "orders", "p50", "p90", "p99", "p99.9", "max")
     rows = [
         (
-            _workers(site),
+            workers_text(site["workers"]),
             f"{paced['rate']:.1f}/s ({share} %)",
             *_percentiles(paced["latencyMs"]["payToCompleted"]),
         )
@@ -84,7 +84,7 @@ def reads(report: Json) -> str:
     head = ("", "", "a second", "orders", "p50", "p90", "p99", "p99.9", "max")
     rows = [
         (
-            _workers(site),
+            workers_text(site["workers"]),
             f"{name} the cache",
             f"{read['answers']['perSecond']:.0f}",
             *_percentiles(read["latencyMs"]),
@@ -101,7 +101,7 @@ def reads(report: Json) -> str:
 def costs(report: Json) -> str:
     """CPU and memory of each program."""
     head = ("CPU seconds for 10,000 orders; memory", *PROGRAMS.values(), "load generator")
-    named = [(_workers(site), site["most"]["costs"]) for site in report["sites"]]
+    named = [(workers_text(site["workers"]), site["most"]["costs"]) for site in report["sites"]]
     named.append(("the limit", report["limit"]["costs"]))
     rows = [
         (name, *(_cost(cost.get(program)) for program in (*PROGRAMS, "load")))
@@ -121,7 +121,7 @@ def limit(report: Json) -> str:
     for site in report["sites"]:
         share = ratio(site["most"], report["limit"])
         cpu = [f"{share['cpu'][name]:.2f}" for name in ("worker", "postgres", "kafka")]
-        rows.append((_workers(site), f"{share['throughput']:.2f}", *cpu))
+        rows.append((workers_text(site["workers"]), f"{share['throughput']:.2f}", *cpu))
     return table(head, rows)
 
 
@@ -233,11 +233,7 @@ SECTIONS: dict[str, Callable[[Json], str]] = {
 }
 """By the name of their markers."""
 OF_SITES = ("headline", "machine", "throughput", "latency", "reads", "costs")
-"""Those for which `make bench` suffices."""
-
-
-def _workers(site: Json) -> str:
-    return "1 worker" if site["workers"] == 1 else f"{site['workers']} workers"
+"""Those that tell of a report's `sites`, which it always has; the others may be missing from it."""
 
 
 def _spread(rate: Json) -> str:

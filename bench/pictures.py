@@ -3,7 +3,7 @@
 from math import log10
 
 from bench.charts import Axis, axis_for, bars, lines
-from bench.figures import Json
+from bench.figures import Json, workers_text
 
 
 class _Nines(Axis):
@@ -34,7 +34,7 @@ def memory(report: Json) -> str:
 def throughput(report: Json) -> str:
     """Creations and lifecycles by workers, beside the limit."""
     groups = {
-        _workers(site): {
+        workers_text(site["workers"]): {
             "orders created": site["create"]["created"]["perSecond"],
             "full lifecycles": site["most"]["notified"]["perSecond"],
         }
@@ -65,7 +65,7 @@ def latency(site: Json) -> str:
     }
     y = axis_for("milliseconds", [ms for points in series.values() for _, ms in points], True)
     x = _Nines("nines: 1 is 90 % of the orders, 2 is 99 %, 3 is 99.9 %", 0.0, 4.0)
-    return lines(f"pay → COMPLETED, {_workers(site)}", series, x, y)
+    return lines(f"pay → COMPLETED, {workers_text(site['workers'])}", series, x, y)
 
 
 def seconds(site: Json) -> str:
@@ -73,12 +73,9 @@ def seconds(site: Json) -> str:
     each = site["most"]["notified"]["eachSecond"]
     points = [(float(second), float(count)) for second, count in enumerate(each)]
     x, y = Axis("second", 0.0, max(1.0, len(each) - 1.0)), axis_for("lifecycles", each)
-    return lines(f"Each second of the closed loop, {_workers(site)}", {"lifecycles": points}, x, y)
+    title = f"Each second of the closed loop, {workers_text(site['workers'])}"
+    return lines(title, {"lifecycles": points}, x, y)
 
 
 def _nines(share: float) -> float:
     return -log10(1 - share) if share < 1 else 4.0
-
-
-def _workers(site: Json) -> str:
-    return "1 worker" if site["workers"] == 1 else f"{site['workers']} workers"

@@ -3,24 +3,21 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
 
-from bench.figures import Json
+from bench.figures import Json, workers_text
 from bench.limit import limit
 from bench.loading import IN_FLIGHT, Length, all_figures, at_share, audited, most
 from bench.machine import machine
 from bench.overload import overload
-from bench.site import Failed, Site
+from bench.site import Failed, Say, Site
 from bench.tables import full_table, quick_table
 from devstack.server import ServerFailed
 
 FOLDER = Path(".devstack/bench")
 LATEST = Path("bench/results/latest.json")
-
-Say = Callable[[str], None]
 
 
 def quick(options: argparse.Namespace, say: Say) -> Json:
@@ -37,7 +34,7 @@ def full(options: argparse.Namespace, say: Say) -> Json:
     length = Length(options.seconds, options.warm_up)
     report: Json = {"machine": machine(), "options": vars(options), "sites": []}
     for workers in options.workers:
-        say(f"with {workers} of a worker" if workers == 1 else f"with {workers} workers")
+        say(f"with {workers_text(workers)}")
         with Site(FOLDER, workers, options.partitions, say) as site:
             report["sites"].append(all_figures(site, length, say))
         keep(report)
@@ -67,7 +64,7 @@ def silent(report: Json) -> bool:
 def _options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.run", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one worker, a minute or two")
-    parser.add_argument("--workers", type=_numbers, default=[1, 2], help="1,2")
+    parser.add_argument("--workers", type=numbers, default=[1, 2], help="1,2")
     parser.add_argument("--partitions", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=60.0, help="of each window")
     parser.add_argument("--warm-up", type=float, default=20.0, help="seconds before the first")
@@ -75,8 +72,9 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _numbers(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
+def numbers(text: str) -> list[int]:
+    """`1,2`, as an argument; none where it is empty."""
+    return [int(part) for part in text.split(",") if part]
 
 
 def main(arguments: list[str]) -> int:

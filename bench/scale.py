@@ -7,19 +7,19 @@ import argparse
 import asyncio
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 from rich.console import Console
 
-from bench.figures import Json
+from bench.figures import Json, workers_text
 from bench.history import fill
 from bench.loading import IN_FLIGHT, Length, at_share, audited, load, most
 from bench.machine import machine
 from bench.pages import PROGRAMS
-from bench.run import FOLDER
-from bench.site import Failed, Site
+from bench.run import FOLDER, numbers
+from bench.site import Failed, Say, Site
 from devstack.server import ServerFailed
 
 RESULT = Path("bench/results/scale.json")
@@ -28,19 +28,18 @@ TURNS = 6
 TODAY = ("--days", "0.5")
 """What was there before is older than that, and not in Kafka."""
 
-Say = Callable[[str], None]
-
 
 def scale(options: argparse.Namespace, say: Say) -> Iterator[Json]:
     """A row of figures after the other."""
     length = Length(options.seconds, options.warm_up)
     for workers in options.workers:
-        yield _one(f"{workers} workers, {PARTITIONS} partitions", workers, PARTITIONS, length, say)
+        yield _one(workers, PARTITIONS, length, say)
     for partitions in options.partitions:
-        yield _one(f"1 worker, {partitions} partitions", 1, partitions, length, say)
+        yield _one(1, partitions, length, say)
 
 
-def _one(what: str, workers: int, partitions: int, length: Length, say: Say) -> Json:
+def _one(workers: int, partitions: int, length: Length, say: Say) -> Json:
+    what = f"{workers_text(workers)}, {partitions} partitions"
     say(what)
     with Site(FOLDER, workers, partitions, say) as site:
         carried = most(site, IN_FLIGHT * workers, length, say)
@@ -92,11 +91,11 @@ def soak(orders: int, say: Say) -> Json:
 
 def _options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.scale", description=__doc__)
-    parser.add_argument("--workers", type=_numbers, default=[1, 2, 4])
-    parser.add_argument("--partitions", type=_numbers, default=[4, 48])
+    parser.add_argument("--workers", type=numbers, default=[1, 2, 4])
+    parser.add_argument("--partitions", type=numbers, default=[4, 48])
     parser.add_argument(
         "--orders",
-        type=_numbers,
+        type=numbers,
         default=[10_000, 1_000_000],
         help="that are there before: the first beside each of the others",
     )
@@ -104,10 +103,6 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--warm-up", type=float, default=20.0)
     return parser.parse_args(arguments)
-
-
-def _numbers(text: str) -> list[int]:
-    return [int(part) for part in text.split(",") if part]
 
 
 def main(arguments: list[str]) -> int:

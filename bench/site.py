@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import time
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 from uuid import uuid4
@@ -31,6 +31,9 @@ SETTINGS = {
 }
 """Beyond what a worker is given anyway. All else is as it comes."""
 
+Say = Callable[[str], None]
+"""Is given a line for each thing that is begun."""
+
 
 class Failed(Exception):
     """Raised when something of the bench itself does not work; the text is one line."""
@@ -39,21 +42,13 @@ class Failed(Exception):
 class Site:
     """Everything from scratch in `folder`, with `workers` workers on `partitions` partitions."""
 
-    def __init__(
-        self,
-        folder: Path,
-        workers: int,
-        partitions: int,
-        say: Callable[[str], None],
-        settings: Mapping[str, str] = {},
-    ) -> None:
+    def __init__(self, folder: Path, workers: int, partitions: int, say: Say) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         self._folder = folder
         self._say = say
         self.partitions = partitions
         self.secret = secrets.token_urlsafe(48)
         self.stack = Stack(folder)
-        self._settings = {**SETTINGS, **settings}
         self.workers: list[Worker] = []
         self._wanted = workers
         self.products: list[str] = []
@@ -66,7 +61,7 @@ class Site:
     def environment(self) -> dict[str, str]:
         """What workers and commands are given."""
         own = {"JWT_SECRET": self.secret, "KAFKA_PARTITIONS": str(self.partitions)}
-        return {**os.environ, **self._settings, **own, **self.stack.environment}
+        return {**os.environ, **SETTINGS, **own, **self.stack.environment}
 
     @property
     def programs(self) -> dict[str, list[int]]:

@@ -35,8 +35,8 @@ from bench.spread import latencies, rates
 
 POOL = 12
 """Connections for requests, and as many for agents: the worker's."""
-AT_ONCE, MOST = 1, 100
-"""Transactions of requests of a kind, and requests of a transaction: the worker's."""
+MOST = 100
+"""Requests of a transaction: the worker's."""
 FEW_ROWS = {
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
@@ -173,8 +173,7 @@ async def _connected(plan: Plan, stack: AsyncExitStack) -> Bare:
     ]
     consumer = await stack.enter_async_context(_consumer(plan, [one.topic for one in handlers]))
     workers = Agents(agents, consumer, changelogs, handlers, bare.after_commit)
-    gatherings = [one.run() for one in (placings, payings) for _ in range(AT_ONCE)]
-    for work in (relay.run(), workers.run(), *gatherings):
+    for work in (relay.run(), workers.run(), placings.run(), payings.run()):
         task = asyncio.create_task(work)
         task.add_done_callback(partial(_end, asyncio.current_task()))
         stack.callback(task.cancel)
