@@ -40,11 +40,11 @@ bench: .venv/ready ## What the service can do on this machine, beside the limit:
 	@exec $(BIN)/python -m bench.run $(ARGS)
 
 bench-quick: ARGS ?=
-bench-quick: .venv/ready ## One worker for a minute or two: the most it carries, latency at half, CPU per order (ARGS=)
+bench-quick: .venv/ready ## One worker for a minute or two: its capacity, latency at half, CPU per order (ARGS=)
 	@exec $(BIN)/python -m bench.run --quick --workers 1 --seconds 15 $(ARGS)
 
 bench-scale: ARGS ?=
-bench-scale: .venv/ready ## By workers, partitions and orders that are there (ARGS="--orders 10000,1000000,10000000")
+bench-scale: .venv/ready ## By workers, partitions and orders already in the tables (ARGS="--orders 10000,1000000,10000000")
 	@exec $(BIN)/python -m bench.scale $(ARGS)
 
 profile: ARGS ?=

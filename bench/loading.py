@@ -15,7 +15,7 @@ at once, and whoever is refused, as some are in the beginning, comes again."""
 CREATING = 48
 READING = 32
 SHARES = (25, 50, 75)
-"""Percent of the most, at which latencies are taken."""
+"""Percent of the capacity, at which latencies are taken."""
 SETTLING_SECONDS = 2.0
 AUDIT_SECONDS = 1800.0
 """How long one question of the auditor may take, among millions of orders."""
@@ -43,7 +43,7 @@ def load(site: Site, scenario: str, size: float, length: Length) -> Json:
 
 
 def most(site: Site, in_flight: int, length: Length, say: Say) -> Json:
-    """What a closed loop of whole lifecycles carries. Raises Failed where that is nothing."""
+    """The capacity: what a closed loop of whole lifecycles carries. Raises Failed where it is 0."""
     say(f"closed loop of {in_flight} customers")
     figures = load(site, "lifecycle", in_flight, length)
     if not figures["notified"]["count"]:
@@ -54,7 +54,7 @@ def most(site: Site, in_flight: int, length: Length, say: Say) -> Json:
 def at_share(site: Site, carried: Json, percent: int, length: Length, say: Say) -> Json:
     """The open loop at so many percent of what was carried."""
     rate = carried["notified"]["perSecond"] * percent / 100
-    say(f"open loop at {rate:.1f} a second, {percent} % of the most")
+    say(f"open loop at {rate:.1f} a second, {percent} % of the capacity")
     return load(site, "paced", rate, length)
 
 

@@ -6,7 +6,7 @@ from bench.site import Say, Site
 
 
 def overload(site: Site, length: Length, say: Say) -> Json:
-    """Figures at twice the most, and of half the most right after it."""
+    """Figures at twice the capacity, and at half of it right after."""
     carried = most(site, IN_FLIGHT, Length(length.seconds / 2, length.warm_up), say)
     twice = at_share(site, carried, 200, Length(length.seconds, 3), say)
     after = at_share(site, carried, 50, Length(length.seconds / 2, 3), say)

@@ -33,14 +33,15 @@ def machine(report: Json) -> str:
 
 
 def headline(report: Json) -> str:
-    """What a README tells: the most that is carried, and how long an order takes."""
+    """What a README tells: the capacity, and how long an order takes."""
     carried = {site["workers"]: site["most"]["notified"]["perSecond"] for site in report["sites"]}
     paced = report["sites"][0]["paced"]["25"]
     told = paced["latencyMs"]["payToCompleted"]
+    cores = " (more workers need more cores)" if carried[2] <= carried[1] else ""
     text = (
         f"On {report['machine']['cores']} shared virtual cores, with servers, workers and clients "
         f"all beside each other, one worker carries {carried[1]:.0f} orders a second from creation "
-        f"to notification, two carry {carried[2]:.0f}; from pay to COMPLETED it takes "
+        f"to notification, two carry {carried[2]:.0f}{cores}; from pay to COMPLETED it takes "
         f"{told['p50']:.0f} ms (p50) and {told['p99']:.0f} ms (p99) at {paced['rate']:.0f} a "
         "second ([performance](docs/performance.md))."
     )
@@ -126,12 +127,12 @@ def limit(report: Json) -> str:
 
 
 def overload(report: Json) -> str:
-    """At twice the most."""
+    """At twice the capacity."""
     head = ("", "offered/s", "completed/s", "refused", "never finished", "p50", "p99", "worker MiB")
     known = report["overload"]
     rows = []
     for title, one in (
-        ("twice the most", known["twice"]),
+        ("twice the capacity", known["twice"]),
         ("right after, at half", known["after"]),
     ):
         told = one["latencyMs"]["payToCompleted"]
@@ -171,9 +172,9 @@ def scale(report: Json) -> str:
 
 
 def history(report: Json) -> str:
-    """Among few and among many orders that are there, side by side: medians of all turns."""
+    """Among few and among many orders already in the tables, side by side: medians of all turns."""
     head = (
-        *("orders there before", "lifecycles/s", "worker CPU ms", "PostgreSQL CPU ms"),
+        *("orders already in the tables", "lifecycles/s", "worker CPU ms", "PostgreSQL CPU ms"),
         *("all CPU ms", "of neighbouring turns: all CPU"),
     )
     rows = []

@@ -113,7 +113,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--native", action="store_true", help="C code, too: slower, and coarser")
     parser.add_argument("--warm-up", type=float, default=10.0)
-    parser.add_argument("--rate", type=float, help="lifecycles a second, instead of the most")
+    parser.add_argument("--rate", type=float, help="lifecycles a second, instead of the capacity")
     options, console = parser.parse_args(arguments), Console(width=120)
     try:
         with console.status("starting"), Site(FOLDER, 1, 4, lambda line: None) as site:

@@ -30,7 +30,7 @@ def quick(options: argparse.Namespace, say: Say) -> Json:
 
 
 def full(options: argparse.Namespace, say: Say) -> Json:
-    """Everything but the scale: each number of workers, the limit, and too much of it all."""
+    """Everything but the scale: each number of workers, the limit, and overload."""
     length = Length(options.seconds, options.warm_up)
     report: Json = {"machine": machine(), "options": vars(options), "sites": []}
     for workers in options.workers:

@@ -1,4 +1,4 @@
-"""`python -m bench.scale`: throughput and cost by workers, partitions, and orders that are there.
+"""`python -m bench.scale`: throughput and cost by workers, partitions, and orders in the tables.
 
 Writes `bench/results/scale.json`.
 """
@@ -97,7 +97,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
         "--orders",
         type=numbers,
         default=[10_000, 1_000_000],
-        help="that are there before: the first beside each of the others",
+        help="already in the tables: the first number beside each of the others",
     )
     parser.add_argument("--soak", type=int, default=0, help="orders over which memory is watched")
     parser.add_argument("--seconds", type=float, default=30.0)

@@ -9,7 +9,7 @@ PROGRAMS = ("worker", "postgres", "kafka", "redis", "load")
 
 def quick_table(report: Json) -> Table:
     """What whoever is tuning looks at."""
-    table = Table("", "closed loop, the most", "open loop, at half")
+    table = Table("", "closed loop, at capacity", "open loop, at half")
     both = (report["most"], report["half"])
     for name in ("created", "completed", "notified"):
         table.add_row(f"{name}/s", *(f"{one[name]['perSecond']:.1f}" for one in both))
