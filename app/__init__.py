@@ -12,6 +12,7 @@ from app.config import load_settings
 from app.crashes import arm_from
 from app.db import FEW_ROWS, SHORT_WAITS, AfterCommit, Database
 from app.keys import load_keys
+from app.monitor import new_monitor
 from app.outbox import Relay
 from app.provider_calls import Calls
 from app.rate_limits import RateLimits
@@ -27,9 +28,40 @@ GATHERED_POOL_SIZE = 2
 TIMERS_POOL_SIZE = 4
 """Nor can requests, or agents, hold up expiry, mail and what Stripe answers."""
 
+AUTODISCOVER = [
+    "app.commands",
+    "app.parked_command",
+    "app.background",
+    "tables.handled",
+    "tables.replays",
+    "agents.payment",
+    "agents.checkout",
+    "agents.inventory",
+    "agents.order_status",
+    "agents.notification",
+    "web.middlewares",
+    "web.protocol",
+    "web.accounts",
+    "web.products",
+    "web.orders",
+    "web.order_actions",
+    "web.checkout",
+    "web.stripe_webhook",
+    "web.order_events",
+    "web.parked",
+    "web.health",
+    "web.monitor",
+    "web.assets",
+    "web.documents",
+    "web.problem_pages",
+]
+"""What a worker does. Each module by name, for Faust lets the import error of a listed one stop the
+worker, and no other's."""
+
 arm_from(os.environ)
 settings = load_settings()
-app = OrderApp(settings)
+app = OrderApp(settings, AUTODISCOVER)
+app.monitor = new_monitor()
 database = Database(settings.database_dsn, settings.db_pool_size, "orders requests", **FEW_ROWS)
 pipeline = Database(settings.database_dsn, PIPELINE_POOL_SIZE, "orders agents", **FEW_ROWS)
 gathered = Database(

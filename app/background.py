@@ -16,8 +16,7 @@ from app.db import AWAY
 from app.expiry import BATCH, expire_due
 from app.mail import Mail, send_mails
 from app.metrics import OVERDUE_CALLS, PARKED_REFUNDS
-from app.monitor import new_monitor
-from app.parked import KEPT
+from app.parked import RETENTION
 from app.queries import sql
 from app.stripe_events import BATCH as KEPT_BATCH
 from app.stripe_events import settle_kept
@@ -27,7 +26,8 @@ REAP_SECONDS = 60.0
 REAP_BATCH = 1000
 PARTITION_SECONDS = 3600.0
 EXPIRY_SECONDS = 1.0
-KEPT_SECONDS = 5.0
+KEPT_EVENTS_SECONDS = 5.0
+EVICT_RETRY_SECONDS = 5.0
 GAUGE_SECONDS = 5.0
 OVERDUE = timedelta(seconds=5)
 """How long past its time a call of Stripe may wait for a worker that makes it."""
@@ -38,8 +38,6 @@ some thousands of events a second, and who dies is missed after ten seconds."""
 _inheriting = asyncio.Event()
 
 COLLECTOR_THRESHOLDS = 50_000, 20, 20
-
-app.monitor = new_monitor()
 
 
 @app.on_rebalance_complete.connect
@@ -65,7 +63,7 @@ async def evict_what_others_owed() -> None:
         except (*AWAY, PostgresError) as error:
             app.log.warning("Evictions of others are made later: %r", error)
             _inheriting.set()
-            await asyncio.sleep(KEPT_SECONDS)
+            await asyncio.sleep(EVICT_RETRY_SECONDS)
 
 
 async def _evict_what_changed_lately() -> None:
@@ -109,7 +107,7 @@ async def call_stripe() -> None:
     await calls.run()
 
 
-@app.timer(KEPT_SECONDS)
+@app.timer(KEPT_EVENTS_SECONDS)
 async def settle_kept_events() -> None:
     """Look again at events of Stripe that came before what they speak of."""
     try:
@@ -183,7 +181,7 @@ async def _tend_outbox() -> None:
 @app.timer(REAP_SECONDS)
 async def reap_parked_messages() -> None:
     """Forget messages that were resolved long ago, batch by batch."""
-    await _reap("Resolved messages", sql.reap_parked, before=now() - KEPT)
+    await _reap("Resolved messages", sql.reap_parked, before=now() - RETENTION)
 
 
 @app.timer(REAP_SECONDS)

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Protocol, cast
 
@@ -39,7 +39,7 @@ FAUST_PAGES = "/faust/"
 
 
 class _Web(Web):
-    # The front page is ours: web/operations.py. Faust's pages are served where they are asked for,
+    # The front page is ours: web/health.py. Faust's pages are served where they are asked for,
     # below an address of their own, and only to administrators: web/monitor.py.
     def _enabled_blueprints(self) -> list[tuple[str, Any]]:
         if not cast(OrderApp, self.app).settings.faust_pages:
@@ -95,7 +95,8 @@ class OrderApp(faust.App):
 
     BootStrategy = _Boot
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, modules: Sequence[str]) -> None:
+        """`modules` are imported when the worker starts, in any order."""
         self.settings = settings
         self.resources: list[Resource] = []
         self._batches = 0
@@ -105,7 +106,7 @@ class OrderApp(faust.App):
             "orders",
             broker=[f"kafka://{broker}" for broker in settings.kafka_brokers],
             store="rocksdb://",
-            autodiscover=AUTODISCOVER,
+            autodiscover=modules,
             agent_supervisor=CrashingSupervisor,
             key_serializer="raw",
             value_serializer="raw",
@@ -177,36 +178,3 @@ class OrderApp(faust.App):
 
     def _new_web(self) -> _Web:
         return _Web(self)
-
-
-AUTODISCOVER = [
-    "app.commands",
-    "app.parked_command",
-    "app.background",
-    "tables.handled",
-    "tables.replays",
-    "agents.payment",
-    "agents.checkout",
-    "agents.inventory",
-    "agents.order_status",
-    "agents.notification",
-    "web.middlewares",
-    "web.protocol",
-    "web.accounts",
-    "web.products",
-    "web.orders",
-    "web.order_actions",
-    "web.checkout",
-    "web.stripe_webhook",
-    "web.order_events",
-    "web.parked",
-    "web.operations",
-    "web.monitor",
-    "web.assets",
-    "web.documents",
-    "web.problem_pages",
-]
-"""Each module by name: Faust lets a listed module's import error stop the worker, no other's.
-
-Faust imports them in any order.
-"""

@@ -9,11 +9,11 @@ from app import idempotency, order_rows
 from app.db import Database
 from app.errors import Forbidden, NothingToPay, NotPayable, OrderNotFound, PaymentInProgress
 from app.ids import new_id
-from app.ledger import EXPIRED
+from app.ledger import CHECKOUT_EXPIRED
 from app.lifecycle import Order, Payment, PaymentStatus, payable
-from app.money_rows import STRIPE, hold
+from app.money_rows import STRIPE, lock_with_money
 from app.queries import sql
-from app.settling import call_for, told
+from app.settling import call_for, payment_fields
 from app.times import now, rfc3339
 from app.tokens import Identity
 from app.topics import CheckoutRequested
@@ -25,7 +25,7 @@ LONGEST = timedelta(hours=23, minutes=55)
 """Stripe takes 24 hours at most."""
 
 NOT_REQUESTED, REQUESTED, READY = "NOT_REQUESTED", "REQUESTED", "READY"
-FAILED, GONE = "FAILED", "EXPIRED"
+FAILED, EXPIRED = "FAILED", "EXPIRED"
 
 
 async def request_checkout(
@@ -85,8 +85,8 @@ async def _start_attempt(
     )
     transaction.payments[payment.id] = payment
     await sql.move_deadline(transaction.connection, order_id=order.id, due_at=ends)
-    stamp = order_rows.stamp(order, request_id)
-    transaction.publish(CheckoutRequested(**stamp, **told(payment), expiresAt=rfc3339(ends)))
+    stamp, paid = order_rows.stamp(order, request_id), payment_fields(payment)
+    transaction.publish(CheckoutRequested(**stamp, **paid, expiresAt=rfc3339(ends)))
 
 
 def expires_at(due_at: datetime | None, now: datetime) -> datetime:
@@ -100,8 +100,7 @@ def expires_at(due_at: datetime | None, now: datetime) -> datetime:
 
 async def note_call(transaction: Transaction, events: Sequence[CheckoutRequested]) -> None:
     """Note that Stripe is to be called for a session; the call holds up no other event."""
-    orders = await order_rows.lock(transaction, events)
-    purses = await hold(transaction, orders)
+    _, purses = await lock_with_money(transaction, events)
     for event in events:
         for payment in (held.payment for held in purses[event.order_id]):
             waits = payment.status is PaymentStatus.PENDING and payment.session_id is None
@@ -125,7 +124,7 @@ async def status(database: Database, user: Identity, order_id: UUID) -> dict[str
         "orderId": str(order_id),
         "status": stands,
         "checkoutUrl": row["checkout_url"] if stands == READY else None,
-        "failureReason": row["failure_reason"] if stands in (FAILED, GONE) else None,
+        "failureReason": row["failure_reason"] if stands in (FAILED, EXPIRED) else None,
     }
 
 
@@ -136,9 +135,9 @@ def _stands(status: str | None, url: str | None, reason: str | None) -> str:
         case PaymentStatus.PENDING:
             return _pending(url)
         case PaymentStatus.FAILED:
-            return GONE if reason == EXPIRED else FAILED
+            return EXPIRED if reason == CHECKOUT_EXPIRED else FAILED
         case PaymentStatus.VOIDED:
-            return GONE
+            return EXPIRED
     # Paid, whatever became of the money.
     return READY
 

@@ -17,8 +17,8 @@ from app import accounts, app, database, settings
 from app.audit import BEGINNING, Scope
 from app.audit import audit as run_audit
 from app.broker import LARGEST_MESSAGE
-from app.catalogue import fill_catalogue
 from app.db import AWAY, Database
+from app.demo_catalogue import fill_catalogue
 from app.kafka_audit import audit_kafka
 from app.migrate import (
     CHANGELOG,

@@ -251,9 +251,9 @@ class ProviderAway(Exception):
 class ProviderRefused(Exception):
     """Raised when a payment provider will never do what was asked; `reason` is for the customer.
 
-    `code` is the provider's own word for it, where it has one; the text is for the log alone.
+    The text is for the log alone.
     """
 
-    def __init__(self, reason: str, code: str | None, detail: str) -> None:
-        self.reason, self.code = reason, code
+    def __init__(self, reason: str, detail: str) -> None:
+        self.reason = reason
         super().__init__(detail)

@@ -29,7 +29,7 @@ async def expire_due(database: Database, moment: datetime, batch: int = BATCH) -
     """
     async with database.transaction("expiry.expire_due") as transaction:
         rows = await sql.lock_due_orders(transaction.connection, now=moment, batch=batch)
-        due = {row["id"]: order_rows.hold(transaction, row) for row in rows}
+        due = {row["id"]: order_rows.note_order(transaction, row) for row in rows}
         rest = await sql.settle_deadlines(
             transaction.connection,
             order_ids=list(due),

@@ -17,6 +17,7 @@ from aiokafka.errors import KafkaTimeoutError
 
 from app.audit import BEGINNING, Finding, Scope
 from app.db import Database
+from app.messages import order_of_key
 from app.queries import sql
 from app.times import now
 from app.topics import EVENTS, DeadLetter
@@ -104,7 +105,7 @@ class Comparison:
             self._broken[invariant].append((subject, detail))
 
     async def _compare(self, topic: str, messages: Sequence[ConsumerRecord]) -> None:
-        orders = {id for one in messages if (id := _uuid(one.key))}
+        orders = {id for one in messages if (id := order_of_key(one.key))}
         rows = await sql.events_of_orders(self._connection, order_ids=list(orders), topic=topic)
         events = {str(row["event_id"]): row for row in rows}
         for message in messages:
@@ -200,13 +201,6 @@ class Comparison:
 
 def _time(milliseconds: int) -> datetime:
     return datetime.fromtimestamp(milliseconds / 1000, UTC)
-
-
-def _uuid(key: bytes | None) -> UUID | None:
-    try:
-        return UUID((key or b"").decode())
-    except ValueError:
-        return None
 
 
 def _event_id(message: ConsumerRecord) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-EXPIRED = "The checkout expired"
+CHECKOUT_EXPIRED = "The checkout expired"
 
 
 class Kind(StrEnum):
@@ -46,7 +46,7 @@ def failed(reason: str) -> Fact:
 
 def expired() -> Fact:
     """There will be no money: the customer has left."""
-    return failed(EXPIRED)
+    return failed(CHECKOUT_EXPIRED)
 
 
 def refund(id: str, amount_minor: int, status: str, request_id: str | None = None) -> Fact:

@@ -16,6 +16,14 @@ def event_of(message: Message) -> Event:
     return cast(Event, message.value)
 
 
+def order_of_key(key: bytes | None) -> UUID | None:
+    """The order that a message's key names; None where it names none."""
+    try:
+        return UUID((key or b"").decode())
+    except ValueError:
+        return None
+
+
 def request_of(message: Message) -> str:
     """The id of the request that the message came from; `-` of one that is Malformed."""
     return getattr(message.value, "requestId", "-")

@@ -1,6 +1,6 @@
 """An order's money in rows: payments, what was reported of them, refunds, calls that are due."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any, Literal
@@ -10,9 +10,10 @@ import orjson
 
 from app import order_rows
 from app.ledger import Fact, Kind, money_of
-from app.lifecycle import Payment, PaymentStatus
+from app.lifecycle import Order, Payment, PaymentStatus
 from app.settlement import Account
 from app.times import parse_time
+from app.topics import Event
 from app.transaction import Transaction
 
 INTERNAL, STRIPE = "internal", "stripe"
@@ -96,6 +97,22 @@ async def hold(transaction: Transaction, order_ids: Iterable[UUID]) -> Purses:
     ids = set(order_ids)
     await order_rows.lock_all(transaction, ids, money_of=ids)
     return {id: _purse(transaction.accounts[id]) for id in ids}
+
+
+async def lock_with_money(
+    transaction: Transaction, events: Sequence[Event]
+) -> tuple[dict[UUID, Order], Purses]:
+    """The orders that `events` speak of, under their row locks, by id; and their payments.
+
+    Raises UnknownOrder when one does not exist.
+    """
+    orders = await order_rows.lock(transaction, events)
+    return orders, await hold(transaction, orders)
+
+
+async def purse_of(transaction: Transaction, order_id: UUID) -> list[Held]:
+    """All payments of one locked order, the oldest first."""
+    return (await hold(transaction, [order_id]))[order_id]
 
 
 def _purse(accounts: str | None) -> list[Held]:

@@ -60,7 +60,7 @@ async def lock_all(
         transaction.connection, ids=list(ids), money_of=list(money_of), stock_of=list(stock_of)
     ):
         if row["id"] not in transaction.orders:
-            hold(transaction, row)
+            note_order(transaction, row)
         if row["id"] in money_of:
             transaction.accounts[row["id"]] = row["payments"]
         if row["id"] in stock_of:
@@ -75,7 +75,7 @@ async def lock_one(transaction: Transaction, order_id: UUID) -> tuple[Order, Map
     row = await sql.lock_whole_order(transaction.connection, id=order_id)
     if row is None:
         raise OrderNotFound
-    return hold(transaction, row), row
+    return note_order(transaction, row), row
 
 
 async def read_whole(
@@ -83,7 +83,7 @@ async def read_whole(
 ) -> dict[UUID, tuple[Order, Mapping[str, Any]]]:
     """Those of the orders that exist, without locks, and their rows with their lines."""
     rows = await sql.whole_orders(transaction.connection, ids=order_ids)
-    return {row["id"]: (hold(transaction, row), row) for row in rows}
+    return {row["id"]: (note_order(transaction, row), row) for row in rows}
 
 
 async def lock_if_any(transaction: Transaction, order_id: UUID | None) -> Order | None:
@@ -94,7 +94,7 @@ async def lock_if_any(transaction: Transaction, order_id: UUID | None) -> Order 
     return transaction.orders.get(order_id)
 
 
-def hold(transaction: Transaction, row: Mapping[str, Any]) -> Order:
+def note_order(transaction: Transaction, row: Mapping[str, Any]) -> Order:
     """The order in a row that the transaction has locked, or read."""
     order = Order(
         id=row["id"],

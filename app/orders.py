@@ -10,7 +10,7 @@ from app import idempotency, order_rows, placing
 from app.config import ORDER_TTL_SECONDS
 from app.db import Database
 from app.errors import Forbidden, NotCancellable, OrderNotFound, Problem, StaleVersion
-from app.ledger import EXPIRED as CHECKOUT_EXPIRED
+from app.ledger import CHECKOUT_EXPIRED
 from app.lifecycle import (
     CANCELLED_BY_ADMIN,
     CANCELLED_BY_OWNER,
@@ -22,7 +22,7 @@ from app.lifecycle import (
     cancellable,
 )
 from app.money import to_major
-from app.money_rows import Held, hold
+from app.money_rows import Held, lock_with_money
 from app.placing import Basket
 from app.queries import sql
 from app.times import parse_time
@@ -197,8 +197,7 @@ def cancel(transaction: Transaction, order: Order, reason: str, request_id: str)
 
 async def mark_paid(transaction: Transaction, events: Sequence[PaymentSucceeded]) -> None:
     """Captured money makes a CREATED order PAID: events tell of it, PostgreSQL decides."""
-    orders = await order_rows.lock(transaction, events)
-    purses = await hold(transaction, orders)
+    orders, purses = await lock_with_money(transaction, events)
     for event in events:
         order = orders[event.order_id]
         is_captured = _stands(purses[order.id], event.paymentId, PaymentStatus.SUCCEEDED)
@@ -215,8 +214,7 @@ async def mark_paid(transaction: Transaction, events: Sequence[PaymentSucceeded]
 
 async def cancel_unpaid(transaction: Transaction, events: Sequence[PaymentFailed]) -> None:
     """A failed payment cancels an order that is still CREATED, unless money came after all."""
-    orders = await order_rows.lock(transaction, events)
-    purses = await hold(transaction, orders)
+    orders, purses = await lock_with_money(transaction, events)
     for event in events:
         order, purse = orders[event.order_id], purses[event.order_id]
         has_failed = _stands(purse, event.paymentId, PaymentStatus.FAILED)

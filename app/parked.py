@@ -11,12 +11,13 @@ from faust.types import Message
 
 from app.db import Database
 from app.errors import ParkedNotFound
+from app.messages import order_of_key
 from app.queries import sql
 from app.text import storable
 from app.times import now, rfc3339
 from app.transaction import Transaction
 
-KEPT = timedelta(days=30)
+RETENTION = timedelta(days=30)
 """How long a message is kept after it was resolved."""
 
 
@@ -52,7 +53,7 @@ async def park(
             topic=message.topic,
             partition=message.partition,
             offset=message.offset,
-            order_id=order_id or _order_id(message.key),
+            order_id=order_id or order_of_key(message.key),
             holds_order=order_id is not None,
             key=message.key,
             value=message.value,
@@ -157,13 +158,6 @@ def as_json(row: Mapping[str, Any]) -> dict[str, Any]:
         "resolvedBy": row["resolved_by"],
         "reason": row["resolve_reason"],
     }
-
-
-def _order_id(key: bytes | None) -> UUID | None:
-    try:
-        return UUID((key or b"").decode())
-    except ValueError:
-        return None
 
 
 def _text(raw: bytes | None) -> str | None:

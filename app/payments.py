@@ -29,9 +29,9 @@ from app.lifecycle import (
     payment_flaw,
 )
 from app.money import to_major
-from app.money_rows import INTERNAL, Held, hold, report
+from app.money_rows import INTERNAL, Held, lock_with_money, purse_of, report
 from app.queries import sql
-from app.settling import settle, told
+from app.settling import payment_fields, settle
 from app.tokens import Identity
 from app.topics import OrderCancelled, PaymentRequested, RefundRequested
 from app.transaction import Transaction
@@ -125,7 +125,7 @@ def _start_attempt(
     transaction.publish(
         PaymentRequested(
             **order_rows.stamp(order, wanted.request_id),
-            **told(payment),
+            **payment_fields(payment),
             expectedAmount=to_major(order.total_minor),
         )
     )
@@ -137,8 +137,7 @@ def _start_attempt(
 
 async def capture(transaction: Transaction, events: Sequence[PaymentRequested]) -> None:
     """Capture what was asked for, for orders that wait for it and of the exact amount."""
-    orders = await order_rows.lock(transaction, events)
-    purses = await hold(transaction, orders)
+    orders, purses = await lock_with_money(transaction, events)
     for event in events:
         order, purse = orders[event.order_id], purses[event.order_id]
         # What is pending after this is what the order waits for.
@@ -152,8 +151,7 @@ async def capture(transaction: Transaction, events: Sequence[PaymentRequested]) 
 
 async def request_refunds(transaction: Transaction, events: Sequence[OrderCancelled]) -> None:
     """Money of an order that is cancelled must go back, and nobody may pay it any more."""
-    orders = await order_rows.lock(transaction, events)
-    purses = await hold(transaction, orders)
+    orders, purses = await lock_with_money(transaction, events)
     for event in events:
         order = orders[event.order_id]
         settle(transaction, order, purses[order.id], event.requestId)
@@ -161,8 +159,7 @@ async def request_refunds(transaction: Transaction, events: Sequence[OrderCancel
 
 async def refund(transaction: Transaction, events: Sequence[RefundRequested]) -> None:
     """Give money back through the internal provider, which settles at once."""
-    orders = await order_rows.lock(transaction, events)
-    purses = await hold(transaction, orders)
+    orders, purses = await lock_with_money(transaction, events)
     for event in events:
         order, purse = orders[event.order_id], purses[event.order_id]
         if held := _internal(purse, event.paymentId, PaymentStatus.REFUNDING):
@@ -179,7 +176,7 @@ async def retry_refund(database: Database, payment_id: UUID, request_id: str) ->
         if order_id is None:
             return False
         order, _ = await order_rows.lock_one(transaction, order_id)
-        purse = (await hold(transaction, [order_id]))[order_id]
+        purse = await purse_of(transaction, order_id)
         held = next(one for one in purse if one.payment.id == payment_id)
         if held.payment.status is not PaymentStatus.PARKED:
             return False

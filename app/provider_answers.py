@@ -19,7 +19,7 @@ from app.errors import ProviderAway, ProviderRefused
 from app.ledger import Fact, captured, expired
 from app.ledger import refund as returned
 from app.lifecycle import Order, PaymentStatus
-from app.money_rows import Held, RefundRow, hold, report
+from app.money_rows import Held, RefundRow, purse_of, report
 from app.queries import sql
 from app.settling import expire_session, settle
 from app.stripe_provider import NOT_CONFIGURED, Checkout, Line, Refund, Session
@@ -86,7 +86,7 @@ class _Subject(NamedTuple):
 
 async def _held(transaction: Transaction, call: Any) -> _Subject:
     order, _ = await order_rows.lock_one(transaction, call["order_id"])
-    purse = (await hold(transaction, [order.id]))[order.id]
+    purse = await purse_of(transaction, order.id)
     held = next(one for one in purse if one.payment.id == call["payment_id"])
     return _Subject(order, purse, held)
 
@@ -161,7 +161,7 @@ async def close_session(database: Database, provider: Provider, call: Any) -> No
     try:
         session = await provider.expire_session(call["session_id"])
     except ProviderRefused as refused:
-        _require_key(refused)
+        _wait_for_key(refused)
         log.warning("Stripe does not expire %s: %s", call["session_id"], refused)
         await _ask_later(database, call, str(refused))
         return
@@ -209,7 +209,7 @@ async def give_back(database: Database, provider: Provider, call: Any) -> None:
     try:
         refund = await provider.refund(id, call["order_id"], call["payment_intent"] or "", amount)
     except ProviderRefused as refused:
-        _require_key(refused)
+        _wait_for_key(refused)
         log.warning("Stripe refuses a refund of payment %s: %s", call["payment_id"], refused)
         row.refused_reason = refused.reason
         async with _answering(database, call, str(refused)) as (transaction, held):
@@ -223,7 +223,7 @@ async def give_back(database: Database, provider: Provider, call: Any) -> None:
         report(transaction, held, fact, f"refund {refund.id} {refund.status}")
 
 
-def _require_key(refused: ProviderRefused) -> None:
+def _wait_for_key(refused: ProviderRefused) -> None:
     """What has to be done waits for a key that Stripe takes. Raises ProviderAway."""
     if refused.reason == NOT_CONFIGURED:
         raise ProviderAway(str(refused)) from refused

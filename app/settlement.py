@@ -1,6 +1,6 @@
 """What an order and the money of its payments lead to, pure.
 
-`settle` looks at the whole: the order under its lock, and every payment of it. It does not ask
+`steps_of` looks at the whole: the order under its lock, and every payment of it. It does not ask
 what has just happened, so whatever happened, in whatever order, ends in the same place. Its steps
 are noted in the transaction that looked; then the same question has no answer left.
 """
@@ -116,7 +116,7 @@ class Returned:
 Step = Succeed | Fail | Void | Cancel | Return | Park | Returned
 
 
-def settle(
+def steps_of(
     status: Status, total_minor: int, currency: str, payments: Sequence[Account]
 ) -> list[Step]:
     """What is to be done, in this order, for an order of this status and total."""

@@ -25,8 +25,8 @@ from app.settlement import (
     Succeed,
     Void,
     note,
+    steps_of,
 )
-from app.settlement import settle as steps_of
 from app.times import now
 from app.topics import PaymentFailed, PaymentRefunded, PaymentSucceeded, RefundRequested
 from app.transaction import Transaction
@@ -141,10 +141,10 @@ def _publish(
     **more: Any,
 ) -> None:
     stamp = order_rows.stamp(order, request_id)
-    transaction.publish(record(**{**stamp, **told(payment), **more}))
+    transaction.publish(record(**{**stamp, **payment_fields(payment), **more}))
 
 
-def told(payment: Payment) -> dict[str, Any]:
+def payment_fields(payment: Payment) -> dict[str, Any]:
     """What every event of a payment tells of it."""
     return {
         "paymentId": str(payment.id),

@@ -13,7 +13,7 @@ from app.db import Database
 from app.ids import new_id
 from app.ledger import Fact, Kind
 from app.lifecycle import Order, Payment, PaymentStatus
-from app.money_rows import STRIPE, Held, hold, new
+from app.money_rows import STRIPE, Held, new, purse_of
 from app.queries import sql
 from app.settling import settle
 from app.times import now
@@ -86,7 +86,7 @@ async def _keep(transaction: Transaction, report: Report, payload: bytes) -> boo
 
 
 async def _settle(transaction: Transaction, order: Order, request_id: str) -> None:
-    purse = (await hold(transaction, [order.id]))[order.id]
+    purse = await purse_of(transaction, order.id)
     await _place_kept(transaction, order, purse)
     settle(transaction, order, purse, request_id)
 

@@ -87,7 +87,6 @@ class Refund:
     id: str
     status: str
     amount_minor: int
-    currency: str
 
 
 class StripeProvider:
@@ -161,7 +160,7 @@ class StripeProvider:
                 {"idempotency_key": str(refund_id)},
             )
         )
-        return Refund(refund.id, refund.status or "pending", refund.amount, refund.currency.upper())
+        return Refund(refund.id, refund.status or "pending", refund.amount)
 
     def _session_params(self, checkout: Checkout) -> "SessionCreateParams":
         order_id = str(checkout.order_id)
@@ -191,7 +190,7 @@ class NoStripe:
 
     async def create_session(self, checkout: Checkout) -> Session:
         """Raises ProviderRefused."""
-        raise ProviderRefused(NOT_CONFIGURED, None, "STRIPE_SECRET_KEY is not set")
+        raise ProviderRefused(NOT_CONFIGURED, "STRIPE_SECRET_KEY is not set")
 
     async def expire_session(self, session_id: str) -> Session:
         """Raises ProviderAway."""
@@ -237,11 +236,11 @@ def _is_final(status: int | None) -> bool:
 
 def _refusal(error: stripe.StripeError) -> ProviderRefused:
     if isinstance(error, stripe.AuthenticationError | stripe.PermissionError):
-        return ProviderRefused(NOT_CONFIGURED, error.code, str(error))
+        return ProviderRefused(NOT_CONFIGURED, str(error))
     # What was too near when Stripe was asked was far enough when the customer asked.
     too_late = isinstance(error, stripe.InvalidRequestError) and error.param == "expires_at"
     otherwise = NOT_IN_TIME if too_late else NOT_ACCEPTED
-    return ProviderRefused(REASONS.get(error.code or "", otherwise), error.code, str(error))
+    return ProviderRefused(REASONS.get(error.code or "", otherwise), str(error))
 
 
 def _session(session: Any) -> Session:

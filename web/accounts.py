@@ -52,7 +52,7 @@ class LoginView(View):
 class MeView(View):
     """Who the token speaks for."""
 
-    @endpoint("whoAmI", Answer(200, "Who asks", Account), who=Who.USER, stores=False)
+    @endpoint("whoAmI", Answer(200, "Who asks", Account), who=Who.USER, needs_servers=False)
     async def get(self, request: web.Request, user: Identity) -> web.Response:
         """Tell who asks."""
         return json_response(_told(user))
@@ -62,7 +62,7 @@ class MeView(View):
 class ProfileView(View):
     """The same, at the address that older clients know."""
 
-    @endpoint("profile", Answer(200, "Who asks", Account), who=Who.USER, stores=False)
+    @endpoint("profile", Answer(200, "Who asks", Account), who=Who.USER, needs_servers=False)
     async def get(self, request: web.Request, user: Identity) -> web.Response:
         """Tell who asks."""
         return json_response(_told(user))

@@ -45,7 +45,7 @@ class AssetView(View):
         Answer(200, "The file", TEXT, media=tuple(sorted({*map(_media, FILES.values())}))),
         Answer(304, "The client has it"),
         query=None,
-        stores=False,
+        needs_servers=False,
         headers={"If-None-Match": "The ETag of the file that the client has (RFC 9110)"},
         own_problems=(NotFound,),
     )

@@ -105,6 +105,10 @@ class Login(Body):
     password: Annotated[str, Field(max_length=1024, json_schema_extra=NO_NUL), Storable]
 
 
+Description = Annotated[str, Field(max_length=5000, json_schema_extra=NO_NUL), Storable]
+Category = Annotated[str, Field(max_length=100, json_schema_extra=NO_NUL), Storable]
+
+
 class NewProduct(Body):
     """A product for the catalogue."""
 
@@ -113,12 +117,8 @@ class NewProduct(Body):
     ]
     price: Money
     quantity: Annotated[int, Field(strict=True, ge=0, le=MOST_AT_ONCE), Whole]
-    description: (
-        Annotated[str, Field(max_length=5000, json_schema_extra=NO_NUL), Storable] | None
-    ) = None
-    category: Annotated[str, Field(max_length=100, json_schema_extra=NO_NUL), Storable] | None = (
-        None
-    )
+    description: Description | None = None
+    category: Category | None = None
 
 
 def _all_left_out(schema: dict[str, Any]) -> None:
@@ -133,12 +133,8 @@ class ProductChanges(StrictBody):
     model_config = ConfigDict(json_schema_extra=_all_left_out)
 
     price: Money = 0
-    description: (
-        Annotated[str, Field(max_length=5000, json_schema_extra=NO_NUL), Storable] | None
-    ) = None
-    category: Annotated[str, Field(max_length=100, json_schema_extra=NO_NUL), Storable] | None = (
-        None
-    )
+    description: Description | None = None
+    category: Category | None = None
     add_quantity: Annotated[int, Field(strict=True, ge=-MOST_AT_ONCE, le=MOST_AT_ONCE), Whole] = 0
 
     def changes(self) -> stock.ProductChanges:

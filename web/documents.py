@@ -48,7 +48,7 @@ def _asyncapi() -> Any:
 class OpenApiView(View):
     """The HTTP interface."""
 
-    @endpoint("openapi", Answer(200, "OpenAPI 3.1", OBJECT), query=None, stores=False)
+    @endpoint("openapi", Answer(200, "OpenAPI 3.1", OBJECT), query=None, needs_servers=False)
     async def get(self, request: web.Request) -> web.Response:
         """The HTTP interface, as OpenAPI 3.1."""
         return json_response(_openapi())
@@ -58,7 +58,7 @@ class OpenApiView(View):
 class ApiDocsView(View):
     """The same, at the address that Spring's clients know."""
 
-    @endpoint("apiDocs", Answer(200, "OpenAPI 3.1", OBJECT), query=None, stores=False)
+    @endpoint("apiDocs", Answer(200, "OpenAPI 3.1", OBJECT), query=None, needs_servers=False)
     async def get(self, request: web.Request) -> web.Response:
         """The HTTP interface, as OpenAPI 3.1."""
         return json_response(_openapi())
@@ -68,7 +68,7 @@ class ApiDocsView(View):
 class AsyncApiView(View):
     """The topics."""
 
-    @endpoint("asyncapi", Answer(200, "AsyncAPI 3", OBJECT), query=None, stores=False)
+    @endpoint("asyncapi", Answer(200, "AsyncAPI 3", OBJECT), query=None, needs_servers=False)
     async def get(self, request: web.Request) -> web.Response:
         """The topics and their messages, as AsyncAPI 3."""
         return json_response(_asyncapi())
@@ -78,7 +78,7 @@ class AsyncApiView(View):
 class DocsView(View):
     """Swagger UI."""
 
-    @endpoint("docs", Answer(200, "A page", TEXT, media=HTML), query=None, stores=False)
+    @endpoint("docs", Answer(200, "A page", TEXT, media=HTML), query=None, needs_servers=False)
     async def get(self, request: web.Request) -> web.Response:
         """Swagger UI, to read and to try the interface."""
         return html(STATIC.joinpath("docs.html").read_text())
@@ -88,7 +88,7 @@ class DocsView(View):
 class SwaggerUiView(View):
     """The same, at the address that Spring's clients know."""
 
-    @endpoint("swaggerUi", Answer(200, "A page", TEXT, media=HTML), query=None, stores=False)
+    @endpoint("swaggerUi", Answer(200, "A page", TEXT, media=HTML), query=None, needs_servers=False)
     async def get(self, request: web.Request) -> web.Response:
         """Swagger UI, to read and to try the interface."""
         return html(STATIC.joinpath("docs.html").read_text())

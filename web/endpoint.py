@@ -33,7 +33,7 @@ from app.errors import (
     UnsupportedMediaType,
 )
 from web.bodies import Body
-from web.queries import Query, read_query
+from web.query_strings import Query, read_query
 from web.reading import read, read_if_any
 from web.requests import (
     authenticate,
@@ -109,8 +109,8 @@ class Declaration:
     conditional: bool = False
     limited: bool = False
     """Whether an address may call it only so often."""
-    stores: bool = True
-    """Whether it needs what can be away."""
+    needs_servers: bool = True
+    """Whether it may answer 503, because a server that it needs is away."""
     own_problems: tuple[type[Problem], ...] = ()
     raw_body: str | None = None
     """What a body that the handler reads itself is; None where there is none."""
@@ -128,7 +128,7 @@ class Declaration:
         found |= {IdempotencyKeyReused, IdempotencyInProgress} if self.idempotent else set()
         found |= {StaleVersion} if self.conditional else set()
         found |= {TooManyRequests} if self.limited else set()
-        return found | ({Unavailable} if self.stores else set())
+        return found | ({Unavailable} if self.needs_servers else set())
 
     async def read(self, request: web.Request, path: Mapping[str, str]) -> dict[str, Any]:
         """The handler's arguments. Raises one of `problems`, in the order a client expects."""

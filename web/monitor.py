@@ -65,7 +65,7 @@ def lag(monitor: Any) -> list[dict[str, Any]]:
 class ConsoleView(View):
     """The operator's page."""
 
-    @endpoint("console", Answer(200, "A page", TEXT, media=HTML), query=None, stores=False)
+    @endpoint("console", Answer(200, "A page", TEXT, media=HTML), query=None, needs_servers=False)
     async def get(self, request: web.Request) -> web.Response:
         """A page that shows this worker's health, lag and orders to an administrator."""
         return html(STATIC.joinpath("console.html").read_text())

@@ -15,7 +15,7 @@ from web.answers import Order
 from web.bodies import Cancel, Pay
 from web.endpoint import Answer, Who, endpoint
 from web.problems import View
-from web.queries import PayQuery
+from web.query_strings import PayQuery
 from web.requests import etag, json_response
 
 _payings = Gathering(

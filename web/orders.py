@@ -27,7 +27,7 @@ from web.answers import Order, OrderPage, PlacedOrder
 from web.bodies import NewOrder
 from web.endpoint import Answer, Link, Who, endpoint
 from web.problems import View
-from web.queries import AllOrdersQuery, OrdersQuery
+from web.query_strings import AllOrdersQuery, OrdersQuery
 from web.requests import bad_cursor, etag, from_cursor, json_response, page
 
 MOST_AT_ONCE = 64
@@ -43,18 +43,19 @@ _recalls = Gathering(
 )
 
 WITH_ORDER = {"order_id": "$response.body#/id"}
-NEXT_STEPS = tuple(
-    Link(name, WITH_ORDER)
-    for name in (
-        *("getOrder", "payOrder", "requestCheckout", "cancelOrder"),
-        *("listOrderEvents", "explainOrder"),
-    )
+NEXT_STEPS = (
+    Link("getOrder", WITH_ORDER),
+    Link("payOrder", WITH_ORDER),
+    Link("requestCheckout", WITH_ORDER),
+    Link("cancelOrder", WITH_ORDER),
+    Link("listOrderEvents", WITH_ORDER),
+    Link("explainOrder", WITH_ORDER),
 )
 NEXT_PAGE = {"cursor": "$response.body#/nextCursor"}
 
 
 @asynccontextmanager
-async def _placing() -> AsyncIterator[None]:
+async def _turn() -> AsyncIterator[None]:
     """Wait for a turn. Raises Overloaded instead of waiting long, or of adding to a backlog."""
     if _let_in.locked() or not backlog.admits():
         raise Overloaded
@@ -65,7 +66,7 @@ async def _placing() -> AsyncIterator[None]:
 async def _place(wanted: orders.Placing) -> tuple[dict[str, Any], bool]:
     """The order, and whether it was placed before: a replay is no new order, and never refused."""
     try:
-        async with _placing():
+        async with _turn():
             return await _placings.do(wanted)
     except Overloaded:
         # Asked for together: of what is refused there may be very much.

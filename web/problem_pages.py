@@ -16,7 +16,9 @@ from web.problems import TYPES, View
 class ProblemsView(View):
     """All types."""
 
-    @endpoint("listProblems", Answer(200, "A page", TEXT, media=HTML), query=None, stores=False)
+    @endpoint(
+        "listProblems", Answer(200, "A page", TEXT, media=HTML), query=None, needs_servers=False
+    )
     async def get(self, request: web.Request) -> web.Response:
         """Every type of problem there is."""
         rows = "".join(_row(problem) for problem in _sorted())
@@ -32,7 +34,7 @@ class ProblemView(View):
         "getProblem",
         Answer(200, "A page", TEXT, media=HTML),
         query=None,
-        stores=False,
+        needs_servers=False,
         own_problems=(NotFound,),
     )
     async def get(self, request: web.Request, slug: str) -> web.Response:

@@ -13,7 +13,7 @@ from web.answers import Product, ProductPage
 from web.bodies import NewProduct, ProductChanges
 from web.endpoint import Answer, Link, Who, endpoint
 from web.problems import View
-from web.queries import ProductsQuery
+from web.query_strings import ProductsQuery
 from web.requests import bad_cursor, from_cursor, json_response, page
 
 WITH_PRODUCT = {"product_id": "$response.body#/id"}

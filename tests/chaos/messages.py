@@ -6,8 +6,7 @@ from importlib import import_module
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 
-from app import app
-from app.broker import AUTODISCOVER
+from app import AUTODISCOVER, app
 from app.topics import topic_names
 
 GROUP = app.conf.id

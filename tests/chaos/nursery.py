@@ -169,7 +169,7 @@ def _main() -> None:
 
     from faust.tables.manager import TableManager
 
-    from app.broker import AUTODISCOVER
+    from app import AUTODISCOVER
 
     for module in AUTODISCOVER:
         import_module(module)

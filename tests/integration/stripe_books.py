@@ -81,7 +81,7 @@ class Books:
         if request in self.refunds:
             return self.refunds[request]
         if self.given + amount > self.taken:
-            raise ProviderRefused("The payment is refunded already", None, "refused")
+            raise ProviderRefused("The payment is refunded already", "refused")
         self.given += amount
         self.by_hand += amount if request is None else 0
         id = f"re_{uuid4().hex}"
@@ -102,7 +102,7 @@ class Bank:
 
     async def create_session(self, wanted: Checkout) -> Session:
         if self.asked.setdefault(wanted.attempt_id, wanted) != wanted:
-            raise ProviderRefused("refused", None, "the same key was used for something else")
+            raise ProviderRefused("refused", "the same key was used for something else")
         for books in self.books:
             if books.attempt_id == wanted.attempt_id:
                 return _session(books)
@@ -121,7 +121,7 @@ class Bank:
     ) -> Refund:
         (books,) = [one for one in self.books if one.intent == payment_intent]
         id = books.give(amount_minor, refund_id)
-        return Refund(id, "succeeded", amount_minor, books.currency)
+        return Refund(id, "succeeded", amount_minor)
 
 
 def _session(books: Books) -> Session:

@@ -206,7 +206,7 @@ async def test_a_session_that_stripe_does_not_know_is_shown_to_operators(
     one, _ = await ready(database)
 
     async def unknown(session_id: str) -> Any:
-        raise ProviderRefused("refused", "resource_missing", "No such checkout.session")
+        raise ProviderRefused("refused", "No such checkout.session")
 
     one.bank.expire_session = unknown  # type: ignore[method-assign]
     await expire_due(database, now() + LATE)
@@ -342,7 +342,7 @@ async def test_a_session_is_closed_once_stripe_takes_the_key_again(database: Dat
     expire_session = one.bank.expire_session
 
     async def stranger(session_id: str) -> Any:
-        raise ProviderRefused(NOT_CONFIGURED, None, "Invalid API Key provided")
+        raise ProviderRefused(NOT_CONFIGURED, "Invalid API Key provided")
 
     one.bank.expire_session = stranger  # type: ignore[method-assign]
     assert await one.call() == 1

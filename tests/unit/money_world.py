@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from app.ledger import Fact, captured, failed, refund, refunded_in_all
 from app.lifecycle import INCORRECT_AMOUNT, LIVE, MOVES, PaymentStatus, Status
-from app.settlement import Cancel, Fail, Return, Step, Succeed, note, settle
+from app.settlement import Cancel, Fail, Return, Step, Succeed, note, steps_of
 from tests.unit.money_books import (
     ATTEMPTS,
     CURRENCY,
@@ -127,7 +127,7 @@ Entries = tuple[tuple[int, Entry], ...]
 @cache
 def _settled(status: Status, entries: Entries) -> tuple[list[Step], Entries]:
     accounts = {place: as_account(place, entry) for place, entry in entries}
-    steps = settle(status, TOTAL, CURRENCY, list(accounts.values()))
+    steps = steps_of(status, TOTAL, CURRENCY, list(accounts.values()))
     for step in steps:
         assert_called_for(status, step, accounts)
         if isinstance(step, Cancel):
@@ -135,7 +135,7 @@ def _settled(status: Status, entries: Entries) -> tuple[list[Step], Entries]:
         else:
             account = accounts[step.payment.int]
             note(account, step, f"{step.payment.int}.{len(account.requests)}")
-    assert settle(status, TOTAL, CURRENCY, list(accounts.values())) == [], "twice is once"
+    assert steps_of(status, TOTAL, CURRENCY, list(accounts.values())) == [], "twice is once"
     return steps, tuple((place, as_entry(account)) for place, account in accounts.items())
 
 

@@ -20,7 +20,7 @@ from app.settlement import (
     Succeed,
     Void,
     note,
-    settle,
+    steps_of,
 )
 from tests.unit.money_books import CURRENCY, TOTAL
 
@@ -85,7 +85,7 @@ def account(status: PaymentStatus, *facts: Fact) -> Account:
 
 def test_the_exact_money_settles_a_created_order() -> None:
     paid = account(PaymentStatus.PENDING, captured(TOTAL, CURRENCY))
-    assert settle(Status.CREATED, TOTAL, CURRENCY, [paid]) == [Succeed(paid.id)]
+    assert steps_of(Status.CREATED, TOTAL, CURRENCY, [paid]) == [Succeed(paid.id)]
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_the_exact_money_settles_a_created_order() -> None:
 )
 def test_wrong_money_cancels_the_order_and_goes_back(money: Fact, reason: str) -> None:
     wrong = account(PaymentStatus.PENDING, money)
-    steps = settle(Status.CREATED, TOTAL, CURRENCY, [wrong])
+    steps = steps_of(Status.CREATED, TOTAL, CURRENCY, [wrong])
     assert steps == [Cancel(reason), Void(wrong.id), Return(wrong.id, money.amount_minor)]
 
 
@@ -106,27 +106,27 @@ def test_wrong_money_cancels_the_order_and_goes_back(money: Fact, reason: str) -
 def test_money_for_an_order_that_is_paid_goes_back(status: Status) -> None:
     first = account(PaymentStatus.SUCCEEDED, captured(TOTAL, CURRENCY))
     second = account(PaymentStatus.VOIDED, captured(TOTAL, CURRENCY))
-    assert settle(status, TOTAL, CURRENCY, [first, second]) == [Return(second.id, TOTAL)]
+    assert steps_of(status, TOTAL, CURRENCY, [first, second]) == [Return(second.id, TOTAL)]
 
 
 def test_money_for_a_cancelled_order_goes_back() -> None:
     late = account(PaymentStatus.VOIDED, captured(TOTAL, CURRENCY))
-    assert settle(Status.CANCELLED, TOTAL, CURRENCY, [late]) == [Return(late.id, TOTAL)]
+    assert steps_of(Status.CANCELLED, TOTAL, CURRENCY, [late]) == [Return(late.id, TOTAL)]
 
 
 def test_a_checkout_that_failed_tells_so_only_while_its_order_waits() -> None:
     left = account(PaymentStatus.PENDING, expired())
-    assert settle(Status.CREATED, TOTAL, CURRENCY, [left]) == [
+    assert steps_of(Status.CREATED, TOTAL, CURRENCY, [left]) == [
         Fail(left.id, "The checkout expired")
     ]
-    assert settle(Status.CANCELLED, TOTAL, CURRENCY, [left]) == [Void(left.id)]
+    assert steps_of(Status.CANCELLED, TOTAL, CURRENCY, [left]) == [Void(left.id)]
 
 
 def test_a_refund_before_completion_cancels_and_the_rest_goes_back() -> None:
     part = account(
         PaymentStatus.SUCCEEDED, captured(TOTAL, CURRENCY), refund("re_1", 999, "succeeded")
     )
-    assert settle(Status.PAID, TOTAL, CURRENCY, [part]) == [
+    assert steps_of(Status.PAID, TOTAL, CURRENCY, [part]) == [
         Cancel(REFUNDED),
         Returned(part.id, 999, wholly=False),
         Return(part.id, 9000),
@@ -142,7 +142,7 @@ def test_an_order_whose_own_money_went_back_is_not_had_with_money_that_is_going_
     own = account(
         PaymentStatus.SUCCEEDED, captured(TOTAL, CURRENCY), refund("re_1", TOTAL, "succeeded")
     )
-    steps = settle(status, TOTAL, CURRENCY, [other, own])
+    steps = steps_of(status, TOTAL, CURRENCY, [other, own])
     assert steps == [Cancel(REFUNDED), Returned(own.id, TOTAL, wholly=True)]
 
 
@@ -151,28 +151,28 @@ def test_a_refund_after_completion_is_told_and_changes_nothing(amount: int) -> N
     paid = account(
         PaymentStatus.SUCCEEDED, captured(TOTAL, CURRENCY), refund("re_1", amount, "succeeded")
     )
-    steps = settle(Status.COMPLETED, TOTAL, CURRENCY, [paid])
+    steps = steps_of(Status.COMPLETED, TOTAL, CURRENCY, [paid])
     assert steps == [Returned(paid.id, amount, wholly=False)]
 
 
 def test_a_refund_is_tried_so_often_and_then_parked() -> None:
     late = account(PaymentStatus.REFUNDING, captured(TOTAL, CURRENCY))
     for attempt in range(REFUND_ATTEMPTS):
-        assert settle(Status.CANCELLED, TOTAL, CURRENCY, [late]) == [Return(late.id, TOTAL)]
+        assert steps_of(Status.CANCELLED, TOTAL, CURRENCY, [late]) == [Return(late.id, TOTAL)]
         late.requests[f"request {attempt}"] = TOTAL
-        assert settle(Status.CANCELLED, TOTAL, CURRENCY, [late]) == [], "it is asked for"
+        assert steps_of(Status.CANCELLED, TOTAL, CURRENCY, [late]) == [], "it is asked for"
         late.refused.add(f"request {attempt}")
-    assert settle(Status.CANCELLED, TOTAL, CURRENCY, [late]) == [Park(late.id, TOTAL)]
+    assert steps_of(Status.CANCELLED, TOTAL, CURRENCY, [late]) == [Park(late.id, TOTAL)]
 
 
 def test_a_refund_that_is_lost_counts_as_tried() -> None:
     lost = [refund(f"re_{n}", TOTAL, "failed", f"request {n}") for n in range(REFUND_ATTEMPTS)]
     late = account(PaymentStatus.REFUNDING, captured(TOTAL, CURRENCY), *lost[1:])
     late.requests = {f"request {n}": TOTAL for n in range(1, REFUND_ATTEMPTS)}
-    assert settle(Status.CANCELLED, TOTAL, CURRENCY, [late]) == [Return(late.id, TOTAL)]
+    assert steps_of(Status.CANCELLED, TOTAL, CURRENCY, [late]) == [Return(late.id, TOTAL)]
     late.learn(money_of([captured(TOTAL, CURRENCY), *lost]))
     late.requests["request 0"] = TOTAL
-    assert settle(Status.CANCELLED, TOTAL, CURRENCY, [late]) == [Park(late.id, TOTAL)]
+    assert steps_of(Status.CANCELLED, TOTAL, CURRENCY, [late]) == [Park(late.id, TOTAL)]
 
 
 def test_what_went_back_of_a_parked_payment_is_told() -> None:
@@ -180,12 +180,12 @@ def test_what_went_back_of_a_parked_payment_is_told() -> None:
     parked = account(PaymentStatus.PARKED, captured(TOTAL, CURRENCY), part)
     parked.attempts = 0
     told = Returned(parked.id, 999, wholly=False)
-    assert settle(Status.CANCELLED, TOTAL, CURRENCY, [parked]) == [told]
+    assert steps_of(Status.CANCELLED, TOTAL, CURRENCY, [parked]) == [told]
 
 
 def test_a_payment_of_nothing_ends_with_its_order() -> None:
     free = account(PaymentStatus.SUCCEEDED, captured(0, CURRENCY))
-    assert settle(Status.CANCELLED, 0, CURRENCY, [free]) == [Returned(free.id, 0, wholly=True)]
+    assert steps_of(Status.CANCELLED, 0, CURRENCY, [free]) == [Returned(free.id, 0, wholly=True)]
 
 
 def test_what_was_told_as_gone_and_is_only_under_way_is_not_told_again() -> None:
@@ -194,8 +194,8 @@ def test_what_was_told_as_gone_and_is_only_under_way_is_not_told_again() -> None
     facts = [captured(TOTAL, CURRENCY), refunded_in_all(TOTAL)]
     for fact in (refund("re_1", TOTAL, "pending"), refund("re_1", TOTAL, "succeeded")):
         part.learn(money_of(facts))
-        for step in settle(Status.CANCELLED, TOTAL, CURRENCY, [part]):
+        for step in steps_of(Status.CANCELLED, TOTAL, CURRENCY, [part]):
             note(part, step, "none is asked for")
         facts.append(fact)
     part.learn(money_of(facts))
-    assert settle(Status.CANCELLED, TOTAL, CURRENCY, [part]) == []
+    assert steps_of(Status.CANCELLED, TOTAL, CURRENCY, [part]) == []

@@ -16,7 +16,7 @@ from app.version import VERSION
 from web.answers import Checks, Front, Health
 from web.endpoint import TEXT, Answer, endpoint
 from web.problems import View
-from web.queries import ChecksQuery
+from web.query_strings import ChecksQuery
 from web.requests import json_response
 
 PATIENCE_SECONDS = 2.0
@@ -37,7 +37,7 @@ LINKS = {
 class FrontView(View):
     """What this is."""
 
-    @endpoint("front", Answer(200, "Where to go on", Front), query=None, stores=False)
+    @endpoint("front", Answer(200, "Where to go on", Front), query=None, needs_servers=False)
     async def get(self, request: web.Request) -> web.Response:
         """Name, version, and where to go on."""
         return json_response({"name": "faust-orders", "version": VERSION, "links": LINKS})
@@ -52,7 +52,7 @@ class HealthView(View):
         Answer(200, "UP", Health),
         Answer(503, "DOWN", Health),
         query=None,
-        stores=False,
+        needs_servers=False,
     )
     async def get(self, request: web.Request) -> web.Response:
         """UP, or DOWN where PostgreSQL or Kafka cannot be reached."""
@@ -70,7 +70,7 @@ class LiveView(View):
         Answer(200, "It is alive", Checks),
         Answer(503, "It is stopping", Checks),
         query=ChecksQuery,
-        stores=False,
+        needs_servers=False,
     )
     async def get(self, request: web.Request, query: ChecksQuery) -> web.Response:
         """Whether the process serves; it does, unless it is stopping."""
@@ -86,7 +86,7 @@ class ReadyView(View):
         Answer(200, "Send it traffic", Checks),
         Answer(503, "Not now", Checks),
         query=ChecksQuery,
-        stores=False,
+        needs_servers=False,
     )
     async def get(self, request: web.Request, query: ChecksQuery) -> web.Response:
         """Ready once partitions are assigned, tables recovered and PostgreSQL answers."""
@@ -107,7 +107,7 @@ class MetricsView(View):
         "metrics",
         Answer(200, "Prometheus text", TEXT, media=("text/plain",)),
         query=None,
-        stores=False,
+        needs_servers=False,
     )
     async def get(self, request: web.Request) -> web.Response:
         """Faust's monitor (`faust_…`) and the service's own metrics (`orders_…`)."""
