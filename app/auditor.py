@@ -9,6 +9,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from time import monotonic
 
 import asyncpg
 
@@ -21,20 +22,29 @@ from app.times import now
 
 log = logging.getLogger(__name__)
 
-EVERY_SECONDS = 180.0
+EVERY_SECONDS, HOUR = 180.0, 3600.0
+REST = 50
+"""How many times as long as a pass took there is none. It takes a core, the longer the more orders
+there are."""
 WINDOW = timedelta(days=1)
 PATIENCE = timedelta(seconds=10)
 
 
-async def keep_auditing(database: Database, seconds: float = EVERY_SECONDS) -> None:
-    """Audit every so many seconds while no other worker does, until cancelled."""
+async def keep_auditing(
+    database: Database, seconds: float = EVERY_SECONDS, rest: float = REST
+) -> None:
+    """Audit every so many seconds while no other worker does, until cancelled.
+
+    Where a pass takes long, it rests `rest` times as long, but audits each hour.
+    """
     while True:
         try:
             async with _leadership(database, seconds) as connection:
                 while await sql.still_audits(connection):
                     scope = Scope(since=now() - WINDOW, patience=PATIENCE)
+                    begun = monotonic()
                     tell(await audit(database, scope))
-                    await asyncio.sleep(seconds)
+                    await asyncio.sleep(max(seconds, min(rest * (monotonic() - begun), HOUR)))
         except AWAY as error:
             log.warning("The audit waits: %r", error)
         except asyncpg.PostgresError:

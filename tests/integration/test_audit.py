@@ -170,7 +170,7 @@ def test_the_command_refuses_what_nobody_asks_for(commands: dict[str, str], opti
 
 
 async def test_one_worker_at_a_time_audits_and_tells_the_metrics(books: Books) -> None:
-    workers = [asyncio.create_task(keep_auditing(books.database, 0.05)) for _ in range(2)]
+    workers = [asyncio.create_task(keep_auditing(books.database, 0.05, 0)) for _ in range(2)]
     try:
         await until(lambda: findings(STOCK) == 0, "one of them audits")
         async with one_piece_too_many(books):
