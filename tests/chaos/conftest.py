@@ -8,6 +8,7 @@ import pytest
 from devstack.stack import Stack
 from tests.chaos.shop import Shop
 from tests.conftest import SECRET, run_command
+from tests.missing import NOT_DURABLE, skip
 
 
 @pytest.fixture
@@ -15,7 +16,7 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
     """Servers that keep what they were given, with schema, topics and catalogue; no worker yet."""
     with Stack(tmp_path) as stack:
         if not stack.broker.durable:
-            pytest.skip("Kafka's in-memory stand-in keeps nothing, so nothing can be durable")
+            skip(NOT_DURABLE)
         environment = {**stack.environment, "JWT_SECRET": SECRET}
         for command in ("migrate", "demo-catalogue"):
             run_command(environment, command)

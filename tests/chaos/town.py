@@ -5,8 +5,6 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
-import pytest
-
 from devstack.kafka import Kafka
 from devstack.ports import free_port
 from devstack.stack import Stack
@@ -14,6 +12,7 @@ from devstack.stripe import Stripe
 from tests.chaos.proxy import Proxies, Proxy
 from tests.chaos.shop import Shop
 from tests.conftest import SECRET, run_command
+from tests.missing import NOT_DURABLE, skip
 
 ORDER_TTL_SECONDS = 3600
 
@@ -42,7 +41,7 @@ def town(folder: Path) -> Iterator[Town]:
         stack.broker.advertised_port = ways["broker"].port
         with stack:
             if not stack.broker.durable:
-                pytest.skip("Kafka's in-memory stand-in keeps nothing, so nothing can be durable")
+                skip(NOT_DURABLE)
             yield from _furnish(folder, stack, proxies, ways)
 
 

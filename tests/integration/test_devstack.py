@@ -21,6 +21,7 @@ from devstack.redis import Redis
 from devstack.server import Server, ServerFailed
 from devstack.stack import Stack
 from devstack.tansu import Tansu
+from tests.missing import NOT_DURABLE, skip
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def kafka(tmp_path: Path) -> Iterator[Kafka]:
     try:
         install(tmp_path / "maven.log")
     except ServerFailed:
-        pytest.skip("Java 17 or Maven is missing: the in-memory stand-in keeps nothing")
+        skip(NOT_DURABLE)
     with Kafka(tmp_path) as kafka:
         yield kafka
 
