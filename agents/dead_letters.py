@@ -22,14 +22,14 @@ async def bury(message: EventT[Any], handler: str, error: str, attempts: int) ->
     Raises KafkaError or ProducerSendError when the broker does not give one.
     """
     letter = dead_letter(message.message, handler, error, attempts)
-    value = letter.dumps()
-    if len(value) > LARGEST_LETTER:
-        letter.key, letter.value, letter.headers = None, None, {}
+    key, value = message.message.key, letter.dumps()
+    if len(key or b"") + len(value) > LARGEST_LETTER:
+        key, letter.key, letter.value, letter.headers = None, None, None, {}
         letter.error = f"{error} (left out for its size; it stands at its place)"
         value = letter.dumps()
     acknowledged = await app.producer.send(
         topic=letter.topic_name,
-        key=message.message.key if letter.key else None,
+        key=key,
         value=value,
         partition=None,
         timestamp=None,

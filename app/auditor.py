@@ -40,11 +40,13 @@ async def keep_auditing(
     while True:
         try:
             async with _leadership(database, seconds) as connection:
+                due = begun = monotonic()
                 while await sql.still_audits(connection):
-                    scope = Scope(since=now() - WINDOW, patience=PATIENCE)
-                    begun = monotonic()
-                    tell(await audit(database, scope))
-                    await asyncio.sleep(max(seconds, min(rest * (monotonic() - begun), HOUR)))
+                    if (begun := monotonic()) >= due:
+                        scope = Scope(since=now() - WINDOW, patience=PATIENCE)
+                        tell(await audit(database, scope))
+                        due = begun + min(rest * (monotonic() - begun), HOUR)
+                    await asyncio.sleep(seconds)
         except AWAY as error:
             log.warning("The audit waits: %r", error)
         except asyncpg.PostgresError:

@@ -181,7 +181,7 @@ async def _tend_outbox() -> None:
 @app.timer(REAP_SECONDS)
 async def reap_parked_messages() -> None:
     """Forget messages that were resolved long ago, batch by batch."""
-    await _reap("Resolved messages", sql.reap_parked, before=now() - RETENTION)
+    await _reap("Resolved messages", sql.reap_parked, kept=RETENTION)
 
 
 @app.timer(REAP_SECONDS)

@@ -20,7 +20,7 @@ from app.consumer import Transport
 from app.logs import logging_config
 
 WRITE_SECONDS = 5.0
-"""How long a rebalance waits for the producer to take the tables' last entries."""
+"""How long a rebalance waits for the tables' last entries: to be taken, and again to be sent."""
 
 FOR_BATCHES, FOR_REQUESTS = 0.4, 0.4
 """Shares of SHUTDOWN_GRACE_SECONDS; the rest is for offsets, the group, and what is left."""
@@ -167,6 +167,11 @@ class OrderApp(faust.App):
         with suppress(TimeoutError):
             async with asyncio.timeout(WRITE_SECONDS):
                 await self.write_tables()
+
+    async def _producer_flush(self, logger: Any) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(WRITE_SECONDS):
+                await super()._producer_flush(logger)
 
     async def write_tables(self) -> None:
         """Write what agents have put into their tables; the producer has it then."""

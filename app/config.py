@@ -15,6 +15,8 @@ from redis.asyncio import ConnectionPool
 FIFTHS = ("MGA", "MRU")
 """Currencies whose minor unit is a fifth, although ISO 4217 gives them two decimals."""
 
+OURS_OF_REDIS = {"socket_timeout", "socket_connect_timeout", "decode_responses", "host", "port"}
+"""What a URL of Redis could say, and what is said elsewhere, or would break the cache."""
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
 ORDER_TTL_SECONDS = 1_800
@@ -176,8 +178,8 @@ class Settings(BaseSettings):
         url = urlsplit(value)
         if url.scheme != "unix" and re.fullmatch("/?|/[0-9]+", url.path) is None:
             raise ValueError("must have a number as its database, or none")
-        if "_timeout=" in url.query:
-            raise ValueError("must leave timeouts to the service")
+        if taken := OURS_OF_REDIS & parse_qs(url.query).keys():
+            raise ValueError(f"must leave {', '.join(sorted(taken))} out")
         try:
             _ = cast(Any, ConnectionPool.from_url(value)).make_connection()
         except Exception as error:
@@ -249,11 +251,15 @@ def _possible(host: str) -> str:
 
 
 def _reachable(url: str) -> None:
-    """Raises ValueError where the URL's host can have no address, or its port is none."""
-    parts = urlsplit(url)
-    _possible(unquote(parts.hostname or ""))
-    if parts.port == 0:
-        raise ValueError("must have a port of 1 to 65535")
+    """Raises ValueError where a host of the URL can have no address, or a port is none.
+
+    PostgreSQL may have several, separated by commas.
+    """
+    for place in urlsplit(url).netloc.rpartition("@")[2].split(","):
+        parts = urlsplit(f"//{place}")
+        _possible(unquote(parts.hostname or ""))
+        if parts.port == 0:
+            raise ValueError("must have a port of 1 to 65535")
 
 
 def load_settings() -> Settings:

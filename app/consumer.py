@@ -163,6 +163,9 @@ class _Consumer(driver.Consumer):
             for known in (self._gap, self._acked, self._acked_index):
                 known.pop(tp, None)
             self._read_offset[tp] = self._committed_offset[tp] = None
+            for message in self._unacked_messages:
+                if message.tp == tp:
+                    message.acked = True  # what is under way says nothing of the offsets that come
 
     def _restore(self, tp: Any, records: Iterable[Any]) -> None:
         recovery = cast(Any, self.app.tables).recovery
@@ -233,7 +236,12 @@ class _Consumer(driver.Consumer):
     async def _commit_offsets(self, *arguments: Any, **options: Any) -> bool:
         """Commit no offset of a message before its mark is on its way to the changelog."""
         await cast(Any, self.app).write_tables()
-        return await super()._commit_offsets(*arguments, **options)
+        done = await super()._commit_offsets(*arguments, **options)
+        for tp, read in self._read_offset.items():
+            committed = self._committed_offset[tp]
+            if read is not None and committed is not None and committed > read + 1:
+                self._committed_offset[tp] = None  # the partition lost its end meanwhile
+        return done
 
     async def _add_gap(self, tp: Any, offset_from: int, offset_to: int) -> None:
         """Events are neither compacted nor sent in transactions, so a gap is worth a look."""

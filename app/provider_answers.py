@@ -16,7 +16,7 @@ from app import order_rows
 from app.crashes import Point, crash_here
 from app.db import Database
 from app.errors import ProviderAway, ProviderRefused
-from app.ledger import Fact, captured, expired
+from app.ledger import Fact, Kind, captured, expired
 from app.ledger import refund as returned
 from app.lifecycle import Order, PaymentStatus
 from app.money_rows import Held, RefundRow, purse_of, report
@@ -158,32 +158,57 @@ async def _no_session(database: Database, call: Any, refused: ProviderRefused) -
 
 async def close_session(database: Database, provider: Provider, call: Any) -> None:
     """Let nobody pay a session any more, unless somebody has."""
+    late = now() - (call["expires_at"] or now())
     try:
         session = await provider.expire_session(call["session_id"])
     except ProviderRefused as refused:
         _wait_for_key(refused)
         log.warning("Stripe does not expire %s: %s", call["session_id"], refused)
-        await _ask_later(database, call, str(refused))
+        await _conclude(database, call, _fact_of_none(call["status"], late), str(refused))
         return
-    if session.status == "open":
-        raise ProviderAway("the session is open")
-    fact = _fact_of(session, now() - (call["expires_at"] or now()))
+    await _conclude(database, call, _fact_of(session, late), intent=session.payment_intent)
+
+
+async def _conclude(
+    database: Database,
+    call: Any,
+    fact: Fact | None,
+    failure: str | None = None,
+    intent: str | None = None,
+) -> None:
+    """Report what a session has come to; without a fact, Stripe is asked again later."""
     if fact is None:
-        await _ask_later(database, call, None)
+        await _ask_later(database, call, failure)
         return
-    async with _answering(database, call) as (transaction, held):
-        held.payment.payment_intent = held.payment.payment_intent or session.payment_intent
-        report(transaction, held, fact, f"{fact.kind} {session.id}")
+    async with _answering(database, call, failure) as (transaction, held):
+        held.payment.payment_intent = held.payment.payment_intent or intent
+        report(transaction, held, fact, f"{fact.kind} {call['session_id']}")
+
+
+def _fact_of_none(status: str, late: timedelta) -> Fact | None:
+    """What a session comes to of which Stripe tells nothing, so long after its end.
+
+    An order that waits for it is an operator's for that long; one that has ended wants nothing.
+    """
+    waits = status == PaymentStatus.PENDING
+    return expired() if late > (PAYMENT_PATIENCE if waits else WEBHOOK_PATIENCE) else None
 
 
 def _fact_of(session: Session, late: timedelta) -> Fact | None:
-    """What a session comes to, so long after its end; None while its webhook may tell."""
-    if session.status == "expired" or late > PAYMENT_PATIENCE:
+    """What a session comes to, so long after its end; None while its webhook may tell.
+
+    Raises ProviderAway where it is still open.
+    """
+    if session.status == "open":
+        raise ProviderAway("the session is open")
+    if session.status == "expired":
         return expired()
-    if session.is_paid and late > WEBHOOK_PATIENCE:
+    if session.is_paid:
+        if late <= WEBHOOK_PATIENCE:
+            return None
         log.warning("No webhook has told of session %s, which is paid", session.id)
         return captured(session.amount_minor, session.currency)
-    return None
+    return expired() if late > PAYMENT_PATIENCE else None
 
 
 async def _ask_later(database: Database, call: Any, failure: str | None) -> None:
@@ -192,10 +217,11 @@ async def _ask_later(database: Database, call: Any, failure: str | None) -> None
     crash_here(Point.SENT, work)
     async with database.transaction(work) as transaction:
         held = (await _held(transaction, call)).held
-        if held.facts:
+        if any(fact.kind in (Kind.CAPTURED, Kind.FAILED) for fact in held.facts):
             await _note_done(transaction.connection, call, failure)
             return
-        again = {"kind": call["kind"], "subject_id": call["subject_id"], "failure": failure}
+        told = failure and failure[:500]
+        again = {"kind": call["kind"], "subject_id": call["subject_id"], "failure": told}
         await sql.call_once_more(transaction.connection, wait=COMPLETE_PATIENCE, **again)
         await sql.postpone_deadline(
             transaction.connection, order_id=call["order_id"], due_at=now() + COMPLETE_PATIENCE

@@ -117,12 +117,12 @@ where order_id = :order_id
 order by place desc
 limit :page_size;
 
--- name: reap_parked(before, batch)!
--- Forget messages that were resolved before a moment.
+-- name: reap_parked(kept, batch)!
+-- Forget messages that were resolved longer ago than what is kept.
 delete from parked_messages
 where place in (
     select place from parked_messages
-    where resolved_at < :before
+    where resolved_at < now() - :kept::interval
     order by resolved_at
     limit :batch
     for update skip locked

@@ -1,6 +1,7 @@
 """Orders with an open checkout, when their time is up: many workers, and Stripe that is away."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from app.db import Database
 from app.errors import ProviderAway, ProviderRefused
 from app.expiry import PATIENCE, expire_due
+from app.ledger import refunded_in_all
 from app.logs import WithRequestId
 from app.provider_calls import Calls
 from app.queries import sql
@@ -21,7 +23,7 @@ from tests.integration.money_course import (
     forget_what_is_due,
     ready,
 )
-from tests.integration.stripe_books import Books
+from tests.integration.stripe_books import Books, report_of
 
 LATE = timedelta(hours=1)
 
@@ -131,8 +133,13 @@ async def test_a_session_that_is_complete_is_decided_by_its_webhook(database: Da
 
 async def an_hour_later(one: Course) -> None:
     """The session has ended long ago, and so should its webhook have come."""
+    await ended(one, "61 minutes")
+
+
+async def ended(one: Course, ago: str) -> None:
+    """The session's time was over so long ago."""
     await one.fetch(
-        "update payments set expires_at = now() - interval '61 minutes' where order_id = $1"
+        f"update payments set expires_at = now() - interval '{ago}' where order_id = $1"
     )
 
 
@@ -172,6 +179,29 @@ async def test_money_for_a_cancelled_order_goes_back_though_no_webhook_tells_of_
     await assert_conserved(one)
 
 
+async def test_money_is_found_however_late(database: Database) -> None:
+    one, _ = await paid_without_a_webhook(database)
+    await expire_due(database, now() + LATE)
+    await ended(one, "40 days")
+    assert await one.call() == 1
+    await one.come_to_rest()
+    assert await one.status() == "COMPLETED"
+
+
+async def test_a_refund_by_hand_is_not_all_that_stripe_has_to_tell(database: Database) -> None:
+    one, books = await paid_without_a_webhook(database)
+    await one.cancel()
+    await handle_all(one)
+    books.by_hand += 100
+    books.given += 100
+    told = report_of(refunded_in_all(100), one.order_id, books.session, books.intent)
+    await one.arrive(replace(told, attempt_id=books.attempt_id, order_id=one.order_id))
+    assert await one.call() == 1
+    await an_hour_later(one)
+    await one.come_to_rest()
+    assert (await one.status(), books.given) == ("CANCELLED", books.taken)
+
+
 async def test_a_webhook_that_comes_after_all_changes_nothing(database: Database) -> None:
     one, books = await ready(database)
     books.pay()
@@ -192,9 +222,7 @@ async def test_a_delayed_payment_may_take_days_and_not_for_ever(database: Databa
     for _ in range(20):
         assert await one.call() == 1
     assert (await one.status(), await overdue(database)) == ("CREATED", 0)
-    await one.fetch(
-        "update payments set expires_at = now() - interval '31 days' where order_id = $1"
-    )
+    await ended(one, "31 days")
     assert await one.call() == 1
     await handle_all(one)
     assert await one.status() == "CANCELLED"
@@ -212,7 +240,13 @@ async def test_a_session_that_stripe_does_not_know_is_shown_to_operators(
     await expire_due(database, now() + LATE)
     for _ in range(2):
         assert await one.call() == 1
+    await an_hour_later(one)
+    assert await one.call() == 1
     assert (await one.status(), await overdue(database)) == ("CREATED", 1)
+    await one.cancel()
+    await handle_all(one)
+    assert await one.call() == 1
+    assert (await one.call(), await overdue(database)) == (0, 0), "an ended order wants nothing"
 
 
 async def test_a_checkout_that_stripe_has_not_opened_keeps_no_order(database: Database) -> None:

@@ -50,6 +50,9 @@ from app.config import load_settings
         ("REDIS_URL", "redis://localhost:6379/orders"),
         ("REDIS_URL", "redis://localhost:6379/0?socket_timeout=5"),
         ("REDIS_URL", "redis://localhost:6379/0?db=first"),
+        ("REDIS_URL", "redis://localhost:6379/0?decode_responses=true"),
+        ("DB_URL", "postgresql://one:5432,two..example.com:5432/orders"),
+        ("DB_URL", "postgresql://one:5432,two:0/orders"),
         ("REDIS_URL", "redis://localhost:6379/0?shop=1"),
         ("REDIS_URL", "redis://localhost:6379/0?ssl_cert_reqs=none"),
         ("SMTP_URL", "smtp://localhost:99999"),
@@ -82,6 +85,24 @@ def test_a_mail_server_s_password_may_be_percent_encoded(monkeypatch: pytest.Mon
     url = "smtp://shop%40example.com:p%25%3A@localhost:587"
     monkeypatch.setenv("SMTP_URL", url)
     assert load_settings().smtp_url == url
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DB_URL", "postgresql://me:s%40cret@one:5432,two:5433/orders?target_session_attrs=any"),
+        ("DB_URL", "postgresql://me@[::1]:5432/orders?sslmode=verify-full"),
+        ("DB_URL", "postgresql:///orders?host=/var/run/postgresql"),
+        ("REDIS_URL", "redis://:secret@localhost:6379/3?retry_on_timeout=true"),
+        ("REDIS_URL", "rediss://me:secret@[::1]:6380?ssl_cert_reqs=none"),
+        ("REDIS_URL", "unix:///run/redis.sock?db=1"),
+    ],
+)
+def test_addresses_may_have_many_forms(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert getattr(load_settings(), name.lower()) == value
 
 
 def test_a_missing_database_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

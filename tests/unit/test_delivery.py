@@ -57,6 +57,7 @@ class Consumer:
         self._gap: dict[TP, Any] = {}
         self._acked: dict[TP, list[int]] = {}
         self._acked_index: dict[TP, set[int]] = {}
+        self._unacked_messages: list[Any] = []
         self.log = logging.getLogger(__name__)
 
     @property
@@ -121,8 +122,11 @@ def test_what_stands_below_what_was_read_is_new(consumer: Consumer) -> None:
     consumer._acked, consumer._committed_offset = {PAID: [5]}, {PAID: 5}
     consumer.meets(6)
     assert (consumer.read, consumer._acked, consumer._committed_offset[PAID]) == (5, {PAID: [5]}, 5)
+    under_way = [SimpleNamespace(tp=tp, acked=False) for tp in (PAID, TP("order.paid", 1))]
+    consumer._unacked_messages = under_way
     consumer.meets(0)
     assert (consumer.read, consumer._acked, consumer._committed_offset[PAID]) == (None, {}, None)
+    assert [message.acked for message in under_way] == [True, False]
     assert consumer.is_next(0)
 
 
