@@ -113,7 +113,7 @@ async def test_work_that_was_done_without_an_answer_is_not_done_again(
     with pytest.raises(ProviderAway):
         await ours.refund(refund_id, wanted.order_id, intent, 20_098)
     refund = await ours.refund(refund_id, wanted.order_id, intent, 20_098)
-    assert (refund.amount_minor, refund.currency) == (20_098, "PLN")
+    assert refund.amount_minor == 20_098
     assert (await shop.look())["counts"] == {"sessions": 1, "charges": 1, "refunds": 1}
 
 

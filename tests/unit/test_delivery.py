@@ -13,7 +13,7 @@ from mode.utils.queues import FlowControlEvent, FlowControlQueue
 
 from app.consumer import _Consumer, _ConsumerThread
 
-PAID = TP("order.paid", 0)
+PAID, OTHER = TP("order.paid", 0), TP("order.paid", 1)
 ROOM = 4
 HIGHWATER = 99
 
@@ -122,7 +122,7 @@ def test_what_stands_below_what_was_read_is_new(consumer: Consumer) -> None:
     consumer._acked, consumer._committed_offset = {PAID: [5]}, {PAID: 5}
     consumer.meets(6)
     assert (consumer.read, consumer._acked, consumer._committed_offset[PAID]) == (5, {PAID: [5]}, 5)
-    under_way = [SimpleNamespace(tp=tp, acked=False) for tp in (PAID, TP("order.paid", 1))]
+    under_way = [SimpleNamespace(tp=tp, acked=False) for tp in (PAID, OTHER)]
     consumer._unacked_messages = under_way
     consumer.meets(0)
     assert (consumer.read, consumer._acked, consumer._committed_offset[PAID]) == (None, {}, None)
@@ -162,7 +162,7 @@ async def test_while_the_streams_change_nothing_is_delivered(consumer: Consumer)
 
 
 def test_what_no_stream_reads_is_not_delivered(consumer: Consumer) -> None:
-    assert not consumer.delivers(3, tp=TP("order.paid", 1))
+    assert not consumer.delivers(3, tp=OTHER)
     assert_nothing_happened(consumer)
 
 
@@ -200,8 +200,10 @@ async def test_no_offset_is_committed_before_the_tables_are_written(
     monkeypatch.setattr(driver.Consumer, "_commit_offsets", commit)
     consumer: Any = _Consumer.__new__(_Consumer)
     consumer.app = SimpleNamespace(write_tables=write)
+    consumer._read_offset, consumer._committed_offset = {PAID: 2, OTHER: 0}, {PAID: 3, OTHER: 9}
     assert await consumer._commit_offsets({PAID: 3})
     assert done == ["written", "committed"]
+    assert consumer._committed_offset == {PAID: 3, OTHER: None}, "the other has lost its end"
 
 
 def test_the_assigned_partitions_are_those_of_the_latest_assignment() -> None:
@@ -211,5 +213,5 @@ def test_the_assigned_partitions_are_those_of_the_latest_assignment() -> None:
     assert thread.assignment() == {PAID}
     assert thread.assignment() is thread.assignment(), "made once"
     client.assigned = frozenset({TopicPartition("order.paid", 1)})
-    assert thread.assignment() == {TP("order.paid", 1)}
+    assert thread.assignment() == {OTHER}
     assert all(isinstance(place, TP) for place in thread.assignment())
