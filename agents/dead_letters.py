@@ -7,6 +7,7 @@ from faust.types import EventT, Message
 
 from app import app
 from app.broker import LARGEST_MESSAGE
+from app.decoding import LONGEST_ERROR
 from app.metrics import DEAD_LETTERS
 from app.parked import headers_of
 from app.times import now, rfc3339
@@ -25,7 +26,7 @@ async def bury(message: EventT[Any], handler: str, error: str, attempts: int) ->
     key, value = message.message.key, letter.dumps()
     if len(key or b"") + len(value) > LARGEST_LETTER:
         key, letter.key, letter.value, letter.headers = None, None, None, {}
-        letter.error = f"{error} (left out for its size; it stands at its place)"
+        letter.error += " (left out for its size; it stands at its place)"
         value = letter.dumps()
     acknowledged = await app.producer.send(
         topic=letter.topic_name,
@@ -49,7 +50,7 @@ def dead_letter(message: Message, handler: str, error: str, attempts: int) -> De
         value=_base64(message.value),
         headers=headers_of(message),
         handler=handler,
-        error=error[:500],
+        error=error[:LONGEST_ERROR],
         attempts=attempts,
         occurredAt=rfc3339(now()),
     )

@@ -1,7 +1,7 @@
 """How Faust reads Kafka here: quickly, and without losing what a rebalance interrupts."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, cast
 
 import aiokafka.util
@@ -163,9 +163,17 @@ class _Consumer(driver.Consumer):
             for known in (self._gap, self._acked, self._acked_index):
                 known.pop(tp, None)
             self._read_offset[tp] = self._committed_offset[tp] = None
-            for message in self._unacked_messages:
+            # What is under way, or waits for its agent, says nothing of the offsets that come.
+            for message in [*self._unacked_messages, *self._waiting(tp)]:
                 if message.tp == tp:
-                    message.acked = True  # what is under way says nothing of the offsets that come
+                    message.acked = True
+
+    def _waiting(self, tp: Any) -> Iterator[Any]:
+        """The messages in the queues of the streams of a partition's topic."""
+        streams = cast(Any, self.app.topics)._tp_to_callback.get(tp)
+        for channel in streams.channels if streams else ():
+            for event in channel.queue._queue:
+                yield event.message
 
     def _restore(self, tp: Any, records: Iterable[Any]) -> None:
         recovery = cast(Any, self.app.tables).recovery

@@ -80,6 +80,9 @@ class Consumer:
     def meets(self, offset: int) -> None:
         _Consumer._forget_if_lost(cast(Any, self), PAID, offset)
 
+    def _waiting(self, tp: TP) -> Any:
+        return _Consumer._waiting(cast(Any, self), tp)
+
     def is_next(self, offset: int) -> bool:
         return _Consumer._is_next(cast(Any, self), PAID, offset)
 
@@ -119,6 +122,9 @@ def test_what_was_delivered_was_read(consumer: Consumer) -> None:
 
 def test_what_stands_below_what_was_read_is_new(consumer: Consumer) -> None:
     consumer.delivers(3, 4, 5)
+    waiting = [event.message for event in consumer.queues[0]._queue]
+    for message in waiting:
+        message.acked = False
     consumer._acked, consumer._committed_offset = {PAID: [5]}, {PAID: 5}
     consumer.meets(6)
     assert (consumer.read, consumer._acked, consumer._committed_offset[PAID]) == (5, {PAID: [5]}, 5)
@@ -127,6 +133,7 @@ def test_what_stands_below_what_was_read_is_new(consumer: Consumer) -> None:
     consumer.meets(0)
     assert (consumer.read, consumer._acked, consumer._committed_offset[PAID]) == (None, {}, None)
     assert [message.acked for message in under_way] == [True, False]
+    assert all(message.acked for message in waiting)
     assert consumer.is_next(0)
 
 

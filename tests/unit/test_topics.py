@@ -132,6 +132,12 @@ def test_what_is_no_event_is_told_as_malformed(value: bytes | None) -> None:
     assert isinstance(decode(PaymentSucceeded, value), Malformed)
 
 
+def test_what_is_told_of_a_malformed_message_is_short() -> None:
+    event = {**envelope(), **PAYMENT, "amount": "9" * 5000 + "x"}
+    told = decode(PaymentSucceeded, json.dumps(event).encode())
+    assert isinstance(told, Malformed) and len(told.error) == 500
+
+
 def test_order_created_carries_the_fields_that_older_consumers_know() -> None:
     known = {"orderId", "userId", "totalAmount", "createdAt", "requestId", "idempotencyKey"}
     assert known <= set(OrderCreated._options.fields)
