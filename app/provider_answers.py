@@ -32,6 +32,9 @@ COMPLETE_PATIENCE = timedelta(minutes=10)
 """How often Stripe is asked about a session that is complete, while its webhook does not come."""
 WEBHOOK_PATIENCE = timedelta(hours=1)
 """How long after a session's end its webhook decides alone; then Stripe's answer does, too."""
+REFUND_PATIENCE = timedelta(hours=6)
+"""How often Stripe is asked for a refund that is on its way."""
+ENDS_OF_REFUNDS = ("succeeded", "failed", "canceled")
 PAYMENT_PATIENCE = timedelta(days=30)
 """How long after a session's end it may be paid: by bank transfer, for one, that takes days."""
 
@@ -54,6 +57,9 @@ class Provider(Protocol):
     ) -> Refund:
         """Give money back."""
 
+    async def find_refund(self, id: str) -> Refund:
+        """Tell where money stands that is on its way back."""
+
 
 class Answering(NamedTuple):
     """The transaction that takes an answer, and the payment it is about."""
@@ -64,16 +70,22 @@ class Answering(NamedTuple):
 
 @asynccontextmanager
 async def _answering(
-    database: Database, call: Any, failure: str | None = None
+    database: Database, call: Any, failure: str | None = None, again: timedelta | None = None
 ) -> AsyncIterator[Answering]:
-    """Note an answer under the order's lock, settle the order by it, and be done with the call."""
+    """Note an answer under the order's lock, and settle the order by it.
+
+    The call is done with then, or is made once more after `again`.
+    """
     work = work_of(call)
     crash_here(Point.SENT, work)
     async with database.transaction(work) as transaction:
         order, purse, held = await _held(transaction, call)
         yield Answering(transaction, held)
         settle(transaction, order, purse, call["request_id"])
-        await _note_done(transaction.connection, call, failure)
+        if again:
+            await _note_again(transaction.connection, call, failure, again)
+        else:
+            await _note_done(transaction.connection, call, failure)
 
 
 class _Subject(NamedTuple):
@@ -101,6 +113,16 @@ async def _note_done(connection: Any, call: Any, failure: str | None) -> None:
         connection,
         kind=call["kind"],
         subject_id=call["subject_id"],
+        failure=failure and failure[:500],
+    )
+
+
+async def _note_again(connection: Any, call: Any, failure: str | None, wait: timedelta) -> None:
+    await sql.call_once_more(
+        connection,
+        kind=call["kind"],
+        subject_id=call["subject_id"],
+        wait=wait,
         failure=failure and failure[:500],
     )
 
@@ -220,16 +242,17 @@ async def _ask_later(database: Database, call: Any, failure: str | None) -> None
         if any(fact.kind in (Kind.CAPTURED, Kind.FAILED) for fact in held.facts):
             await _note_done(transaction.connection, call, failure)
             return
-        told = failure and failure[:500]
-        again = {"kind": call["kind"], "subject_id": call["subject_id"], "failure": told}
-        await sql.call_once_more(transaction.connection, wait=COMPLETE_PATIENCE, **again)
+        await _note_again(transaction.connection, call, failure, COMPLETE_PATIENCE)
         await sql.postpone_deadline(
             transaction.connection, order_id=call["order_id"], due_at=now() + COMPLETE_PATIENCE
         )
 
 
 async def give_back(database: Database, provider: Provider, call: Any) -> None:
-    """Refund what an order does not keep."""
+    """Refund what an order does not keep; ask on while that is on its way."""
+    if call["provider_ref"]:
+        await _look_after(database, provider, call)
+        return
     id, amount = call["subject_id"], call["amount_minor"]
     row = RefundRow(id, call["payment_id"], amount)
     try:
@@ -243,10 +266,29 @@ async def give_back(database: Database, provider: Provider, call: Any) -> None:
             held.account.refused.add(str(id))
         return
     row.provider_ref = refund.id
-    async with _answering(database, call) as (transaction, held):
+    async with _answering(database, call, again=_until_next(refund)) as (transaction, held):
         transaction.refunds[id] = row
-        fact = returned(refund.id, refund.amount_minor, refund.status, str(id))
-        report(transaction, held, fact, f"refund {refund.id} {refund.status}")
+        _report_refund(transaction, held, refund, id)
+
+
+async def _look_after(database: Database, provider: Provider, call: Any) -> None:
+    """Ask where a refund stands that Stripe has taken on: its webhook may never come."""
+    try:
+        refund = await provider.find_refund(call["provider_ref"])
+    except ProviderRefused as refused:
+        # It was taken on, so nothing may be concluded: another one would give the money twice.
+        raise ProviderAway(str(refused)) from refused
+    async with _answering(database, call, again=_until_next(refund)) as (transaction, held):
+        _report_refund(transaction, held, refund, call["subject_id"])
+
+
+def _until_next(refund: Refund) -> timedelta | None:
+    return None if refund.status in ENDS_OF_REFUNDS else REFUND_PATIENCE
+
+
+def _report_refund(transaction: Transaction, held: Held, refund: Refund, request: UUID) -> None:
+    fact = returned(refund.id, refund.amount_minor, refund.status, str(request))
+    report(transaction, held, fact, f"refund {refund.id} {refund.status}")
 
 
 def _wait_for_key(refused: ProviderRefused) -> None:

@@ -160,7 +160,11 @@ class StripeProvider:
                 {"idempotency_key": str(refund_id)},
             )
         )
-        return Refund(refund.id, refund.status or "pending", refund.amount)
+        return _refund(refund)
+
+    async def find_refund(self, id: str) -> Refund:
+        """A refund as it stands now. Raises ProviderAway, ProviderRefused."""
+        return _refund(await _answer(self._client.v1.refunds.retrieve_async(id)))
 
     def _session_params(self, checkout: Checkout) -> "SessionCreateParams":
         order_id = str(checkout.order_id)
@@ -199,6 +203,10 @@ class NoStripe:
     async def refund(
         self, refund_id: UUID, order_id: UUID, payment_intent: str, amount_minor: int
     ) -> Refund:
+        """Raises ProviderAway."""
+        raise ProviderAway("STRIPE_SECRET_KEY is not set")
+
+    async def find_refund(self, id: str) -> Refund:
         """Raises ProviderAway."""
         raise ProviderAway("STRIPE_SECRET_KEY is not set")
 
@@ -241,6 +249,10 @@ def _refusal(error: stripe.StripeError) -> ProviderRefused:
     too_late = isinstance(error, stripe.InvalidRequestError) and error.param == "expires_at"
     otherwise = NOT_IN_TIME if too_late else NOT_ACCEPTED
     return ProviderRefused(REASONS.get(error.code or "", otherwise), str(error))
+
+
+def _refund(refund: stripe.Refund) -> Refund:
+    return Refund(refund.id, refund.status or "pending", refund.amount)
 
 
 def _session(session: Any) -> Session:

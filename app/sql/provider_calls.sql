@@ -12,7 +12,8 @@ with taken as (
     )
     returning kind, subject_id, order_id, payment_id, request_id, attempts
 )
-select taken.*, p.status, p.session_id, p.payment_intent, p.currency, p.expires_at, r.amount_minor
+select taken.*, p.status, p.session_id, p.payment_intent, p.currency, p.expires_at, r.amount_minor,
+    r.provider_ref
 from taken
 join payments p on p.id = taken.payment_id
 left join refunds r on r.id = taken.subject_id;

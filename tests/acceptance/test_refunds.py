@@ -124,8 +124,13 @@ async def test_a_refund_that_is_refused_too_often_waits_for_an_operator(
         return await shop.row("select id, status from payments where order_id = $1", order["id"])
 
     parked = await eventually(payment, lambda row: row["status"] == "PARKED")
-    explained = (await customer.ask("GET", f"/api/orders/{order['id']}/explain")).body
-    assert explained["waitingFor"]["what"] == "an operator, to refund the money"
+
+    async def awaited() -> str:
+        explained = (await customer.ask("GET", f"/api/orders/{order['id']}/explain")).body
+        return str(explained["waitingFor"]["what"])
+
+    # The last event is noted as sent a moment after it is.
+    await eventually(awaited, lambda what: what == "an operator, to refund the money")
     await eventually(lambda: metric("orders_parked_refunds"), lambda count: count == 1)
     await shop.whims()
     run_in_vain(environment, "retry-refund", order["id"])

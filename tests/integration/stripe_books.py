@@ -98,6 +98,7 @@ class Bank:
     def __init__(self) -> None:
         self.books: list[Books] = []
         self.asked: dict[UUID, Checkout] = {}
+        self.standing: dict[str, Refund] = {}
         self.return_urls = "http://shop.example/paid", "http://shop.example/left"
 
     async def create_session(self, wanted: Checkout) -> Session:
@@ -121,7 +122,10 @@ class Bank:
     ) -> Refund:
         (books,) = [one for one in self.books if one.intent == payment_intent]
         id = books.give(amount_minor, refund_id)
-        return Refund(id, "succeeded", amount_minor)
+        return self.standing.setdefault(id, Refund(id, "succeeded", amount_minor))
+
+    async def find_refund(self, id: str) -> Refund:
+        return self.standing[id]
 
 
 def _session(books: Books) -> Session:

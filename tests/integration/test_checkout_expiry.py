@@ -202,6 +202,41 @@ async def test_a_refund_by_hand_is_not_all_that_stripe_has_to_tell(database: Dat
     assert (await one.status(), books.given) == ("CANCELLED", books.taken)
 
 
+@pytest.mark.parametrize(("end", "status"), [("succeeded", "REFUNDED"), ("failed", "REFUNDING")])
+async def test_a_refund_on_its_way_is_asked_for_until_it_has_ended(
+    database: Database, end: str, status: str
+) -> None:
+    one, books = await ready(database)
+    books.pay()
+    for told in one.in_transit():
+        await one.arrive(told)
+    await one.cancel()
+    await handle_all(one)
+    refund = one.bank.refund
+
+    async def slowly(*arguments: Any) -> Any:
+        given = await refund(*arguments)
+        books.reports.clear()
+        return one.bank.standing.setdefault(f"{given.id} ", replace(given, status="pending"))
+
+    one.bank.refund = slowly  # type: ignore[method-assign]
+    assert await one.call() == 1
+    (id,) = [id for id in one.bank.standing if not id.endswith(" ")]
+    one.bank.standing[id] = replace(one.bank.standing[id], status="requires_action")
+    for _ in range(2):
+        assert await one.call() == 1
+    assert [row["status"] for row in await one.payments()] == ["REFUNDING"]
+    assert await overdue(database) == 0, "it may take days"
+    one.bank.standing[id] = replace(one.bank.standing[id], status=end)
+    assert await one.call() == 1
+    await handle_all(one)
+    assert [row["status"] for row in await one.payments()] == [status]
+    (owed,) = await one.fetch(
+        "select count(*) from provider_calls where order_id = $1 and done_at is null"
+    )
+    assert owed[0] == (end == "failed"), "what came back is given once more"
+
+
 async def test_a_webhook_that_comes_after_all_changes_nothing(database: Database) -> None:
     one, books = await ready(database)
     books.pay()

@@ -231,8 +231,9 @@ async def test_a_refund_can_be_refused_and_can_fail_after_it_was_accepted(
             await ours.refund(refused, order_id, intent, 20_098)
     await shop.control("whims", refunds="fail")
     lost = uuid4()
-    await ours.refund(lost, order_id, intent, 20_098)
+    accepted = await ours.refund(lost, order_id, intent, 20_098)
     await until(lambda: receiver.money().refunds_failed == {str(lost)})
+    assert (await ours.find_refund(accepted.id)).status == "failed"
     await shop.control("whims")
     await ours.refund(uuid4(), order_id, intent, 20_098)
     await until(lambda: receiver.money().refunded_minor == 20_098)
