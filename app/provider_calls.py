@@ -15,12 +15,16 @@ from app.crashes import Point, crash_here
 from app.db import AWAY, Database
 from app.errors import ProviderAway
 from app.logs import request_id
-from app.provider_answers import KINDS, Provider, work_of
+from app.provider_answers import Provider, work_of
 from app.queries import sql
+from app.refunds import give_back
+from app.sessions import close_session, open_session
 from app.transaction import Transaction
 
 log = logging.getLogger(__name__)
 
+KINDS = {"session": open_session, "expire": close_session, "refund": give_back}
+"""What makes each kind of call."""
 AT_ONCE = 16
 """Calls of one worker under way."""
 IDLE_SECONDS = 1.0

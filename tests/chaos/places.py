@@ -9,7 +9,7 @@ from app.crashes import Point
 from app.handlers import HANDLERS
 from app.mail import MAIL
 from app.outbox import RELAY
-from app.provider_answers import KINDS
+from app.provider_calls import KINDS
 from tests.chaos.messages import handlers
 
 Place = tuple[Point, str]

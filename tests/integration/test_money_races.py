@@ -10,8 +10,8 @@ import pytest
 
 from app.db import Database
 from app.errors import ProviderAway
-from app.provider_answers import give_back
 from app.queries import sql
+from app.refunds import give_back
 from app.stripe_events import record, settle_kept
 from app.stripe_provider import Refund
 from tests.integration.money_course import (
