@@ -15,6 +15,7 @@ from app.decoding import read_event
 from app.errors import NotCancellable, NotPayable, PaymentInProgress
 from app.expiry import expire_due
 from app.provider_calls import Calls
+from app.queries import sql
 from app.times import now
 from app.topics import (
     CheckoutRequested,
@@ -47,6 +48,8 @@ HANDLERS: list[tuple[type[Event], Callable[..., Awaitable[None]]]] = [
     (RefundRequested, payments.refund),
 ]
 
+LATE = timedelta(hours=1)
+"""So long from now an order's time to pay is over."""
 MOST_ROUNDS = 60
 
 
@@ -85,6 +88,12 @@ class Course:
         async with self.database.transaction() as transaction:
             await handle(transaction, [event])
         self._handled.add((event_id, handle))
+
+    async def handle_all(self) -> None:
+        """Agents handle whatever waits, and what comes of it."""
+        while waiting := await self.waiting():
+            for each in waiting:
+                await self.handle(*each)
 
     async def call(self) -> int:
         """Make the calls that are due, those included that wait to be tried again; how many."""
@@ -159,6 +168,13 @@ async def forget_what_is_due(database: Database) -> None:
     async with database.connection() as connection:
         await connection.execute("delete from order_deadlines")
         await connection.execute("update provider_calls set done_at = now() where done_at is null")
+
+
+async def overdue(database: Database) -> int:
+    """Calls of Stripe that operators are shown as overdue."""
+    async with database.connection() as connection:
+        waiting = await sql.calls_waiting(connection, patience=timedelta(seconds=5))
+    return int(waiting["overdue"])
 
 
 async def course(database: Database, pieces: int = 10) -> Course:

@@ -1,6 +1,6 @@
 """What Stripe did for an order, and its reports of that; and Stripe as the calls meet it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from uuid import UUID, uuid4
 
 from app.errors import ProviderRefused
@@ -98,7 +98,8 @@ class Bank:
     def __init__(self) -> None:
         self.books: list[Books] = []
         self.asked: dict[UUID, Checkout] = {}
-        self.standing: dict[str, Refund] = {}
+        self.refunds_are = "succeeded"
+        self._refunds: dict[str, Refund] = {}
         self.return_urls = "http://shop.example/paid", "http://shop.example/left"
 
     async def create_session(self, wanted: Checkout) -> Session:
@@ -122,10 +123,11 @@ class Bank:
     ) -> Refund:
         (books,) = [one for one in self.books if one.intent == payment_intent]
         id = books.give(amount_minor, refund_id)
-        return self.standing.setdefault(id, Refund(id, "succeeded", amount_minor))
+        self._refunds[id] = Refund(id, self.refunds_are, amount_minor)
+        return self._refunds[id]
 
     async def find_refund(self, id: str) -> Refund:
-        return self.standing[id]
+        return replace(self._refunds[id], status=self.refunds_are)
 
 
 def _session(books: Books) -> Session:

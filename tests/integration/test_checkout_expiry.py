@@ -1,7 +1,6 @@
 """Orders with an open checkout, when their time is up: many workers, and Stripe that is away."""
 
 import asyncio
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -10,22 +9,19 @@ import pytest
 from app.db import Database
 from app.errors import ProviderAway, ProviderRefused
 from app.expiry import PATIENCE, expire_due
-from app.ledger import refunded_in_all
 from app.logs import WithRequestId
 from app.provider_calls import Calls
-from app.queries import sql
 from app.stripe_provider import NOT_CONFIGURED, NoStripe
 from app.times import now
 from tests.integration.money_course import (
+    LATE,
     Course,
     assert_conserved,
     course,
     forget_what_is_due,
+    overdue,
     ready,
 )
-from tests.integration.stripe_books import Books, report_of
-
-LATE = timedelta(hours=1)
 
 
 @pytest.fixture(autouse=True)
@@ -39,18 +35,25 @@ async def due_at(one: Course) -> Any:
     return row["due_at"]
 
 
-async def handle_all(one: Course) -> None:
-    while waiting := await one.waiting():
-        for each in waiting:
-            await one.handle(*each)
-
-
 async def asked(database: Database) -> Course:
     """A course whose checkout waits for a call of Stripe."""
     one = await course(database)
     await one.check_out()
-    await handle_all(one)
+    await one.handle_all()
     return one
+
+
+async def lose_an_answer(one: Course) -> None:
+    """Stripe opens the session, and nobody hears of it."""
+    create = one.bank.create_session
+
+    async def answer_is_lost(wanted: Any) -> Any:
+        await create(wanted)
+        raise ProviderAway("no answer")
+
+    one.bank.create_session = answer_is_lost  # type: ignore[method-assign]
+    assert await one.call() == 1
+    one.bank.create_session = create  # type: ignore[method-assign]
 
 
 async def test_the_deadline_moves_to_the_end_of_the_checkout(database: Database) -> None:
@@ -93,7 +96,7 @@ async def test_an_open_checkout_ends_first_whoever_of_many_workers_comes(
     await asyncio.gather(*(task for tasks in started for task in tasks))
     assert len(asked) == len(set(asked)) == 12, "each session is closed once"
     for one in courses:
-        await handle_all(one)
+        await one.handle_all()
         assert await one.topics() == [
             *("order.created", "order.checkout_requested", "payment.failed", "order.cancelled")
         ]
@@ -131,165 +134,12 @@ async def test_a_session_that_is_complete_is_decided_by_its_webhook(database: Da
     await assert_conserved(one)
 
 
-async def an_hour_later(one: Course) -> None:
-    """The session has ended long ago, and so should its webhook have come."""
-    await ended(one, "61 minutes")
-
-
-async def ended(one: Course, ago: str) -> None:
-    """The session's time was over so long ago."""
-    await one.fetch(
-        f"update payments set expires_at = now() - interval '{ago}' where order_id = $1"
-    )
-
-
-async def paid_without_a_webhook(database: Database) -> tuple[Course, Books]:
-    one, books = await ready(database)
-    books.pay()
-    books.reports.clear()
-    return one, books
-
-
-async def test_money_that_no_webhook_tells_of_is_found_when_it_should_have(
-    database: Database,
-) -> None:
-    one, _ = await paid_without_a_webhook(database)
-    await expire_due(database, now() + LATE)
-    for _ in range(2):
-        assert await one.call() == 1
-    assert await one.status() == "CREATED"
-    assert await overdue(database) == 0, "it may come in an hour"
-    await an_hour_later(one)
-    assert await one.call() == 1
-    await one.come_to_rest()
-    assert await one.status() == "COMPLETED"
-    await assert_conserved(one)
-
-
-async def test_money_for_a_cancelled_order_goes_back_though_no_webhook_tells_of_it(
-    database: Database,
-) -> None:
-    one, books = await paid_without_a_webhook(database)
-    await one.cancel()
-    await handle_all(one)
-    assert await one.call() == 1
-    await an_hour_later(one)
-    await one.come_to_rest()
-    assert (await one.status(), books.given) == ("CANCELLED", books.taken)
-    await assert_conserved(one)
-
-
-async def test_money_is_found_however_late(database: Database) -> None:
-    one, _ = await paid_without_a_webhook(database)
-    await expire_due(database, now() + LATE)
-    await ended(one, "40 days")
-    assert await one.call() == 1
-    await one.come_to_rest()
-    assert await one.status() == "COMPLETED"
-
-
-async def test_a_refund_by_hand_is_not_all_that_stripe_has_to_tell(database: Database) -> None:
-    one, books = await paid_without_a_webhook(database)
-    await one.cancel()
-    await handle_all(one)
-    books.by_hand += 100
-    books.given += 100
-    told = report_of(refunded_in_all(100), one.order_id, books.session, books.intent)
-    await one.arrive(replace(told, attempt_id=books.attempt_id, order_id=one.order_id))
-    assert await one.call() == 1
-    await an_hour_later(one)
-    await one.come_to_rest()
-    assert (await one.status(), books.given) == ("CANCELLED", books.taken)
-
-
-@pytest.mark.parametrize(("end", "status"), [("succeeded", "REFUNDED"), ("failed", "REFUNDING")])
-async def test_a_refund_on_its_way_is_asked_for_until_it_has_ended(
-    database: Database, end: str, status: str
-) -> None:
-    one, books = await ready(database)
-    books.pay()
-    for told in one.in_transit():
-        await one.arrive(told)
-    await one.cancel()
-    await handle_all(one)
-    refund = one.bank.refund
-
-    async def slowly(*arguments: Any) -> Any:
-        given = await refund(*arguments)
-        books.reports.clear()
-        return one.bank.standing.setdefault(f"{given.id} ", replace(given, status="pending"))
-
-    one.bank.refund = slowly  # type: ignore[method-assign]
-    assert await one.call() == 1
-    (id,) = [id for id in one.bank.standing if not id.endswith(" ")]
-    one.bank.standing[id] = replace(one.bank.standing[id], status="requires_action")
-    for _ in range(2):
-        assert await one.call() == 1
-    assert [row["status"] for row in await one.payments()] == ["REFUNDING"]
-    assert await overdue(database) == 0, "it may take days"
-    one.bank.standing[id] = replace(one.bank.standing[id], status=end)
-    assert await one.call() == 1
-    await handle_all(one)
-    assert [row["status"] for row in await one.payments()] == [status]
-    (owed,) = await one.fetch(
-        "select count(*) from provider_calls where order_id = $1 and done_at is null"
-    )
-    assert owed[0] == (end == "failed"), "what came back is given once more"
-
-
-async def test_a_webhook_that_comes_after_all_changes_nothing(database: Database) -> None:
-    one, books = await ready(database)
-    books.pay()
-    await expire_due(database, now() + LATE)
-    await an_hour_later(one)
-    assert await one.call() == 1
-    await one.come_to_rest()
-    assert {report.event_id for report in books.reports} <= one.arrived.keys()
-    assert await one.status() == "COMPLETED"
-    await assert_conserved(one)
-
-
-async def test_a_delayed_payment_may_take_days_and_not_for_ever(database: Database) -> None:
-    one, books = await ready(database)
-    books.status = "complete"
-    await expire_due(database, now() + LATE)
-    await an_hour_later(one)
-    for _ in range(20):
-        assert await one.call() == 1
-    assert (await one.status(), await overdue(database)) == ("CREATED", 0)
-    await ended(one, "31 days")
-    assert await one.call() == 1
-    await handle_all(one)
-    assert await one.status() == "CANCELLED"
-
-
-async def test_a_session_that_stripe_does_not_know_is_shown_to_operators(
-    database: Database,
-) -> None:
-    one, _ = await ready(database)
-
-    async def unknown(session_id: str) -> Any:
-        raise ProviderRefused("refused", "No such checkout.session")
-
-    one.bank.expire_session = unknown  # type: ignore[method-assign]
-    await expire_due(database, now() + LATE)
-    for _ in range(2):
-        assert await one.call() == 1
-    await an_hour_later(one)
-    assert await one.call() == 1
-    assert (await one.status(), await overdue(database)) == ("CREATED", 1)
-    await one.cancel()
-    await handle_all(one)
-    assert await one.call() == 1
-    assert (await one.call(), await overdue(database)) == (0, 0), "an ended order wants nothing"
-
-
 async def test_a_checkout_that_stripe_has_not_opened_keeps_no_order(database: Database) -> None:
     one = await course(database)
     await one.check_out()
     await expire_due(database, now() + LATE)
     assert await one.status() == "CANCELLED"
-    await handle_all(one)
+    await one.handle_all()
     await one.call()
     assert one.bank.books == []
     assert [row["status"] for row in await one.payments()] == ["VOIDED"]
@@ -322,17 +172,9 @@ async def test_a_session_that_nobody_heard_of_is_closed_when_its_order_is_cancel
     database: Database,
 ) -> None:
     one = await asked(database)
-    create = one.bank.create_session
-
-    async def answer_is_lost(wanted: Any) -> Any:
-        await create(wanted)
-        raise ProviderAway("no answer")
-
-    one.bank.create_session = answer_is_lost  # type: ignore[method-assign]
-    assert await one.call() == 1
+    await lose_an_answer(one)
     await one.cancel()
-    await handle_all(one)
-    one.bank.create_session = create  # type: ignore[method-assign]
+    await one.handle_all()
     while await one.call():
         pass
     assert [books.status for books in one.bank.books] == ["expired"]
@@ -341,18 +183,10 @@ async def test_a_session_that_nobody_heard_of_is_closed_when_its_order_is_cancel
 
 async def test_stripe_is_asked_again_for_what_it_was_asked_first(database: Database) -> None:
     one = await asked(database)
-    create = one.bank.create_session
-
-    async def answer_is_lost(wanted: Any) -> Any:
-        await create(wanted)
-        raise ProviderAway("no answer")
-
-    one.bank.create_session = answer_is_lost  # type: ignore[method-assign]
-    assert await one.call() == 1
+    await lose_an_answer(one)
     async with database.connection() as connection:
         await connection.execute("update products set name = name || ' of another name'")
     one.bank.return_urls = "http://other.example/paid", "http://other.example/left"
-    one.bank.create_session = create  # type: ignore[method-assign]
     assert await one.call() == 1
     (payment,) = await one.payments()
     assert (payment["status"], payment["session_id"]) == ("PENDING", one.bank.books[0].session)
@@ -367,13 +201,6 @@ async def test_what_is_logged_of_a_call_tells_the_request_that_it_came_from(
     assert await one.call() == 1
     (told,) = [record for record in caplog.records if "refuses a checkout" in record.message]
     assert getattr(told, "request_id", None) == "check out"
-
-
-async def overdue(database: Database) -> int:
-    """Calls of Stripe that operators are shown as overdue."""
-    async with database.connection() as connection:
-        waiting = await sql.calls_waiting(connection, patience=timedelta(seconds=5))
-    return int(waiting["overdue"])
 
 
 async def test_a_call_is_overdue_from_the_second_try_until_it_is_answered(
@@ -407,7 +234,7 @@ async def test_a_call_that_nobody_makes_is_overdue(database: Database) -> None:
 async def test_a_session_is_closed_once_stripe_takes_the_key_again(database: Database) -> None:
     one, books = await ready(database)
     await one.cancel()
-    await handle_all(one)
+    await one.handle_all()
     expire_session = one.bank.expire_session
 
     async def stranger(session_id: str) -> Any:

@@ -1,0 +1,170 @@
+"""What Stripe has done, and no webhook tells: Stripe is asked."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from app.db import Database
+from app.errors import ProviderRefused
+from app.expiry import expire_due
+from app.ledger import refunded_in_all
+from app.times import now
+from tests.integration.money_course import (
+    LATE,
+    Course,
+    assert_conserved,
+    forget_what_is_due,
+    overdue,
+    ready,
+)
+from tests.integration.stripe_books import Books, report_of
+
+
+@pytest.fixture(autouse=True)
+async def nothing_due(database: Database) -> None:
+    """What other tests left would count too."""
+    await forget_what_is_due(database)
+
+
+async def an_hour_later(one: Course) -> None:
+    """The session has ended long ago, and so should its webhook have come."""
+    await ended(one, "61 minutes")
+
+
+async def ended(one: Course, ago: str) -> None:
+    """The session's time was over so long ago."""
+    await one.fetch(
+        f"update payments set expires_at = now() - interval '{ago}' where order_id = $1"
+    )
+
+
+async def paid_without_a_webhook(database: Database) -> tuple[Course, Books]:
+    one, books = await ready(database)
+    books.pay()
+    books.reports.clear()
+    return one, books
+
+
+async def test_money_that_no_webhook_tells_of_is_found_when_it_should_have(
+    database: Database,
+) -> None:
+    one, _ = await paid_without_a_webhook(database)
+    await expire_due(database, now() + LATE)
+    for _ in range(2):
+        assert await one.call() == 1
+    assert await one.status() == "CREATED"
+    assert await overdue(database) == 0, "it may come in an hour"
+    await an_hour_later(one)
+    assert await one.call() == 1
+    await one.come_to_rest()
+    assert await one.status() == "COMPLETED"
+    await assert_conserved(one)
+
+
+async def test_money_for_a_cancelled_order_goes_back_though_no_webhook_tells_of_it(
+    database: Database,
+) -> None:
+    one, books = await paid_without_a_webhook(database)
+    await one.cancel()
+    await one.handle_all()
+    assert await one.call() == 1
+    await an_hour_later(one)
+    await one.come_to_rest()
+    assert (await one.status(), books.given) == ("CANCELLED", books.taken)
+    await assert_conserved(one)
+
+
+async def test_money_is_found_however_late(database: Database) -> None:
+    one, _ = await paid_without_a_webhook(database)
+    await expire_due(database, now() + LATE)
+    await ended(one, "40 days")
+    assert await one.call() == 1
+    await one.come_to_rest()
+    assert await one.status() == "COMPLETED"
+
+
+async def test_a_refund_by_hand_is_not_all_that_stripe_has_to_tell(database: Database) -> None:
+    one, books = await paid_without_a_webhook(database)
+    await one.cancel()
+    await one.handle_all()
+    books.by_hand += 100
+    books.given += 100
+    told = report_of(refunded_in_all(100), one.order_id, books.session, books.intent)
+    await one.arrive(replace(told, attempt_id=books.attempt_id, order_id=one.order_id))
+    assert await one.call() == 1
+    await an_hour_later(one)
+    await one.come_to_rest()
+    assert (await one.status(), books.given) == ("CANCELLED", books.taken)
+
+
+@pytest.mark.parametrize(("end", "status"), [("succeeded", "REFUNDED"), ("failed", "REFUNDING")])
+async def test_a_refund_on_its_way_is_asked_for_until_it_has_ended(
+    database: Database, end: str, status: str
+) -> None:
+    one, books = await ready(database)
+    books.pay()
+    for told in one.in_transit():
+        await one.arrive(told)
+    await one.cancel()
+    await one.handle_all()
+    for one.bank.refunds_are in ("pending", "requires_action", "requires_action"):
+        assert await one.call() == 1
+    books.reports.clear()
+    assert [row["status"] for row in await one.payments()] == ["REFUNDING"]
+    assert await overdue(database) == 0, "it may take days"
+    one.bank.refunds_are = end
+    assert await one.call() == 1
+    await one.handle_all()
+    assert [row["status"] for row in await one.payments()] == [status]
+    (owed,) = await one.fetch(
+        "select count(*) from provider_calls where order_id = $1 and done_at is null"
+    )
+    assert owed[0] == (end == "failed"), "what came back is given once more"
+
+
+async def test_a_webhook_that_comes_after_all_changes_nothing(database: Database) -> None:
+    one, books = await ready(database)
+    books.pay()
+    await expire_due(database, now() + LATE)
+    await an_hour_later(one)
+    assert await one.call() == 1
+    await one.come_to_rest()
+    assert {report.event_id for report in books.reports} <= one.arrived.keys()
+    assert await one.status() == "COMPLETED"
+    await assert_conserved(one)
+
+
+async def test_a_delayed_payment_may_take_days_and_not_for_ever(database: Database) -> None:
+    one, books = await ready(database)
+    books.status = "complete"
+    await expire_due(database, now() + LATE)
+    await an_hour_later(one)
+    for _ in range(20):
+        assert await one.call() == 1
+    assert (await one.status(), await overdue(database)) == ("CREATED", 0)
+    await ended(one, "31 days")
+    assert await one.call() == 1
+    await one.handle_all()
+    assert await one.status() == "CANCELLED"
+
+
+async def test_a_session_that_stripe_does_not_know_is_shown_to_operators(
+    database: Database,
+) -> None:
+    one, _ = await ready(database)
+
+    async def unknown(session_id: str) -> Any:
+        raise ProviderRefused("refused", "No such checkout.session")
+
+    one.bank.expire_session = unknown  # type: ignore[method-assign]
+    await expire_due(database, now() + LATE)
+    for _ in range(2):
+        assert await one.call() == 1
+    await an_hour_later(one)
+    assert await one.call() == 1
+    assert (await one.status(), await overdue(database)) == ("CREATED", 1)
+    await one.cancel()
+    await one.handle_all()
+    assert await one.call() == 1
+    assert (await one.call(), await overdue(database)) == (0, 0), "an ended order wants nothing"
