@@ -40,9 +40,10 @@ async def keep_auditing(
     while True:
         try:
             async with _leadership(database, seconds) as connection:
-                due = begun = monotonic()
+                due = monotonic()
                 while await sql.still_audits(connection):
-                    if (begun := monotonic()) >= due:
+                    begun = monotonic()
+                    if begun >= due:
                         scope = Scope(since=now() - WINDOW, patience=PATIENCE)
                         tell(await audit(database, scope))
                         due = begun + min(rest * (monotonic() - begun), HOUR)
