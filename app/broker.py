@@ -4,7 +4,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, Protocol, cast
 
 import faust
@@ -18,6 +18,7 @@ from mode.types import ServiceT
 from app.config import Settings
 from app.consumer import Transport
 from app.logs import logging_config
+from app.patience import at_most
 
 WRITE_SECONDS = 5.0
 """How long a rebalance waits for the tables' last entries: to be taken, and again to be sent."""
@@ -160,18 +161,15 @@ class OrderApp(faust.App):
         A rebalance waits for no batch.
         """
         if self.should_stop:
-            with suppress(TimeoutError):
-                patience = self.settings.shutdown_grace_seconds * FOR_BATCHES
-                await asyncio.wait_for(self._idle.wait(), patience)
+            async with at_most(self.settings.shutdown_grace_seconds * FOR_BATCHES):
+                await self._idle.wait()
         # Nobody's partitions wait for one that cannot be written: what is lost is only missed.
-        with suppress(TimeoutError):
-            async with asyncio.timeout(WRITE_SECONDS):
-                await self.write_tables()
+        async with at_most(WRITE_SECONDS):
+            await self.write_tables()
 
     async def _producer_flush(self, logger: Any) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(WRITE_SECONDS):
-                await super()._producer_flush(logger)
+        async with at_most(WRITE_SECONDS):
+            await super()._producer_flush(logger)
 
     async def write_tables(self) -> None:
         """Write what agents have put into their tables; the producer has it then."""

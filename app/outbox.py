@@ -28,6 +28,7 @@ from app.flights import Flights
 from app.leadership import leadership
 from app.metrics import REFUSED
 from app.outbox_rows import LOOK, as_heard, as_row, as_told
+from app.patience import at_most
 from app.queries import sql
 from app.text import storable
 from app.times import now, parse_time
@@ -186,10 +187,8 @@ class Relay:
         loop, looked = asyncio.get_running_loop(), 0.0
         try:
             while True:
-                with suppress(TimeoutError):
-                    # Not wait_for, which in Python 3.11 may swallow that this task is cancelled.
-                    async with asyncio.timeout(SWEEP_SECONDS):
-                        await self._wake.wait()
+                async with at_most(SWEEP_SECONDS):
+                    await self._wake.wait()
                 self._wake.clear()
                 await asyncio.sleep(looked + GATHER_SECONDS - loop.time())
                 looked = loop.time()

@@ -15,6 +15,7 @@ from app.crashes import Point, crash_here
 from app.db import AWAY, Database
 from app.errors import ProviderAway
 from app.logs import request_id
+from app.patience import at_most
 from app.provider_answers import Provider, work_of
 from app.queries import sql
 from app.refunds import give_back
@@ -56,10 +57,8 @@ class Calls:
                 await self.start_due()
             except AWAY as error:
                 log.warning("Calls of Stripe wait: %r", error)
-            with suppress(TimeoutError):
-                # Not wait_for, which in Python 3.11 may swallow that this task is cancelled.
-                async with asyncio.timeout(IDLE_SECONDS):
-                    await self._wake.wait()
+            async with at_most(IDLE_SECONDS):
+                await self._wake.wait()
 
     async def start_due(self) -> list[asyncio.Task[None]]:
         """Start as many of the due calls as may be under way; those started. Raises one of AWAY."""
