@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from agents.gate import Gate
-from app import gathered_batches, pipeline, stock
+from app import agent_batch_pool, agent_pool, stock
 from app.errors import BadEvent
 from app.gathering import Gathering
 from app.handlers import Handle
-from app.messages import Message, event_of, order_of
+from app.kafka.messages import Message, event_of, order_of
 from app.order_rows import Reads, lock_all
 from app.transaction import Transaction
 
@@ -39,7 +39,7 @@ class Batch:
 
 async def _commit(batch: Batch) -> list[Message]:
     """Handle the messages that nothing is parked ahead of; which those were."""
-    async with pipeline.transaction(batch.name) as transaction:
+    async with agent_pool.transaction(batch.name) as transaction:
         # First what is parked, then orders, as a replay does: the two must not wait in a circle.
         admitted = await batch.gate.admit(transaction, batch.messages)
         if admitted:
@@ -54,7 +54,7 @@ async def _commit_together(batches: Sequence[Batch]) -> list[list[Message] | Non
     names = [batch.name for batch in shared]
     admitted: list[list[Message]] = []
     try:
-        async with gathered_batches.transaction(*names) as transaction:
+        async with agent_batch_pool.transaction(*names) as transaction:
             await _read(transaction, shared)
             for batch in shared:
                 messages = await batch.gate.admit(transaction, batch.messages)

@@ -6,25 +6,25 @@ from typing import Any
 from faust.types import EventT, Message
 
 from app import app
-from app.broker import LARGEST_MESSAGE
-from app.decoding import LONGEST_ERROR
+from app.kafka.decoding import MAX_ERROR
+from app.kafka.faust_app import MAX_MESSAGE
 from app.metrics import DEAD_LETTERS
 from app.parked import headers_of
 from app.times import now, rfc3339
 from app.topics import DeadLetter
 
-LARGEST_LETTER = LARGEST_MESSAGE - 1024
+MAX_LETTER = MAX_MESSAGE - 1024
 """Bytes; the rest is for what Kafka adds."""
 
 
-async def bury(message: EventT[Any], handler: str, error: str, attempts: int) -> None:
+async def send_dead_letter(message: EventT[Any], handler: str, error: str, attempts: int) -> None:
     """Send the raw message to `dead_letter` and wait for the broker's acknowledgement.
 
     Raises KafkaError or ProducerSendError when the broker does not give one.
     """
     letter = dead_letter(message.message, handler, error, attempts)
     key, value = message.message.key, letter.dumps()
-    if len(key or b"") + len(value) > LARGEST_LETTER:
+    if len(key or b"") + len(value) > MAX_LETTER:
         key, letter.key, letter.value, letter.headers = None, None, None, {}
         letter.error += " (left out for its size; it stands at its place)"
         value = letter.dumps()
@@ -50,7 +50,7 @@ def dead_letter(message: Message, handler: str, error: str, attempts: int) -> De
         value=_base64(message.value),
         headers=headers_of(message),
         handler=handler,
-        error=error[:LONGEST_ERROR],
+        error=error[:MAX_ERROR],
         attempts=attempts,
         occurredAt=rfc3339(now()),
     )

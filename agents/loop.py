@@ -20,15 +20,15 @@ from faust.exceptions import ProducerSendError
 from faust.types import AgentT
 
 from agents.commits import Batch, commits
-from agents.dead_letters import bury
+from agents.dead_letters import send_dead_letter
 from agents.gate import Gate
-from app import app, backlog, pipeline
+from app import admission, agent_pool, app
 from app.crashes import Point, crash_here
 from app.db import AWAY
-from app.decoding import EventSchema, Malformed
 from app.errors import UnknownOrder
 from app.handlers import BAD, HANDLERS, Handle, Handler
-from app.messages import Message, event_of, order_of, request_of
+from app.kafka.decoding import EventSchema, Malformed
+from app.kafka.messages import Message, event_of, order_of, request_of
 from app.metrics import DEAD_LETTERS, DUPLICATES, HELD_BACK, RETRIES
 from app.order_rows import Reads
 from app.parked import park
@@ -96,11 +96,11 @@ async def batches(stream: Stream[Any]) -> AsyncIterator[list[Message]]:
             return  # the worker stops
         while len(arrived) < BATCH and not queue.empty():
             arrived.append(queue.get_nowait())
-        if batch := [message for message in arrived if _is_taken(stream, message)]:
+        if batch := [message for message in arrived if _accept(stream, message)]:
             yield batch
 
 
-def _is_taken(stream: Stream[Any], arrived: Message) -> bool:
+def _accept(stream: Stream[Any], arrived: Message) -> bool:
     """Whether the message is of this generation of the group; if so, the offset waits for it."""
     message = arrived.message
     if message.generation_id != app.consumer_generation_id or not app.flow_control.is_active():
@@ -135,13 +135,13 @@ class Loop:
         fresh = []
         for message in messages:
             if isinstance(message.value, Malformed):
-                await self._bury(message, message.value.error, 1, holds_order=False)
+                await self._put_aside(message, message.value.error, 1, holds_order=False)
             elif self._is_duplicate(message):
                 DUPLICATES.labels(self._name).inc()
             else:
                 fresh.append(message)
         if fresh:
-            with backlog.taking(self._name, fresh[0].message.timestamp, len(fresh)):
+            with admission.taking(self._name, fresh[0].message.timestamp, len(fresh)):
                 await self._take(fresh)
         for message in messages:
             await self._stream.ack(message)
@@ -181,9 +181,11 @@ class Loop:
     async def _refuse(self, message: Message, error: Exception, attempts: int) -> None:
         # An order that was never placed has nothing that could be overtaken.
         holds_order = not isinstance(error, UnknownOrder)
-        await self._bury(message, f"{type(error).__name__}: {error}", attempts, holds_order)
+        await self._put_aside(message, f"{type(error).__name__}: {error}", attempts, holds_order)
 
-    async def _bury(self, message: Message, error: str, attempts: int, holds_order: bool) -> None:
+    async def _put_aside(
+        self, message: Message, error: str, attempts: int, holds_order: bool
+    ) -> None:
         where = f"{message.message.tp} at {message.message.offset}"
         extra = {"request_id": request_of(message)}
         log.error("%s cannot take %s: %s", self._name, where, error, extra=extra)
@@ -191,10 +193,10 @@ class Loop:
         if holds_order:
             self._gate.close()
         # Each by itself: PostgreSQL that is away must not cost further dead letters.
-        await self._insist(lambda: bury(message, self._name, error, attempts))
+        await self._insist(lambda: send_dead_letter(message, self._name, error, attempts))
         crash_here(Point.BURIED, self._name)
         await self._insist(
-            lambda: park(pipeline, message.message, self._name, error, attempts, order_id)
+            lambda: park(agent_pool, message.message, self._name, error, attempts, order_id)
         )
         crash_here(Point.PARKED, self._name)
 

@@ -5,18 +5,18 @@ It reads settings and the files of keys that they name, and connects to nothing.
 
 import os
 
-from app.backlog import Backlog
-from app.broker import OrderApp
+from app.admission_control import Admission
 from app.cache import Cache
 from app.config import load_settings
 from app.crashes import arm_from
 from app.db import FEW_ROWS, SHORT_WAITS, AfterCommit, Database
+from app.kafka.faust_app import OrderApp
+from app.kafka.monitor import new_monitor
 from app.keys import load_keys
-from app.monitor import new_monitor
 from app.outbox import Relay
-from app.provider_calls import Calls
 from app.rate_limits import RateLimits
-from app.stripe_provider import NoStripe, StripeProvider
+from app.stripe.calls import Calls
+from app.stripe.provider import NoStripe, StripeProvider
 from app.timeline import Followers
 from app.tokens import Tokens
 
@@ -29,8 +29,8 @@ TIMERS_POOL_SIZE = 4
 """Nor can requests, or agents, hold up expiry, mail and what Stripe answers."""
 
 AUTODISCOVER = [
-    "app.commands",
-    "app.parked_command",
+    "app.operations.commands",
+    "app.operations.parked_command",
     "app.background",
     "tables.handled",
     "tables.replays",
@@ -62,18 +62,16 @@ arm_from(os.environ)
 settings = load_settings()
 app = OrderApp(settings, AUTODISCOVER)
 app.monitor = new_monitor()
-database = Database(settings.database_dsn, settings.db_pool_size, "orders requests", **FEW_ROWS)
-pipeline = Database(settings.database_dsn, PIPELINE_POOL_SIZE, "orders agents", **FEW_ROWS)
-gathered = Database(
+request_pool = Database(settings.database_dsn, settings.db_pool_size, "orders requests", **FEW_ROWS)
+agent_pool = Database(settings.database_dsn, PIPELINE_POOL_SIZE, "orders agents", **FEW_ROWS)
+request_batch_pool = Database(
     settings.database_dsn, GATHERED_POOL_SIZE, "orders requests", **FEW_ROWS, **SHORT_WAITS
 )
-gathered_batches = Database(settings.database_dsn, 1, "orders agents", **FEW_ROWS, **SHORT_WAITS)
-timers = Database(settings.database_dsn, TIMERS_POOL_SIZE, "orders timers")
-cache = Cache(settings.redis_url)
-rate_limits = RateLimits(
-    settings.redis_url, settings.auth_rate_limit, settings.login_failures_limit
-)
-tokens = Tokens(
+agent_batch_pool = Database(settings.database_dsn, 1, "orders agents", **FEW_ROWS, **SHORT_WAITS)
+timer_pool = Database(settings.database_dsn, TIMERS_POOL_SIZE, "orders timers")
+redis_cache = Cache(settings.redis_url)
+limiter = RateLimits(settings.redis_url, settings.auth_rate_limit, settings.login_failures_limit)
+bearer_tokens = Tokens(
     load_keys(settings),
     settings.jwt_ttl_seconds,
     issuer=settings.jwt_issuer,
@@ -86,22 +84,22 @@ provider = (
     if settings.stripe_secret_key
     else NoStripe()
 )
-backlog = Backlog()
-relay = Relay(settings.kafka_brokers, pipeline, backlog)
-pools = [database, gathered, pipeline, gathered_batches, timers]
-app.resources += [*pools, cache, rate_limits, provider]
-calls = Calls(timers, provider)
-followers = Followers(database)
+admission = Admission()
+relay = Relay(settings.kafka_brokers, agent_pool, admission)
+pools = [request_pool, request_batch_pool, agent_pool, agent_batch_pool, timer_pool]
+app.resources += [*pools, redis_cache, limiter, provider]
+calls = Calls(timer_pool, provider)
+followers = Followers(request_pool)
 # Followers last: whoever hears of a change must not read the cache's old state.
 after_commit: list[AfterCommit] = [
-    resource.after_commit for resource in (relay, calls, cache, followers)
+    resource.after_commit for resource in (relay, calls, redis_cache, followers)
 ]
 for pool in pools:
     pool.after_commit = after_commit
 
 __all__ = [
+    "admission",
     "app",
-    "backlog",
     "cache",
     "calls",
     "database",

@@ -9,17 +9,17 @@ from uuid import uuid4
 
 from asyncpg import PostgresError
 
-from app import app, backlog, cache, calls, relay, settings, timers
-from app.auditor import keep_auditing
+from app import admission, app, calls, redis_cache, relay, settings, timer_pool
 from app.cache import ORDERS, PRODUCTS, REST_SECONDS
 from app.db import AWAY
 from app.expiry import BATCH, expire_due
 from app.mail import Mail, send_mails
 from app.metrics import OVERDUE_CALLS, PARKED_REFUNDS
+from app.operations.audit_timer import keep_auditing
 from app.parked import RETENTION
 from app.queries import sql
-from app.stripe_events import BATCH as KEPT_BATCH
-from app.stripe_events import settle_kept
+from app.stripe.events import BATCH as KEPT_BATCH
+from app.stripe.events import settle_kept
 from app.times import now
 
 REAP_SECONDS = 60.0
@@ -43,7 +43,7 @@ COLLECTOR_THRESHOLDS = 50_000, 20, 20
 @app.on_rebalance_complete.connect
 async def count_waits_anew(*_: object, signal: object, **__: object) -> None:
     """What waited while partitions moved is no sign of too many orders."""
-    backlog.resume()
+    admission.resume()
 
 
 @app.on_rebalance_complete.connect
@@ -67,11 +67,11 @@ async def evict_what_others_owed() -> None:
 
 
 async def _evict_what_changed_lately() -> None:
-    async with timers.connection() as connection:
+    async with timer_pool.connection() as connection:
         orders = await sql.orders_changed_lately(connection, events=LATEST_EVENTS)
         products = await sql.products_changed_lately(connection, products=LATEST_PRODUCTS)
     for kind, rows in ((ORDERS, orders), (PRODUCTS, products)):
-        await cache.evict_older(kind, {row["id"]: row["version"] for row in rows})
+        await redis_cache.evict_older(kind, {row["id"]: row["version"] for row in rows})
 
 
 @app.task
@@ -96,7 +96,7 @@ async def relay_outbox() -> None:
 async def send_mail() -> None:
     """Send the mails that agents have noted, where there is a mail server."""
     if settings.smtp_url:
-        await send_mails(timers, Mail(settings.smtp_url, settings.mail_from))
+        await send_mails(timer_pool, Mail(settings.smtp_url, settings.mail_from))
 
 
 @app.task
@@ -111,7 +111,7 @@ async def call_stripe() -> None:
 async def settle_kept_events() -> None:
     """Look again at events of Stripe that came before what they speak of."""
     try:
-        while await settle_kept(timers, str(uuid4())) == KEPT_BATCH:
+        while await settle_kept(timer_pool, str(uuid4())) == KEPT_BATCH:
             pass
     except AWAY as error:
         app.log.warning("Kept events are looked at later: %r", error)
@@ -121,7 +121,7 @@ async def settle_kept_events() -> None:
 async def count_what_waits() -> None:
     """Show operators the calls that are overdue and the refunds that are theirs."""
     with suppress(*AWAY):
-        async with timers.connection() as connection:
+        async with timer_pool.connection() as connection:
             waiting = await sql.calls_waiting(connection, patience=OVERDUE)
         OVERDUE_CALLS.set(waiting["overdue"])
         PARKED_REFUNDS.set(waiting["parked"])
@@ -130,13 +130,13 @@ async def count_what_waits() -> None:
 @app.task
 async def audit_books() -> None:
     """Look for broken invariants while no other worker does."""
-    await keep_auditing(timers)
+    await keep_auditing(timer_pool)
 
 
 @app.timer(REST_SECONDS)
 async def settle_evictions() -> None:
     """Evict what could not be evicted while Redis was away."""
-    await cache.settle()
+    await redis_cache.evict_owed()
 
 
 @app.timer(EXPIRY_SECONDS)
@@ -144,9 +144,9 @@ async def expire_orders() -> None:
     """Cancel orders that were not paid in time."""
     try:
         # A worker whose clock is ahead would cancel everybody's orders.
-        async with timers.connection() as connection:
+        async with timer_pool.connection() as connection:
             moment = await sql.clock(connection)
-        while await expire_due(timers, moment) == BATCH:
+        while await expire_due(timer_pool, moment) == BATCH:
             pass
     except AWAY as error:
         app.log.warning("Unpaid orders are cancelled later: %r", error)
@@ -169,9 +169,9 @@ async def tend_outbox() -> None:
 
 async def _tend_outbox() -> None:
     kept = timedelta(days=settings.outbox_retention_days)
-    async with timers.connection() as connection:
+    async with timer_pool.connection() as connection:
         await sql.make_outbox_partitions(connection, now=now())
-    async with timers.connection() as connection, connection.transaction():
+    async with timer_pool.connection() as connection, connection.transaction():
         # Whoever places or pays would wait behind it.
         await sql.wait_little(connection)
         if dropped := await sql.drop_outbox_partitions(connection, kept=kept):
@@ -192,7 +192,7 @@ async def reap_idempotency_keys() -> None:
 
 async def _reap(what: str, delete: Any, **bounds: Any) -> None:
     try:
-        async with timers.connection() as connection:
+        async with timer_pool.connection() as connection:
             while await delete(connection, batch=REAP_BATCH, **bounds) == f"DELETE {REAP_BATCH}":
                 pass
     except AWAY as error:

@@ -25,7 +25,7 @@ from app.transaction import Transaction
 log = logging.getLogger(__name__)
 
 TTL_SECONDS = 600
-PATIENCE_SECONDS = 0.05
+TIMEOUT_SECONDS = 0.05
 REST_SECONDS = 1.0
 """How long Redis is left alone after it did not answer, so that a hanging one costs little."""
 
@@ -63,8 +63,8 @@ class Cache:
     def __init__(self, url: str) -> None:
         self._redis: Redis = Redis.from_url(
             url,
-            socket_timeout=PATIENCE_SECONDS,
-            socket_connect_timeout=PATIENCE_SECONDS,
+            socket_timeout=TIMEOUT_SECONDS,
+            socket_connect_timeout=TIMEOUT_SECONDS,
             retry=Retry(NoBackoff(), 0),
         )
         self._owed: dict[str, tuple[float, int]] = {}
@@ -122,7 +122,7 @@ class Cache:
         """
         self._owe(ORDERS, transaction.order_versions)
         self._owe(PRODUCTS, transaction.product_versions)
-        await self.settle()
+        await self.evict_owed()
 
     async def evict_older(self, kind: str, versions: Mapping[UUID, int]) -> None:
         """Evict what is there in an older version than these, little by little.
@@ -147,7 +147,7 @@ class Cache:
             _, owed = self._owed.pop(key, (moment, version))
             self._owed[key] = (moment, max(version, owed))
 
-    async def settle(self) -> None:
+    async def evict_owed(self) -> None:
         """Evict what is owed, if Redis is there; what others owe meanwhile goes along."""
         async with self._settling:
             while not self._resting and (owed := list(islice(self._owed.items(), 1000))):

@@ -9,11 +9,11 @@ from app import idempotency, order_rows
 from app.db import Database
 from app.errors import Forbidden, NothingToPay, NotPayable, OrderNotFound, PaymentInProgress
 from app.ids import new_id
-from app.ledger import CHECKOUT_EXPIRED
 from app.lifecycle import Order, Payment, PaymentStatus, payable
-from app.money_rows import STRIPE, lock_with_money
+from app.money.ledger import CHECKOUT_EXPIRED
+from app.money.rows import STRIPE, lock_with_payments
+from app.money.settle import call_for, payment_fields
 from app.queries import sql
-from app.settling import call_for, payment_fields
 from app.times import now, rfc3339
 from app.tokens import Identity
 from app.topics import CheckoutRequested
@@ -55,7 +55,7 @@ async def request_checkout(
             "pollUrl": f"/api/orders/{order_id}/payments/stripe",
         }
         if key:
-            idempotency.settle(transaction, key, answer)
+            idempotency.store_answer(transaction, key, answer)
     return answer
 
 
@@ -100,9 +100,9 @@ def expires_at(due_at: datetime | None, now: datetime) -> datetime:
 
 async def note_call(transaction: Transaction, events: Sequence[CheckoutRequested]) -> None:
     """Note that Stripe is to be called for a session; the call holds up no other event."""
-    _, purses = await lock_with_money(transaction, events)
+    _, all_payments = await lock_with_payments(transaction, events)
     for event in events:
-        for payment in (held.payment for held in purses[event.order_id]):
+        for payment in (held.payment for held in all_payments[event.order_id]):
             waits = payment.status is PaymentStatus.PENDING and payment.session_id is None
             if str(payment.id) == event.paymentId and waits:
                 call_for(transaction, "session", payment.order_id, payment.id, event.requestId)

@@ -159,7 +159,7 @@ class Database:
                 log.exception("After the commit of %s", " and ".join(works) or "a transaction")
 
     @asynccontextmanager
-    async def at_once(self, *works: str) -> AsyncIterator[Transaction]:
+    async def single_statement(self, *works: str) -> AsyncIterator[Transaction]:
         """As `transaction`, for a body that locks nothing: it costs no BEGIN and no COMMIT.
 
         The one statement that writes is all of the transaction. It fails with one of MOVED where

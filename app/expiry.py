@@ -12,11 +12,11 @@ from uuid import uuid4
 from app import order_rows, orders
 from app.db import Database
 from app.lifecycle import EXPIRED, Status
+from app.money.settle import call_for
 from app.queries import sql
-from app.settling import call_for
 
 BATCH = 100
-PATIENCE = timedelta(seconds=30)
+RETRY_AFTER = timedelta(seconds=30)
 """After which an order is looked at again whose payment was under way when it was due."""
 
 
@@ -35,7 +35,7 @@ async def expire_due(database: Database, moment: datetime, batch: int = BATCH) -
             order_ids=list(due),
             unpaid=[id for id, order in due.items() if order.status is Status.CREATED],
             now=moment,
-            later=moment + PATIENCE,
+            later=moment + RETRY_AFTER,
         )
         request_id = str(uuid4())
         for order_id, session_of in rest:

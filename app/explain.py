@@ -14,7 +14,7 @@ from app.lifecycle import LIVE, PaymentStatus, Status, cancellable, payable
 from app.queries import sql
 from app.times import parse_time, rfc3339
 
-MOST_PARKED = 20
+MAX_PARKED = 20
 
 
 class Waiting(NamedTuple):
@@ -82,7 +82,7 @@ async def explain(database: Database, order_id: UUID) -> dict[str, Any]:
         row = await sql.explain_order(connection, id=order_id)
         if row is None:
             raise OrderNotFound
-        parked = await sql.parked_messages_of(connection, order_id=order_id, most=MOST_PARKED)
+        parked = await sql.parked_messages_of(connection, order_id=order_id, most=MAX_PARKED)
     return {**explanation(_facts(row)), "parked": [_parked(message) for message in parked]}
 
 

@@ -20,9 +20,9 @@ Done = TypeVar("Done")
 LOCKED = (asyncpg.LockNotAvailableError, asyncpg.TransactionRollbackError)
 """One request's lock, which its neighbours need not wait for."""
 
-MOST = 100
+MAX_TOGETHER = 100
 """Requests of one transaction."""
-PATIENCE_SECONDS = 5.0
+TIMEOUT_SECONDS = 5.0
 """How long a request may wait to begin: as long as one would wait for a connection."""
 LOOK_SECONDS = 1.0
 """How often those are looked for who have waited longer."""
@@ -63,7 +63,7 @@ class Gathering(Generic[Wanted, Done]):
     async def do(self, wanted: Wanted) -> Done:
         """What comes of the request. Raises what `alone` raises, and what AWAY lists."""
         future: asyncio.Future[Done] = asyncio.get_running_loop().create_future()
-        leaves_at = monotonic() + PATIENCE_SECONDS
+        leaves_at = monotonic() + TIMEOUT_SECONDS
         self._waiting.append(_Request(wanted, future, copy_context(), leaves_at))
         self._begin()
         # What is begun is finished, even if nobody waits for it any more.
@@ -81,7 +81,7 @@ class Gathering(Generic[Wanted, Done]):
 
     async def _take(self) -> None:
         self._dismiss_late()
-        batch, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
+        batch, self._waiting = self._waiting[:MAX_TOGETHER], self._waiting[MAX_TOGETHER:]
         try:
             special = await self._do_together(batch) if batch else []
         finally:

@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
-from app.decoding import NO_EVENT, read_event
 from app.errors import BadEvent
+from app.kafka.decoding import NO_EVENT, read_event
 from app.outbox import RELAY
 from app.topics import Event
 from app.transaction import Transaction

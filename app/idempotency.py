@@ -142,19 +142,19 @@ async def _taken(connection: asyncpg.Connection, keys: Sequence[Key]) -> dict[Pl
 
 
 def _stored(taken: Mapping[str, Any], key: Key) -> dict[str, Any]:
-    answer = replay(taken["fingerprint"], orjson.loads(taken["answer"]), key)
+    answer = answer_to_replay(taken["fingerprint"], orjson.loads(taken["answer"]), key)
     REPLAYS.labels("postgresql").inc()
     return answer
 
 
-def replay(used_for: bytes, answer: dict[str, Any], key: Key) -> dict[str, Any]:
+def answer_to_replay(used_for: bytes, answer: dict[str, Any], key: Key) -> dict[str, Any]:
     """The answer, for the same request again. Raises IdempotencyKeyReused for another."""
     if used_for != key.fingerprint:
         raise IdempotencyKeyReused
     return answer
 
 
-def settle(transaction: Transaction, key: Key, answer: dict[str, Any]) -> None:
+def store_answer(transaction: Transaction, key: Key, answer: dict[str, Any]) -> None:
     """Let the transaction store the answer that replays of the key get.
 
     It fails with one of MOVED where the key is there, and was not claimed in the transaction.

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 BATCH = 10
 ATTEMPTS = 10
-PATIENCE_SECONDS = 10
+TIMEOUT_SECONDS = 10
 IDLE_SECONDS = 1.0
 MAIL = "mail"
 """What crash points call it."""
@@ -82,10 +82,10 @@ class Mail:
         if self._url.scheme == "smtps":
             context = ssl.create_default_context()
             server: smtplib.SMTP = smtplib.SMTP_SSL(
-                host, port, timeout=PATIENCE_SECONDS, context=context
+                host, port, timeout=TIMEOUT_SECONDS, context=context
             )
         else:
-            server = smtplib.SMTP(host, port, timeout=PATIENCE_SECONDS)
+            server = smtplib.SMTP(host, port, timeout=TIMEOUT_SECONDS)
         if self._url.username:
             if self._url.scheme == "smtp":
                 # A password never travels in clear.

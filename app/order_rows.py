@@ -10,7 +10,7 @@ import orjson
 from app.errors import OrderNotFound, UnknownOrder
 from app.ids import new_id
 from app.lifecycle import Order, Status
-from app.money import to_major
+from app.money.amounts import to_major
 from app.queries import sql
 from app.times import now, rfc3339
 from app.topics import Event
@@ -51,7 +51,7 @@ async def lock_all(
 
     With them the payments of `money_of`, and what inventory has still to decide on for `stock_of`.
     """
-    money_of = money_of - transaction.accounts.keys()
+    money_of = money_of - transaction.payments_json.keys()
     stock_of = stock_of - transaction.undecided.keys()
     ids = (order_ids - transaction.orders.keys()) | money_of | stock_of
     if not ids:
@@ -62,7 +62,7 @@ async def lock_all(
         if row["id"] not in transaction.orders:
             note_order(transaction, row)
         if row["id"] in money_of:
-            transaction.accounts[row["id"]] = row["payments"]
+            transaction.payments_json[row["id"]] = row["payments"]
         if row["id"] in stock_of:
             transaction.undecided[row["id"]] = row["lines"]
 

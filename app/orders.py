@@ -10,7 +10,6 @@ from app import idempotency, order_rows, placing
 from app.config import ORDER_TTL_SECONDS
 from app.db import Database
 from app.errors import Forbidden, NotCancellable, OrderNotFound, Problem, StaleVersion
-from app.ledger import CHECKOUT_EXPIRED
 from app.lifecycle import (
     CANCELLED_BY_ADMIN,
     CANCELLED_BY_OWNER,
@@ -21,8 +20,9 @@ from app.lifecycle import (
     Status,
     cancellable,
 )
-from app.money import to_major
-from app.money_rows import Held, lock_with_money
+from app.money.amounts import to_major
+from app.money.ledger import CHECKOUT_EXPIRED
+from app.money.rows import LockedPayment, lock_with_payments
 from app.placing import Basket
 from app.queries import sql
 from app.times import parse_time
@@ -84,7 +84,7 @@ async def _place_those(
     free: idempotency.Keys,
 ) -> list[tuple[dict[str, Any], bool] | None]:
     placed: dict[int, dict[str, Any]] = {}
-    async with database.at_once("orders.place_together") as transaction:
+    async with database.single_statement("orders.place_together") as transaction:
         products = await placing.catalogue(transaction, [one.basket for one in wanted])
         for n in idempotency.may_go_on(keys, free):
             with suppress(Problem):
@@ -98,7 +98,7 @@ def _insert(
     priced = placing.price(wanted.user, wanted.basket, products)
     order = placing.insert(transaction, priced, wanted.ttl_seconds)
     if wanted.key:
-        idempotency.settle(transaction, wanted.key, order)
+        idempotency.store_answer(transaction, wanted.key, order)
     transaction.publish(placing.created(order, wanted.key, wanted.request_id))
     return order
 
@@ -128,7 +128,7 @@ async def request_cancel(
         cancel(transaction, order, reason or by_whom, request_id)
         answer = order_rows.changed(row, order)
         if key:
-            idempotency.settle(transaction, key, answer)
+            idempotency.store_answer(transaction, key, answer)
     return answer
 
 
@@ -197,10 +197,10 @@ def cancel(transaction: Transaction, order: Order, reason: str, request_id: str)
 
 async def mark_paid(transaction: Transaction, events: Sequence[PaymentSucceeded]) -> None:
     """Captured money makes a CREATED order PAID: events tell of it, PostgreSQL decides."""
-    orders, purses = await lock_with_money(transaction, events)
+    orders, all_payments = await lock_with_payments(transaction, events)
     for event in events:
         order = orders[event.order_id]
-        is_captured = _stands(purses[order.id], event.paymentId, PaymentStatus.SUCCEEDED)
+        is_captured = _stands(all_payments[order.id], event.paymentId, PaymentStatus.SUCCEEDED)
         if is_captured and order.may_become(Status.PAID):
             order.become(Status.PAID)
             transaction.publish(
@@ -214,21 +214,21 @@ async def mark_paid(transaction: Transaction, events: Sequence[PaymentSucceeded]
 
 async def cancel_unpaid(transaction: Transaction, events: Sequence[PaymentFailed]) -> None:
     """A failed payment cancels an order that is still CREATED, unless money came after all."""
-    orders, purses = await lock_with_money(transaction, events)
+    orders, all_payments = await lock_with_payments(transaction, events)
     for event in events:
-        order, purse = orders[event.order_id], purses[event.order_id]
-        has_failed = _stands(purse, event.paymentId, PaymentStatus.FAILED)
-        is_paid = any(held.payment.status is PaymentStatus.SUCCEEDED for held in purse)
+        order, payments = orders[event.order_id], all_payments[event.order_id]
+        has_failed = _stands(payments, event.paymentId, PaymentStatus.FAILED)
+        is_paid = any(held.payment.status is PaymentStatus.SUCCEEDED for held in payments)
         if has_failed and order.status is Status.CREATED and not is_paid:
             # A checkout ends with the time to pay the order, whoever notices it first.
             reason = EXPIRED if event.reason == CHECKOUT_EXPIRED else event.reason
             cancel(transaction, order, reason, event.requestId)
 
 
-def _stands(purse: Iterable[Held], payment_id: str, status: PaymentStatus) -> bool:
+def _stands(payments: Iterable[LockedPayment], payment_id: str, status: PaymentStatus) -> bool:
     """Whether there is such a payment, at `status`."""
     return any(
-        held.payment.id == UUID(payment_id) and held.payment.status is status for held in purse
+        held.payment.id == UUID(payment_id) and held.payment.status is status for held in payments
     )
 
 

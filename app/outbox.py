@@ -20,17 +20,17 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from aiokafka.partitioner import murmur2
 
-from app.backlog import RELAYED, Backlog
-from app.broker import LARGEST_BATCH
+from app.admission_control import RELAYED, Admission
 from app.crashes import Point, crash_here
 from app.db import AWAY, FEW_ROWS, Database
-from app.flights import Flights
+from app.in_flight import InFlight
+from app.kafka.faust_app import MAX_BATCH
 from app.leadership import leadership
 from app.metrics import REFUSED
-from app.outbox_rows import LOOK, as_heard, as_row, as_told
-from app.patience import at_most
+from app.outbox_rows import LOOK, as_row, decode_notice, encode_notice
 from app.queries import sql
 from app.text import storable
+from app.timeouts import move_on_after
 from app.times import now, parse_time
 from app.topics import topic_names
 from app.transaction import OutboxRow, Transaction
@@ -67,13 +67,13 @@ class Relay:
     """Publishes the outbox while this worker leads; else tells the leader of its commits."""
 
     def __init__(
-        self, brokers: list[str], database: Database, backlog: Backlog | None = None
+        self, brokers: list[str], database: Database, admission: Admission | None = None
     ) -> None:
         self._brokers = brokers
         self._database = database
-        self._backlog = backlog or Backlog()
+        self._admission = admission or Admission()
         self._wake = asyncio.Event()
-        self._flights: Flights | None = None
+        self._in_flight: InFlight | None = None
         """While this worker leads."""
         self._committed: list[OutboxRow] = []
         """What is surely committed and not sent yet; where another worker leads, not told yet."""
@@ -93,7 +93,7 @@ class Relay:
             self._is_unsure = True
         else:
             self._committed += transaction.written
-        if self._flights is not None:
+        if self._in_flight is not None:
             self._follow_soon()
         elif self._telling is None or self._telling.done():
             self._telling = asyncio.create_task(self._tell())
@@ -111,14 +111,14 @@ class Relay:
         self._followed = asyncio.get_running_loop().time()
         committed, self._committed = self._committed, []
         crash_here(Point.TAKEN, RELAY)
-        if self._flights is not None and not self._flights.follow(committed):
+        if self._in_flight is not None and not self._in_flight.follow(committed):
             self._wake.set()
 
     async def _tell(self) -> None:
         """Tell the leader, while that is another; what it does not hear of, it looks for."""
         with suppress(*AWAY):
-            while self._flights is None and (self._committed or self._is_unsure):
-                told = [as_told(row) for row in self._committed]
+            while self._in_flight is None and (self._committed or self._is_unsure):
+                told = [encode_notice(row) for row in self._committed]
                 if self._is_unsure:
                     told.append(LOOK)
                 self._committed, self._is_unsure = [], False
@@ -131,7 +131,7 @@ class Relay:
         if told == LOOK:
             self._wake.set()
         else:
-            self._committed.append(as_heard(told))
+            self._committed.append(decode_notice(told))
             self._follow_soon()
 
     async def run(self) -> None:
@@ -169,7 +169,7 @@ class Relay:
             bootstrap_servers=self._brokers,
             acks="all",
             request_timeout_ms=30_000,
-            max_batch_size=LARGEST_BATCH,
+            max_batch_size=MAX_BATCH,
         )
         try:
             await producer.start()
@@ -181,26 +181,26 @@ class Relay:
         self, connection: asyncpg.Connection, producer: AIOKafkaProducer
     ) -> None:
         partition_of = partial(_partition_of, producer)
-        flights = self._flights = Flights(producer, partition_of, self._mark_soon)
+        in_flight = self._in_flight = InFlight(producer, partition_of, self._mark_soon)
         self._wake.set()
         self._follow_soon()
         loop, looked = asyncio.get_running_loop(), 0.0
         try:
             while True:
-                async with at_most(SWEEP_SECONDS):
+                async with move_on_after(SWEEP_SECONDS):
                     await self._wake.wait()
                 self._wake.clear()
                 await asyncio.sleep(looked + GATHER_SECONDS - loop.time())
                 looked = loop.time()
-                await self._look(connection, flights)
-                if flights.silent_seconds > SILENT_SECONDS:
+                await self._look(connection, in_flight)
+                if in_flight.silent_seconds > SILENT_SECONDS:
                     raise _CannotSend(f"nothing was acknowledged for {SILENT_SECONDS:.0f} s")
         finally:
-            self._flights = None
-            flights.abandon()
+            self._in_flight = None
+            in_flight.abandon()
             with suppress(*AWAY):
                 await asyncio.wait_for(
-                    _mark_and_take(connection, flights, [], 0), LAST_MARK_SECONDS
+                    _mark_and_take(connection, in_flight, [], 0), LAST_MARK_SECONDS
                 )
 
     def _mark_soon(self) -> None:
@@ -212,25 +212,25 @@ class Relay:
         self._marking = None
         self._wake.set()
 
-    async def _look(self, connection: asyncpg.Connection, flights: Flights) -> None:
+    async def _look(self, connection: asyncpg.Connection, in_flight: InFlight) -> None:
         """Note what has landed, and send what was not heard of."""
-        while flights.refused:
-            await _park(connection, *flights.refused.pop(0))
-        if flights.failed:
-            log.warning("%d events are sent later: %r", len(flights.failed), flights.failed[0])
-            flights.failed.clear()
-        held = flights.held()
-        limit = min(BATCH, flights.room)
-        rows = await _mark_and_take(connection, flights, held, limit)
+        while in_flight.refused:
+            await _park(connection, *in_flight.refused.pop(0))
+        if in_flight.failed:
+            log.warning("%d events are sent later: %r", len(in_flight.failed), in_flight.failed[0])
+            in_flight.failed.clear()
+        held = in_flight.held()
+        limit = min(BATCH, in_flight.room)
+        rows = await _mark_and_take(connection, in_flight, held, limit)
         if rows:
             if len(rows) == limit:
                 self._wake.set()  # there may be more
             crash_here(Point.TAKEN, RELAY)
             # What waits for the broker is no sign of too many orders.
-            if not flights.are_held_up:
+            if not in_flight.are_held_up:
                 moment = parse_time(rows[0].occurred_at).timestamp()
-                self._backlog.note(RELAY, moment, RELAYED)
-        flights.send(rows)
+                self._admission.note(RELAY, moment, RELAYED)
+        in_flight.send(rows)
 
 
 async def _stop(producer: AIOKafkaProducer) -> None:
@@ -255,9 +255,9 @@ def _partition_of(producer: AIOKafkaProducer, row: OutboxRow) -> int | None:
 
 
 async def _mark_and_take(
-    connection: asyncpg.Connection, flights: Flights, held: Sequence[UUID], batch: int
+    connection: asyncpg.Connection, in_flight: InFlight, held: Sequence[UUID], batch: int
 ) -> list[OutboxRow]:
-    sent = list(flights.acknowledged.values())
+    sent = list(in_flight.acknowledged.values())
     if sent:
         crash_here(Point.SENT, RELAY)
     times = [row.occurred_at for row in sent]
@@ -270,7 +270,7 @@ async def _mark_and_take(
         held=held,
         batch=batch,
     )
-    flights.marked(sent)
+    in_flight.marked(sent)
     return [as_row(row) for row in rows]
 
 

@@ -13,7 +13,7 @@ from app.transaction import OutboxRow
 
 LOOK = ""
 """What the leader is told where it has to look for itself."""
-LONGEST_TOLD = 7999
+MAX_NOTICE_BYTES = 7999
 """Bytes: https://www.postgresql.org/docs/18/sql-notify.html"""
 
 TRACE_ID = re.compile("(?!0{32})[0-9a-f]{32}")
@@ -46,13 +46,13 @@ def as_row(row: Mapping[str, Any]) -> OutboxRow:
     )
 
 
-def as_told(row: OutboxRow) -> str:
+def encode_notice(row: OutboxRow) -> str:
     """The event for the leader's ear; LOOK where it is too long for that."""
     told = orjson.dumps([*row[:-1], row.payload.decode()], default=str)
-    return told.decode() if len(told) <= LONGEST_TOLD else LOOK
+    return told.decode() if len(told) <= MAX_NOTICE_BYTES else LOOK
 
 
-def as_heard(told: str) -> OutboxRow:
+def decode_notice(told: str) -> OutboxRow:
     """The event that another worker tells of."""
     event_id, topic, order_id, sequence, request_id, occurred_at, payload = orjson.loads(told)
     return OutboxRow(

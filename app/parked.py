@@ -11,7 +11,7 @@ from faust.types import Message
 
 from app.db import Database
 from app.errors import ParkedNotFound
-from app.messages import order_of_key
+from app.kafka.messages import order_of_key
 from app.queries import sql
 from app.text import storable
 from app.times import now, rfc3339

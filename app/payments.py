@@ -18,8 +18,6 @@ from app.errors import (
     StaleVersion,
 )
 from app.ids import new_id
-from app.ledger import captured, failed
-from app.ledger import refund as returned
 from app.lifecycle import (
     REFUND_ATTEMPTS,
     Order,
@@ -28,10 +26,12 @@ from app.lifecycle import (
     payable,
     payment_flaw,
 )
-from app.money import to_major
-from app.money_rows import INTERNAL, Held, lock_with_money, purse_of, report
+from app.money.amounts import to_major
+from app.money.ledger import captured, failed
+from app.money.ledger import refund as returned
+from app.money.rows import INTERNAL, LockedPayment, lock_with_payments, payments_of, report
+from app.money.settle import payment_fields, settle
 from app.queries import sql
-from app.settling import payment_fields, settle
 from app.tokens import Identity
 from app.topics import OrderCancelled, PaymentRequested, RefundRequested
 from app.transaction import Transaction
@@ -71,7 +71,7 @@ async def request_payment(database: Database, wanted: Paying) -> dict[str, Any]:
     return answer
 
 
-async def request_payments(
+async def request_payments_together(
     database: Database, wanted: Sequence[Paying]
 ) -> list[dict[str, Any] | None]:
     """Ask together for those payments that nothing is special about; None for the others.
@@ -91,7 +91,7 @@ async def _request_those(
     free: idempotency.Keys,
 ) -> list[dict[str, Any] | None]:
     answers: dict[int, dict[str, Any]] = {}
-    async with database.at_once("payments.request_payments") as transaction:
+    async with database.single_statement("payments.request_payments_together") as transaction:
         orders = await order_rows.read_whole(transaction, [one.order_id for one in wanted])
         orders = {id: read for id, read in orders.items() if not read[1]["live_payment"]}
         for n in idempotency.may_go_on(keys, free):
@@ -131,42 +131,42 @@ def _start_attempt(
     )
     answer = order_rows.changed(row, order)
     if wanted.key:
-        idempotency.settle(transaction, wanted.key, answer)
+        idempotency.store_answer(transaction, wanted.key, answer)
     return answer
 
 
 async def capture(transaction: Transaction, events: Sequence[PaymentRequested]) -> None:
     """Capture what was asked for, for orders that wait for it and of the exact amount."""
-    orders, purses = await lock_with_money(transaction, events)
+    orders, all_payments = await lock_with_payments(transaction, events)
     for event in events:
-        order, purse = orders[event.order_id], purses[event.order_id]
+        order, payments = orders[event.order_id], all_payments[event.order_id]
         # What is pending after this is what the order waits for.
-        settle(transaction, order, purse, event.requestId)
-        if held := _internal(purse, event.paymentId, PaymentStatus.PENDING):
+        settle(transaction, order, payments, event.requestId)
+        if held := _internal(payments, event.paymentId, PaymentStatus.PENDING):
             flaw = payment_flaw(held.payment.amount_minor, order.total_minor)
             fact = failed(flaw) if flaw else captured(held.payment.amount_minor, order.currency)
             report(transaction, held, fact, f"{fact.kind} {held.payment.id}")
-            settle(transaction, order, purse, event.requestId)
+            settle(transaction, order, payments, event.requestId)
 
 
 async def request_refunds(transaction: Transaction, events: Sequence[OrderCancelled]) -> None:
     """Money of an order that is cancelled must go back, and nobody may pay it any more."""
-    orders, purses = await lock_with_money(transaction, events)
+    orders, all_payments = await lock_with_payments(transaction, events)
     for event in events:
         order = orders[event.order_id]
-        settle(transaction, order, purses[order.id], event.requestId)
+        settle(transaction, order, all_payments[order.id], event.requestId)
 
 
 async def refund(transaction: Transaction, events: Sequence[RefundRequested]) -> None:
     """Give money back through the internal provider, which settles at once."""
-    orders, purses = await lock_with_money(transaction, events)
+    orders, all_payments = await lock_with_payments(transaction, events)
     for event in events:
-        order, purse = orders[event.order_id], purses[event.order_id]
-        if held := _internal(purse, event.paymentId, PaymentStatus.REFUNDING):
-            for id, amount in held.account.unanswered.items():
+        order, payments = orders[event.order_id], all_payments[event.order_id]
+        if held := _internal(payments, event.paymentId, PaymentStatus.REFUNDING):
+            for id, amount in held.state.unanswered.items():
                 fact = returned(id, amount, "succeeded", id)
                 report(transaction, held, fact, f"refunded {id}")
-            settle(transaction, order, purse, event.requestId)
+            settle(transaction, order, payments, event.requestId)
 
 
 async def retry_refund(database: Database, payment_id: UUID, request_id: str) -> bool:
@@ -176,19 +176,21 @@ async def retry_refund(database: Database, payment_id: UUID, request_id: str) ->
         if order_id is None:
             return False
         order, _ = await order_rows.lock_one(transaction, order_id)
-        purse = await purse_of(transaction, order_id)
-        held = next(one for one in purse if one.payment.id == payment_id)
+        payments = await payments_of(transaction, order_id)
+        held = next(one for one in payments if one.payment.id == payment_id)
         if held.payment.status is not PaymentStatus.PARKED:
             return False
-        held.payment.refund_attempts = held.account.failed_refunds + REFUND_ATTEMPTS
-        held.account.attempts = held.payment.refund_attempts
-        settle(transaction, order, purse, request_id)
+        held.payment.refund_attempts = held.state.failed_refunds + REFUND_ATTEMPTS
+        held.state.attempts = held.payment.refund_attempts
+        settle(transaction, order, payments, request_id)
     return True
 
 
-def _internal(purse: Iterable[Held], payment_id: str, status: PaymentStatus) -> Held | None:
+def _internal(
+    payments: Iterable[LockedPayment], payment_id: str, status: PaymentStatus
+) -> LockedPayment | None:
     """The payment through the internal provider, where it stands at `status`."""
-    for held in purse:
-        if str(held.payment.id) == payment_id and held.account.status is status:
+    for held in payments:
+        if str(held.payment.id) == payment_id and held.state.status is status:
             return held if held.payment.provider == INTERNAL else None
     return None

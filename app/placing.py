@@ -10,7 +10,7 @@ from app import idempotency, order_rows
 from app.errors import InvalidInput, NotEnoughStock, ProductNotFound, TotalMismatch
 from app.ids import new_id
 from app.lifecycle import Status, shortages
-from app.money import MAX_MINOR
+from app.money.amounts import MAX_MINOR
 from app.queries import sql
 from app.times import now, rfc3339
 from app.tokens import Identity

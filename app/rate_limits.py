@@ -24,7 +24,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from app.cache import PATIENCE_SECONDS, REST_SECONDS
+from app.cache import REST_SECONDS, TIMEOUT_SECONDS
 from app.errors import InvalidCredentials, TooManyRequests
 from app.metrics import CACHE, RATE_LIMITED
 
@@ -40,8 +40,8 @@ class RateLimits:
         self._requests, self._failures = requests, failures
         self._pool: ConnectionPool = ConnectionPool.from_url(
             url,
-            socket_timeout=PATIENCE_SECONDS,
-            socket_connect_timeout=PATIENCE_SECONDS,
+            socket_timeout=TIMEOUT_SECONDS,
+            socket_connect_timeout=TIMEOUT_SECONDS,
             retry=Retry(NoBackoff(), 0),
         )
         # The URL is the pool's: the library's own reading of URLs insists on a port.

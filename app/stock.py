@@ -11,14 +11,14 @@ from app.db import Database
 from app.errors import InvalidInput, ProductNameTaken, ProductNotFound, StockBelowReserved
 from app.ids import new_id
 from app.lifecycle import Status, shortages
-from app.money import to_major
+from app.money.amounts import to_major
 from app.queries import sql
 from app.sorts import Sort
 from app.times import now
 from app.topics import InventoryRejected, InventoryReserved, OrderCancelled, OrderPaid
 from app.transaction import Transaction
 
-MOST_PIECES = 1_000_000_000_000
+MAX_PIECES = 1_000_000_000_000
 """Of one product in stock, so that no sum can overflow."""
 
 
@@ -73,12 +73,12 @@ async def update_product(
 ) -> dict[str, Any]:
     """Change a product, and add `add_quantity` pieces (fewer than none: take away); the product.
 
-    Raises ProductNotFound, StockBelowReserved, InvalidInput (more than MOST_PIECES in stock).
+    Raises ProductNotFound, StockBelowReserved, InvalidInput (more than MAX_PIECES in stock).
     """
     added = changes.get("add_quantity", 0)
-    if added > MOST_PIECES:
+    if added > MAX_PIECES:
         raise _too_many()
-    if added < -MOST_PIECES:
+    if added < -MAX_PIECES:
         raise StockBelowReserved
     async with database.transaction("stock.update_product") as transaction:
         row = await sql.update_product(
@@ -90,7 +90,7 @@ async def update_product(
             sets_category="category" in changes,
             category=changes.get("category"),
             add_quantity=added,
-            most=MOST_PIECES,
+            most=MAX_PIECES,
             now=now(),
         )
         if row is None:
@@ -106,7 +106,7 @@ async def _refuse(transaction: Transaction, product_id: UUID, added: int) -> Non
 
 
 def _too_many() -> InvalidInput:
-    return InvalidInput.of("#/addQuantity", f"at most {MOST_PIECES} pieces can be in stock")
+    return InvalidInput.of("#/addQuantity", f"at most {MAX_PIECES} pieces can be in stock")
 
 
 async def page(

@@ -15,7 +15,7 @@ from app.times import now
 
 if TYPE_CHECKING:
     from app.idempotency import Key
-    from app.money_rows import DueCall, RefundRow, ReportRow
+    from app.money.rows import DueCall, RefundRow, ReportRow
     from app.placing import LineRow, OrderRow
     from app.topics import Event
 
@@ -59,7 +59,7 @@ class Transaction:
     """The orders it has locked, or read."""
     read_versions: dict[UUID, int] = field(default_factory=dict)
     """The versions in which it has found them."""
-    accounts: dict[UUID, str | None] = field(default_factory=dict)
+    payments_json: dict[UUID, str | None] = field(default_factory=dict)
     """By locked order: its payments (JSON), where they were read with it."""
     undecided: dict[UUID, str | None] = field(default_factory=dict)
     """The same of what inventory has still to decide on."""

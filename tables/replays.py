@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
-from app.idempotency import Key, replay
+from app.idempotency import Key, answer_to_replay
 from app.metrics import REPLAYS
 from app.times import now, rfc3339
 from app.topics import OrderCreated
@@ -39,7 +39,7 @@ def recall(key: Key) -> dict[str, Any] | None:
     entry = replays.find(_place(key.user_id, key.key))
     if entry is None or entry["expiresAt"] <= rfc3339(now()):
         return None
-    answer = replay(bytes.fromhex(entry["fingerprint"]), entry["answer"], key)
+    answer = answer_to_replay(bytes.fromhex(entry["fingerprint"]), entry["answer"], key)
     REPLAYS.labels("table").inc()
     return answer
 

@@ -3,7 +3,7 @@
 Faust's own way writes one entry while its event is current, and sends it by way of a message, a
 future, a buffer and a task of its own. The bytes are the same, and so is what recovery makes of
 them: before offsets are committed, all entries are written, and the producer is flushed
-(`app/consumer.py`).
+(`app/kafka/consumer.py`).
 """
 
 import asyncio

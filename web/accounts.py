@@ -4,7 +4,7 @@ from typing import Any
 
 from aiohttp import web
 
-from app import accounts, app, database, rate_limits, settings, tokens
+from app import accounts, app, bearer_tokens, limiter, request_pool, settings
 from app.errors import EmailTaken, InvalidCredentials
 from app.tokens import Identity
 from web.answers import Account, RegisteredAccount, Token
@@ -28,7 +28,9 @@ class RegisterView(View):
     )
     async def post(self, request: web.Request, body: Register) -> web.Response:
         """Register a customer."""
-        return json_response(_told(await accounts.register(database, body.email, body.password)))
+        return json_response(
+            _told(await accounts.register(request_pool, body.email, body.password))
+        )
 
 
 class LoginView(View):
@@ -43,9 +45,9 @@ class LoginView(View):
     )
     async def post(self, request: web.Request, body: Login) -> web.Response:
         """Exchange credentials for a bearer token."""
-        identity = await accounts.log_in(database, rate_limits, body.email, body.password)
-        token = {"token": tokens.issue(identity), "tokenType": "Bearer"}
-        return json_response({**token, "expiresIn": tokens.ttl_seconds})
+        identity = await accounts.log_in(request_pool, limiter, body.email, body.password)
+        token = {"token": bearer_tokens.issue(identity), "tokenType": "Bearer"}
+        return json_response({**token, "expiresIn": bearer_tokens.ttl_seconds})
 
 
 @app.page("/api/auth/me")

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, EmailStr, Field, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
 from app.lifecycle import Status
-from app.money import MAX_MINOR
+from app.money.amounts import MAX_MINOR
 
 MajorUnits = Annotated[
     float,

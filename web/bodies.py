@@ -21,7 +21,7 @@ from app.accounts import canonical_email
 from app.errors import (
     InvalidInput,
 )
-from app.money import MAX_MINOR, to_minor
+from app.money.amounts import MAX_MINOR, to_minor
 from app.placing import Basket
 from app.text import flaw
 
@@ -41,7 +41,7 @@ def _not_blank(text: str) -> str:
 def _whole(number: object) -> object:
     """JSON has one kind of number: 5.0 is an integer as much as 5 is (JSON Schema, 6.1.1)."""
     # `adjusted` first: the integer of 1e999999999 would fill the memory.
-    if isinstance(number, Decimal) and number.adjusted() < MOST_DIGITS:
+    if isinstance(number, Decimal) and number.adjusted() < MAX_DIGITS:
         whole = int(number)
         return whole if whole == number else number
     return number
@@ -62,9 +62,9 @@ MONEY_SCHEMA: JsonDict = {
 }
 Money = Annotated[int, BeforeValidator(to_minor), WithJsonSchema(MONEY_SCHEMA)]
 """Minor units, from a JSON number of major units."""
-MOST_DIGITS = 20
+MAX_DIGITS = 20
 Whole = BeforeValidator(_whole)
-MOST_AT_ONCE = 1_000_000_000
+MAX_PIECES = 1_000_000_000
 """Pieces that one request adds to a product, or takes away."""
 
 
@@ -116,7 +116,7 @@ class NewProduct(Body):
         str, Field(max_length=200, json_schema_extra=NOT_BLANK), Storable, NotBlank
     ]
     price: Money
-    quantity: Annotated[int, Field(strict=True, ge=0, le=MOST_AT_ONCE), Whole]
+    quantity: Annotated[int, Field(strict=True, ge=0, le=MAX_PIECES), Whole]
     description: Description | None = None
     category: Category | None = None
 
@@ -135,7 +135,7 @@ class ProductChanges(StrictBody):
     price: Money = 0
     description: Description | None = None
     category: Category | None = None
-    add_quantity: Annotated[int, Field(strict=True, ge=-MOST_AT_ONCE, le=MOST_AT_ONCE), Whole] = 0
+    add_quantity: Annotated[int, Field(strict=True, ge=-MAX_PIECES, le=MAX_PIECES), Whole] = 0
 
     def changes(self) -> stock.ProductChanges:
         """Only what the client named. Raises InvalidInput when that is nothing."""

@@ -4,7 +4,7 @@ from uuid import UUID
 
 from aiohttp import web
 
-from app import app, checkout, database
+from app import app, checkout, request_pool
 from app.errors import Forbidden, NothingToPay, NotPayable, PaymentInProgress
 from app.idempotency import Key
 from app.logs import request_id
@@ -32,7 +32,9 @@ class CheckoutView(View):
         self, request: web.Request, user: Identity, order_id: UUID, key: Key | None
     ) -> web.Response:
         """Ask for a page on which the order is paid; it is opened in the pipeline."""
-        answer = await checkout.request_checkout(database, user, order_id, key, request_id.get())
+        answer = await checkout.request_checkout(
+            request_pool, user, order_id, key, request_id.get()
+        )
         return json_response(answer, 202)
 
     @endpoint(
@@ -43,4 +45,4 @@ class CheckoutView(View):
     )
     async def get(self, request: web.Request, user: Identity, order_id: UUID) -> web.Response:
         """Where the order's latest checkout stands, and the page on which it is paid."""
-        return json_response(await checkout.status(database, user, order_id))
+        return json_response(await checkout.status(request_pool, user, order_id))

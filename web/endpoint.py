@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 from aiohttp import web
 from faust.web import View as FaustView
 
-from app import rate_limits
+from app import limiter
 from app.errors import (
     BodyTooSlow,
     ExpectationFailed,
@@ -134,7 +134,7 @@ class Declaration:
         """The handler's arguments. Raises one of `problems`, in the order a client expects."""
         given: dict[str, Any] = {}
         if self.limited:
-            await rate_limits.count_request(request.remote)
+            await limiter.count_request(request.remote)
         if self.who is not Who.ANYONE:
             admin = self.who is Who.ADMIN
             given["user"] = authenticate_admin(request) if admin else authenticate(request)

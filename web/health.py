@@ -8,7 +8,7 @@ from aiohttp import web
 from faust.tables.manager import TableManager
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from app import app, database
+from app import app, request_pool
 from app.db import AWAY
 from app.queries import sql
 from app.times import now, rfc3339
@@ -19,7 +19,7 @@ from web.problems import View
 from web.query_strings import ChecksQuery
 from web.requests import json_response
 
-PATIENCE_SECONDS = 2.0
+TIMEOUT_SECONDS = 2.0
 LINKS = {
     "docs": "/docs",
     "openapi": "/openapi.json",
@@ -124,7 +124,7 @@ def _checks(query: ChecksQuery, checks: dict[str, bool]) -> web.Response:
 
 async def _postgres_answers() -> bool:
     try:
-        async with asyncio.timeout(PATIENCE_SECONDS), database.connection() as connection:
+        async with asyncio.timeout(TIMEOUT_SECONDS), request_pool.connection() as connection:
             return bool(await sql.ping(connection))
     except (*AWAY, asyncpg.PostgresError):
         return False
@@ -132,7 +132,7 @@ async def _postgres_answers() -> bool:
 
 async def _kafka_answers() -> bool:
     try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             client = cast(Any, app.producer)._producer.client
             return bool(await client.force_metadata_update())
     except (TimeoutError, AttributeError):

@@ -5,9 +5,9 @@ from typing import Any
 
 from aiohttp import web
 
-from app import app, database
-from app.broker import FAUST_PAGES
+from app import app, request_pool
 from app.errors import NotFound
+from app.kafka.faust_app import FAUST_PAGES
 from app.queries import sql
 from app.times import now, rfc3339
 from app.tokens import Identity
@@ -26,7 +26,7 @@ class MonitorView(View):
     @endpoint("monitor", Answer(200, "How this worker does", Monitor), who=Who.ADMIN)
     async def get(self, request: web.Request, user: Identity) -> web.Response:
         """This worker's rates and consumer lag by Faust's monitor, and what waits in the outbox."""
-        async with database.connection() as connection:
+        async with request_pool.connection() as connection:
             waiting = await sql.outbox_waiting(connection)
         oldest = waiting["oldest"]
         answer = {

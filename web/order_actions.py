@@ -5,7 +5,7 @@ from uuid import UUID
 
 from aiohttp import web
 
-from app import app, database, gathered, orders, payments
+from app import app, orders, payments, request_batch_pool, request_pool
 from app.errors import Forbidden, InvalidInput, NotCancellable, NotPayable, PaymentInProgress
 from app.gathering import Gathering
 from app.idempotency import Key
@@ -19,7 +19,8 @@ from web.query_strings import PayQuery
 from web.requests import etag, json_response
 
 _payings = Gathering(
-    partial(payments.request_payments, gathered), partial(payments.request_payment, database)
+    partial(payments.request_payments_together, request_batch_pool),
+    partial(payments.request_payment, request_pool),
 )
 
 
@@ -88,6 +89,6 @@ class CancelView(View):
     ) -> web.Response:
         """Cancel at once, whatever is under way; captured money and reserved stock go back."""
         order = await orders.request_cancel(
-            database, user, order_id, body.reason, versions, key, request_id.get()
+            request_pool, user, order_id, body.reason, versions, key, request_id.get()
         )
         return json_response(order, headers={"ETag": etag(order)})

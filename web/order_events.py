@@ -9,7 +9,7 @@ from uuid import UUID
 import orjson
 from aiohttp import hdrs, web
 
-from app import app, database, followers, timeline
+from app import app, followers, request_pool, timeline
 from app.db import AWAY
 from app.errors import Forbidden, InvalidInput, Overloaded
 from app.explain import explain
@@ -21,13 +21,13 @@ from web.orders import shown
 from web.problems import View
 from web.requests import json_response
 
-MOST_STREAMS = 1000
+MAX_STREAMS = 1000
 """Live streams of one worker."""
 HEARTBEAT_SECONDS = 15.0
 """How often a silent stream says that it lives; also how soon a client that left is noticed."""
 TOLD_CUSTOMERS = {field.alias for field in ParkedMessage.model_fields.values()}
 STREAM_HEADERS = {"Content-Type": EVENT_STREAM, "X-Accel-Buffering": "no"}
-_streams = asyncio.Semaphore(MOST_STREAMS)
+_streams = asyncio.Semaphore(MAX_STREAMS)
 
 
 @app.page("/api/orders/{order_id}/events")
@@ -51,7 +51,7 @@ class OrderEventsView(View):
         accept = ",".join(request.headers.getall("Accept", []))
         if prefers(accept, EVENT_STREAM, JSON):
             return await _stream(request, user, order_id, last)
-        return json_response({"data": await timeline.events_after(database, order_id, 0)})
+        return json_response({"data": await timeline.events_after(request_pool, order_id, 0)})
 
 
 def _last_event_id(request: web.Request) -> int:
@@ -90,7 +90,7 @@ async def _stream(
 async def _news(order_id: UUID, last: int) -> tuple[bytes, int]:
     """What to write now, and the last sequence in it; a comment where there is nothing."""
     try:
-        events = await timeline.events_after(database, order_id, last)
+        events = await timeline.events_after(request_pool, order_id, last)
     except AWAY:
         events = []
     text = b"".join(
@@ -117,7 +117,7 @@ class ExplainView(View):
         Administrators are told besides where a parked message came from, and its error.
         """
         await shown(user, order_id)
-        explained = await explain(database, order_id)
+        explained = await explain(request_pool, order_id)
         if explained.pop("userId") != str(user.id):
             explained["actions"] = [act for act in explained["actions"] if act == "cancel"]
         if not user.is_admin:

@@ -9,7 +9,16 @@ from uuid import UUID
 
 from aiohttp import web
 
-from app import app, backlog, cache, database, gathered, idempotency, orders, settings
+from app import (
+    admission,
+    app,
+    idempotency,
+    orders,
+    redis_cache,
+    request_batch_pool,
+    request_pool,
+    settings,
+)
 from app.cache import ORDERS
 from app.errors import (
     Forbidden,
@@ -30,16 +39,18 @@ from web.problems import View
 from web.query_strings import AllOrdersQuery, OrdersQuery
 from web.requests import bad_cursor, etag, from_cursor, json_response, page
 
-MOST_AT_ONCE = 64
+MAX_CONCURRENT = 64
 """Creations under way in this worker: with more, accepted orders would wait for new ones."""
-MOST_LET_IN = 264
+MAX_LET_IN = 264
 """Those, and who waits for a turn: a burst is served, what goes on longer is refused."""
-_under_way = asyncio.Semaphore(MOST_AT_ONCE)
-_let_in = asyncio.Semaphore(MOST_LET_IN)
+_under_way = asyncio.Semaphore(MAX_CONCURRENT)
+_let_in = asyncio.Semaphore(MAX_LET_IN)
 
-_placings = Gathering(partial(orders.place_together, gathered), partial(orders.place, database))
+_placings = Gathering(
+    partial(orders.place_together, request_batch_pool), partial(orders.place, request_pool)
+)
 _recalls = Gathering(
-    partial(idempotency.recall_together, database), partial(idempotency.recall, database)
+    partial(idempotency.recall_together, request_pool), partial(idempotency.recall, request_pool)
 )
 
 WITH_ORDER = {"order_id": "$response.body#/id"}
@@ -57,7 +68,7 @@ NEXT_PAGE = {"cursor": "$response.body#/nextCursor"}
 @asynccontextmanager
 async def _turn() -> AsyncIterator[None]:
     """Wait for a turn. Raises Overloaded instead of waiting long, or of adding to a backlog."""
-    if _let_in.locked() or not backlog.admits():
+    if _let_in.locked() or not admission.try_admit():
         raise Overloaded
     async with _let_in, _under_way:
         yield
@@ -122,7 +133,7 @@ class OrdersView(View):
         filters = [str(user.id), query.status]
         place = from_cursor(query.cursor, filters)
         with bad_cursor():
-            entries = await orders.page(database, user.id, query.status, place, query.limit + 1)
+            entries = await orders.page(request_pool, user.id, query.status, place, query.limit + 1)
         return json_response(page(entries, query.limit, filters))
 
 
@@ -144,7 +155,7 @@ class AllOrdersView(View):
         filters = ["all", str(whose), status]
         place = from_cursor(query.cursor, filters)
         with bad_cursor():
-            entries = await orders.page(database, whose, status, place, query.limit + 1)
+            entries = await orders.page(request_pool, whose, status, place, query.limit + 1)
         return json_response(page(entries, query.limit, filters))
 
 
@@ -169,7 +180,7 @@ async def shown(user: Identity, order_id: UUID) -> dict[str, Any]:
 
     Raises OrderNotFound, Forbidden.
     """
-    order = await cache.get(ORDERS, order_id, lambda id: orders.get(database, id))
+    order = await redis_cache.get(ORDERS, order_id, lambda id: orders.get(request_pool, id))
     if order["userId"] != str(user.id) and not user.is_admin:
         raise Forbidden("You are not allowed to access this order")
     return order

@@ -4,10 +4,11 @@ from uuid import UUID
 
 from aiohttp import web
 
-from app import app, database, intervention, parked
+from app import app, parked, request_pool
 from app.errors import AlreadyResolved
-from app.intervention import Actor
 from app.logs import request_id
+from app.operations import intervention
+from app.operations.intervention import Actor
 from app.tokens import Identity
 from web.endpoint import Answer, Link, Who, endpoint
 from web.parked_shapes import Discard, Outcomes, ParkedPage, ParkedQuery, Replay, WholeMessage
@@ -34,7 +35,7 @@ class ParkedView(View):
         place = from_cursor(query.cursor, filters)
         with bad_cursor():
             entries = await parked.page(
-                database, query.handler, order_id, query.state, place, query.limit + 1
+                request_pool, query.handler, order_id, query.state, place, query.limit + 1
             )
         return json_response(page(entries, query.limit, filters))
 
@@ -46,7 +47,7 @@ class ParkedMessageView(View):
     @endpoint("getParked", Answer(200, "The message", WholeMessage), who=Who.ADMIN)
     async def get(self, request: web.Request, user: Identity, parked_id: UUID) -> web.Response:
         """The message with its bytes, and what became of it."""
-        return json_response(await parked.get(database, parked_id))
+        return json_response(await parked.get(request_pool, parked_id))
 
 
 @app.page("/api/parked/{parked_id}/replay")
@@ -68,7 +69,7 @@ class ReplayView(View):
         Of a message that holds up its order, the order's first goes first; a refusal ends it.
         """
         outcomes = await intervention.replay(
-            database, parked_id, _actor(user, body.reason), body.dry_run
+            request_pool, parked_id, _actor(user, body.reason), body.dry_run
         )
         return json_response({"dryRun": body.dry_run, "messages": outcomes})
 
@@ -88,7 +89,7 @@ class DiscardView(View):
         self, request: web.Request, user: Identity, parked_id: UUID, body: Discard
     ) -> web.Response:
         """Give the message up; what waited behind it goes on, in order."""
-        outcomes = await intervention.discard(database, parked_id, _actor(user, body.reason))
+        outcomes = await intervention.discard(request_pool, parked_id, _actor(user, body.reason))
         return json_response({"dryRun": False, "messages": outcomes})
 
 

@@ -4,7 +4,7 @@ from uuid import UUID
 
 from aiohttp import web
 
-from app import app, cache, database, settings, stock
+from app import app, redis_cache, request_pool, settings, stock
 from app.cache import PRODUCTS
 from app.errors import ProductNameTaken, StockBelowReserved
 from app.sorts import SORTS
@@ -44,7 +44,7 @@ class ProductsView(View):
         place = from_cursor(query.cursor, filters)
         sort = SORTS[query.sort]
         with bad_cursor():
-            entries = await stock.page(database, sort, query.category, place, query.limit + 1)
+            entries = await stock.page(request_pool, sort, query.category, place, query.limit + 1)
         return json_response(page(entries, query.limit, filters))
 
     @endpoint(
@@ -66,7 +66,7 @@ class ProductsView(View):
     async def post(self, request: web.Request, user: Identity, body: NewProduct) -> web.Response:
         """Add a product."""
         product = await stock.create_product(
-            database,
+            request_pool,
             name=body.product_name,
             price_minor=body.price,
             currency=settings.currency,
@@ -85,7 +85,9 @@ class ProductView(View):
     @endpoint("getProduct", Answer(200, "The product", Product), who=Who.USER)
     async def get(self, request: web.Request, user: Identity, product_id: UUID) -> web.Response:
         """The product, from the cache where it is there."""
-        product = await cache.get(PRODUCTS, product_id, lambda id: stock.get(database, id))
+        product = await redis_cache.get(
+            PRODUCTS, product_id, lambda id: stock.get(request_pool, id)
+        )
         return json_response(product)
 
     @endpoint(
@@ -99,4 +101,4 @@ class ProductView(View):
         self, request: web.Request, user: Identity, product_id: UUID, body: ProductChanges
     ) -> web.Response:
         """Change price, description or category, or restock; what is left out stays as it is."""
-        return json_response(await stock.update_product(database, product_id, body.changes()))
+        return json_response(await stock.update_product(request_pool, product_id, body.changes()))

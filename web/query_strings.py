@@ -11,7 +11,7 @@ from pydantic.alias_generators import to_camel
 
 from app.errors import FieldError, InvalidInput
 from app.lifecycle import Status
-from app.money import to_minor
+from app.money.amounts import to_minor
 from app.sorts import SORTS
 from web.bodies import MONEY_SCHEMA, BaseShape, Text
 from web.reading import field_errors, pointer

@@ -11,7 +11,7 @@ import asyncpg
 import orjson
 from aiohttp import web
 
-from app import settings, tokens
+from app import bearer_tokens, settings
 from app.errors import Forbidden, InvalidInput, Problem, Unauthorized
 from app.idempotency import MAX_KEY_LENGTH, Key, expiry, fingerprint
 from app.text import flaw
@@ -38,7 +38,7 @@ def authenticate(request: web.Request) -> Identity:
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise Unauthorized
-    return tokens.read(token.strip())
+    return bearer_tokens.read(token.strip())
 
 
 def authenticate_admin(request: web.Request) -> Identity:

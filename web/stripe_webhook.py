@@ -2,10 +2,11 @@
 
 from aiohttp import web
 
-from app import app, database, settings, stripe_events, webhook
+from app import app, request_pool, settings
 from app.errors import BadSignature
 from app.logs import request_id
 from app.metrics import WEBHOOKS
+from app.stripe import events, webhook
 from app.times import now
 from web.answers import Taken
 from web.endpoint import Answer, endpoint
@@ -13,7 +14,7 @@ from web.problems import View
 from web.reading import raw
 from web.requests import json_response
 
-LARGEST_BODY = 256 * 1024
+MAX_BODY = 256 * 1024
 """Bytes. Stripe states no limit; the metadata alone may take 27 KB, and a charge carries more."""
 
 
@@ -31,7 +32,7 @@ class StripeWebhookView(View):
     )
     async def post(self, request: web.Request) -> web.Response:
         """Take an event; one that was taken before changes nothing."""
-        body = await raw(request.clone(client_max_size=LARGEST_BODY))
+        body = await raw(request.clone(client_max_size=MAX_BODY))
         signature = request.headers.get("Stripe-Signature")
         try:
             webhook.verify(body, signature, settings.stripe_webhook_secrets, now())
@@ -39,6 +40,6 @@ class StripeWebhookView(View):
             WEBHOOKS.labels("refused").inc()
             raise
         report = webhook.read(body)
-        is_new = await stripe_events.record(database, report, body, request_id.get())
+        is_new = await events.record(request_pool, report, body, request_id.get())
         WEBHOOKS.labels("taken" if is_new else "known").inc()
         return json_response({"received": True})

@@ -59,10 +59,10 @@ with placed_orders as (
         currency, refund, refund_status, request_id, reason
     )
     select provider, event_id, type, :now, :now, order_id, payment_id, kind, amount_minor, currency,
-        refund, refund_status, request_id, reason
+        refund, refund_status, refund_id, reason
     from json_to_recordset(:reports::json) as r (
         provider text, event_id text, type text, order_id uuid, payment_id uuid, kind text,
-        amount_minor bigint, currency text, refund text, refund_status text, request_id text, reason text
+        amount_minor bigint, currency text, refund text, refund_status text, refund_id text, reason text
     )
     on conflict do nothing
 ), saved_refunds as (

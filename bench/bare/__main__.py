@@ -44,7 +44,7 @@ FEW_ROWS = {
     "plan_cache_mode": "force_generic_plan",
 }
 """How statements are planned, and below how much is sent at once: the worker's."""
-LARGEST_BATCH = 64 * 1024
+MAX_BATCH = 64 * 1024
 RAMP_SECONDS = 2.0
 
 
@@ -148,7 +148,7 @@ async def _connected(plan: Plan, stack: AsyncExitStack) -> Bare:
     statements = Statements()
     requests, agents = [await stack.enter_async_context(_pool(plan)) for _ in range(2)]
     events, changelogs = [
-        AIOKafkaProducer(bootstrap_servers=plan.brokers, acks="all", max_batch_size=LARGEST_BATCH)
+        AIOKafkaProducer(bootstrap_servers=plan.brokers, acks="all", max_batch_size=MAX_BATCH)
         for _ in range(2)
     ]
     for producer in (events, changelogs):

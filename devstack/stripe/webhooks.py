@@ -14,7 +14,7 @@ from devstack.stripe.objects import Object, now
 
 log = logging.getLogger(__name__)
 
-FIRST_WAIT, LONGEST_WAIT = 0.2, 10.0
+FIRST_WAIT, MAX_WAIT = 0.2, 10.0
 PATIENCE = aiohttp.ClientTimeout(total=20)
 
 
@@ -91,7 +91,7 @@ class Webhooks:
         wait = FIRST_WAIT
         while not _taken(await self._send(delivery)):
             await asyncio.sleep(wait)
-            wait = min(wait * 2, LONGEST_WAIT)
+            wait = min(wait * 2, MAX_WAIT)
 
     async def _send(self, delivery: Delivery) -> int:
         body = json.dumps(delivery.event, indent=2).encode()

@@ -8,9 +8,9 @@ from typing import Any
 import asyncpg
 
 from app import app
-from app.audit import Finding, Report, Scope, look
 from app.db import Database
-from app.kafka_audit import audit_kafka
+from app.operations.audit import Finding, Report, Scope, look
+from app.operations.kafka_audit import audit_kafka
 from tests.chaos.messages import lag
 from tests.chaos.shop import Shop
 from tests.chaos.waiting import comes_true

@@ -48,7 +48,7 @@ JOURNEYS: Mapping[str, Journey] = {
     "orders.place_together": customers.placed_together,
     "orders.request_cancel": customers.cancelled,
     "payments.request_payment": customers.paid_alone,
-    "payments.request_payments": customers.paid_together,
+    "payments.request_payments_together": customers.paid_together,
     "stock.create_product": operators.stocked,
     "stock.update_product": operators.restocked,
     "stripe_events.record": customers.paid_at_stripe,

@@ -9,7 +9,7 @@ from app.crashes import Point
 from app.handlers import HANDLERS
 from app.mail import MAIL
 from app.outbox import RELAY
-from app.provider_calls import KINDS
+from app.stripe.calls import KINDS
 from tests.chaos.messages import handlers
 
 Place = tuple[Point, str]
@@ -27,14 +27,14 @@ WORKS = (
     "orders.place_together",
     "orders.request_cancel",
     "payments.request_payment",
-    "payments.request_payments",
+    "payments.request_payments_together",
     "stock.create_product",
     "stock.update_product",
     "stripe_events.record",
     "stripe_events.settle_kept",
 )
 """What transacts in a worker besides the agents and the calls of a provider."""
-BEGINNINGS = ("database.transaction", "database.at_once")
+BEGINNINGS = ("database.transaction", "database.single_statement")
 COMMANDS = ("accounts.make_admin", "payments.retry_refund")
 """What transacts in a command."""
 
@@ -66,7 +66,7 @@ def _points() -> dict[str, tuple[Point, ...]]:
 def works_in_code() -> list[str]:
     """What each transaction of a database calls its work; an answer's is its call's."""
     (folder,) = app.__path__
-    calls = [call for file in Path(folder).glob("*.py") for call in _calls(file)]
+    calls = [call for file in Path(folder).rglob("*.py") for call in _calls(file)]
     return [name for call in calls if (name := _work(call)) != "work"]
 
 

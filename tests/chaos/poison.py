@@ -7,7 +7,7 @@ import orjson
 from aiokafka import AIOKafkaProducer
 
 from app.db import Database
-from app.intervention import Actor, discard
+from app.operations.intervention import Actor, discard
 from app.topics import OrderCreated
 from tests.chaos.messages import handlers, produce, read_latest
 from tests.chaos.shop import Shop

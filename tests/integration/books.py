@@ -11,8 +11,8 @@ import asyncpg
 from app import orders, payments, stock
 from app.db import Database
 from app.idempotency import Key, expiry
-from app.migrate import migrate_database
 from app.notify import Notifier
+from app.operations.migrate import migrate_database
 from app.topics import (
     InventoryRejected,
     InventoryReserved,

@@ -22,7 +22,8 @@ def placing_in(database: Database) -> Gathering[Placing, Any]:
 
 def paying_in(database: Database) -> Gathering[Paying, Any]:
     return Gathering(
-        partial(payments.request_payments, database), partial(payments.request_payment, database)
+        partial(payments.request_payments_together, database),
+        partial(payments.request_payment, database),
     )
 
 

@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 from app import orders, payments, stock
 from app.db import Database
-from app.decoding import read_event
+from app.kafka.decoding import read_event
 from app.placing import Basket
 from app.tokens import Identity
 from app.topics import Event, OrderPaid, PaymentRequested, PaymentSucceeded

@@ -9,13 +9,15 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from app import checkout, orders, payments, stock, stripe_events
+from app import checkout, orders, payments, stock
 from app.db import Database
-from app.decoding import read_event
 from app.errors import NotCancellable, NotPayable, PaymentInProgress
 from app.expiry import expire_due
-from app.provider_calls import Calls
+from app.kafka.decoding import read_event
 from app.queries import sql
+from app.stripe import events
+from app.stripe.calls import Calls
+from app.stripe.webhook import Report
 from app.times import now
 from app.topics import (
     CheckoutRequested,
@@ -29,7 +31,6 @@ from app.topics import (
     PaymentSucceeded,
     RefundRequested,
 )
-from app.webhook import Report
 from tests.integration.hops import ANN, add_product, cancel, order_of, request_payment
 from tests.integration.stripe_books import Bank, Books
 
@@ -50,7 +51,7 @@ HANDLERS: list[tuple[type[Event], Callable[..., Awaitable[None]]]] = [
 
 LATE = timedelta(hours=1)
 """So long from now an order's time to pay is over."""
-MOST_ROUNDS = 60
+MAX_ROUNDS = 60
 
 
 class Course:
@@ -71,7 +72,7 @@ class Course:
     async def arrive(self, report: Report) -> None:
         """A report arrives."""
         self.arrived[report.event_id] = report
-        await stripe_events.record(self.database, report, b"{}", "a webhook")
+        await events.record(self.database, report, b"{}", "a webhook")
 
     async def waiting(self) -> list[tuple[Any, Any, Event]]:
         """Handler by event that it has not handled."""
@@ -132,7 +133,7 @@ class Course:
 
     async def come_to_rest(self) -> None:
         """All that waits happens; an order that then waits for money in vain expires."""
-        for _ in range(MOST_ROUNDS):
+        for _ in range(MAX_ROUNDS):
             moved = await self.call()
             for report in self.in_transit():
                 await self.arrive(report)

@@ -4,10 +4,10 @@ from dataclasses import dataclass, field, replace
 from uuid import UUID, uuid4
 
 from app.errors import ProviderRefused
-from app.ledger import Fact, captured, expired, failed, refund, refunded_in_all
-from app.stripe_provider import Checkout, Refund, Session
+from app.money.ledger import Fact, captured, expired, failed, refund, refunded_in_all
+from app.stripe.provider import Checkout, Refund, Session
+from app.stripe.webhook import Report
 from app.times import now
-from app.webhook import Report
 
 TYPES = {
     "captured": "checkout.session.completed",

@@ -10,10 +10,10 @@ import aiohttp
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from app.ledger import Money, money_of
-from app.stripe_provider import Checkout, Line, StripeProvider
+from app.money.ledger import Money, money_of
+from app.stripe.provider import Checkout, Line, StripeProvider
+from app.stripe.webhook import Report, read, verify
 from app.times import now
-from app.webhook import Report, read, verify
 from devstack.stripe import Stripe
 
 SECRET = "whsec_for_tests"

@@ -9,8 +9,8 @@ import asyncpg
 import pytest
 from prometheus_client import REGISTRY
 
-from app.audit import Report, Scope, audit, invariants, look
-from app.auditor import keep_auditing
+from app.operations.audit import Report, Scope, audit, invariants, look
+from app.operations.audit_timer import keep_auditing
 from app.times import now
 from devstack.ports import free_port
 from tests.chaos.waiting import until

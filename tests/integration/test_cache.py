@@ -147,7 +147,7 @@ async def test_what_is_older_is_evicted_once_redis_answers(server: Redis, cache:
 
 async def _is_back(cache: Cache, id: UUID) -> bool:
     """Whether Redis has taken what it was owed and keeps entries again."""
-    await cache.settle()
+    await cache.evict_owed()
     await cache.get(PRODUCTS, id, loads(1))
     try:
         await cache.get(PRODUCTS, id, loads_nothing)

@@ -8,10 +8,10 @@ import pytest
 
 from app.db import Database
 from app.errors import ProviderAway, ProviderRefused
-from app.expiry import PATIENCE, expire_due
+from app.expiry import RETRY_AFTER, expire_due
 from app.logs import WithRequestId
-from app.provider_calls import Calls
-from app.stripe_provider import NOT_CONFIGURED, NoStripe
+from app.stripe.calls import Calls
+from app.stripe.provider import NOT_CONFIGURED, NoStripe
 from app.times import now
 from tests.integration.money_course import (
     LATE,
@@ -108,7 +108,7 @@ async def test_while_stripe_is_away_the_order_waits(database: Database) -> None:
     one, books = await ready(database)
     moment = now() + LATE
     await expire_due(database, moment)
-    assert await due_at(one) == moment + PATIENCE
+    assert await due_at(one) == moment + RETRY_AFTER
     expire_session = one.bank.expire_session
 
     async def away(session_id: str) -> Any:
@@ -116,7 +116,7 @@ async def test_while_stripe_is_away_the_order_waits(database: Database) -> None:
 
     one.bank.expire_session = away  # type: ignore[method-assign]
     assert await one.call() == 1
-    await expire_due(database, moment + PATIENCE)
+    await expire_due(database, moment + RETRY_AFTER)
     assert (await one.status(), books.status) == ("CREATED", "open")
     one.bank.expire_session = expire_session  # type: ignore[method-assign]
     await one.come_to_rest()

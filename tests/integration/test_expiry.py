@@ -8,7 +8,7 @@ import pytest
 
 from app import orders, payments
 from app.db import Database
-from app.expiry import PATIENCE, expire_due
+from app.expiry import RETRY_AFTER, expire_due
 from app.times import now
 from app.topics import PaymentRequested, PaymentSucceeded
 from tests.integration.hops import (
@@ -73,13 +73,13 @@ async def test_a_payment_under_way_is_waited_for(database: Database) -> None:
     await expire_due(database, late)
     assert (await status(database, order_id), await deadline(database, order_id)) == (
         "CREATED",
-        late + PATIENCE,
+        late + RETRY_AFTER,
     )
     await deliver(database, payments.capture, PaymentRequested, order_id)
-    await expire_due(database, late + PATIENCE)
+    await expire_due(database, late + RETRY_AFTER)
     assert await status(database, order_id) == "CREATED", "the money is captured already"
     await deliver(database, orders.mark_paid, PaymentSucceeded, order_id)
-    await expire_due(database, late + 2 * PATIENCE)
+    await expire_due(database, late + 2 * RETRY_AFTER)
     assert (await status(database, order_id), await deadline(database, order_id)) == ("PAID", None)
 
 

@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.protocol.fetch import FetchRequest, FetchRequest_v11
 
-from app.fetching import LAST_EPOCH, FetchSessions, Session
+from app.kafka.fetching import LAST_EPOCH, FetchSessions, Session
 
 PARTITIONS = 4
 

@@ -122,7 +122,8 @@ async def test_a_locked_order_holds_up_no_other(database: Database, hasty: Datab
     placed = await done(placing_in(database), *[Placing(ANN, basket, None, "x")] * 5)
     pay = [Paying(ANN, UUID(order["id"]), None, None, None, "pay") for order, _ in placed]
     payings = Gathering(
-        partial(payments.request_payments, hasty), partial(payments.request_payment, database)
+        partial(payments.request_payments_together, hasty),
+        partial(payments.request_payment, database),
     )
     async with database.connection() as connection, connection.transaction():
         await connection.execute("select from orders where id = $1 for update", pay[2].order_id)

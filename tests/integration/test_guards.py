@@ -122,7 +122,8 @@ async def test_whoever_holds_an_order_goes_ahead_of_a_payment_that_waits_for_it(
     """Both are about to write the order's next event: the payment gives up, and is done alone."""
     pay = await paying_of_a_new_order(database)
     payings = Gathering(
-        partial(payments.request_payments, hasty), partial(payments.request_payment, database)
+        partial(payments.request_payments_together, hasty),
+        partial(payments.request_payment, database),
     )
     async with database.transaction("a cancel") as transaction:
         held, _ = await order_rows.lock_one(transaction, pay.order_id)

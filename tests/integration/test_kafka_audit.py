@@ -11,9 +11,9 @@ import asyncpg
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from app.audit import Scope
 from app.db import Database
-from app.kafka_audit import (
+from app.operations.audit import Scope
+from app.operations.kafka_audit import (
     IN_KAFKA,
     IN_SEQUENCE,
     MEANINGS,

@@ -7,7 +7,7 @@ import pytest
 from app import placing
 from app.db import Database
 from app.placing import Basket
-from app.stripe_events import settle_kept
+from app.stripe.events import settle_kept
 from app.transaction import Transaction, write_changes
 from tests.integration.hops import ANN, add_product
 from tests.integration.money_course import (

@@ -8,7 +8,7 @@ import pytest
 from app.db import Database
 from app.errors import ProviderRefused
 from app.expiry import expire_due
-from app.ledger import refunded_in_all
+from app.money.ledger import refunded_in_all
 from app.times import now
 from tests.integration.money_course import (
     LATE,

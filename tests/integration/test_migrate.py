@@ -6,16 +6,16 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from app import migrate
 from app.db import Database
-from app.migrate import (
+from app.money.rows import hold
+from app.operations import migrate
+from app.operations.migrate import (
     CurrencyMismatch,
     MigrationChanged,
     TopicMismatch,
     create_topics,
     migrate_database,
 )
-from app.money_rows import hold
 from app.queries import sql
 from devstack.stack import Stack
 
@@ -119,10 +119,10 @@ async def test_payments_of_an_older_version_get_the_reports_that_explain_them(
     await empty.open()
     async with empty.transaction() as transaction:
         ids = [row["id"] for row in await connection.fetch("select id from orders")]
-        purses = await hold(transaction, ids)
+        all_payments = await hold(transaction, ids)
     await empty.close()
     await connection.close()
-    accounts = [held.account for purse in purses.values() for held in purse]
+    accounts = [held.state for payments in all_payments.values() for held in payments]
     told = {
         account.status: (account.money.captured_minor, account.money.refunded_minor)
         for account in accounts

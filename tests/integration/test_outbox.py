@@ -8,8 +8,8 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from app import migrate
 from app.db import Database
+from app.operations import migrate
 from app.queries import sql
 from app.times import now, rfc3339
 

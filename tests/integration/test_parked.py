@@ -9,12 +9,13 @@ import pytest
 
 from agents import inventory, notification
 from agents.gate import Gate
-from app import app, intervention, orders
+from app import app, orders
 from app.db import Database
-from app.decoding import read_event
 from app.errors import AlreadyResolved, ParkedNotFound
 from app.handlers import HANDLERS
-from app.intervention import Actor
+from app.kafka.decoding import read_event
+from app.operations import intervention
+from app.operations.intervention import Actor
 from app.outbox import RELAY
 from app.parked import State, get, page, park
 from app.queries import sql

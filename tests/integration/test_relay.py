@@ -11,9 +11,10 @@ import pytest
 from aiokafka.cluster import ClusterMetadata
 from aiokafka.errors import KafkaConnectionError
 
-from app import flights, intervention, outbox, outbox_rows
+from app import in_flight, outbox, outbox_rows
 from app.db import Database
-from app.intervention import Actor
+from app.operations import intervention
+from app.operations.intervention import Actor
 from app.outbox import Relay
 from app.parked import page
 from tests.integration.hops import add_product, cancel, order_of
@@ -37,7 +38,7 @@ async def relaying(environment: dict[str, str], database: Database) -> AsyncIter
 async def leads(relay: Relay) -> None:
     """Wait until the relay has the lead."""
     async with asyncio.timeout(30):
-        while relay._flights is None:
+        while relay._in_flight is None:
             await asyncio.sleep(0.05)
 
 
@@ -109,7 +110,7 @@ async def test_what_is_too_long_to_be_told_is_looked_for_at_once(
     environment: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(outbox_rows, "LONGEST_TOLD", 100)
+    monkeypatch.setattr(outbox_rows, "MAX_NOTICE_BYTES", 100)
     looked, look = asyncio.Event(), Relay._look
 
     async def note(*arguments: Any) -> None:
@@ -149,8 +150,8 @@ async def test_a_topic_that_cannot_be_written_leaves_room_for_all_others(
     database: Database, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outbox, "BATCH", 20)
-    monkeypatch.setattr(flights, "MOST_UNDER_WAY", 50)
-    monkeypatch.setattr(flights, "MOST_OF_A_PARTITION", 10)
+    monkeypatch.setattr(in_flight, "MAX_UNDER_WAY", 50)
+    monkeypatch.setattr(in_flight, "MAX_OF_A_PARTITION", 10)
     stuck = """
         insert into outbox (event_id, topic, order_id, sequence, request_id, occurred_at, payload)
         select gen_random_uuid(), 'no.such.topic', gen_random_uuid(), 1, 'r', now(), '{}'

@@ -8,7 +8,7 @@ import pytest
 from app import stock
 from app.db import Database
 from app.errors import InvalidInput, ProductNotFound, StockBelowReserved
-from app.stock import MOST_PIECES, ProductChanges
+from app.stock import MAX_PIECES, ProductChanges
 from app.transaction import Transaction
 from tests.integration.hops import add_product, order_of, pay, reserve
 
@@ -57,7 +57,7 @@ async def test_what_is_reserved_cannot_be_taken_away(database: Database) -> None
     assert await stocked(database, product_id) == (4, 0)
 
 
-@pytest.mark.parametrize("added", [MOST_PIECES, MOST_PIECES + 1, 10**30])
+@pytest.mark.parametrize("added", [MAX_PIECES, MAX_PIECES + 1, 10**30])
 async def test_stock_has_an_end(database: Database, added: int) -> None:
     product_id = await add_product(database, quantity=1)
     with pytest.raises(InvalidInput) as refused:

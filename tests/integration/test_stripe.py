@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from app.errors import ProviderAway, ProviderRefused
-from app.stripe_provider import Line, StripeProvider
+from app.stripe.provider import Line, StripeProvider
 from app.times import now
 from devstack.stripe import Stripe
 from tests.integration.stripe_shop import SECRET, Receiver, Shop, checkout, provider

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from app.errors import ProviderRefused
-from app.stripe_provider import Line, StripeProvider
+from app.stripe.provider import Line, StripeProvider
 from devstack.server import ServerFailed
 from devstack.stripe_mock import StripeMock, install
 from tests.integration.stripe_shop import checkout, provider

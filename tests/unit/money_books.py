@@ -1,12 +1,12 @@
-"""A provider's books of one payment, the reports of it, and the payment's account, as values."""
+"""A provider's books of one payment, the reports of it, and the payment's state, as values."""
 
 from functools import cache
 from typing import NamedTuple
 from uuid import UUID
 
-from app.ledger import Fact, Money, captured, money_of, refund, refunded_in_all
 from app.lifecycle import PaymentStatus
-from app.settlement import Account
+from app.money.ledger import Fact, Money, captured, money_of, refund, refunded_in_all
+from app.money.settlement import PaymentState
 
 TOTAL, CURRENCY = 9999, "PLN"
 ATTEMPTS = 2
@@ -14,11 +14,11 @@ ATTEMPTS = 2
 
 
 class Entry(NamedTuple):
-    """An account as a value."""
+    """An state as a value."""
 
     status: PaymentStatus
     money: Money = Money()
-    requests: tuple[int, ...] = ()
+    refunds: tuple[int, ...] = ()
     refused: frozenset[str] = frozenset()
     told: int = 0
     attempts: int = ATTEMPTS
@@ -83,24 +83,24 @@ def money(facts: frozenset[Fact]) -> Money:
 
 @cache
 def learn(entry: Entry, facts: frozenset[Fact]) -> Entry:
-    account = as_account(0, entry)
-    account.learn(money(facts))
-    return as_entry(account)
+    state = as_state(0, entry)
+    state.learn(money(facts))
+    return as_entry(state)
 
 
-def as_account(place: int, entry: Entry) -> Account:
-    requests = {f"{place}.{number}": amount for number, amount in enumerate(entry.requests)}
+def as_state(place: int, entry: Entry) -> PaymentState:
+    refunds = {f"{place}.{number}": amount for number, amount in enumerate(entry.refunds)}
     refused = set(entry.refused)
     id = UUID(int=place)
-    return Account(id, entry.status, entry.money, requests, refused, entry.told, entry.attempts)
+    return PaymentState(id, entry.status, entry.money, refunds, refused, entry.told, entry.attempts)
 
 
-def as_entry(account: Account) -> Entry:
+def as_entry(state: PaymentState) -> Entry:
     return Entry(
-        account.status,
-        account.money,
-        tuple(account.requests.values()),
-        frozenset(account.refused),
-        account.told_minor,
-        account.attempts,
+        state.status,
+        state.money,
+        tuple(state.refunds.values()),
+        frozenset(state.refused),
+        state.told_minor,
+        state.attempts,
     )

@@ -2,9 +2,19 @@
 
 from collections.abc import Sequence
 
-from app.ledger import Money
 from app.lifecycle import PaymentStatus, Status
-from app.settlement import Account, Cancel, Fail, Park, Return, Returned, Step, Succeed, Void
+from app.money.ledger import Money
+from app.money.settlement import (
+    Cancel,
+    Fail,
+    Park,
+    PaymentState,
+    Return,
+    Returned,
+    Step,
+    Succeed,
+    Void,
+)
 from tests.unit.money_books import CURRENCY, TOTAL, Entry, Payment
 
 
@@ -14,7 +24,7 @@ def settles(money: Money) -> bool:
     return came and not money.refunded_minor and not money.returning_minor
 
 
-def assert_called_for(status: Status, step: Step, accounts: dict[int, Account]) -> None:
+def assert_called_for(status: Status, step: Step, accounts: dict[int, PaymentState]) -> None:
     """Each step by itself is called for, whatever the others are."""
     paid = [one for one in accounts.values() if one.status is PaymentStatus.SUCCEEDED]
     kept = paid if status is not Status.CANCELLED else []
@@ -23,28 +33,26 @@ def assert_called_for(status: Status, step: Step, accounts: dict[int, Account]) 
         assert not any(settles(one.money) for one in kept), "an order that is paid stays so"
         assert any(one.money.is_captured for one in accounts.values())
         return
-    account = accounts[step.payment.int]
+    state = accounts[step.payment.int]
     match step:
         case Succeed():
-            assert status is Status.CREATED and not kept and settles(account.money)
-            assert not account.requests, "money that is asked back is not kept"
+            assert status is Status.CREATED and not kept and settles(state.money)
+            assert not state.refunds, "money that is asked back is not kept"
         case Fail():
-            assert status is Status.CREATED and not kept and not account.money.is_captured
-            assert account.status is PaymentStatus.PENDING and account.money.failure == step.reason
+            assert status is Status.CREATED and not kept and not state.money.is_captured
+            assert state.status is PaymentStatus.PENDING and state.money.failure == step.reason
         case Void():
-            assert account.status is PaymentStatus.PENDING and (
-                kept or status is not Status.CREATED
-            )
+            assert state.status is PaymentStatus.PENDING and (kept or status is not Status.CREATED)
         case Return(amount_minor=amount):
-            asked = sum(account.unanswered.values())
-            assert amount > 0 and account.failed_refunds < account.attempts
-            assert asked + amount == account.money.staying_minor, "all of it is asked back, once"
+            asked = sum(state.unanswered.values())
+            assert amount > 0 and state.failed_refunds < state.attempts
+            assert asked + amount == state.money.staying_minor, "all of it is asked back, once"
         case Park(amount_minor=amount):
-            assert account.failed_refunds >= account.attempts
-            assert amount == account.owed_minor > 0
+            assert state.failed_refunds >= state.attempts
+            assert amount == state.owed_minor > 0
         case Returned(amount_minor=amount, wholly=wholly):
-            assert account.told_minor + amount == account.money.refunded_minor
-            assert wholly == (account not in kept and account.money.kept_minor == 0)
+            assert state.told_minor + amount == state.money.refunded_minor
+            assert wholly == (state not in kept and state.money.kept_minor == 0)
 
 
 def assert_final(status: Status, payments: Sequence[Payment]) -> None:
@@ -58,7 +66,7 @@ def assert_final(status: Status, payments: Sequence[Payment]) -> None:
             assert known == (payment.taken, payment.given), "what we think is what was done"
             assert entry.told == payment.given, "and stands on the timeline"
             if payment in kept:
-                assert payment.taken == TOTAL and not entry.requests
+                assert payment.taken == TOTAL and not entry.refunds
                 assert payment.given == payment.by_hand, "only a person gives back what is kept"
             else:
                 assert_nothing_left(status, payment, entry)

@@ -9,16 +9,16 @@ from collections.abc import Iterator
 from functools import cache
 from typing import NamedTuple
 
-from app.ledger import Fact, captured, failed, refund, refunded_in_all
 from app.lifecycle import INCORRECT_AMOUNT, LIVE, MOVES, PaymentStatus, Status
-from app.settlement import Cancel, Fail, Return, Step, Succeed, note, steps_of
+from app.money.ledger import Fact, captured, failed, refund, refunded_in_all
+from app.money.settlement import Cancel, Fail, Return, Step, Succeed, note, steps_of
 from tests.unit.money_books import (
     ATTEMPTS,
     CURRENCY,
     TOTAL,
     Entry,
     Payment,
-    as_account,
+    as_state,
     as_entry,
     learn,
     lost,
@@ -126,21 +126,21 @@ Entries = tuple[tuple[int, Entry], ...]
 
 @cache
 def _settled(status: Status, entries: Entries) -> tuple[list[Step], Entries]:
-    accounts = {place: as_account(place, entry) for place, entry in entries}
+    accounts = {place: as_state(place, entry) for place, entry in entries}
     steps = steps_of(status, TOTAL, CURRENCY, list(accounts.values()))
     for step in steps:
         assert_called_for(status, step, accounts)
         if isinstance(step, Cancel):
             status = Status.CANCELLED
         else:
-            account = accounts[step.payment.int]
-            note(account, step, f"{step.payment.int}.{len(account.requests)}")
+            state = accounts[step.payment.int]
+            note(state, step, f"{step.payment.int}.{len(state.refunds)}")
     assert steps_of(status, TOTAL, CURRENCY, list(accounts.values())) == [], "twice is once"
-    return steps, tuple((place, as_entry(account)) for place, account in accounts.items())
+    return steps, tuple((place, as_entry(state)) for place, state in accounts.items())
 
 
 def follow(world: World, step: Step) -> World:
-    """What a step leads to beyond the account: an event, or a call."""
+    """What a step leads to beyond the state: an event, or a call."""
     match step:
         case Cancel():
             return cancel(world)
@@ -151,7 +151,7 @@ def follow(world: World, step: Step) -> World:
         case Return(payment):
             owner = world.payments[payment.int]
             assert owner.entry
-            request = ("payment.refund_requested", payment.int, len(owner.entry.requests) - 1)
+            request = ("payment.refund_requested", payment.int, len(owner.entry.refunds) - 1)
             if owner.internal:
                 return world.publish(request)
             return world._replace(calls=world.calls | {request})
@@ -221,9 +221,9 @@ def give_back(world: World, place: int, number: int) -> World:
     payment = world.payments[place]
     assert payment.entry
     id = f"{place}.{number}"
-    if not payment.has(PaymentStatus.REFUNDING) or id in payment.entry.money.refunds_requested:
+    if not payment.has(PaymentStatus.REFUNDING) or id in payment.entry.money.refunds_known:
         return world
-    amount = payment.entry.requests[number]
+    amount = payment.entry.refunds[number]
     world = world.change(place, given=payment.given + amount)
     return arrive(world, place, refund(id, amount, "succeeded", id))
 
@@ -236,7 +236,7 @@ def ask(world: World, call: Message) -> Iterator[Move]:
     id = f"{place}.{number}"
     entry = payment.entry
     assert entry
-    amount = entry.requests[number]
+    amount = entry.refunds[number]
     if payment.given + amount > payment.taken:
         assert payment.by_hand, "no money is asked back twice"
         refused = entry._replace(refused=entry.refused | {id})
@@ -255,6 +255,6 @@ def retry(world: World, place: int) -> World:
     """An operator has a parked refund tried again."""
     entry = world.payments[place].entry
     assert entry
-    failed_refunds = as_account(place, entry).failed_refunds
+    failed_refunds = as_state(place, entry).failed_refunds
     again = entry._replace(attempts=failed_refunds + ATTEMPTS)
     return settled(world.change(place, entry=again))

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from app.checkout import expires_at
-from app.provider_calls import LONGEST_WAIT, backoff
+from app.stripe.calls import MAX_WAIT, backoff
 
 NOW = datetime(2026, 1, 3, 12, 0, 0, 999_999, tzinfo=UTC)
 
@@ -35,4 +35,4 @@ def test_each_call_waits_twice_as_long_as_the_last_and_no_two_alike(
 ) -> None:
     waits = {backoff(attempts) for _ in range(20)}
     assert len(waits) > 1
-    assert longest / 2 <= min(waits) <= max(waits) <= longest <= LONGEST_WAIT
+    assert longest / 2 <= min(waits) <= max(waits) <= longest <= MAX_WAIT

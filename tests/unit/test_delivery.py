@@ -11,7 +11,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from mode.utils.queues import FlowControlEvent, FlowControlQueue
 
-from app.consumer import _Consumer, _ConsumerThread
+from app.kafka.consumer import _Consumer, _ConsumerThread
 
 PAID, OTHER = TP("order.paid", 0), TP("order.paid", 1)
 ROOM = 4

@@ -8,7 +8,7 @@ from aiokafka import TopicPartition
 from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.protocol.fetch import FetchRequest, FetchRequest_v4, FetchRequest_v11
 
-from app.fetching import SparingFetcher
+from app.kafka.fetching import SparingFetcher
 
 ZERO, ONE, TWO, THREE = (TopicPartition("order.paid", number) for number in range(4))
 

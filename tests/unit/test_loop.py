@@ -12,8 +12,8 @@ import pytest
 from agents import loop
 from agents.commits import Batch
 from agents.loop import Loop
-from app.decoding import Malformed
 from app.errors import BadEvent, UnknownOrder
+from app.kafka.decoding import Malformed
 from app.order_rows import Reads
 from app.topics import OrderPaid
 
@@ -53,8 +53,8 @@ class Journal:
     def remember(self, events: Iterable[tuple[int, OrderPaid]]) -> None:
         self.lines.append(("remember", [(at, event.sequence - 1) for at, event in events]))
 
-    async def bury(self, message: Any, handler: str, error: str, attempts: int) -> None:
-        self.lines.append(("bury", message.n))
+    async def send_dead_letter(self, message: Any, handler: str, error: str, attempts: int) -> None:
+        self.lines.append(("send_dead_letter", message.n))
         self.attempts.append(attempts)
 
     async def park(
@@ -82,7 +82,7 @@ def journal(monkeypatch: pytest.MonkeyPatch) -> Journal:
     journal = Journal()
     monkeypatch.setattr(loop, "commits", journal)
     monkeypatch.setattr(loop, "Gate", journal.gate)
-    for name in ("is_marked", "mark", "bury", "park"):
+    for name in ("is_marked", "mark", "send_dead_letter", "park"):
         monkeypatch.setattr(loop, name, getattr(journal, name))
     return journal
 
@@ -162,9 +162,9 @@ async def test_a_bad_message_is_found_and_its_neighbours_are_handled(
     await fails(journal, lambda n: error if n == 1 else None).process(
         [message(n) for n in range(4)]
     )
-    assert journal.told("commit", "bury") == [
+    assert journal.told("commit", "send_dead_letter") == [
         ("commit", [0]),
-        ("bury", 1),
+        ("send_dead_letter", 1),
         ("commit", [2]),
         ("commit", [3]),
     ]
@@ -174,14 +174,22 @@ async def test_a_bad_message_is_found_and_its_neighbours_are_handled(
 
 async def test_a_bad_message_that_came_alone_was_tried_once(journal: Journal) -> None:
     await fails(journal, lambda n: BadEvent("no")).process([message(0)])
-    assert journal.told("bury", "park", "ack") == [("bury", 0), ("park", 0), ("ack", 0)]
+    assert journal.told("send_dead_letter", "park", "ack") == [
+        ("send_dead_letter", 0),
+        ("park", 0),
+        ("ack", 0),
+    ]
     assert journal.attempts == [1]
 
 
 async def test_a_bad_message_is_buried_once_while_postgresql_is_away(journal: Journal) -> None:
     journal.outages = [ConnectionRefusedError(), asyncpg.CannotConnectNowError("starting up")]
     await fails(journal, lambda n: BadEvent("no")).process([message(0)])
-    assert journal.told("bury", "park", "ack") == [("bury", 0), ("park", 0), ("ack", 0)]
+    assert journal.told("send_dead_letter", "park", "ack") == [
+        ("send_dead_letter", 0),
+        ("park", 0),
+        ("ack", 0),
+    ]
 
 
 async def test_what_is_parked_holds_its_order_up(journal: Journal) -> None:
@@ -212,8 +220,8 @@ async def test_what_could_not_be_read_is_put_aside(journal: Journal) -> None:
     good, bad = message(0), message(1)
     bad.value = Malformed("not JSON")
     await fails(journal, lambda n: None).process([bad, good])
-    assert journal.told("bury", "commit", "ack") == [
-        ("bury", 1),
+    assert journal.told("send_dead_letter", "commit", "ack") == [
+        ("send_dead_letter", 1),
         ("commit", [0]),
         ("ack", 1),
         ("ack", 0),
@@ -223,7 +231,7 @@ async def test_what_could_not_be_read_is_put_aside(journal: Journal) -> None:
 async def test_what_is_away_is_waited_for_and_buries_nothing(journal: Journal) -> None:
     outages = [ConnectionRefusedError(), asyncpg.CannotConnectNowError("starting up")]
     await fails(journal, lambda n: outages.pop() if outages else None).process([message(0)])
-    assert journal.told("commit", "bury", "ack") == [("commit", [0]), ("ack", 0)]
+    assert journal.told("commit", "send_dead_letter", "ack") == [("commit", [0]), ("ack", 0)]
 
 
 async def test_a_bug_leaves_the_whole_batch_unacknowledged(journal: Journal) -> None:

@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 
-from app.money import MAX_MINOR, to_major, to_minor
+from app.money.amounts import MAX_MINOR, to_major, to_minor
 
 
 @pytest.mark.parametrize(

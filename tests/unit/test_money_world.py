@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.ledger import expired, failed
 from app.lifecycle import PaymentStatus, Status
+from app.money.ledger import expired, failed
 from tests.unit.money_books import CURRENCY, TOTAL, Entry, Payment, by_hand, paid
 from tests.unit.money_rules import assert_final
 from tests.unit.money_world import World, handle, moves, settled, whims

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
-from app.monitor import _Labelled
+from app.kafka.monitor import _Labelled
 
 
 class Metric:

@@ -4,7 +4,7 @@ from uuid import uuid4
 
 import pytest
 
-from app.outbox_rows import LONGEST_TOLD, LOOK, as_heard, as_told, headers_of
+from app.outbox_rows import LOOK, MAX_NOTICE_BYTES, decode_notice, encode_notice, headers_of
 from app.transaction import OutboxRow
 
 
@@ -16,15 +16,15 @@ def row(payload: str) -> OutboxRow:
 
 def test_what_is_heard_is_what_was_told() -> None:
     told = row('{"reason": "zażółć \\"gęślą\\" jaźń"}')
-    assert as_heard(as_told(told)) == told
+    assert decode_notice(encode_notice(told)) == told
 
 
 @pytest.mark.parametrize("letter", ["x", "ż"])
 def test_what_is_longer_than_a_notification_is_looked_for(letter: str) -> None:
-    frame = len(as_told(row("")).encode())
-    letters = (LONGEST_TOLD - frame) // len(letter.encode())
-    assert len(as_told(row(letter * letters)).encode()) > LONGEST_TOLD - 2
-    assert as_told(row(letter * (letters + 1))) == LOOK
+    frame = len(encode_notice(row("")).encode())
+    letters = (MAX_NOTICE_BYTES - frame) // len(letter.encode())
+    assert len(encode_notice(row(letter * letters)).encode()) > MAX_NOTICE_BYTES - 2
+    assert encode_notice(row(letter * (letters + 1))) == LOOK
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 
 from app import outbox
 from app.outbox import Relay
-from app.outbox_rows import LOOK, as_heard, as_told
+from app.outbox_rows import LOOK, decode_notice, encode_notice
 from app.transaction import OutboxRow
 
 
@@ -65,7 +65,7 @@ async def come_down() -> None:
 
 def relay_to(leader: Leader, leads: bool = False) -> Relay:
     relay = Relay([], cast(Any, leader))
-    relay._flights = cast(Any, leader) if leads else None
+    relay._in_flight = cast(Any, leader) if leads else None
     return relay
 
 
@@ -78,7 +78,7 @@ async def test_what_is_committed_while_the_last_is_told_is_told_together(leader:
     await commit(relay, third)
     leader.is_open.set()
     await come_down()
-    assert [list(map(as_heard, told)) for told in leader.told] == [[first], [second, third]]
+    assert [list(map(decode_notice, told)) for told in leader.told] == [[first], [second, third]]
 
 
 async def test_what_may_not_be_committed_is_looked_for(leader: Leader) -> None:
@@ -86,7 +86,7 @@ async def test_what_may_not_be_committed_is_looked_for(leader: Leader) -> None:
     await commit(relay, sure)
     await commit(relay, row(), surely=False)
     await come_down()
-    assert leader.told == [[as_told(sure), LOOK]]
+    assert leader.told == [[encode_notice(sure), LOOK]]
     leading = relay_to(leader, leads=True)
     await commit(leading, row(), surely=False)
     await come_down()
@@ -98,12 +98,12 @@ async def test_a_leader_sends_what_it_hears_and_tells_itself_nothing(leader: Lea
     leader.is_open.clear()
     await commit(relay, before)
     await asyncio.sleep(0)
-    relay._flights = cast(Any, leader)
+    relay._in_flight = cast(Any, leader)
     await commit(relay, after)
-    relay._hear("connection", 1, "outbox", as_told(heard))
+    relay._hear("connection", 1, "outbox", encode_notice(heard))
     leader.is_open.set()
     await come_down()
-    assert leader.told == [[as_told(before)]]
+    assert leader.told == [[encode_notice(before)]]
     assert leader.sent == [after, heard]
     relay._hear("connection", 1, "outbox", LOOK)
     assert relay._wake.is_set()

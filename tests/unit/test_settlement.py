@@ -5,16 +5,16 @@ from uuid import uuid4
 
 import pytest
 
-from app.ledger import Fact, captured, expired, failed, money_of, refund, refunded_in_all
 from app.lifecycle import REFUND_ATTEMPTS, PaymentStatus, Status
-from app.settlement import (
+from app.money.ledger import Fact, captured, expired, failed, money_of, refund, refunded_in_all
+from app.money.settlement import (
     INCORRECT_AMOUNT,
     INCORRECT_CURRENCY,
     REFUNDED,
-    Account,
     Cancel,
     Fail,
     Park,
+    PaymentState,
     Return,
     Returned,
     Succeed,
@@ -79,12 +79,12 @@ def test_what_went_back_before_it_was_known_to_have_come_counts_when_it_is_known
     assert money_of([*early, captured(TOTAL, CURRENCY)]).kept_minor == 0
 
 
-def account(status: PaymentStatus, *facts: Fact) -> Account:
-    return Account(uuid4(), status, money_of(facts))
+def state(status: PaymentStatus, *facts: Fact) -> PaymentState:
+    return PaymentState(uuid4(), status, money_of(facts))
 
 
 def test_the_exact_money_settles_a_created_order() -> None:
-    paid = account(PaymentStatus.PENDING, captured(TOTAL, CURRENCY))
+    paid = state(PaymentStatus.PENDING, captured(TOTAL, CURRENCY))
     assert steps_of(Status.CREATED, TOTAL, CURRENCY, [paid]) == [Succeed(paid.id)]
 
 
@@ -97,25 +97,25 @@ def test_the_exact_money_settles_a_created_order() -> None:
     ],
 )
 def test_wrong_money_cancels_the_order_and_goes_back(money: Fact, reason: str) -> None:
-    wrong = account(PaymentStatus.PENDING, money)
+    wrong = state(PaymentStatus.PENDING, money)
     steps = steps_of(Status.CREATED, TOTAL, CURRENCY, [wrong])
     assert steps == [Cancel(reason), Void(wrong.id), Return(wrong.id, money.amount_minor)]
 
 
 @pytest.mark.parametrize("status", [Status.PAID, Status.COMPLETED])
 def test_money_for_an_order_that_is_paid_goes_back(status: Status) -> None:
-    first = account(PaymentStatus.SUCCEEDED, captured(TOTAL, CURRENCY))
-    second = account(PaymentStatus.VOIDED, captured(TOTAL, CURRENCY))
+    first = state(PaymentStatus.SUCCEEDED, captured(TOTAL, CURRENCY))
+    second = state(PaymentStatus.VOIDED, captured(TOTAL, CURRENCY))
     assert steps_of(status, TOTAL, CURRENCY, [first, second]) == [Return(second.id, TOTAL)]
 
 
 def test_money_for_a_cancelled_order_goes_back() -> None:
-    late = account(PaymentStatus.VOIDED, captured(TOTAL, CURRENCY))
+    late = state(PaymentStatus.VOIDED, captured(TOTAL, CURRENCY))
     assert steps_of(Status.CANCELLED, TOTAL, CURRENCY, [late]) == [Return(late.id, TOTAL)]
 
 
 def test_a_checkout_that_failed_tells_so_only_while_its_order_waits() -> None:
-    left = account(PaymentStatus.PENDING, expired())
+    left = state(PaymentStatus.PENDING, expired())
     assert steps_of(Status.CREATED, TOTAL, CURRENCY, [left]) == [
         Fail(left.id, "The checkout expired")
     ]
@@ -123,7 +123,7 @@ def test_a_checkout_that_failed_tells_so_only_while_its_order_waits() -> None:
 
 
 def test_a_refund_before_completion_cancels_and_the_rest_goes_back() -> None:
-    part = account(
+    part = state(
         PaymentStatus.SUCCEEDED, captured(TOTAL, CURRENCY), refund("re_1", 999, "succeeded")
     )
     assert steps_of(Status.PAID, TOTAL, CURRENCY, [part]) == [
@@ -137,9 +137,9 @@ def test_a_refund_before_completion_cancels_and_the_rest_goes_back() -> None:
 def test_an_order_whose_own_money_went_back_is_not_had_with_money_that_is_going_back(
     status: Status,
 ) -> None:
-    other = account(PaymentStatus.REFUNDING, captured(TOTAL, CURRENCY))
-    other.requests["asked"] = TOTAL
-    own = account(
+    other = state(PaymentStatus.REFUNDING, captured(TOTAL, CURRENCY))
+    other.refunds["asked"] = TOTAL
+    own = state(
         PaymentStatus.SUCCEEDED, captured(TOTAL, CURRENCY), refund("re_1", TOTAL, "succeeded")
     )
     steps = steps_of(status, TOTAL, CURRENCY, [other, own])
@@ -148,7 +148,7 @@ def test_an_order_whose_own_money_went_back_is_not_had_with_money_that_is_going_
 
 @pytest.mark.parametrize("amount", [999, TOTAL])
 def test_a_refund_after_completion_is_told_and_changes_nothing(amount: int) -> None:
-    paid = account(
+    paid = state(
         PaymentStatus.SUCCEEDED, captured(TOTAL, CURRENCY), refund("re_1", amount, "succeeded")
     )
     steps = steps_of(Status.COMPLETED, TOTAL, CURRENCY, [paid])
@@ -156,10 +156,10 @@ def test_a_refund_after_completion_is_told_and_changes_nothing(amount: int) -> N
 
 
 def test_a_refund_is_tried_so_often_and_then_parked() -> None:
-    late = account(PaymentStatus.REFUNDING, captured(TOTAL, CURRENCY))
+    late = state(PaymentStatus.REFUNDING, captured(TOTAL, CURRENCY))
     for attempt in range(REFUND_ATTEMPTS):
         assert steps_of(Status.CANCELLED, TOTAL, CURRENCY, [late]) == [Return(late.id, TOTAL)]
-        late.requests[f"request {attempt}"] = TOTAL
+        late.refunds[f"request {attempt}"] = TOTAL
         assert steps_of(Status.CANCELLED, TOTAL, CURRENCY, [late]) == [], "it is asked for"
         late.refused.add(f"request {attempt}")
     assert steps_of(Status.CANCELLED, TOTAL, CURRENCY, [late]) == [Park(late.id, TOTAL)]
@@ -167,30 +167,30 @@ def test_a_refund_is_tried_so_often_and_then_parked() -> None:
 
 def test_a_refund_that_is_lost_counts_as_tried() -> None:
     lost = [refund(f"re_{n}", TOTAL, "failed", f"request {n}") for n in range(REFUND_ATTEMPTS)]
-    late = account(PaymentStatus.REFUNDING, captured(TOTAL, CURRENCY), *lost[1:])
-    late.requests = {f"request {n}": TOTAL for n in range(1, REFUND_ATTEMPTS)}
+    late = state(PaymentStatus.REFUNDING, captured(TOTAL, CURRENCY), *lost[1:])
+    late.refunds = {f"request {n}": TOTAL for n in range(1, REFUND_ATTEMPTS)}
     assert steps_of(Status.CANCELLED, TOTAL, CURRENCY, [late]) == [Return(late.id, TOTAL)]
     late.learn(money_of([captured(TOTAL, CURRENCY), *lost]))
-    late.requests["request 0"] = TOTAL
+    late.refunds["request 0"] = TOTAL
     assert steps_of(Status.CANCELLED, TOTAL, CURRENCY, [late]) == [Park(late.id, TOTAL)]
 
 
 def test_what_went_back_of_a_parked_payment_is_told() -> None:
     part = refund("re_1", 999, "succeeded")
-    parked = account(PaymentStatus.PARKED, captured(TOTAL, CURRENCY), part)
+    parked = state(PaymentStatus.PARKED, captured(TOTAL, CURRENCY), part)
     parked.attempts = 0
     told = Returned(parked.id, 999, wholly=False)
     assert steps_of(Status.CANCELLED, TOTAL, CURRENCY, [parked]) == [told]
 
 
 def test_a_payment_of_nothing_ends_with_its_order() -> None:
-    free = account(PaymentStatus.SUCCEEDED, captured(0, CURRENCY))
+    free = state(PaymentStatus.SUCCEEDED, captured(0, CURRENCY))
     assert steps_of(Status.CANCELLED, 0, CURRENCY, [free]) == [Returned(free.id, 0, wholly=True)]
 
 
 def test_what_was_told_as_gone_and_is_only_under_way_is_not_told_again() -> None:
     """The sum over all refunds comes first, and counts one that is under way."""
-    part = account(PaymentStatus.REFUNDING, captured(TOTAL, CURRENCY))
+    part = state(PaymentStatus.REFUNDING, captured(TOTAL, CURRENCY))
     facts = [captured(TOTAL, CURRENCY), refunded_in_all(TOTAL)]
     for fact in (refund("re_1", TOTAL, "pending"), refund("re_1", TOTAL, "succeeded")):
         part.learn(money_of(facts))

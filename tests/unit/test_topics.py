@@ -8,7 +8,7 @@ import pytest
 from faust.types.tuples import Message
 
 from app import app
-from app.decoding import EventSchema, Malformed
+from app.kafka.decoding import EventSchema, Malformed
 from app.topics import EVENTS, Event, OrderCreated, PaymentSucceeded
 
 YESTERDAY: dict[str, dict[str, Any]] = {

@@ -10,8 +10,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from app.errors import BadSignature, InvalidInput
-from app.ledger import Fact, captured, expired, failed, refund, refunded_in_all
-from app.webhook import read, verify
+from app.money.ledger import Fact, captured, expired, failed, refund, refunded_in_all
+from app.stripe.webhook import read, verify
 
 NOW = datetime(2026, 1, 3, 12, tzinfo=UTC)
 BODY = '{"id": "evt_1", "żółć": 1}'.encode()

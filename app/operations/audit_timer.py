@@ -13,10 +13,10 @@ from time import monotonic
 
 import asyncpg
 
-from app.audit import Report, Scope, audit, invariants
 from app.db import AWAY, Database
 from app.leadership import leadership
 from app.metrics import AUDIT_FINDINGS, AUDIT_TIME, AUDIT_UNFINISHED
+from app.operations.audit import Report, Scope, audit, invariants
 from app.queries import sql
 from app.times import now
 
@@ -27,7 +27,7 @@ REST = 50
 """How many times as long as a pass took there is none. It takes a core, the longer the more orders
 there are."""
 WINDOW = timedelta(days=1)
-PATIENCE = timedelta(seconds=10)
+QUERY_TIMEOUT = timedelta(seconds=10)
 
 
 async def keep_auditing(
@@ -44,7 +44,7 @@ async def keep_auditing(
                 while await sql.still_audits(connection):
                     begun = monotonic()
                     if begun >= due:
-                        scope = Scope(since=now() - WINDOW, patience=PATIENCE)
+                        scope = Scope(since=now() - WINDOW, patience=QUERY_TIMEOUT)
                         tell(await audit(database, scope))
                         due = begun + min(rest * (monotonic() - begun), HOUR)
                     await asyncio.sleep(seconds)

@@ -9,21 +9,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from app.ledger import Money
 from app.lifecycle import INCORRECT_AMOUNT, REFUND_ATTEMPTS, PaymentStatus, Status
+from app.money.ledger import Money
 
 INCORRECT_CURRENCY = "Incorrect currency"
 REFUNDED = "The payment was refunded"
 
 
 @dataclass(slots=True)
-class Account:
+class PaymentState:
     """One payment of a locked order: where it stands, its money, and the refunds asked for."""
 
     id: UUID
     status: PaymentStatus
     money: Money = field(default_factory=Money)
-    requests: dict[str, int] = field(default_factory=dict)
+    refunds: dict[str, int] = field(default_factory=dict)
     """Our refunds by id, with their amounts."""
     refused: set[str] = field(default_factory=set)
     """Those that the provider would not take."""
@@ -40,8 +40,8 @@ class Account:
     @property
     def unanswered(self) -> dict[str, int]:
         """The refunds that the provider has said nothing of, with their amounts."""
-        answered = self.money.refunds_requested | self.refused
-        return {id: amount for id, amount in self.requests.items() if id not in answered}
+        answered = self.money.refunds_known | self.refused
+        return {id: amount for id, amount in self.refunds.items() if id not in answered}
 
     @property
     def failed_refunds(self) -> int:
@@ -117,7 +117,7 @@ Step = Succeed | Fail | Void | Cancel | Return | Park | Returned
 
 
 def steps_of(
-    status: Status, total_minor: int, currency: str, payments: Sequence[Account]
+    status: Status, total_minor: int, currency: str, payments: Sequence[PaymentState]
 ) -> list[Step]:
     """What is to be done, in this order, for an order of this status and total."""
     steps: list[Step] = []
@@ -137,29 +137,29 @@ def steps_of(
     return steps
 
 
-def note(account: Account, step: Step, request_id: str) -> None:
-    """Note a step of this payment; a refund that is asked for becomes request `request_id`."""
+def note(state: PaymentState, step: Step, refund_id: str) -> None:
+    """Note a step of this payment; a refund that is asked for becomes refund `refund_id`."""
     match step:
         case Succeed():
-            account.status = PaymentStatus.SUCCEEDED
+            state.status = PaymentStatus.SUCCEEDED
         case Fail():
-            account.status = PaymentStatus.FAILED
+            state.status = PaymentStatus.FAILED
         case Void():
-            account.status = PaymentStatus.VOIDED
+            state.status = PaymentStatus.VOIDED
         case Return():
-            account.status = PaymentStatus.REFUNDING
-            account.requests[request_id] = step.amount_minor
+            state.status = PaymentStatus.REFUNDING
+            state.refunds[refund_id] = step.amount_minor
         case Park():
-            account.status = PaymentStatus.PARKED
+            state.status = PaymentStatus.PARKED
         case Returned():
-            account.told_minor += step.amount_minor
+            state.told_minor += step.amount_minor
             if step.wholly:
-                account.status = PaymentStatus.REFUNDED
+                state.status = PaymentStatus.REFUNDED
 
 
 def _keeper(
-    status: Status, total_minor: int, currency: str, payments: Sequence[Account]
-) -> Account | None:
+    status: Status, total_minor: int, currency: str, payments: Sequence[PaymentState]
+) -> PaymentState | None:
     """The payment whose money the order keeps: the one it has, else the first that fits.
 
     What a COMPLETED order has is its own, whatever goes back of it later.
@@ -184,7 +184,7 @@ def _flaw(total_minor: int, currency: str, money: Money) -> str | None:
 
 
 def _cancel_reason(
-    status: Status, total_minor: int, currency: str, payments: Sequence[Account]
+    status: Status, total_minor: int, currency: str, payments: Sequence[PaymentState]
 ) -> str | None:
     """Why an order that has no money to keep is cancelled; None where it waits, or is final."""
     if status not in (Status.CREATED, Status.PAID):
@@ -195,7 +195,7 @@ def _cancel_reason(
     return next((flaw for flaw in flaws if flaw), None)
 
 
-def _pending(payment: Account, waited_for: bool) -> list[Step]:
+def _pending(payment: PaymentState, waited_for: bool) -> list[Step]:
     if payment.status is not PaymentStatus.PENDING:
         return []
     if not waited_for:
@@ -204,7 +204,7 @@ def _pending(payment: Account, waited_for: bool) -> list[Step]:
     return [] if failure is None else [Fail(payment.id, failure)]
 
 
-def _unwanted(payment: Account) -> list[Step]:
+def _unwanted(payment: PaymentState) -> list[Step]:
     """All of this money goes back."""
     if not payment.money.is_captured:
         return []
@@ -216,7 +216,7 @@ def _unwanted(payment: Account) -> list[Step]:
     return _told(payment, wholly=payment.money.kept_minor == 0)
 
 
-def _told(payment: Account, wholly: bool) -> list[Step]:
+def _told(payment: PaymentState, wholly: bool) -> list[Step]:
     """What went back and does not stand on the timeline yet."""
     untold = max(0, payment.money.refunded_minor - payment.told_minor)
     ends = wholly and payment.status is not PaymentStatus.REFUNDED

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, suppress
 
 
 @asynccontextmanager
-async def at_most(seconds: float) -> AsyncIterator[None]:
+async def move_on_after(seconds: float) -> AsyncIterator[None]:
     """Lets its body go on for so long, and leaves it then.
 
     Not `wait_for`, which in Python 3.11 may swallow that the task is cancelled.

@@ -13,7 +13,7 @@ from faust.types import TP
 from mode import Service
 from mode.utils.futures import maybe_async
 
-from app.fetching import FetchSessions
+from app.kafka.fetching import FetchSessions
 
 _send = AIOKafkaConnection.send
 

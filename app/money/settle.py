@@ -1,7 +1,7 @@
 """Settling: what the money of an order's payments leads to becomes rows and events.
 
 Whatever has happened, the same is done: the order is locked, its payments are held, and what
-`app.settlement` finds left to do is noted. Calls of a provider are noted, never made, here.
+`app.money.settlement` finds left to do is noted. Calls of a provider are noted, never made, here.
 """
 
 import logging
@@ -13,9 +13,9 @@ from uuid import UUID
 from app import order_rows, orders
 from app.ids import new_id
 from app.lifecycle import REFUND_ATTEMPTS, Order, Payment, Status
-from app.money import to_major
-from app.money_rows import STRIPE, CallKind, DueCall, Held, RefundRow
-from app.settlement import (
+from app.money.amounts import to_major
+from app.money.rows import STRIPE, CallKind, DueCall, LockedPayment, RefundRow
+from app.money.settlement import (
     Cancel,
     Fail,
     Park,
@@ -38,22 +38,26 @@ FIRST_WAIT = timedelta(seconds=30)
 """Between a refund that came to nothing and the next; the later ones wait four times as long."""
 
 
-def settle(transaction: Transaction, order: Order, purse: list[Held], request_id: str) -> None:
-    """Do what is left to do for a locked order; `purse` is all payments of it."""
-    by_id = {held.payment.id: held for held in purse}
-    accounts = [held.account for held in purse]
-    for step in steps_of(order.status, order.total_minor, order.currency, accounts):
+def settle(
+    transaction: Transaction, order: Order, payments: list[LockedPayment], request_id: str
+) -> None:
+    """Do what is left to do for a locked order; `payments` is all payments of it."""
+    by_id = {held.payment.id: held for held in payments}
+    states = [held.state for held in payments]
+    for step in steps_of(order.status, order.total_minor, order.currency, states):
         if isinstance(step, Cancel):
             orders.cancel(transaction, order, step.reason, request_id)
         else:
             _take(transaction, order, by_id[step.payment], step, request_id)
-    for held in purse:
+    for held in payments:
         held.write(transaction)
 
 
-def _take(transaction: Transaction, order: Order, held: Held, step: Step, request_id: str) -> None:
+def _take(
+    transaction: Transaction, order: Order, held: LockedPayment, step: Step, request_id: str
+) -> None:
     refund_id = new_id()
-    note(held.account, step, str(refund_id))
+    note(held.state, step, str(refund_id))
     payment = held.payment
     match step:
         case Succeed():
@@ -102,11 +106,11 @@ def call_for(
 
 
 def _ask_back(
-    transaction: Transaction, order: Order, held: Held, refund: RefundRow, request_id: str
+    transaction: Transaction, order: Order, held: LockedPayment, refund: RefundRow, request_id: str
 ) -> None:
     """The internal provider is asked by the event alone."""
     # Those before an operator's retry do not count.
-    failed = held.account.failed_refunds + REFUND_ATTEMPTS - held.account.attempts
+    failed = held.state.failed_refunds + REFUND_ATTEMPTS - held.state.attempts
     if held.payment.provider == STRIPE:
         wait = FIRST_WAIT * 4 ** (failed - 1) if failed else timedelta(0)
         call_for(
@@ -127,8 +131,8 @@ def _not_wanted(order: Order) -> str:
     return PAID_ALREADY if order.status is Status.CREATED else f"The order is {order.status}"
 
 
-def _money(held: Held, amount_minor: int) -> dict[str, Any]:
-    currency = held.account.money.currency or held.payment.currency
+def _money(held: LockedPayment, amount_minor: int) -> dict[str, Any]:
+    currency = held.state.money.currency or held.payment.currency
     return {"amount": to_major(amount_minor), "currency": currency}
 
 

@@ -26,12 +26,12 @@ from app.metrics import PUBLISHED
 from app.outbox_rows import headers_of
 from app.transaction import OutboxRow
 
-MOST_UNDER_WAY = 5000
-MOST_OF_A_PARTITION = 500
+MAX_UNDER_WAY = 5000
+MAX_OF_A_PARTITION = 500
 """Of them, to one partition: one that cannot be written leaves room for all others."""
-MOST_KNOWN = 50_000
+MAX_KNOWN = 50_000
 """Orders of which it is known how far they are. The others' next event is found in the outbox."""
-SHORTEST_REST, LONGEST_REST = 0.5, 30.0
+MIN_REST, MAX_REST = 0.5, 30.0
 """Seconds for which an order rests whose event could not be sent; twice as long each time."""
 
 REFUSALS = (
@@ -50,7 +50,7 @@ Place = tuple[str, int | None]
 """A topic, and a partition of it as far as that is known."""
 
 
-class Flight(NamedTuple):
+class Sending(NamedTuple):
     """An event that was sent and is not acknowledged."""
 
     row: OutboxRow
@@ -67,7 +67,7 @@ class Rest(NamedTuple):
     seconds: float
 
 
-class Flights:
+class InFlight:
     """The events under way through one producer, what came of the others, and orders that rest."""
 
     def __init__(
@@ -85,7 +85,7 @@ class Flights:
         self._landed = landed
         self._to: Counter[Place] = Counter()
         """By partition, how many are under way."""
-        self._under_way: dict[UUID, Flight] = {}
+        self._under_way: dict[UUID, Sending] = {}
         """By order."""
         self._behind: dict[UUID, deque[OutboxRow]] = {}
         """By order of which something is under way: what goes next."""
@@ -108,7 +108,7 @@ class Flights:
     @property
     def room(self) -> int:
         """How many more may be under way."""
-        return max(0, MOST_UNDER_WAY - len(self._under_way))
+        return max(0, MAX_UNDER_WAY - len(self._under_way))
 
     @property
     def silent_seconds(self) -> float:
@@ -118,7 +118,7 @@ class Flights:
     @property
     def are_held_up(self) -> bool:
         """Whether the broker, or a partition, takes less than it is sent."""
-        return bool(self._rests) or self.silent_seconds > SHORTEST_REST
+        return bool(self._rests) or self.silent_seconds > MIN_REST
 
     def held(self) -> list[UUID]:
         """The orders of which nothing may be sent yet."""
@@ -137,9 +137,9 @@ class Flights:
 
     def _follows(self, row: OutboxRow) -> bool:
         order_id = row.order_id
-        if flight := self._under_way.get(order_id):
+        if sending := self._under_way.get(order_id):
             behind = self._behind.get(order_id)
-            last = (behind[-1] if behind else flight.row).sequence
+            last = (behind[-1] if behind else sending.row).sequence
             if row.sequence == last + 1:
                 self._queue(row)
             return row.sequence <= last + 1
@@ -170,15 +170,15 @@ class Flights:
     def _begin(self, row: OutboxRow) -> bool:
         """Whether it goes now; else its order rests."""
         place = row.topic, self._partition_of(row)
-        if self._to[place] >= MOST_OF_A_PARTITION:
+        if self._to[place] >= MAX_OF_A_PARTITION:
             self._rest(row.order_id)
             return False
         begun = monotonic()
         self._unheard_since = self._unheard_since or begun
         task = asyncio.create_task(self._send(row, place[1]))
-        self._under_way[row.order_id] = flight = Flight(row, place, begun, task)
+        self._under_way[row.order_id] = sending = Sending(row, place, begun, task)
         self._to[place] += 1
-        task.add_done_callback(partial(self._land, flight))
+        task.add_done_callback(partial(self._land, sending))
         return True
 
     async def _send(self, row: OutboxRow, partition: int | None) -> None:
@@ -194,31 +194,31 @@ class Flights:
         )
         await acknowledged
 
-    def _land(self, flight: Flight, task: "asyncio.Task[None]") -> None:
+    def _land(self, sending: Sending, task: "asyncio.Task[None]") -> None:
         if task.cancelled():
             return
-        order_id, error = flight.row.order_id, task.exception()
+        order_id, error = sending.row.order_id, task.exception()
         del self._under_way[order_id]
-        self._to[flight.place] -= 1
+        self._to[sending.place] -= 1
         if error is None:
-            self._acknowledge(flight)
+            self._acknowledge(sending)
         else:
             self._behind.pop(order_id, None)
             if isinstance(error, REFUSALS):
                 self._rests.pop(order_id, None)
-                self.refused.append((flight.row, error))
+                self.refused.append((sending.row, error))
             else:
-                self._fail(flight, error)
+                self._fail(sending, error)
         if not self._under_way and (error is None or isinstance(error, REFUSALS)):
             self._unheard_since = None
         self._landed()
 
-    def _acknowledge(self, flight: Flight) -> None:
-        row = flight.row
+    def _acknowledge(self, sending: Sending) -> None:
+        row = sending.row
         PUBLISHED.labels(row.topic).inc()
         self._heard = self._unheard_since = monotonic()
-        is_back = self._failed is not None and flight.begun > self._failed
-        has_room_again = self._to[flight.place] == MOST_OF_A_PARTITION - 1
+        is_back = self._failed is not None and sending.begun > self._failed
+        has_room_again = self._to[sending.place] == MAX_OF_A_PARTITION - 1
         if is_back or has_room_again:
             # Whoever rested because of it need not rest on.
             self._rests.clear()
@@ -231,25 +231,25 @@ class Flights:
         if not behind or not self._begin(behind.popleft()):
             self._behind.pop(row.order_id, None)
 
-    def _fail(self, flight: Flight, error: BaseException) -> None:
-        if self._heard < flight.begun:
+    def _fail(self, sending: Sending, error: BaseException) -> None:
+        if self._heard < sending.begun:
             self._failed = monotonic()
-        self._rest(flight.row.order_id)
+        self._rest(sending.row.order_id)
         self.failed.append(error)
 
     def _rest(self, order_id: UUID) -> None:
         last = self._rests.get(order_id)
-        seconds = min(last.seconds * 2, LONGEST_REST) if last else SHORTEST_REST
+        seconds = min(last.seconds * 2, MAX_REST) if last else MIN_REST
         self._rests[order_id] = Rest(monotonic() + seconds, seconds)
 
     def marked(self, rows: Iterable[OutboxRow]) -> None:
         """Forget what is marked."""
         for row in rows:
             del self.acknowledged[row.order_id, row.sequence]
-        for order_id in list(islice(self._known, max(0, len(self._known) - MOST_KNOWN))):
+        for order_id in list(islice(self._known, max(0, len(self._known) - MAX_KNOWN))):
             del self._known[order_id]
 
     def abandon(self) -> None:
         """Wait for nothing that is under way; unmarked, it is sent again."""
-        for flight in self._under_way.values():
-            flight.task.cancel()
+        for sending in self._under_way.values():
+            sending.task.cancel()

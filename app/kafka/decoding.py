@@ -12,7 +12,7 @@ from app.topics import Event, uuid_of
 
 NO_EVENT = (ValueError, TypeError, AttributeError, LookupError)
 """What `read_event` raises for a value that is no event of its topic."""
-LONGEST_ERROR = 500
+MAX_ERROR = 500
 """Characters of what is told of it."""
 
 
@@ -32,7 +32,7 @@ class EventSchema(faust.Schema[Any, Any]):
             return read_event(cast(type[Event], self.value_type), message.value or b"")
         except NO_EVENT as error:
             # What it quotes may be as long as the message.
-            return Malformed(f"{type(error).__name__}: {error}"[:LONGEST_ERROR])
+            return Malformed(f"{type(error).__name__}: {error}"[:MAX_ERROR])
 
 
 def read_event(record: type[Event], value: bytes) -> Event:

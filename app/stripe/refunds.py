@@ -7,17 +7,17 @@ from uuid import UUID
 
 from app.db import Database
 from app.errors import ProviderAway, ProviderRefused
-from app.ledger import refund as returned
-from app.money_rows import Held, RefundRow, report
-from app.provider_answers import Provider, answering, wait_for_key
-from app.stripe_provider import Refund
+from app.money.ledger import refund as returned
+from app.money.rows import LockedPayment, RefundRow, report
+from app.stripe.answers import Provider, answering, wait_for_key
+from app.stripe.provider import Refund
 from app.transaction import Transaction
 
 log = logging.getLogger(__name__)
 
 ENDS = ("succeeded", "failed", "canceled")
 """https://docs.stripe.com/api/refunds/object#refund_object-status"""
-PATIENCE = timedelta(hours=6)
+POLL_EVERY = timedelta(hours=6)
 """How often Stripe is asked for a refund that is on its way."""
 
 
@@ -36,7 +36,7 @@ async def give_back(database: Database, provider: Provider, call: Any) -> None:
         row.refused_reason = refused.reason
         async with answering(database, call, str(refused)) as (transaction, held):
             transaction.refunds[id] = row
-            held.account.refused.add(str(id))
+            held.state.refused.add(str(id))
         return
     row.provider_ref = refund.id
     async with answering(database, call, again=_until_next(refund)) as (transaction, held):
@@ -56,9 +56,11 @@ async def _look_after(database: Database, provider: Provider, call: Any) -> None
 
 
 def _until_next(refund: Refund) -> timedelta | None:
-    return None if refund.status in ENDS else PATIENCE
+    return None if refund.status in ENDS else POLL_EVERY
 
 
-def _report_refund(transaction: Transaction, held: Held, refund: Refund, request: UUID) -> None:
+def _report_refund(
+    transaction: Transaction, held: LockedPayment, refund: Refund, request: UUID
+) -> None:
     fact = returned(refund.id, refund.amount_minor, refund.status, str(request))
     report(transaction, held, fact, f"refund {refund.id} {refund.status}")

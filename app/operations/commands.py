@@ -13,14 +13,14 @@ import click
 from aiokafka.errors import KafkaError
 from faust.cli import AppCommand, argument, option
 
-from app import accounts, app, database, settings
-from app.audit import BEGINNING, Scope
-from app.audit import audit as run_audit
-from app.broker import LARGEST_MESSAGE
+from app import accounts, app, request_pool, settings
 from app.db import AWAY, Database
-from app.demo_catalogue import fill_catalogue
-from app.kafka_audit import audit_kafka
-from app.migrate import (
+from app.kafka.faust_app import MAX_MESSAGE
+from app.operations.audit import BEGINNING, Scope
+from app.operations.audit import audit as run_audit
+from app.operations.demo_catalogue import fill_catalogue
+from app.operations.kafka_audit import audit_kafka
+from app.operations.migrate import (
     CHANGELOG,
     CurrencyMismatch,
     MigrationChanged,
@@ -48,23 +48,23 @@ def reached_servers(code: int = 1) -> Iterator[None]:
 
 
 async def _with_database(work: Any) -> Any:
-    await database.open()
+    await request_pool.open()
     try:
         with reached_servers():
             return await work
     finally:
-        await database.close()
+        await request_pool.close()
 
 
 @app.command()
 async def migrate(self: AppCommand) -> None:
     """Bring PostgreSQL's schema and Kafka's topics to what this version needs."""
     topics: dict[str, dict[str, str]] = {name: {} for name in topic_names()}
-    topics[DeadLetter.topic_name] = {"max.message.bytes": str(LARGEST_MESSAGE)}
+    topics[DeadLetter.topic_name] = {"max.message.bytes": str(MAX_MESSAGE)}
     topics |= dict.fromkeys(app.tables.changelog_topics, CHANGELOG)
     try:
         with reached_servers():
-            files = await migrate_database(database, settings.currency)
+            files = await migrate_database(request_pool, settings.currency)
             created = await create_topics(
                 settings.kafka_brokers,
                 topics,
@@ -79,7 +79,7 @@ async def migrate(self: AppCommand) -> None:
 @app.command()
 async def demo_catalogue(self: AppCommand) -> None:
     """Add the demonstration's products; those that exist are left as they are."""
-    added = await _with_database(fill_catalogue(database, settings.currency))
+    added = await _with_database(fill_catalogue(request_pool, settings.currency))
     self.say(f"{added} products added")
 
 
@@ -103,7 +103,7 @@ async def create_admin(self: AppCommand, email: str, password_stdin: bool) -> No
         raise SystemExit("The password must have 8 to 128 characters")
     if reason := flaw(password):
         raise SystemExit(f"The password {reason}")
-    await _with_database(accounts.make_admin(database, email, password))
+    await _with_database(accounts.make_admin(request_pool, email, password))
     self.say(f"{email} is an administrator")
 
 
@@ -152,10 +152,10 @@ async def audit(
         patience=timedelta(seconds=patience),
     )
     with reached_servers(code=2):
-        report = await run_audit(database, scope)
+        report = await run_audit(request_pool, scope)
         if kafka:
             brokers, partitions = settings.kafka_brokers, settings.kafka_partitions
-            report += await audit_kafka(database, brokers, partitions, scope)
+            report += await audit_kafka(request_pool, brokers, partitions, scope)
     for finding in report.findings:
         self.say(str(finding))
     for name in report.unfinished:

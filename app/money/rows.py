@@ -9,9 +9,9 @@ from uuid import UUID
 import orjson
 
 from app import order_rows
-from app.ledger import Fact, Kind, money_of
 from app.lifecycle import Order, Payment, PaymentStatus
-from app.settlement import Account
+from app.money.ledger import Fact, Kind, money_of
+from app.money.settlement import PaymentState
 from app.times import parse_time
 from app.topics import Event
 from app.transaction import Transaction
@@ -35,7 +35,7 @@ class ReportRow:
     currency: str | None
     refund: str | None
     refund_status: str | None
-    request_id: str | None
+    refund_id: str | None
     reason: str | None
 
 
@@ -63,11 +63,11 @@ class DueCall:
 
 
 @dataclass(slots=True)
-class Held:
-    """A payment of a locked order, its account, and the facts that make it."""
+class LockedPayment:
+    """A payment of a locked order, its state, and the facts that make it."""
 
     payment: Payment
-    account: Account
+    state: PaymentState
     facts: list[Fact] = field(default_factory=list)
     stored: Payment | None = None
     """As it stands in its row; None where it has none yet."""
@@ -75,33 +75,33 @@ class Held:
     def learn(self, *facts: Fact) -> None:
         """Take more facts, and work the money out anew from all of them."""
         self.facts += facts
-        self.account.learn(money_of(self.facts))
+        self.state.learn(money_of(self.facts))
 
     def write(self, transaction: Transaction) -> None:
         """Let the transaction write the row, where it has changed."""
-        payment, account = self.payment, self.account
-        payment.status, payment.told_minor = account.status, account.told_minor
-        payment.captured_minor = account.money.captured_minor
-        payment.captured_currency = account.money.currency
-        payment.refunded_minor = account.money.refunded_minor
+        payment, state = self.payment, self.state
+        payment.status, payment.told_minor = state.status, state.told_minor
+        payment.captured_minor = state.money.captured_minor
+        payment.captured_currency = state.money.currency
+        payment.refunded_minor = state.money.refunded_minor
         if payment != self.stored:
             transaction.payments[payment.id] = payment
 
 
-Purses = Mapping[UUID, list[Held]]
+PaymentsByOrder = Mapping[UUID, list[LockedPayment]]
 """By order: its payments, the oldest first."""
 
 
-async def hold(transaction: Transaction, order_ids: Iterable[UUID]) -> Purses:
+async def hold(transaction: Transaction, order_ids: Iterable[UUID]) -> PaymentsByOrder:
     """All payments of the orders, which are locked; as they were then, so once in a transaction."""
     ids = set(order_ids)
     await order_rows.lock_all(transaction, ids, money_of=ids)
-    return {id: _purse(transaction.accounts[id]) for id in ids}
+    return {id: _payments(transaction.payments_json[id]) for id in ids}
 
 
-async def lock_with_money(
+async def lock_with_payments(
     transaction: Transaction, events: Sequence[Event]
-) -> tuple[dict[UUID, Order], Purses]:
+) -> tuple[dict[UUID, Order], PaymentsByOrder]:
     """The orders that `events` speak of, under their row locks, by id; and their payments.
 
     Raises UnknownOrder when one does not exist.
@@ -110,13 +110,13 @@ async def lock_with_money(
     return orders, await hold(transaction, orders)
 
 
-async def purse_of(transaction: Transaction, order_id: UUID) -> list[Held]:
+async def payments_of(transaction: Transaction, order_id: UUID) -> list[LockedPayment]:
     """All payments of one locked order, the oldest first."""
     return (await hold(transaction, [order_id]))[order_id]
 
 
-def _purse(accounts: str | None) -> list[Held]:
-    return [_held(account) for account in orjson.loads(accounts or "[]")]
+def _payments(rows: str | None) -> list[LockedPayment]:
+    return [_held(row) for row in orjson.loads(rows or "[]")]
 
 
 _COLUMNS = [
@@ -126,7 +126,7 @@ _COLUMNS = [
 ]
 
 
-def _held(row: Mapping[str, Any]) -> Held:
+def _held(row: Mapping[str, Any]) -> LockedPayment:
     payment = Payment(
         id=UUID(row["id"]),
         order_id=UUID(row["order_id"]),
@@ -137,26 +137,26 @@ def _held(row: Mapping[str, Any]) -> Held:
     held = new(payment)
     held.stored = replace(payment)
     for id, amount, refused in row["refunds"] or ():
-        held.account.requests[id] = amount
+        held.state.refunds[id] = amount
         if refused is not None:
-            held.account.refused.add(id)
+            held.state.refused.add(id)
     if row["facts"]:
         held.learn(*(Fact(Kind(kind), *told) for kind, *told in row["facts"]))
     return held
 
 
-def new(payment: Payment) -> Held:
+def new(payment: Payment) -> LockedPayment:
     """A payment of which nothing was reported."""
-    account = Account(
+    state = PaymentState(
         payment.id,
         payment.status,
         told_minor=payment.told_minor,
         attempts=payment.refund_attempts,
     )
-    return Held(payment, account)
+    return LockedPayment(payment, state)
 
 
-def report(transaction: Transaction, held: Held, fact: Fact, event_id: str) -> None:
+def report(transaction: Transaction, held: LockedPayment, fact: Fact, event_id: str) -> None:
     """Note a fact that was learnt otherwise than by a webhook; `event_id` makes it one."""
     payment = held.payment
     transaction.reports.append(

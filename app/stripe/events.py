@@ -11,14 +11,14 @@ from uuid import UUID
 from app import order_rows
 from app.db import Database
 from app.ids import new_id
-from app.ledger import Fact, Kind
 from app.lifecycle import Order, Payment, PaymentStatus
-from app.money_rows import STRIPE, Held, new, purse_of
+from app.money.ledger import Fact, Kind
+from app.money.rows import STRIPE, LockedPayment, new, payments_of
+from app.money.settle import settle
 from app.queries import sql
-from app.settling import settle
+from app.stripe.webhook import Report
 from app.times import now
 from app.transaction import Transaction
-from app.webhook import Report
 
 BATCH = 100
 
@@ -78,7 +78,7 @@ async def _keep(transaction: Transaction, report: Report, payload: bytes) -> boo
             currency=fact and fact.currency,
             refund=fact and fact.refund,
             refund_status=fact and fact.refund_status,
-            request_id=fact and fact.request_id,
+            request_id=fact and fact.refund_id,
             reason=fact and fact.reason,
             payload=payload.decode(),
         )
@@ -86,25 +86,27 @@ async def _keep(transaction: Transaction, report: Report, payload: bytes) -> boo
 
 
 async def _settle(transaction: Transaction, order: Order, request_id: str) -> None:
-    purse = await purse_of(transaction, order.id)
-    await _place_kept(transaction, order, purse)
-    settle(transaction, order, purse, request_id)
+    payments = await payments_of(transaction, order.id)
+    await _place_kept(transaction, order, payments)
+    settle(transaction, order, payments, request_id)
 
 
-async def _place_kept(transaction: Transaction, order: Order, purse: list[Held]) -> None:
+async def _place_kept(
+    transaction: Transaction, order: Order, payments: list[LockedPayment]
+) -> None:
     """Give each event that is kept for the order to its payment.
 
     Each may tell of a session or an intent by which further ones are found.
     """
     while True:
-        sessions = [held.payment.session_id for held in purse if held.payment.session_id]
-        intents = [held.payment.payment_intent for held in purse if held.payment.payment_intent]
+        sessions = [held.payment.session_id for held in payments if held.payment.session_id]
+        intents = [held.payment.payment_intent for held in payments if held.payment.payment_intent]
         rows = await sql.kept_events(
             transaction.connection, order_id=order.id, sessions=sessions, intents=intents
         )
         if not rows:
             return
-        placed = [_give(order, purse, row).payment.id for row in rows]
+        placed = [_give(order, payments, row).payment.id for row in rows]
         await sql.place_events(
             transaction.connection,
             provider=STRIPE,
@@ -113,12 +115,12 @@ async def _place_kept(transaction: Transaction, order: Order, purse: list[Held])
         )
 
 
-def _give(order: Order, purse: list[Held], row: Any) -> Held:
+def _give(order: Order, payments: list[LockedPayment], row: Any) -> LockedPayment:
     """Let the payment that an event speaks of learn from it; one that nobody asked for is made."""
-    held = _find(purse, row)
+    held = _find(payments, row)
     if held is None:
         held = new(_not_requested(order))
-        purse.append(held)
+        payments.append(held)
     payment = held.payment
     payment.session_id = payment.session_id or row["session_id"]
     payment.payment_intent = payment.payment_intent or row["payment_intent"]
@@ -126,14 +128,14 @@ def _give(order: Order, purse: list[Held], row: Any) -> Held:
     return held
 
 
-def _find(purse: Iterable[Held], row: Any) -> Held | None:
+def _find(payments: Iterable[LockedPayment], row: Any) -> LockedPayment | None:
     """By session or intent; else by our attempt, whose name may have been copied to another."""
     session, intent = row["session_id"], row["payment_intent"]
-    for held in purse:
+    for held in payments:
         known = held.payment.session_id, held.payment.payment_intent
         if (session and session == known[0]) or (intent and intent == known[1]):
             return held
-    for held in purse:
+    for held in payments:
         payment = held.payment
         free = payment.session_id is None or session is None
         if payment.id == row["attempt_id"] and payment.provider == STRIPE and free:

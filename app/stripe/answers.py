@@ -14,15 +14,15 @@ from app.crashes import Point, crash_here
 from app.db import Database
 from app.errors import ProviderAway, ProviderRefused
 from app.lifecycle import Order
-from app.money_rows import Held, purse_of
+from app.money.rows import LockedPayment, payments_of
+from app.money.settle import settle
 from app.queries import sql
-from app.settling import settle
-from app.stripe_provider import NOT_CONFIGURED, Checkout, Refund, Session
+from app.stripe.provider import NOT_CONFIGURED, Checkout, Refund, Session
 from app.transaction import Transaction
 
 
 class Provider(Protocol):
-    """What is called: `app.stripe_provider`. Each raises ProviderAway or ProviderRefused."""
+    """What is called: `app.stripe.provider`. Each raises ProviderAway or ProviderRefused."""
 
     @property
     def return_urls(self) -> tuple[str, str]:
@@ -47,7 +47,7 @@ class Answering(NamedTuple):
     """The transaction that takes an answer, and the payment it is about."""
 
     transaction: Transaction
-    held: Held
+    held: LockedPayment
 
 
 @asynccontextmanager
@@ -61,9 +61,9 @@ async def answering(
     work = work_of(call)
     crash_here(Point.SENT, work)
     async with database.transaction(work) as transaction:
-        order, purse, held = await subject_of(transaction, call)
+        order, payments, held = await subject_of(transaction, call)
         yield Answering(transaction, held)
-        settle(transaction, order, purse, call["request_id"])
+        settle(transaction, order, payments, call["request_id"])
         if again:
             await note_again(transaction.connection, call, failure, again)
         else:
@@ -74,16 +74,16 @@ class Subject(NamedTuple):
     """What a call is about: an order, all its payments, and the one of them."""
 
     order: Order
-    purse: list[Held]
-    held: Held
+    payments: list[LockedPayment]
+    held: LockedPayment
 
 
 async def subject_of(transaction: Transaction, call: Any) -> Subject:
     """What the call is about, under its order's lock."""
     order, _ = await order_rows.lock_one(transaction, call["order_id"])
-    purse = await purse_of(transaction, order.id)
-    held = next(one for one in purse if one.payment.id == call["payment_id"])
-    return Subject(order, purse, held)
+    payments = await payments_of(transaction, order.id)
+    held = next(one for one in payments if one.payment.id == call["payment_id"])
+    return Subject(order, payments, held)
 
 
 def work_of(call: Any) -> str:

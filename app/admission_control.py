@@ -91,7 +91,7 @@ class _Wait:
         return max(self.waited, since) if self.is_under_way else 0.0
 
 
-class Backlog:
+class Admission:
     """The wait of each handler's latest events; times are in seconds of `clock`."""
 
     def __init__(self, clock: Callable[[], float] = time) -> None:
@@ -139,7 +139,7 @@ class Backlog:
         wait = self._waits.get(handler)
         return wait.seconds(self._clock()) if wait else 0.0
 
-    def admits(self) -> bool:
+    def try_admit(self) -> bool:
         """Whether one more new order may be taken; if so, it counts as taken."""
         self.rate()
         if self._room < 1:

@@ -29,7 +29,7 @@ class Fact:
     refund: str | None = None
     """The provider's id of a refund."""
     refund_status: str | None = None
-    request_id: str | None = None
+    refund_id: str | None = None
     """Our id of that refund, where it was we who asked for it."""
     reason: str | None = None
 
@@ -49,9 +49,9 @@ def expired() -> Fact:
     return failed(CHECKOUT_EXPIRED)
 
 
-def refund(id: str, amount_minor: int, status: str, request_id: str | None = None) -> Fact:
+def refund(id: str, amount_minor: int, status: str, refund_id: str | None = None) -> Fact:
     """Where one refund stands."""
-    return Fact(Kind.REFUND, amount_minor, refund=id, refund_status=status, request_id=request_id)
+    return Fact(Kind.REFUND, amount_minor, refund=id, refund_status=status, refund_id=refund_id)
 
 
 def refunded_in_all(amount_minor: int) -> Fact:
@@ -78,7 +78,7 @@ class Money:
     refunded_minor: int = 0
     returning_minor: int = 0
     """Of refunds that the provider has accepted and not settled yet."""
-    refunds_requested: frozenset[str] = frozenset()
+    refunds_known: frozenset[str] = frozenset()
     """Our refunds that the provider knows, by our ids."""
     refunds_failed: frozenset[str] = frozenset()
     failure: str | None = None
@@ -107,14 +107,14 @@ def money_of(facts: Iterable[Fact]) -> Money:
     total = capture.amount_minor if capture else 0
     refunds = _latest(told)
     gone = min(total, _gone(told, refunds))
-    ours = [one for one in refunds if one.request_id]
+    ours = [one for one in refunds if one.refund_id]
     return Money(
         captured_minor=total,
         currency=capture.currency if capture else None,
         refunded_minor=gone,
         returning_minor=min(_sum(refunds, UNDER_WAY), total - gone),
-        refunds_requested=frozenset(one.request_id or "" for one in ours),
-        refunds_failed=frozenset(one.request_id or "" for one in ours if _stage(one) == LOST),
+        refunds_known=frozenset(one.refund_id or "" for one in ours),
+        refunds_failed=frozenset(one.refund_id or "" for one in ours if _stage(one) == LOST),
         failure=max((fact.reason or "" for fact in told if fact.kind is Kind.FAILED), default=None),
     )
 

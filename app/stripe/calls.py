@@ -15,11 +15,11 @@ from app.crashes import Point, crash_here
 from app.db import AWAY, Database
 from app.errors import ProviderAway
 from app.logs import request_id
-from app.patience import at_most
-from app.provider_answers import Provider, work_of
 from app.queries import sql
-from app.refunds import give_back
-from app.sessions import close_session, open_session
+from app.stripe.answers import Provider, work_of
+from app.stripe.refunds import give_back
+from app.stripe.sessions import close_session, open_session
+from app.timeouts import move_on_after
 from app.transaction import Transaction
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ IDLE_SECONDS = 1.0
 """How long a call may wait that another worker has noted."""
 LEASE = timedelta(seconds=30)
 """Longer than a call and its commit may take: after it, whoever took the call is taken for dead."""
-FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0
+FIRST_WAIT, MAX_WAIT = 0.5, 60.0
 
 
 class Calls:
@@ -57,7 +57,7 @@ class Calls:
                 await self.start_due()
             except AWAY as error:
                 log.warning("Calls of Stripe wait: %r", error)
-            async with at_most(IDLE_SECONDS):
+            async with move_on_after(IDLE_SECONDS):
                 await self._wake.wait()
 
     async def start_due(self) -> list[asyncio.Task[None]]:
@@ -107,5 +107,5 @@ class Calls:
 
 def backoff(attempts: int) -> float:
     """Seconds before the next attempt: doubled each time, and scattered over the upper half."""
-    wait = min(FIRST_WAIT * 2.0 ** min(attempts - 1, 10), LONGEST_WAIT)
+    wait = min(FIRST_WAIT * 2.0 ** min(attempts - 1, 10), MAX_WAIT)
     return wait * random.uniform(0.5, 1)

@@ -8,13 +8,14 @@ import click
 import orjson
 from faust.cli import AppCommand, argument, option
 
-from app import app, cache, database, intervention
-from app.commands import reached_servers
+from app import app, redis_cache, request_pool
 from app.errors import Problem
-from app.intervention import Actor
+from app.operations import intervention
+from app.operations.commands import reached_servers
+from app.operations.intervention import Actor
 from app.parked import State, get, page
 
-MOST_LISTED = 100
+MAX_LISTED = 100
 TOLD = "{id}  {state}  {handler}  {topic}/{partition}@{offset}  order {orderId}  {error}"
 
 
@@ -34,42 +35,42 @@ async def parked(self: AppCommand, action: str, id: UUID | None, **given: Any) -
         raise SystemExit(f"parked {action} needs the id of a message")
     if action in ("replay", "discard") and not (given["reason"] or "").strip():
         raise SystemExit(f"parked {action} needs a --reason")
-    await database.open()
+    await request_pool.open()
     try:
         with reached_servers():
             await ACTIONS[action](self, id, **given)
     except Problem as problem:
         raise SystemExit(problem.detail) from None
     finally:
-        await database.close()
-        await cache.close()
+        await request_pool.close()
+        await redis_cache.close()
 
 
 async def _list(self: AppCommand, _: None, **given: Any) -> None:
     found = await page(
-        database, given["handler"], given["order"], given["state"], None, MOST_LISTED + 1
+        request_pool, given["handler"], given["order"], given["state"], None, MAX_LISTED + 1
     )
-    for message, _place in found[:MOST_LISTED]:
+    for message, _place in found[:MAX_LISTED]:
         self.say(TOLD.format(**message))
-    if len(found) > MOST_LISTED:
-        self.say(f"… and more than these {MOST_LISTED}: narrow it by --handler or --order")
+    if len(found) > MAX_LISTED:
+        self.say(f"… and more than these {MAX_LISTED}: narrow it by --handler or --order")
     if not found:
         self.say("nothing is parked")
 
 
 async def _show(self: AppCommand, id: UUID, **_: Any) -> None:
-    self.say(orjson.dumps(await get(database, id), option=orjson.OPT_INDENT_2).decode())
+    self.say(orjson.dumps(await get(request_pool, id), option=orjson.OPT_INDENT_2).decode())
 
 
 async def _replay(self: AppCommand, id: UUID, **given: Any) -> None:
     dry_run = not given["apply"]
-    _tell(self, await intervention.replay(database, id, _actor(given), dry_run))
+    _tell(self, await intervention.replay(request_pool, id, _actor(given), dry_run))
     if dry_run:
         self.say("nothing was changed: this was a dry run; --apply does it")
 
 
 async def _discard(self: AppCommand, id: UUID, **given: Any) -> None:
-    _tell(self, await intervention.discard(database, id, _actor(given)))
+    _tell(self, await intervention.discard(request_pool, id, _actor(given)))
 
 
 ACTIONS: dict[str, Any] = {

@@ -19,7 +19,7 @@ from app.errors import ProviderAway, ProviderRefused
 if TYPE_CHECKING:
     from stripe.params.checkout import SessionCreateParams, SessionCreateParamsLineItem
 
-PATIENCE_SECONDS = 10.0
+TIMEOUT_SECONDS = 10.0
 """How long one call may take, from connecting to the last byte."""
 
 NOT_ACCEPTED = "Stripe does not accept this payment"
@@ -98,7 +98,7 @@ class StripeProvider:
         api_base: str,
         success_url: str,
         cancel_url: str,
-        patience: float = PATIENCE_SECONDS,
+        patience: float = TIMEOUT_SECONDS,
     ) -> None:
         timeout = aiohttp.ClientTimeout(total=patience)
         self._http = stripe.AIOHTTPClient(timeout=timeout)

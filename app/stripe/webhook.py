@@ -14,8 +14,8 @@ from uuid import UUID
 from stripe import SignatureVerificationError, WebhookSignature
 
 from app.errors import BadSignature, InvalidInput
-from app.ledger import Fact, captured, expired, failed, refund, refunded_in_all
-from app.money import MAX_MINOR
+from app.money.amounts import MAX_MINOR
+from app.money.ledger import Fact, captured, expired, failed, refund, refunded_in_all
 
 TOLERANCE_SECONDS = 300
 

@@ -16,23 +16,23 @@ from mode.supervisors import CrashingSupervisor
 from mode.types import ServiceT
 
 from app.config import Settings
-from app.consumer import Transport
+from app.kafka.consumer import Transport
 from app.logs import logging_config
-from app.patience import at_most
+from app.timeouts import move_on_after
 
 WRITE_SECONDS = 5.0
 """How long a rebalance waits for the tables' last entries: to be taken, and again to be sent."""
 
 FOR_BATCHES, FOR_REQUESTS = 0.4, 0.4
 """Shares of SHUTDOWN_GRACE_SECONDS; the rest is for offsets, the group, and what is left."""
-LARGEST_MESSAGE = 2 * 1024**2
+MAX_MESSAGE = 2 * 1024**2
 """Bytes. A dead letter holds a message in base64, and topics take messages of up to 1 MiB."""
-LARGEST_BATCH = 64 * 1024
+MAX_BATCH = 64 * 1024
 """Bytes of one batch for one partition. aiokafka's 16 KiB would take several requests for events
 that commit together. A topic whose max.message.bytes is smaller refuses the whole batch, good
 events with it."""
 
-MOST_CONNECTING = 1024
+MAX_CONNECTING = 1024
 """Connections that may wait to be accepted. Past aiohttp's 128, a client's kernel tries again after
 a second, and then after two more (RFC 6298, section 2)."""
 
@@ -56,7 +56,7 @@ class _Web(Web):
             self._runner,
             self.app.conf.web_bind,
             self.app.conf.web_port,
-            backlog=MOST_CONNECTING,
+            backlog=MAX_CONNECTING,
             ssl_context=self.app.conf.web_ssl_context,
         )
 
@@ -116,8 +116,8 @@ class OrderApp(faust.App):
             broker_commit_interval=1.0,
             broker_max_poll_records=1000,
             producer_request_timeout=30,
-            producer_max_request_size=LARGEST_MESSAGE,
-            producer_max_batch_size=LARGEST_BATCH,
+            producer_max_request_size=MAX_MESSAGE,
+            producer_max_batch_size=MAX_BATCH,
             stream_wait_empty=False,
             table_standby_replicas=0,
             topic_partitions=settings.kafka_partitions,
@@ -161,14 +161,14 @@ class OrderApp(faust.App):
         A rebalance waits for no batch.
         """
         if self.should_stop:
-            async with at_most(self.settings.shutdown_grace_seconds * FOR_BATCHES):
+            async with move_on_after(self.settings.shutdown_grace_seconds * FOR_BATCHES):
                 await self._idle.wait()
         # Nobody's partitions wait for one that cannot be written: what is lost is only missed.
-        async with at_most(WRITE_SECONDS):
+        async with move_on_after(WRITE_SECONDS):
             await self.write_tables()
 
     async def _producer_flush(self, logger: Any) -> None:
-        async with at_most(WRITE_SECONDS):
+        async with move_on_after(WRITE_SECONDS):
             await super()._producer_flush(logger)
 
     async def write_tables(self) -> None:

@@ -4,7 +4,7 @@ import pytest
 from prometheus_client import REGISTRY, Gauge
 
 from agents import order_status
-from app.backlog import (
+from app.admission_control import (
     AIM_SECONDS,
     BURST_SECONDS,
     EASY_SECONDS,
@@ -14,7 +14,7 @@ from app.backlog import (
     NOW_SECONDS,
     STEERING,
     TRICKLE,
-    Backlog,
+    Admission,
 )
 from app.metrics import ADMITTED, WAIT
 
@@ -37,16 +37,16 @@ class Clock:
 
 
 class Worker:
-    """Its backlog, the clock, and customers."""
+    """Its admission, the clock, and customers."""
 
     def __init__(self) -> None:
         self.clock = Clock()
-        self.backlog = Backlog(self.clock)
+        self.admission = Admission(self.clock)
         self.clock.now += 100
 
     def wait(self, seconds: float, handler: str = HANDLER, times: int = 1) -> None:
         """Events that have waited so long are taken."""
-        self.backlog.note(handler, self.clock.now - seconds, times)
+        self.admission.note(handler, self.clock.now - seconds, times)
 
     def admitted(
         self,
@@ -62,9 +62,9 @@ class Worker:
             if wait is not None:
                 self.wait(wait)
             if paid := round(through * STEP):
-                with self.backlog.taking(MILESTONE, self.clock.now, paid):
+                with self.admission.taking(MILESTONE, self.clock.now, paid):
                     pass
-            taken += sum(self.backlog.admits() for _ in range(round(offered * STEP)))
+            taken += sum(self.admission.try_admit() for _ in range(round(offered * STEP)))
         return taken / seconds
 
 
@@ -162,7 +162,7 @@ def test_a_handler_without_events_is_not_behind(worker: Worker) -> None:
 
 
 def test_events_wait_for_those_that_are_under_way(worker: Worker) -> None:
-    with worker.backlog.taking(HANDLER, worker.clock.now, 1):
+    with worker.admission.taking(HANDLER, worker.clock.now, 1):
         assert worker.admitted(MEMORY_SECONDS - STEP) == ALL
         worker.admitted(5)
         assert worker.admitted() < OFFERED / 2
@@ -171,7 +171,7 @@ def test_events_wait_for_those_that_are_under_way(worker: Worker) -> None:
 
 
 def test_what_waited_long_is_not_forgotten_while_it_is_under_way(worker: Worker) -> None:
-    with worker.backlog.taking(HANDLER, worker.clock.now - 10, 1):
+    with worker.admission.taking(HANDLER, worker.clock.now - 10, 1):
         worker.clock.now += MEMORY_SECONDS
         assert _seen(WAIT, handler=HANDLER) == pytest.approx(10)
         worker.clock.now += 10
@@ -179,7 +179,7 @@ def test_what_waited_long_is_not_forgotten_while_it_is_under_way(worker: Worker)
 
 
 def test_what_waited_while_nobody_could_take_it_does_not_count(worker: Worker) -> None:
-    worker.backlog.resume()
+    worker.admission.resume()
     worker.clock.now += EASY_SECONDS
     worker.wait(60)
     assert worker.admitted(STEP) == ALL
@@ -199,7 +199,7 @@ def test_waits_count_after_the_clock_is_set_back(worker: Worker) -> None:
 
 
 def test_operators_see_the_present(worker: Worker) -> None:
-    with worker.backlog.taking(HANDLER, worker.clock.now - AIM_SECONDS, 1):
+    with worker.admission.taking(HANDLER, worker.clock.now - AIM_SECONDS, 1):
         assert _seen(WAIT, handler=HANDLER) == pytest.approx(AIM_SECONDS)
         assert _seen(ADMITTED) == TRICKLE
     worker.clock.now += 60

@@ -15,9 +15,9 @@ import orjson
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaTimeoutError
 
-from app.audit import BEGINNING, Finding, Scope
 from app.db import Database
-from app.messages import order_of_key
+from app.kafka.messages import order_of_key
+from app.operations.audit import BEGINNING, Finding, Scope
 from app.queries import sql
 from app.times import now
 from app.topics import EVENTS, DeadLetter

@@ -8,8 +8,8 @@ from uuid import UUID, uuid4
 import pytest
 from aiokafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
 
-from app import flights
-from app.flights import LONGEST_REST, MOST_UNDER_WAY, SHORTEST_REST, Flights
+from app import in_flight
+from app.in_flight import MAX_REST, MAX_UNDER_WAY, MIN_REST, InFlight
 from app.transaction import OutboxRow
 
 ANN, BOB = uuid4(), uuid4()
@@ -52,7 +52,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(flights, "monotonic", clock)
+    monkeypatch.setattr(in_flight, "monotonic", clock)
     return clock
 
 
@@ -61,8 +61,8 @@ def row(n: int, order_id: UUID, topic: str = "fine") -> OutboxRow:
     return OutboxRow(str(uuid4()), topic, order_id, n, "r", "2026-01-03T12:00:00.000000Z", payload)
 
 
-def flights_to(broker: Broker, landed: Callable[[], None] = lambda: None) -> Flights:
-    return Flights(cast(Any, broker), lambda row: 0, landed)
+def in_flight_to(broker: Broker, landed: Callable[[], None] = lambda: None) -> InFlight:
+    return InFlight(cast(Any, broker), lambda row: 0, landed)
 
 
 async def come_down() -> None:
@@ -73,7 +73,7 @@ async def come_down() -> None:
 
 async def test_an_order_s_events_go_one_after_the_other() -> None:
     broker = Broker(slow=None)
-    under_way = flights_to(broker)
+    under_way = in_flight_to(broker)
     under_way.send([row(1, ANN, "slow"), row(2, ANN), row(1, BOB)])
     await come_down()
     assert broker.sent == ["slow Ann 1", "fine Bob 1"]
@@ -87,7 +87,7 @@ async def test_an_order_s_events_go_one_after_the_other() -> None:
 
 async def test_what_is_committed_goes_at_once_where_it_is_next() -> None:
     broker = Broker(slow=None)
-    under_way = flights_to(broker)
+    under_way = in_flight_to(broker)
     assert under_way.follow([row(1, ANN, "slow")])
     assert under_way.follow([row(2, ANN), row(3, ANN)])
     assert under_way.follow([row(1, BOB), row(2, BOB)])
@@ -101,7 +101,7 @@ async def test_what_is_committed_goes_at_once_where_it_is_next() -> None:
 @pytest.mark.parametrize("before", [[], [1], [1, 2]])
 async def test_what_may_have_something_before_it_is_looked_for(before: list[int]) -> None:
     broker = Broker()
-    under_way = flights_to(broker)
+    under_way = in_flight_to(broker)
     assert under_way.follow(row(n, ANN) for n in before)
     await come_down()
     assert not under_way.follow([row(len(before) + 2, ANN), row(1, BOB)])
@@ -111,7 +111,7 @@ async def test_what_may_have_something_before_it_is_looked_for(before: list[int]
 
 async def test_what_may_have_something_between_it_and_what_is_under_way_is_looked_for() -> None:
     broker = Broker(slow=None)
-    under_way = flights_to(broker)
+    under_way = in_flight_to(broker)
     assert under_way.follow([row(1, ANN, "slow"), row(2, ANN)])
     assert not under_way.follow([row(4, ANN)])
     await come_down()
@@ -122,7 +122,7 @@ async def test_what_may_have_something_between_it_and_what_is_under_way_is_looke
 
 async def test_what_is_heard_of_twice_goes_once() -> None:
     broker = Broker(slow=None)
-    under_way = flights_to(broker)
+    under_way = in_flight_to(broker)
     assert under_way.follow([row(1, ANN), row(1, BOB, "slow")])
     await come_down()
     under_way.send([row(1, ANN), row(2, ANN), row(1, BOB, "slow"), row(2, BOB)])
@@ -136,7 +136,7 @@ async def test_what_is_heard_of_twice_goes_once() -> None:
 
 async def test_what_was_marked_and_waits_again_is_sent_again() -> None:
     broker = Broker()
-    under_way = flights_to(broker)
+    under_way = in_flight_to(broker)
     under_way.follow([row(n, ANN) for n in (1, 2, 3)])
     await come_down()
     under_way.marked(list(under_way.acknowledged.values()))
@@ -149,8 +149,8 @@ async def test_what_was_marked_and_waits_again_is_sent_again() -> None:
 async def test_it_forgets_how_far_orders_are_of_which_it_has_not_heard_for_longest(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(flights, "MOST_KNOWN", 1)
-    under_way = flights_to(Broker())
+    monkeypatch.setattr(in_flight, "MAX_KNOWN", 1)
+    under_way = in_flight_to(Broker())
     under_way.follow([row(1, ANN), row(1, BOB)])
     await come_down()
     under_way.marked(list(under_way.acknowledged.values()))
@@ -159,8 +159,8 @@ async def test_it_forgets_how_far_orders_are_of_which_it_has_not_heard_for_longe
 
 
 async def test_an_order_whose_event_could_not_be_sent_rests_ever_longer(clock: Clock) -> None:
-    under_way = flights_to(Broker(stuck=KafkaTimeoutError()))
-    rest = SHORTEST_REST
+    under_way = in_flight_to(Broker(stuck=KafkaTimeoutError()))
+    rest = MIN_REST
     for n in range(1, 11):
         under_way.send([row(1, ANN, "stuck"), row(2, ANN), row(n, BOB)])
         await come_down()
@@ -171,12 +171,12 @@ async def test_an_order_whose_event_could_not_be_sent_rests_ever_longer(clock: C
         assert under_way.follow([row(1, ANN)])
         clock.now += rest * 0.02
         assert under_way.held() == []
-        rest = min(rest * 2, LONGEST_REST)
+        rest = min(rest * 2, MAX_REST)
     assert len(under_way.failed) == 10
 
 
 async def test_when_the_broker_is_back_nobody_rests_on(clock: Clock) -> None:
-    under_way = flights_to(Broker(stuck=KafkaTimeoutError()))
+    under_way = in_flight_to(Broker(stuck=KafkaTimeoutError()))
     under_way.send([row(1, ANN, "stuck")])
     await come_down()
     assert under_way.held() == [ANN]
@@ -187,12 +187,12 @@ async def test_when_the_broker_is_back_nobody_rests_on(clock: Clock) -> None:
 
 async def test_what_is_not_acknowledged_holds_its_own_order_only(clock: Clock) -> None:
     broker = Broker(silent=None)
-    under_way = flights_to(broker)
+    under_way = in_flight_to(broker)
     under_way.send([row(1, ANN, "silent"), row(1, BOB)])
     await come_down()
     assert list(under_way.acknowledged) == [(BOB, 1)]
     assert under_way.held() == [ANN]
-    assert under_way.room == MOST_UNDER_WAY - 1
+    assert under_way.room == MAX_UNDER_WAY - 1
     under_way.abandon()
     await come_down()
     assert broker.waiting[0].cancelled()
@@ -201,18 +201,18 @@ async def test_what_is_not_acknowledged_holds_its_own_order_only(clock: Clock) -
 async def test_a_partition_that_cannot_be_written_leaves_room_for_the_others(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(flights, "MOST_OF_A_PARTITION", 2)
+    monkeypatch.setattr(in_flight, "MAX_OF_A_PARTITION", 2)
     broker = Broker(stuck=None)
-    under_way = flights_to(broker)
+    under_way = in_flight_to(broker)
     stuck = [row(1, uuid4(), "stuck") for _ in range(5)]
     under_way.send(stuck[:4])
     assert under_way.follow([stuck[4], row(1, BOB)])
     await come_down()
-    assert len(broker.sent) == 3 and under_way.room == MOST_UNDER_WAY - 2
+    assert len(broker.sent) == 3 and under_way.room == MAX_UNDER_WAY - 2
     assert sorted(under_way.held()) == sorted(one.order_id for one in stuck)
     broker.waiting[0].set_result(None)
     await come_down()
-    clock.now += 2 * SHORTEST_REST
+    clock.now += 2 * MIN_REST
     assert under_way.held() == [stuck[1].order_id]
     under_way.send([stuck[2]])
     await come_down()
@@ -222,9 +222,9 @@ async def test_a_partition_that_cannot_be_written_leaves_room_for_the_others(
 async def test_where_an_order_s_event_must_wait_its_next_one_does_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(flights, "MOST_OF_A_PARTITION", 1)
+    monkeypatch.setattr(in_flight, "MAX_OF_A_PARTITION", 1)
     broker = Broker(stuck=None)
-    under_way = flights_to(broker)
+    under_way = in_flight_to(broker)
     under_way.send([row(1, BOB, "stuck"), row(1, ANN, "stuck"), row(2, ANN)])
     assert under_way.follow([row(3, ANN)])
     await come_down()
@@ -235,13 +235,13 @@ async def test_where_an_order_s_event_must_wait_its_next_one_does_too(
 async def test_when_a_full_partition_takes_events_again_nobody_rests_on(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(flights, "MOST_OF_A_PARTITION", 1)
+    monkeypatch.setattr(in_flight, "MAX_OF_A_PARTITION", 1)
     broker = Broker(stuck=None)
-    under_way = flights_to(broker)
+    under_way = in_flight_to(broker)
     for _ in range(5):
         under_way.send([row(1, BOB, "stuck"), row(1, ANN, "stuck")])
         await come_down()
-        clock.now += LONGEST_REST
+        clock.now += MAX_REST
     under_way.send([row(1, ANN, "stuck")])
     assert sorted(under_way.held()) == sorted([ANN, BOB])
     broker.waiting[0].set_result(None)
@@ -253,7 +253,7 @@ async def test_what_was_sent_before_the_broker_went_away_does_not_hide_its_retur
     clock: Clock,
 ) -> None:
     broker = Broker(stuck=KafkaTimeoutError(), old=None)
-    under_way = flights_to(broker)
+    under_way = in_flight_to(broker)
     under_way.send([row(1, BOB, "old"), row(1, ANN, "stuck")])
     await come_down()
     broker.waiting[0].set_result(None)
@@ -266,11 +266,11 @@ async def test_what_was_sent_before_the_broker_went_away_does_not_hide_its_retur
 
 async def test_an_order_whose_event_is_refused_in_the_end_holds_nothing_up(clock: Clock) -> None:
     broker = Broker(stuck=KafkaTimeoutError())
-    under_way = flights_to(broker)
+    under_way = in_flight_to(broker)
     under_way.send([row(1, ANN, "stuck")])
     await come_down()
     assert under_way.are_held_up
-    clock.now += LONGEST_REST
+    clock.now += MAX_REST
     broker.answers["stuck"] = MessageSizeTooLargeError()
     under_way.send([row(1, ANN, "stuck")])
     await come_down()
@@ -280,9 +280,9 @@ async def test_an_order_whose_event_is_refused_in_the_end_holds_nothing_up(clock
 async def test_where_too_many_are_under_way_the_next_are_looked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(flights, "MOST_UNDER_WAY", 1)
+    monkeypatch.setattr(in_flight, "MAX_UNDER_WAY", 1)
     broker = Broker(silent=None)
-    under_way = flights_to(broker)
+    under_way = in_flight_to(broker)
     assert under_way.follow([row(1, ANN, "silent")])
     assert not under_way.follow([row(1, BOB)])
     await come_down()
@@ -294,7 +294,7 @@ async def test_where_too_many_are_under_way_the_next_are_looked_for(
 
 async def test_it_tells_for_how_long_nothing_was_acknowledged(clock: Clock) -> None:
     broker = Broker(silent=None)
-    under_way = flights_to(broker)
+    under_way = in_flight_to(broker)
     assert under_way.silent_seconds == 0
     under_way.send([row(1, ANN, "silent")])
     clock.now += 10
@@ -311,7 +311,9 @@ async def test_it_tells_for_how_long_nothing_was_acknowledged(clock: Clock) -> N
 
 async def test_what_the_broker_refuses_for_good_is_told_and_the_rest_is_sent(clock: Clock) -> None:
     landings: list[None] = []
-    under_way = flights_to(Broker(large=MessageSizeTooLargeError()), lambda: landings.append(None))
+    under_way = in_flight_to(
+        Broker(large=MessageSizeTooLargeError()), lambda: landings.append(None)
+    )
     under_way.send([row(1, ANN, "large"), row(2, ANN), row(1, BOB)])
     await come_down()
     assert list(under_way.acknowledged) == [(BOB, 1)]

@@ -9,10 +9,12 @@ import orjson
 from app.crashes import Point, crash_here
 from app.db import Database
 from app.errors import ProviderAway, ProviderRefused
-from app.ledger import Fact, Kind, captured, expired
 from app.lifecycle import PaymentStatus
-from app.money_rows import report
-from app.provider_answers import (
+from app.money.ledger import Fact, Kind, captured, expired
+from app.money.rows import report
+from app.money.settle import expire_session
+from app.queries import sql
+from app.stripe.answers import (
     Provider,
     answering,
     note_again,
@@ -21,18 +23,16 @@ from app.provider_answers import (
     wait_for_key,
     work_of,
 )
-from app.queries import sql
-from app.settling import expire_session
-from app.stripe_provider import Checkout, Line, Session
+from app.stripe.provider import Checkout, Line, Session
 from app.times import now
 
 log = logging.getLogger(__name__)
 
-COMPLETE_PATIENCE = timedelta(minutes=10)
+POLL_EVERY = timedelta(minutes=10)
 """How often Stripe is asked about a session that is complete, while its webhook does not come."""
-WEBHOOK_PATIENCE = timedelta(hours=1)
+WEBHOOK_GRACE = timedelta(hours=1)
 """How long after a session's end its webhook decides alone; then Stripe's answer does, too."""
-PAYMENT_PATIENCE = timedelta(days=30)
+DELAYED_PAYMENT_LIMIT = timedelta(days=30)
 """How long after a session's end it may be paid: by bank transfer, for one, that takes days."""
 
 
@@ -57,7 +57,7 @@ async def open_session(database: Database, provider: Provider, call: Any) -> Non
         payment.session_id = payment.session_id or session.id
         payment.payment_intent = payment.payment_intent or session.payment_intent
         payment.checkout_url = session.url
-        if held.account.status is PaymentStatus.VOIDED:
+        if held.state.status is PaymentStatus.VOIDED:
             expire_session(transaction, payment, call["request_id"])
 
 
@@ -82,8 +82,8 @@ async def _no_session(database: Database, call: Any, refused: ProviderRefused) -
     """Nothing was done, so another attempt may be made; the order goes on waiting."""
     log.warning("Stripe refuses a checkout of order %s: %s", call["order_id"], refused)
     async with answering(database, call, str(refused)) as (_, held):
-        if held.account.status is PaymentStatus.PENDING:
-            held.account.status = PaymentStatus.FAILED
+        if held.state.status is PaymentStatus.PENDING:
+            held.state.status = PaymentStatus.FAILED
             held.payment.failure_reason = refused.reason
 
 
@@ -122,7 +122,7 @@ def _fact_of_none(status: str, late: timedelta) -> Fact | None:
     An order that waits for it is an operator's for that long; one that has ended wants nothing.
     """
     waits = status == PaymentStatus.PENDING
-    return expired() if late > (PAYMENT_PATIENCE if waits else WEBHOOK_PATIENCE) else None
+    return expired() if late > (DELAYED_PAYMENT_LIMIT if waits else WEBHOOK_GRACE) else None
 
 
 def _fact_of(session: Session, late: timedelta) -> Fact | None:
@@ -135,11 +135,11 @@ def _fact_of(session: Session, late: timedelta) -> Fact | None:
     if session.status == "expired":
         return expired()
     if session.is_paid:
-        if late <= WEBHOOK_PATIENCE:
+        if late <= WEBHOOK_GRACE:
             return None
         log.warning("No webhook has told of session %s, which is paid", session.id)
         return captured(session.amount_minor, session.currency)
-    return expired() if late > PAYMENT_PATIENCE else None
+    return expired() if late > DELAYED_PAYMENT_LIMIT else None
 
 
 async def _ask_later(database: Database, call: Any, failure: str | None) -> None:
@@ -151,7 +151,7 @@ async def _ask_later(database: Database, call: Any, failure: str | None) -> None
         if any(fact.kind in (Kind.CAPTURED, Kind.FAILED) for fact in held.facts):
             await note_done(transaction.connection, call, failure)
             return
-        await note_again(transaction.connection, call, failure, COMPLETE_PATIENCE)
+        await note_again(transaction.connection, call, failure, POLL_EVERY)
         await sql.postpone_deadline(
-            transaction.connection, order_id=call["order_id"], due_at=now() + COMPLETE_PATIENCE
+            transaction.connection, order_id=call["order_id"], due_at=now() + POLL_EVERY
         )

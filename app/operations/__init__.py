@@ -1,0 +1,1 @@
+"""What operators run, and what looks after the books: commands, migrations, replays, audits."""

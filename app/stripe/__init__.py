@@ -1,0 +1,1 @@
+"""Stripe: its webhook, its API, and the calls of it that are due."""
