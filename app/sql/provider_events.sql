@@ -26,8 +26,9 @@ on conflict do nothing
 returning true;
 
 -- name: kept_events(order_id, sessions, intents)
--- Events of a locked order that no payment has: by the order's id, or by its payments' own. The money
--- of a session or an intent that another order has stays with that one.
+-- Events of a locked order that no payment has: by its payments' sessions and intents, and those that name
+-- the order with a session or an attempt of it. A refund that names the order alone waits for a session to
+-- tell the intent. What another order has stays with that one.
 select provider, event_id, attempt_id, session_id, payment_intent,
     kind, amount_minor, currency, refund, refund_status, request_id, reason
 from provider_events e
@@ -36,7 +37,10 @@ where payment_id is null and kind is not null
       session_id = any(:sessions::text[]) or payment_intent = any(:intents::text[])
       or (
           order_id = :order_id
-          and (session_id is not null or payment_intent is not null)
+          and (
+              session_id is not null
+              or exists (select from payments p where p.id = e.attempt_id and p.order_id = :order_id)
+          )
           and not exists (
               select from payments p where p.session_id = e.session_id and p.order_id <> :order_id
           )
@@ -59,7 +63,10 @@ where e.provider = :provider and e.event_id = placed.event_id;
 select o.id
 from provider_events e join orders o on o.id = e.order_id
 where e.payment_id is null and e.kind is not null
-  and (e.session_id is not null or e.payment_intent is not null)
+  and (
+      e.session_id is not null
+      or exists (select from payments p where p.id = e.attempt_id and p.order_id = o.id)
+  )
   and not exists (select from payments p where p.session_id = e.session_id)
   and not exists (select from payments p where p.payment_intent = e.payment_intent)
 union

@@ -1,5 +1,6 @@
 """Events of Stripe that come before what they speak of."""
 
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
@@ -64,6 +65,23 @@ async def test_what_is_told_before_its_payment_is_known_counts_when_that_is_know
         await one.arrive(report)
     await one.come_to_rest()
     assert await one.status() == "CANCELLED"
+    await assert_conserved(one)
+
+
+async def test_a_refund_that_names_the_order_waits_for_its_session(database: Database) -> None:
+    """A tool that refunds may name the order: that makes no payment of its own."""
+    one, books = await ready(database)
+    books.pay()
+    books.give(99)
+    paid, *given = books.reports
+    for report in given:
+        await one.arrive(replace(report, order_id=one.order_id))
+    assert await settle_kept(database, "early") == 0
+    assert len(await one.payments()) == 1
+    await one.arrive(paid)
+    (row,) = await one.payments()
+    assert (row["captured_minor"], row["refunded_minor"]) == (TOTAL, 99)
+    await one.come_to_rest()
     await assert_conserved(one)
 
 

@@ -32,13 +32,15 @@ where p.provider = 'stripe' and r.created_at >= :since::timestamptz
 limit :most;
 
 -- name: reports_are_placed(rest, most)
--- Money that a provider reports of one of our orders belongs to a payment.
+-- Money that a provider reports of one of our orders belongs to a payment; a refund, once its session
+-- has told whose money it is.
 select o.id as subject, concat_ws(' ', e.type, e.event_id) as detail, count(*) over () as found
 from provider_events e
 join orders o on o.id = coalesce(
     (select p.order_id from payments p where p.session_id = e.session_id),
     (select p.order_id from payments p where p.payment_intent = e.payment_intent),
-    e.order_id
+    case when e.session_id is not null then e.order_id end,
+    (select p.order_id from payments p where p.id = e.attempt_id and p.order_id = e.order_id)
 )
 where e.payment_id is null and e.kind is not null
   and (e.session_id is not null or e.payment_intent is not null)
