@@ -257,3 +257,10 @@ class ProviderRefused(Exception):
     def __init__(self, reason: str, detail: str) -> None:
         self.reason = reason
         super().__init__(detail)
+
+
+class ProviderFailed(ProviderRefused):
+    """Raised when a payment provider failed at the work, and keeps that as the answer to its key.
+
+    Whether it has done the work is unknown, and the same key will never tell.
+    """

@@ -14,9 +14,10 @@ from uuid import UUID
 import aiohttp
 import stripe
 
-from app.errors import ProviderAway, ProviderRefused
+from app.errors import ProviderAway, ProviderFailed, ProviderRefused
 
 if TYPE_CHECKING:
+    from stripe.params import RefundCreateParams
     from stripe.params.checkout import SessionCreateParams, SessionCreateParamsLineItem
 
 TIMEOUT_SECONDS = 10.0
@@ -25,6 +26,7 @@ TIMEOUT_SECONDS = 10.0
 NOT_ACCEPTED = "Stripe does not accept this payment"
 NOT_CONFIGURED = "Stripe is not configured"
 NOT_IN_TIME = "The checkout could not be opened in time; ask for another"
+FAILED = "Stripe could not open the checkout; ask for another"
 REASONS = {
     "amount_too_small": "The amount is too small for Stripe",
     "amount_too_large": "The amount is too large for Stripe",
@@ -150,17 +152,31 @@ class StripeProvider:
 
         Raises ProviderAway, ProviderRefused.
         """
-        refund = await _answer(
-            self._client.v1.refunds.create_async(
-                {
-                    "payment_intent": payment_intent,
-                    "amount": amount_minor,
-                    "metadata": {"orderId": str(order_id), "refundId": str(refund_id)},
-                },
-                {"idempotency_key": str(refund_id)},
+        asked: RefundCreateParams = {
+            "payment_intent": payment_intent,
+            "amount": amount_minor,
+            "metadata": {"orderId": str(order_id), "refundId": str(refund_id)},
+        }
+        refunds = self._client.v1.refunds
+        try:
+            return _refund(
+                await _answer(refunds.create_async(asked, {"idempotency_key": str(refund_id)}))
             )
-        )
-        return _refund(refund)
+        except ProviderFailed:
+            made = await _answer(self._refund_made(refund_id, payment_intent))
+            if made is None:
+                raise
+            return made
+
+    async def _refund_made(self, refund_id: UUID, payment_intent: str) -> Refund | None:
+        """The refund of that id of ours, if Stripe made it."""
+        refunds = self._client.v1.refunds
+        page = await refunds.list_async({"payment_intent": payment_intent, "limit": 100})
+        async for refund in page.auto_paging_iter():
+            metadata = refund.metadata.to_dict() if refund.metadata else {}
+            if metadata.get("refundId") == str(refund_id):
+                return _refund(refund)
+        return None
 
     async def find_refund(self, id: str) -> Refund:
         """A refund as it stands now. Raises ProviderAway, ProviderRefused."""
@@ -230,16 +246,28 @@ async def _answer(call: Awaitable[Answer]) -> Answer:
     try:
         return await call
     except stripe.StripeError as error:
-        if _is_final(error.http_status) and not isinstance(error, stripe.RateLimitError):
+        if _is_kept_failure(error):
+            raise ProviderFailed(FAILED, str(error)) from error
+        if _is_final(error) and not isinstance(error, stripe.RateLimitError):
             raise _refusal(error) from error
         raise ProviderAway(str(error)) from error
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         raise ProviderAway(repr(error)) from error
 
 
-def _is_final(status: int | None) -> bool:
-    """Whether Stripe did nothing and never will: 409 and 429 ask for another try."""
-    return status is not None and 400 <= status < 500 and status not in (408, 409, 429)
+def _is_kept_failure(error: stripe.StripeError) -> bool:
+    """Whether Stripe repeats a failure that it keeps for the idempotency key: a day at least."""
+    headers = {name.lower(): value for name, value in (error.headers or {}).items()}
+    return (error.http_status or 0) >= 500 and headers.get("idempotent-replayed") == "true"
+
+
+def _is_final(error: stripe.StripeError) -> bool:
+    """Whether Stripe did nothing and never will: 409, 424 and 429 ask for another try.
+
+    An answer without an error object is a proxy's, not Stripe's.
+    """
+    status = error.http_status or 0
+    return error.error is not None and 400 <= status < 500 and status not in (408, 409, 424, 429)
 
 
 def _refusal(error: stripe.StripeError) -> ProviderRefused:

@@ -9,10 +9,8 @@ from aiohttp import BasicAuth, web
 from devstack.stripe import faults, forms
 from devstack.stripe.books import Books
 from devstack.stripe.errors import ApiError, missing
-from devstack.stripe.faults import Faults
+from devstack.stripe.faults import Faults, Work
 from devstack.stripe.objects import Object, new_id
-
-Work = Callable[[web.Request, Object], Object]
 
 
 class Api:
@@ -34,6 +32,7 @@ class Api:
                 self._serve(lambda r, _: books.expire(_id(r))),
             ),
             web.post("/v1/refunds", self._serve(lambda _, p: books.refund(p))),
+            web.get("/v1/refunds", self._serve(lambda r, _: books.refunds_of(r.query))),
             web.get(f"/v1/refunds/{id}", self._find("refund", books.refunds)),
             web.get(f"/v1/payment_intents/{id}", self._find("payment_intent", books.intents)),
             web.route("*", "/v1/{rest:.*}", self._serve(_unknown)),
@@ -53,8 +52,11 @@ class Api:
             headers = {"Request-Id": new_id("req", 14)}
             try:
                 self._check_key(request)
+                if fault and fault.kind == "proxy":
+                    return web.Response(status=403, text="<html>Forbidden</html>")
                 faults.before(fault)
-                status, body, replayed = self._once(request, work, await request.text())
+                done = faults.within(fault, work)
+                status, body, replayed = self._once(request, done, await request.text())
                 if replayed:
                     headers["Idempotent-Replayed"] = "true"
             except ApiError as error:

@@ -1,6 +1,6 @@
 """What the stand-in has done: sessions, payments, charges and refunds, and the events of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -125,6 +125,17 @@ class Books:
         if self.whims.refunds != "pend":
             self.settle_refund(refund["id"], self.whims.refunds == "succeed")
         return refund
+
+    def refunds_of(self, query: Mapping[str, str]) -> Object:
+        """GET /v1/refunds?payment_intent=…, the latest first."""
+        intent = query.get("payment_intent")
+        found = [one for one in self.refunds.values() if intent in (None, one["payment_intent"])]
+        found = found[::-1]
+        if after := query.get("starting_after"):
+            found = found[[one["id"] for one in found].index(after) + 1 :]
+        limit = int(query.get("limit", 10))
+        more = len(found) > limit
+        return {"object": "list", "url": "/v1/refunds", "has_more": more, "data": found[:limit]}
 
     def settle_refund(self, id: str, succeeds: bool) -> Object:
         """A refund that was under way arrives, or comes back."""

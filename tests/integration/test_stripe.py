@@ -11,11 +11,14 @@ from uuid import uuid4
 import aiohttp
 import pytest
 
-from app.errors import ProviderAway, ProviderRefused
+from app.errors import ProviderAway, ProviderFailed, ProviderRefused
 from app.stripe.provider import Line, StripeProvider
 from app.times import now
 from devstack.stripe import Stripe
 from tests.integration.stripe_shop import SECRET, Receiver, Shop, checkout, provider
+
+A_PAGE = 100
+"""Of a list at Stripe, at most."""
 
 
 @pytest.fixture
@@ -126,6 +129,48 @@ async def test_a_call_that_may_be_repeated_is_told_apart(
     for _ in range(2):
         with pytest.raises(ProviderAway):
             await ours.create_session(wanted)
+    assert (await ours.create_session(wanted)).status == "open"
+
+
+async def test_a_failure_that_stripe_keeps_for_the_key_is_a_refusal_once_it_is_repeated(
+    shop: Shop, ours: StripeProvider
+) -> None:
+    """With the same key Stripe answers a 500 again, for a day: an attempt must not wait for it."""
+    await shop.control("faults", kind="stuck")
+    wanted = checkout()
+    with pytest.raises(ProviderAway):
+        await ours.create_session(wanted)
+    with pytest.raises(ProviderFailed) as failed:
+        await ours.create_session(wanted)
+    assert failed.value.reason == "Stripe could not open the checkout; ask for another"
+    assert (await ours.create_session(checkout())).status == "open"
+
+
+@pytest.mark.parametrize("kind", ["stuck", "broken"])
+async def test_a_refund_whose_answer_is_a_kept_failure_is_looked_for(
+    shop: Shop, ours: StripeProvider, receiver: Receiver, kind: str
+) -> None:
+    intent = await pay(shop, ours, receiver)
+    asked = uuid4(), uuid4(), intent, 10_000
+    await shop.control("faults", kind=kind)
+    with pytest.raises(ProviderAway):
+        await ours.refund(*asked)
+    for _ in range(A_PAGE):
+        await shop.control("refunds", payment_intent=intent, amount=1)
+    if kind == "broken":
+        assert (await ours.refund(*asked)).amount_minor == 10_000
+    else:
+        with pytest.raises(ProviderFailed):
+            await ours.refund(*asked)
+
+
+async def test_what_a_proxy_refuses_is_not_refused_by_stripe(
+    shop: Shop, ours: StripeProvider
+) -> None:
+    await shop.control("faults", kind="proxy")
+    wanted = checkout()
+    with pytest.raises(ProviderAway):
+        await ours.create_session(wanted)
     assert (await ours.create_session(wanted)).status == "open"
 
 

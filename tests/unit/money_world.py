@@ -18,8 +18,8 @@ from tests.unit.money_books import (
     TOTAL,
     Entry,
     Payment,
-    as_state,
     as_entry,
+    as_state,
     learn,
     lost,
 )
