@@ -113,8 +113,8 @@ async def settle_kept_events() -> None:
     try:
         while await settle_kept(timer_pool, str(uuid4())) == KEPT_BATCH:
             pass
-    except AWAY as error:
-        app.log.warning("Kept events are looked at later: %r", error)
+    except (*AWAY, PostgresError) as error:
+        _later("Kept events are looked at", error)
 
 
 @app.timer(GAUGE_SECONDS)
@@ -148,8 +148,8 @@ async def expire_orders() -> None:
             moment = await sql.clock(connection)
         while await expire_due(timer_pool, moment) == BATCH:
             pass
-    except AWAY as error:
-        app.log.warning("Unpaid orders are cancelled later: %r", error)
+    except (*AWAY, PostgresError) as error:
+        _later("Unpaid orders are cancelled", error)
 
 
 @app.task
@@ -190,10 +190,16 @@ async def reap_idempotency_keys() -> None:
     await _reap("Expired keys", sql.reap_keys)
 
 
+def _later(what: str, error: Exception) -> None:
+    """Log that a timer tries again: what PostgreSQL refuses of one row must not end all workers."""
+    tell = app.log.warning if isinstance(error, AWAY) else app.log.exception
+    tell("%s later: %r", what, error)
+
+
 async def _reap(what: str, delete: Any, **bounds: Any) -> None:
     try:
         async with timer_pool.connection() as connection:
             while await delete(connection, batch=REAP_BATCH, **bounds) == f"DELETE {REAP_BATCH}":
                 pass
-    except AWAY as error:
-        app.log.warning("%s are reaped later: %r", what, error)
+    except (*AWAY, PostgresError) as error:
+        _later(f"{what} are reaped", error)

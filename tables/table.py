@@ -116,6 +116,9 @@ class Table(faust.Table[str, Any]):
     async def _send(self, partition: int, entries: Entries) -> None:
         topic = self.changelog_topic.get_topic_name()
         producer = cast(Any, self.app.producer)._producer
+        if partition not in (producer.client.cluster.partitions_for_topic(topic) or {partition}):
+            _lost(self.name, f"{topic} has no partition {partition}")
+            return
         try:
             for records in _batches(producer, entries):
                 last = records.record_count() - 1
@@ -155,8 +158,8 @@ def _batches(producer: Any, entries: Entries) -> Iterator[Any]:
     yield records
 
 
-def _lost(name: str, error: BaseException) -> None:
-    log.warning("Entries of %s are not in its changelog: %r", name, error)
+def _lost(name: str, error: BaseException | str) -> None:
+    log.warning("Entries of %s are not in its changelog: %s", name, error)
 
 
 def options_for(partitions: int) -> dict[str, int]:

@@ -55,6 +55,16 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
             self._assigned_as_faust = frozenset(TP(*place) for place in assigned)
         return self._assigned_as_faust
 
+    async def on_start(self) -> None:
+        await super().on_start()
+        # Nobody awaits the fetching task: its error would leave a worker that seems to be well.
+        fetching = cast(Any, self._consumer)._fetcher.error_future
+        fetching.add_done_callback(self._fetching_ended)
+
+    def _fetching_ended(self, task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and (error := task.exception()):
+            self.add_future(self.crash(error))
+
     async def start(self) -> None:
         self._thread_started.set()
         await self._default_start()

@@ -17,6 +17,7 @@ from mode.types import ServiceT
 
 from app.config import Settings
 from app.kafka.consumer import Transport
+from app.kafka.recovery import Tables
 from app.logs import logging_config
 from app.timeouts import move_on_after
 
@@ -107,6 +108,7 @@ class OrderApp(faust.App):
             "orders",
             broker=[f"kafka://{broker}" for broker in settings.kafka_brokers],
             store="rocksdb://",
+            TableManager=Tables,
             autodiscover=modules,
             agent_supervisor=CrashingSupervisor,
             key_serializer="raw",

@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import aiohttp
 import orjson
+import pytest
 from aiokafka import ConsumerRecord
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -61,17 +62,23 @@ async def test_an_event_that_no_table_knows_is_decided_by_postgresql(shop: Shop)
         assert await snapshot(shop) == before
 
 
-async def test_what_comes_to_a_topic_that_lost_its_end_is_handled(shop: Shop) -> None:
-    """The worker has read further than the broker now writes; what is sent again is known."""
-    await shop.hire_ready()
+@pytest.mark.parametrize("topic", ["order.paid", "orders-handled-changelog"])
+async def test_what_comes_to_a_topic_that_lost_its_end_is_handled(shop: Shop, topic: str) -> None:
+    """The worker has read further than the broker now writes, and so has one that starts again."""
+    worker = await shop.hire_ready()
     async with at_the_counter(shop) as load:
         for _ in range(8):
             await load.buy(PLENTIFUL)
         assert await rest(shop)
         shop.stack.broker.kill()
-        for partition in (shop.stack.broker.folder / "data").glob("order.paid-*"):
+        for partition in (shop.stack.broker.folder / "data").glob(f"{topic}-*"):
             shutil.rmtree(partition)
         await start_again(shop.stack.broker)
+        for _ in range(8):
+            await load.buy(PLENTIFUL)
+        assert await rest(shop)
+        worker.kill()
+        await start_again(worker)
         for _ in range(8):
             await load.buy(PLENTIFUL)
         assert await rest(shop)

@@ -79,6 +79,8 @@ class Producer:
         self.answers: list[asyncio.Future[Any]] = []
         """One for each batch."""
         self.error: KafkaError | None = None
+        cluster = SimpleNamespace(partitions_for_topic=lambda topic: set(PARTITIONS))
+        self.client = SimpleNamespace(cluster=cluster)
 
     def create_batch(self) -> Batch:
         return Batch(self.batch_size)
@@ -213,6 +215,15 @@ async def test_an_entry_that_the_broker_never_gets_is_on_the_disk(producer: Prod
     assert stored(0, "stock.reserve/1") and stored(0, "stock.reserve/2")
     place = TopicPartition(handled.changelog_topic_name, 0)
     assert handled.data.persisted_offset(place) is None
+
+
+async def test_a_partition_that_the_changelog_does_not_have_is_done_without(
+    producer: Producer,
+) -> None:
+    """Somebody gave one topic more partitions: the others are marked as ever."""
+    handled.put([(len(PARTITIONS), "stock.reserve/1", 1), (0, "stock.reserve/2", 1)])
+    await handled.write()
+    assert producer.sent == {(handled.changelog_topic_name, 0): [{b'"stock.reserve/2"': b"1"}]}
 
 
 async def test_a_partition_that_has_gone_to_another_worker_is_not_opened_again(

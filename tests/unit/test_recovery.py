@@ -1,0 +1,56 @@
+"""What ends a recovery of the tables, and what does not."""
+
+import asyncio
+from collections import Counter
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from faust.tables.recovery import RebalanceAgain, Recovery, ServiceStopped
+from faust.types import TP
+
+from app import app
+from app.kafka.recovery import NOTHING, Tables
+
+SHORT, LONG = TP("orders-handled-changelog", 0), TP("orders-handled-changelog", 1)
+
+
+@pytest.fixture
+async def recovery() -> Recovery:
+    """One that is not started."""
+    recovery = Tables(app).recovery
+    cast(Any, recovery)._loop = asyncio.get_running_loop()
+    return recovery
+
+
+async def test_a_step_that_no_broker_answers_begins_the_recovery_again(recovery: Recovery) -> None:
+    with pytest.raises(RebalanceAgain):
+        await recovery._wait(asyncio.Event().wait(), timeout=0.001)
+    assert recovery.signal_recovery_start.is_set()
+
+
+async def test_a_worker_that_stops_ends_the_recovery(recovery: Recovery) -> None:
+    recovery._stopped.set()
+    with pytest.raises(ServiceStopped):
+        await recovery._wait(asyncio.Event().wait())
+    assert not recovery.signal_recovery_start.is_set()
+
+
+async def test_the_end_of_the_last_recovery_is_not_the_end_of_the_next(recovery: Recovery) -> None:
+    recovery.signal_recovery_end.set()
+    await recovery.on_rebalance(set(), set(), set(), generation_id=-1)
+    assert not recovery.signal_recovery_end.is_set()
+
+
+async def test_a_changelog_that_lost_its_end_is_read_from_its_beginning(recovery: Recovery) -> None:
+    """The disk has seen 99 of both; one is at 50 since."""
+    recovery.active_highwaters.update({SHORT: 50, LONG: 200})
+    offsets: Counter[TP] = Counter({SHORT: 99, LONG: 99})
+    consumer = SimpleNamespace(earliest_offsets=earliest_offsets)
+    await recovery._build_offsets(cast(Any, consumer), {SHORT, LONG}, offsets, "active")
+    assert offsets == {SHORT: NOTHING, LONG: 99}
+
+
+async def earliest_offsets(*places: TP) -> dict[TP, int]:
+    """As a consumer of which nothing was deleted tells them."""
+    return dict.fromkeys(places, 0)
