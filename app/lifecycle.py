@@ -1,4 +1,4 @@
-"""The rules of an order, pure: no I/O, no clock, no framework.
+"""The rules of an order, as pure functions: no I/O, no clock, no framework.
 
 CREATED ──> PAID ──> COMPLETED
    │          │
@@ -13,7 +13,7 @@ from uuid import UUID
 
 
 class Status(StrEnum):
-    """Where an order stands. COMPLETED and CANCELLED are final."""
+    """The status of an order. COMPLETED and CANCELLED are final."""
 
     CREATED = "CREATED"
     PAID = "PAID"
@@ -36,12 +36,12 @@ EXPIRED = "expired"
 
 
 class IllegalMove(Exception):
-    """Raised when an order is moved to where its state does not lead: a bug, never bad input."""
+    """Raised for a status change that the lifecycle does not allow: a bug, never bad input."""
 
 
 @dataclass(slots=True)
 class Order:
-    """One order as a transaction has locked or read it: what the rules look at and change.
+    """An order as a transaction has locked or read it, with the fields that the rules need.
 
     `version` counts the order's events: it is the ETag and the `sequence` of its latest event.
     """
@@ -57,13 +57,13 @@ class Order:
     updated_at: datetime
 
     def may_become(self, status: Status) -> bool:
-        """Whether the lifecycle leads from here to `status`."""
+        """Return whether the lifecycle allows a change to `status`."""
         return status in MOVES[self.status]
 
     def become(self, status: Status, reason: str | None = None) -> None:
-        """Move to `status`; `reason` says why an order is cancelled.
+        """Change to `status`; `reason` says why an order is cancelled.
 
-        Raises IllegalMove when the lifecycle does not lead there.
+        Raises IllegalMove when the lifecycle does not allow it.
         """
         if not self.may_become(status):
             raise IllegalMove(f"order {self.id}: {self.status} does not lead to {status}")
@@ -78,20 +78,20 @@ class Order:
 
 
 def payable(status: Status) -> bool:
-    """Whether an order of this status takes a payment, unless one is live already."""
+    """Return whether an order of this status can be paid, unless an attempt is live already."""
     return status is Status.CREATED
 
 
 def cancellable(status: Status) -> bool:
-    """Whether an order of this status may be cancelled by hand."""
+    """Return whether its owner or an administrator may cancel an order of this status."""
     return Status.CANCELLED in MOVES[status]
 
 
 class PaymentStatus(StrEnum):
-    """Where a payment attempt stands.
+    """The status of a payment attempt.
 
-    VOIDED: its order was not payable any more. PARKED: its refund was refused too often, and an
-    operator has to look.
+    VOIDED: its order did not wait for it. PARKED: its refund has failed too often, and an operator
+    has to decide.
     """
 
     PENDING = "PENDING"
@@ -104,11 +104,11 @@ class PaymentStatus(StrEnum):
 
 
 LIVE = frozenset({PaymentStatus.PENDING, PaymentStatus.SUCCEEDED})
-"""Of these an order has one attempt at most."""
+"""The statuses of a live attempt. An order has at most one live attempt that was requested here."""
 
 
 REFUND_ATTEMPTS = 5
-"""How often a refund is asked for before it is parked for an operator."""
+"""How often a refund is requested before it is parked for an operator."""
 
 
 @dataclass(slots=True)
@@ -123,29 +123,29 @@ class Payment:
     status: PaymentStatus = PaymentStatus.PENDING
     failure_reason: str | None = None
     requested: bool = True
-    """Whether it was asked for here, or a provider told of it by itself."""
+    """Whether it was requested here; False if a provider reported it unasked."""
     session_id: str | None = None
-    """Stripe's Checkout Session; `payment_intent` is Stripe's too."""
+    """The id of Stripe's Checkout Session; `payment_intent` is an id of Stripe's, too."""
     payment_intent: str | None = None
     checkout_url: str | None = None
-    """Where the customer pays."""
+    """The page where the customer pays."""
     expires_at: datetime | None = None
-    """When the session ends."""
+    """When the session expires."""
     captured_minor: int = 0
     captured_currency: str | None = None
     refunded_minor: int = 0
     told_minor: int = 0
-    """How much of what went back stands on the timeline."""
+    """How much of the refunded money has been published as refunded."""
     refund_attempts: int = REFUND_ATTEMPTS
-    """How many refunds may come to nothing before an operator has to look."""
+    """How many refunds may fail before the payment is parked for an operator."""
 
 
 def payment_flaw(amount_minor: int, expected_minor: int) -> str | None:
-    """Why a payment of `amount_minor` does not settle `expected_minor`; None when it does."""
+    """Return why a payment of `amount_minor` does not settle `expected_minor`; None if it does."""
     return None if amount_minor == expected_minor else INCORRECT_AMOUNT
 
 
 def shortages(wanted: Mapping[UUID, int], available: Mapping[UUID, int]) -> dict[UUID, int]:
-    """By product, how many pieces are missing; empty when every line can be served."""
+    """Return the missing pieces by product; empty when all can be reserved."""
     missing = {product: pieces - available.get(product, 0) for product, pieces in wanted.items()}
     return {product: pieces for product, pieces in missing.items() if pieces > 0}

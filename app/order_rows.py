@@ -1,4 +1,4 @@
-"""An order's rows: locked or read for a change, and told to clients."""
+"""Rows of orders: lock or read them for a change, and convert them for clients."""
 
 from collections.abc import Iterable, Mapping, Sequence, Set
 from enum import Enum, auto
@@ -18,20 +18,20 @@ from app.transaction import Transaction
 
 
 class Reads(Enum):
-    """What a handler is given of the orders that its events speak of, locked."""
+    """What is locked and read for a handler about the orders of its events."""
 
     NOTHING = auto()
     ORDERS = auto()
     MONEY = auto()
-    """Orders, and their payments."""
+    """Orders and their payments."""
     STOCK = auto()
-    """Orders, and what inventory has still to decide on."""
+    """Orders and the lines that inventory has not decided on."""
 
 
 async def lock(transaction: Transaction, events: Sequence[Event]) -> dict[UUID, Order]:
-    """The orders that `events` speak of, under their row locks, by id.
+    """Lock the orders of `events` and return them by id.
 
-    Those that the transaction publishes events of are written back when it commits. Raises
+    Orders that the transaction publishes events for are written back when it commits. Raises
     UnknownOrder when one does not exist.
     """
     wanted = {event.order_id for event in events}
@@ -47,9 +47,10 @@ async def lock_all(
     money_of: Set[UUID] = frozenset(),
     stock_of: Set[UUID] = frozenset(),
 ) -> None:
-    """Lock those of the orders that exist, and that the transaction has not locked before.
+    """Lock the orders that exist and that the transaction has not locked yet.
 
-    With them the payments of `money_of`, and what inventory has still to decide on for `stock_of`.
+    Also reads the payments of `money_of`, and the lines of `stock_of` that inventory has not
+    decided on.
     """
     money_of = money_of - transaction.payments_json.keys()
     stock_of = stock_of - transaction.undecided.keys()
@@ -68,10 +69,7 @@ async def lock_all(
 
 
 async def lock_one(transaction: Transaction, order_id: UUID) -> tuple[Order, Mapping[str, Any]]:
-    """The order that a request speaks of, under its row lock, and its row with its lines.
-
-    Raises OrderNotFound.
-    """
+    """Lock one order; return it, and its row with its lines. Raises OrderNotFound."""
     row = await sql.lock_whole_order(transaction.connection, id=order_id)
     if row is None:
         raise OrderNotFound
@@ -81,13 +79,13 @@ async def lock_one(transaction: Transaction, order_id: UUID) -> tuple[Order, Map
 async def read_whole(
     transaction: Transaction, order_ids: Sequence[UUID]
 ) -> dict[UUID, tuple[Order, Mapping[str, Any]]]:
-    """Those of the orders that exist, without locks, and their rows with their lines."""
+    """Read the orders that exist, without locks; return each with its row, which has its lines."""
     rows = await sql.whole_orders(transaction.connection, ids=order_ids)
     return {row["id"]: (note_order(transaction, row), row) for row in rows}
 
 
 async def lock_if_any(transaction: Transaction, order_id: UUID | None) -> Order | None:
-    """The order: as this transaction has it, else locked now; None where it does not exist."""
+    """Lock the order, unless this transaction has it already; None if it does not exist."""
     if order_id is None:
         return None
     await lock_all(transaction, {order_id})
@@ -95,7 +93,7 @@ async def lock_if_any(transaction: Transaction, order_id: UUID | None) -> Order 
 
 
 def note_order(transaction: Transaction, row: Mapping[str, Any]) -> Order:
-    """The order in a row that the transaction has locked, or read."""
+    """Add the order of a locked or read row to the transaction, and return it."""
     order = Order(
         id=row["id"],
         user_id=row["user_id"],
@@ -113,7 +111,7 @@ def note_order(transaction: Transaction, row: Mapping[str, Any]) -> Order:
 
 
 def changed(row: Mapping[str, Any], order: Order) -> dict[str, Any]:
-    """The order as clients see it once the transaction commits; `row` is how it was locked."""
+    """Return the changed order as clients will see it; `row` is its row as it was read."""
     return from_row(
         {
             **row,
@@ -126,7 +124,7 @@ def changed(row: Mapping[str, Any], order: Order) -> dict[str, Any]:
 
 
 def stamp(order: Order, request_id: str) -> dict[str, Any]:
-    """The fields every event carries, for the order's next one: its version moves on."""
+    """Advance the order's version; return the fields that its next event shares with all events."""
     moment = now()
     return {
         "eventId": str(new_id()),
@@ -138,7 +136,10 @@ def stamp(order: Order, request_id: str) -> dict[str, Any]:
 
 
 def as_json(row: Mapping[str, Any], lines: Iterable[Sequence[Any]]) -> dict[str, Any]:
-    """The order as clients see it; `lines` are (product id, quantity, unit price, minor units)."""
+    """Return the order as clients see it.
+
+    `lines` are tuples of product id, quantity and unit price (minor units).
+    """
     return {
         "id": str(row["id"]),
         "userId": str(row["user_id"]),
@@ -163,5 +164,5 @@ def as_json(row: Mapping[str, Any], lines: Iterable[Sequence[Any]]) -> dict[str,
 
 
 def from_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The order as clients see it, from a row with its `items` aggregated."""
+    """Return the order as clients see it, from a row with its lines as JSON in `items`."""
     return as_json(row, orjson.loads(row["items"]))

@@ -1,4 +1,4 @@
-"""Orders: placing and reading them, and what the order-status agent makes of events."""
+"""Orders: placing, cancelling and reading them, and how events move them to their next status."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -47,11 +47,11 @@ class Placing(NamedTuple):
     key: idempotency.Key | None
     request_id: str
     ttl_seconds: int = ORDER_TTL_SECONDS
-    """How long it may stay unpaid."""
+    """Seconds that the order may stay unpaid."""
 
 
 async def place(database: Database, wanted: Placing) -> tuple[dict[str, Any], bool]:
-    """Place an order; returns it as clients see it, and whether it is the replay of its key.
+    """Place an order. Return it as clients see it, and whether it is a replayed answer.
 
     Raises ProductNotFound, NotEnoughStock, TotalMismatch, InvalidInput (total too large),
     IdempotencyKeyReused, IdempotencyInProgress. Stores nothing when it raises.
@@ -67,9 +67,10 @@ async def place(database: Database, wanted: Placing) -> tuple[dict[str, Any], bo
 async def place_together(
     database: Database, wanted: Sequence[Placing]
 ) -> list[tuple[dict[str, Any], bool] | None]:
-    """Place those orders that nothing is special about, in one statement; None for the others.
+    """Place all plain orders in one statement; return None for those to be placed singly.
 
-    Raises one of MOVED where another request is quicker.
+    Not plain are orders with an error and those with a key that is in use. Raises one of MOVED when
+    concurrent requests make a second attempt fail, too.
     """
     keys = [one.key for one in wanted]
     return await idempotency.try_together(
@@ -112,11 +113,11 @@ async def request_cancel(
     key: idempotency.Key | None,
     request_id: str,
 ) -> dict[str, Any]:
-    """Cancel a CREATED or PAID order at once, for its owner or an administrator; the order.
+    """Cancel a CREATED or PAID order for its owner or an administrator; return the order.
 
-    Without a `reason` the order says who cancelled it. What was reserved or captured, and a payment
-    that is still pending, is undone in the pipeline. Raises OrderNotFound, Forbidden, StaleVersion
-    (unless `versions` is None or has the order's), NotCancellable, IdempotencyKeyReused,
+    Without a `reason` the order says who cancelled it. The agents then release reserved stock,
+    refund captured money and void a pending payment. Raises OrderNotFound, Forbidden, StaleVersion
+    (when `versions` is given and lacks the order's version), NotCancellable, IdempotencyKeyReused,
     IdempotencyInProgress.
     """
     async with database.transaction("orders.request_cancel") as transaction:
@@ -142,7 +143,7 @@ def _require_cancellable(order: Order, user: Identity, versions: frozenset[int] 
 
 
 async def get(database: Database, order_id: UUID) -> tuple[int, dict[str, Any]]:
-    """The order's version, and the order as clients see it. Raises OrderNotFound."""
+    """Return the order's version, and the order as clients see it. Raises OrderNotFound."""
     async with database.connection() as connection:
         row = await sql.get_order(connection, id=order_id)
     if row is None:
@@ -157,10 +158,10 @@ async def page(
     place: list[str] | None,
     size: int,
 ) -> list[tuple[dict[str, Any], list[str]]]:
-    """Up to `size` orders of a user, or of everybody where `user_id` is None, newest first.
+    """Return up to `size` orders of a user, or of all users if `user_id` is None, newest first.
 
-    They lie behind `place`, and each comes with its own. Raises ValueError when `place` is not one
-    of this list.
+    The page starts after the cursor position `place`; each order comes with its own position.
+    Raises ValueError when `place` is not a position in this list.
     """
     moment, order_id = (parse_time(place[0]), UUID(place[1])) if place else (None, None)
     wanted = {"statuses": [status] if status else list(Status), "page_size": size}
@@ -183,7 +184,7 @@ def _summary(order: Order) -> dict[str, Any]:
 
 
 def cancel(transaction: Transaction, order: Order, reason: str, request_id: str) -> None:
-    """Cancel a locked order that may still be cancelled, and publish it."""
+    """Cancel a locked order whose status allows it, and publish the event."""
     order.become(Status.CANCELLED, reason)
     transaction.publish(
         OrderCancelled(
@@ -196,7 +197,7 @@ def cancel(transaction: Transaction, order: Order, reason: str, request_id: str)
 
 
 async def mark_paid(transaction: Transaction, events: Sequence[PaymentSucceeded]) -> None:
-    """Captured money makes a CREATED order PAID: events tell of it, PostgreSQL decides."""
+    """Mark CREATED orders PAID, if PostgreSQL confirms the captures that the events report."""
     orders, all_payments = await lock_with_payments(transaction, events)
     for event in events:
         order = orders[event.order_id]
@@ -213,27 +214,27 @@ async def mark_paid(transaction: Transaction, events: Sequence[PaymentSucceeded]
 
 
 async def cancel_unpaid(transaction: Transaction, events: Sequence[PaymentFailed]) -> None:
-    """A failed payment cancels an order that is still CREATED, unless money came after all."""
+    """Cancel CREATED orders whose payment has failed, unless another payment has succeeded."""
     orders, all_payments = await lock_with_payments(transaction, events)
     for event in events:
         order, payments = orders[event.order_id], all_payments[event.order_id]
         has_failed = _stands(payments, event.paymentId, PaymentStatus.FAILED)
         is_paid = any(held.payment.status is PaymentStatus.SUCCEEDED for held in payments)
         if has_failed and order.status is Status.CREATED and not is_paid:
-            # A checkout ends with the time to pay the order, whoever notices it first.
+            # A checkout expires with its order: the reason is the same whichever is noticed first.
             reason = EXPIRED if event.reason == CHECKOUT_EXPIRED else event.reason
             cancel(transaction, order, reason, event.requestId)
 
 
 def _stands(payments: Iterable[LockedPayment], payment_id: str, status: PaymentStatus) -> bool:
-    """Whether there is such a payment, at `status`."""
+    """Return whether the payment exists and has this status."""
     return any(
         held.payment.id == UUID(payment_id) and held.payment.status is status for held in payments
     )
 
 
 async def complete(transaction: Transaction, events: Sequence[InventoryReserved]) -> None:
-    """Reserved stock completes a PAID order."""
+    """Complete PAID orders whose stock is reserved."""
     orders = await order_rows.lock(transaction, events)
     for event in events:
         order = orders[event.order_id]
@@ -249,7 +250,7 @@ async def complete(transaction: Transaction, events: Sequence[InventoryReserved]
 
 
 async def cancel_unstocked(transaction: Transaction, events: Sequence[InventoryRejected]) -> None:
-    """Missing stock cancels a PAID order."""
+    """Cancel PAID orders whose stock could not be reserved."""
     orders = await order_rows.lock(transaction, events)
     for event in events:
         order = orders[event.order_id]

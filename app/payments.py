@@ -1,4 +1,4 @@
-"""Payments: asking for one, capturing it, and giving back what must not be kept."""
+"""Payments: requesting and capturing them, and refunding what an order must not keep."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -43,20 +43,20 @@ class Paying(NamedTuple):
     user: Identity
     order_id: UUID
     amount_minor: int | None
-    """None: the exact total."""
+    """None means the order's exact total."""
     versions: frozenset[int] | None
-    """Of which the order must have one; None: any will do."""
+    """The order's version must be one of these; None accepts any."""
     key: idempotency.Key | None
     request_id: str
 
 
 async def request_payment(database: Database, wanted: Paying) -> dict[str, Any]:
-    """Ask for a payment; the order, still CREATED.
+    """Start a payment attempt; return the order, which is still CREATED.
 
     Raises OrderNotFound, Forbidden, StaleVersion, NotPayable, PaymentInProgress,
     IdempotencyKeyReused, IdempotencyInProgress.
     """
-    # Whoever comes here with a key has mostly asked before.
+    # A request with a key that could not be batched is mostly a replay.
     if wanted.key and (answer := (await idempotency.recall(database, wanted.key)).answer):
         return answer
     try:
@@ -74,9 +74,11 @@ async def request_payment(database: Database, wanted: Paying) -> dict[str, Any]:
 async def request_payments_together(
     database: Database, wanted: Sequence[Paying]
 ) -> list[dict[str, Any] | None]:
-    """Ask together for those payments that nothing is special about; None for the others.
+    """Start all plain payments in one statement; return None for those to be requested singly.
 
-    Raises one of MOVED where another request, or an event, is quicker.
+    Not plain are requests with an error, those with a key that is in use, and those for an order
+    that has a live attempt. Raises one of MOVED when concurrent requests or events make a second
+    attempt fail, too.
     """
     keys = [one.key for one in wanted]
     return await idempotency.try_together(
@@ -100,8 +102,8 @@ async def _request_those(
                 if one.order_id in orders:
                     order, row = orders[one.order_id]
                     _require_payable(order, one)
-                    # A second payment of the same order meets none here.
                     answers[n] = _start_attempt(transaction, order, row, one)
+                    # A second payment of the same order in this batch has to be requested singly.
                     del orders[one.order_id]
     return [answers.get(n) for n in range(len(wanted))]
 
@@ -118,7 +120,7 @@ def _require_payable(order: Order, wanted: Paying) -> None:
 def _start_attempt(
     transaction: Transaction, order: Order, row: Mapping[str, Any], wanted: Paying
 ) -> dict[str, Any]:
-    """The order as clients see it with the attempt under way."""
+    """Create the attempt; return the order as clients see it with the attempt in progress."""
     amount = order.total_minor if wanted.amount_minor is None else wanted.amount_minor
     payment = Payment(new_id(), order.id, INTERNAL, amount, order.currency)
     transaction.payments[payment.id] = payment
@@ -136,11 +138,11 @@ def _start_attempt(
 
 
 async def capture(transaction: Transaction, events: Sequence[PaymentRequested]) -> None:
-    """Capture what was asked for, for orders that wait for it and of the exact amount."""
+    """Capture requested payments that their orders wait for; a wrong amount fails the payment."""
     orders, all_payments = await lock_with_payments(transaction, events)
     for event in events:
         order, payments = orders[event.order_id], all_payments[event.order_id]
-        # What is pending after this is what the order waits for.
+        # This voids attempts that the order does not wait for: one still pending is to be captured.
         settle(transaction, order, payments, event.requestId)
         if held := _internal(payments, event.paymentId, PaymentStatus.PENDING):
             flaw = payment_flaw(held.payment.amount_minor, order.total_minor)
@@ -150,7 +152,7 @@ async def capture(transaction: Transaction, events: Sequence[PaymentRequested]) 
 
 
 async def request_refunds(transaction: Transaction, events: Sequence[OrderCancelled]) -> None:
-    """Money of an order that is cancelled must go back, and nobody may pay it any more."""
+    """Request refunds for cancelled orders, and void their pending payments."""
     orders, all_payments = await lock_with_payments(transaction, events)
     for event in events:
         order = orders[event.order_id]
@@ -158,7 +160,7 @@ async def request_refunds(transaction: Transaction, events: Sequence[OrderCancel
 
 
 async def refund(transaction: Transaction, events: Sequence[RefundRequested]) -> None:
-    """Give money back through the internal provider, which settles at once."""
+    """Carry out requested refunds through the internal provider, which settles them at once."""
     orders, all_payments = await lock_with_payments(transaction, events)
     for event in events:
         order, payments = orders[event.order_id], all_payments[event.order_id]
@@ -170,7 +172,7 @@ async def refund(transaction: Transaction, events: Sequence[RefundRequested]) ->
 
 
 async def retry_refund(database: Database, payment_id: UUID, request_id: str) -> bool:
-    """Ask for a parked refund anew, as often as at first; whether there is such a payment."""
+    """Retry a parked refund, with the full number of attempts; return whether one is parked."""
     async with database.transaction("payments.retry_refund") as transaction:
         order_id = await sql.order_of_payment(transaction.connection, id=payment_id)
         if order_id is None:
@@ -189,7 +191,7 @@ async def retry_refund(database: Database, payment_id: UUID, request_id: str) ->
 def _internal(
     payments: Iterable[LockedPayment], payment_id: str, status: PaymentStatus
 ) -> LockedPayment | None:
-    """The payment through the internal provider, where it stands at `status`."""
+    """Return the payment if it has this status and belongs to the internal provider."""
     for held in payments:
         if str(held.payment.id) == payment_id and held.state.status is status:
             return held if held.payment.provider == INTERNAL else None

@@ -1,4 +1,4 @@
-"""What a new order is made of: its lines at the catalogue's prices, its total, its deadline."""
+"""Building a new order: its lines at the catalogue's prices, its total and its deadline."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from app.transaction import Transaction
 
 @dataclass(frozen=True, slots=True)
 class Basket:
-    """What a customer wants: pieces by product, and the total (minor units) they expect, if any."""
+    """The requested pieces by product, and the total (minor units) the client expects, if any."""
 
     pieces: Mapping[UUID, int]
     expected_total: int | None
@@ -28,7 +28,7 @@ class Basket:
 
 @dataclass(frozen=True, slots=True)
 class OrderRow:
-    """A new order, and until when it may stay unpaid."""
+    """A new order's row, with the deadline for its payment (`due_at`)."""
 
     id: UUID
     user_id: UUID
@@ -41,7 +41,7 @@ class OrderRow:
 
 @dataclass(frozen=True, slots=True)
 class LineRow:
-    """A line of a new order."""
+    """A new order's line; `line` counts from 1."""
 
     order_id: UUID
     line: int
@@ -52,17 +52,17 @@ class LineRow:
 
 @dataclass(frozen=True, slots=True)
 class Priced:
-    """A basket of `user`'s that can be served: its lines at the catalogue's prices."""
+    """A user's basket at the catalogue's prices; every line was in stock when it was priced."""
 
     id: UUID
     user: Identity
     lines: list[tuple[UUID, int, int]]
-    """Product id, quantity, unit price (minor units)."""
+    """Tuples of product id, quantity and unit price (minor units)."""
     total_minor: int
     currency: str
 
     def as_json(self, moment: datetime) -> dict[str, Any]:
-        """The order as clients see it, placed at that moment."""
+        """Return the order as clients see it, created at `moment`."""
         row = {
             "id": self.id,
             "user_id": self.user.id,
@@ -79,14 +79,14 @@ class Priced:
 
 
 async def catalogue(transaction: Transaction, baskets: Iterable[Basket]) -> dict[UUID, Any]:
-    """The products that the baskets ask for, as far as there are such."""
+    """Return the products in the baskets by id; unknown ids are left out."""
     wanted = {id for basket in baskets for id in basket.pieces}
     rows = await sql.products_by_ids(transaction.connection, ids=list(wanted))
     return {row["id"]: row for row in rows}
 
 
 def price(user: Identity, basket: Basket, products: Mapping[UUID, Any]) -> Priced:
-    """The basket at the products' prices.
+    """Return the basket at the prices of `products`.
 
     Raises ProductNotFound, NotEnoughStock, TotalMismatch, InvalidInput (total too large).
     """
@@ -103,7 +103,7 @@ def price(user: Identity, basket: Basket, products: Mapping[UUID, Any]) -> Price
 
 
 def insert(transaction: Transaction, order: Priced, ttl_seconds: int) -> dict[str, Any]:
-    """Let the transaction write the order, its lines and its deadline.
+    """Add the order, its lines and its deadline to what the transaction writes.
 
     Returns the order as clients see it.
     """
@@ -128,7 +128,7 @@ def _total(lines: Iterable[tuple[UUID, int, int]], expected: int | None) -> int:
 
 
 def created(order: dict[str, Any], key: idempotency.Key | None, request_id: str) -> OrderCreated:
-    """The event of an inserted order, with what its key's replays get."""
+    """Return the event of a new order, with the answer that replays of its key get."""
     return OrderCreated(
         eventId=str(new_id()),
         orderId=order["id"],

@@ -1,4 +1,4 @@
-"""The catalogue, and the stock that orders reserve."""
+"""The product catalogue, and reserving and releasing stock for orders."""
 
 from collections.abc import Mapping, Sequence, Set
 from typing import Any, TypedDict
@@ -19,7 +19,7 @@ from app.topics import InventoryRejected, InventoryReserved, OrderCancelled, Ord
 from app.transaction import Transaction
 
 MAX_PIECES = 1_000_000_000_000
-"""Of one product in stock, so that no sum can overflow."""
+"""The most pieces of one product in stock, so that no sum can overflow."""
 
 
 async def create_product(
@@ -51,7 +51,7 @@ async def create_product(
 
 
 async def get(database: Database, product_id: UUID) -> tuple[int, dict[str, Any]]:
-    """The product's version, and the product as clients see it. Raises ProductNotFound."""
+    """Return the product's version, and the product as clients see it. Raises ProductNotFound."""
     async with database.connection() as connection:
         row = await sql.get_product(connection, id=product_id)
     if row is None:
@@ -60,7 +60,7 @@ async def get(database: Database, product_id: UUID) -> tuple[int, dict[str, Any]
 
 
 class ProductChanges(TypedDict, total=False):
-    """What of a product changes: a key that is absent leaves it, None empties it."""
+    """Changes to a product: an absent key leaves the field as it is, None clears it."""
 
     price_minor: int
     description: str | None
@@ -71,7 +71,7 @@ class ProductChanges(TypedDict, total=False):
 async def update_product(
     database: Database, product_id: UUID, changes: ProductChanges
 ) -> dict[str, Any]:
-    """Change a product, and add `add_quantity` pieces (fewer than none: take away); the product.
+    """Change a product, add `add_quantity` pieces (or remove, if negative); return the product.
 
     Raises ProductNotFound, StockBelowReserved, InvalidInput (more than MAX_PIECES in stock).
     """
@@ -112,9 +112,9 @@ def _too_many() -> InvalidInput:
 async def page(
     database: Database, sort: Sort, category: str | None, place: list[str] | None, size: int
 ) -> list[tuple[dict[str, Any], list[str]]]:
-    """Up to `size` products behind `place`, each with its own place.
+    """Return up to `size` products after the cursor position `place`, each with its own position.
 
-    Raises ValueError when `place` is not one of this order.
+    Raises ValueError when `place` is not a position in this sort order.
     """
     value, product_id = (sort.from_cursor(place[0]), UUID(place[1])) if place else (None, None)
     behind = {"after": value, "after_id": product_id, "page_size": size}
@@ -127,7 +127,7 @@ async def page(
 
 
 def as_json(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The product as clients see it."""
+    """Return the product as clients see it."""
     return {
         "id": str(row["id"]),
         "productName": row["name"],
@@ -140,7 +140,7 @@ def as_json(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 async def reserve(transaction: Transaction, events: Sequence[OrderPaid]) -> None:
-    """Set aside every line of a PAID order, or none: first paid, first served."""
+    """Reserve all lines of each PAID order, or none of them: first paid, first served."""
     locked = await order_rows.lock(transaction, events)
     wanted, available = await _undecided(transaction, locked.keys())
     for event in events:
@@ -159,15 +159,15 @@ async def reserve(transaction: Transaction, events: Sequence[OrderPaid]) -> None
 
 
 async def release(transaction: Transaction, events: Sequence[OrderCancelled]) -> None:
-    """Give back what was set aside for orders that were cancelled, once.
+    """Release the stock reserved for cancelled orders, once.
 
-    An order that is cancelled before it was decided on holds nothing, and never will: `reserve`
-    decides for PAID orders only. Both look under the order's lock.
+    An order that is cancelled before `reserve` has decided on it never holds stock, because
+    `reserve` decides on PAID orders only. Both check the status under the order's lock.
     """
     locked = await order_rows.lock(transaction, events)
     cancelled = [id for id, order in locked.items() if order.status is Status.CANCELLED]
     held = await sql.lock_set_aside(transaction.connection, order_ids=cancelled)
-    # Also of what was released before: the worker that did may have died before it evicted.
+    # Also products released earlier: that worker may have died before it evicted them.
     transaction.product_versions.update({row["id"]: row["version"] for row in held})
     if held:
         rows = await sql.release_reservations(
@@ -189,7 +189,10 @@ def _rejected(stamp: dict[str, Any], missing: Mapping[UUID, int]) -> InventoryRe
 async def _undecided(
     transaction: Transaction, order_ids: Set[UUID]
 ) -> tuple[dict[UUID, dict[UUID, int]], dict[UUID, int]]:
-    """By order: its pieces by product, none if inventory has decided. And what is available."""
+    """Return each order's pieces by product, and the available pieces by product.
+
+    An order that inventory has decided on has no pieces.
+    """
     await order_rows.lock_all(transaction, order_ids, stock_of=order_ids)
     wanted: dict[UUID, dict[UUID, int]] = {}
     available: dict[UUID, int] = {}
@@ -201,7 +204,10 @@ async def _undecided(
 
 
 async def _evict_again(transaction: Transaction, decided: Set[UUID]) -> None:
-    """Redelivered orders: the worker that decided on them may have died before it evicted."""
+    """Have the products of redelivered orders evicted from the cache again.
+
+    The worker that decided on them may have died before it evicted them.
+    """
     if decided:
         rows = await sql.product_versions(transaction.connection, order_ids=list(decided))
         transaction.product_versions.update({row["id"]: row["version"] for row in rows})

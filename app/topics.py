@@ -1,14 +1,14 @@
-"""Every event, as a Record beside its topic, and who handles it. This is the flow map.
+"""All events: each a Record with its topic. This map shows what publishes and what handles them.
 
     POST /api/orders    ─> order.created              ─> order_status: remember its answer
     PATCH …/pay         ─> order.payment_requested    ─> payment: capture
     POST …/payments/…   ─> order.checkout_requested   ─> checkout: note a call of Stripe
     Stripe's webhook    ─> payment.succeeded, payment.failed, payment.refunded,
-                           payment.refund_requested, order.cancelled: whatever its money leads to
-    Stripe's answers    ─> payment.failed, payment.refunded, payment.refund_requested: whatever a
-      to noted calls       closed page, or a refund that was made or refused, leads to
+                           payment.refund_requested, order.cancelled: as the reported money requires
+    Stripe's answers    ─> payment.failed, payment.refunded, payment.refund_requested: as an expired
+      to noted calls       session, or a refund that was made or refused, requires
     POST …/cancel       ─> order.cancelled
-    the expiry timer    ─> order.cancelled, or a call of Stripe that closes the open page first
+    the expiry timer    ─> order.cancelled, or a call of Stripe that expires an open session first
     payment             ─> payment.succeeded          ─> order_status: PAID
                            payment.failed             ─> order_status: CANCELLED
     order_status (PAID) ─> order.paid                 ─> inventory: reserve
@@ -17,13 +17,13 @@
     order_status (end)  ─> order.completed            ─> notification
                            order.cancelled            ─> notification; payment: request the refund,
                                                          close the checkout; inventory: release
-    payment             ─> payment.refund_requested   ─> payment: refund what was paid here; of
+    payment             ─> payment.refund_requested   ─> payment: refund internal payments; for
                                                          Stripe's, a call was noted with it
                            payment.refunded
     an operator         ─> order.intervened; payment.refund_requested
 
-Every arrow is the same: a transaction that appends to the outbox, the relay, a topic.
-Fields are named as they stand on the wire. Records change by adding optional fields.
+Every arrow to an event is a transaction that appends to the outbox, from which the relay publishes
+to the topic. Fields have their names in JSON. Records change by adding optional fields.
 """
 
 from functools import lru_cache
@@ -33,13 +33,13 @@ from uuid import UUID
 import faust
 
 uuid_of = lru_cache(maxsize=16_384)(UUID)
-"""A text's UUID. Raises ValueError where it is none."""
+"""Parse a UUID, with a cache. Raises ValueError."""
 
 
 class Event(
     faust.Record, abstract=True, include_metadata=False, validation=True, serializer="json"
 ):
-    """What every event carries; `sequence` is the order's version after it."""
+    """The fields of every event; `sequence` is the order's version after it."""
 
     topic_name: ClassVar[str]
 
@@ -51,7 +51,7 @@ class Event(
 
     @property
     def order_id(self) -> UUID:
-        """`orderId`, which is asked for many times on the order's way."""
+        """`orderId` as a UUID."""
         return uuid_of(self.orderId)
 
 
@@ -85,7 +85,7 @@ class PaymentRequested(Event):
 
 
 class CheckoutRequested(Event):
-    """The customer wants to pay at Stripe, until `expiresAt`."""
+    """The customer wants to pay at Stripe, by `expiresAt`."""
 
     topic_name = "order.checkout_requested"
 
@@ -108,7 +108,7 @@ class PaymentSucceeded(Event):
 
 
 class PaymentFailed(Event):
-    """The money was not captured, and why."""
+    """The money was not captured, for `reason`."""
 
     topic_name = "payment.failed"
 
@@ -120,7 +120,7 @@ class PaymentFailed(Event):
 
 
 class RefundRequested(Event):
-    """Captured money that its order does not keep must go back."""
+    """Captured money that the order does not keep must be refunded."""
 
     topic_name = "payment.refund_requested"
 
@@ -133,7 +133,7 @@ class RefundRequested(Event):
 
 
 class PaymentRefunded(Event):
-    """Money went back."""
+    """Money was refunded."""
 
     topic_name = "payment.refunded"
 
@@ -166,7 +166,7 @@ class OrderCompleted(Event):
 
 
 class OrderCancelled(Event):
-    """The order is CANCELLED, and why."""
+    """The order is CANCELLED, for `reason`."""
 
     topic_name = "order.cancelled"
 
@@ -178,7 +178,7 @@ class OrderCancelled(Event):
 
 
 class InventoryReserved(Event):
-    """Every line of the order was set aside: `items` of {productId, quantity}."""
+    """Every line of the order was reserved: `items` of {productId, quantity}."""
 
     topic_name = "inventory.reserved"
 
@@ -186,7 +186,7 @@ class InventoryReserved(Event):
 
 
 class InventoryRejected(Event):
-    """No line was set aside: `shortages` of {productId, missing} say what was not there."""
+    """No line was reserved: `shortages` of {productId, missing} are the missing pieces."""
 
     topic_name = "inventory.rejected"
 
@@ -194,7 +194,7 @@ class InventoryRejected(Event):
 
 
 class OrderIntervened(Event):
-    """An operator replayed or discarded a parked message of the order: `action`, by whom, why."""
+    """An operator (`actor`) replayed or discarded a parked message of the order, for `reason`."""
 
     topic_name = "order.intervened"
 
@@ -207,7 +207,7 @@ class OrderIntervened(Event):
 
 
 class DeadLetter(faust.Record, include_metadata=False, serializer="json"):
-    """A message that `handler` could not take: `value` and `key` in base64, where from, and why."""
+    """A message that `handler` failed to handle: where from, and why; `key`, `value` in base64."""
 
     topic_name = "dead_letter"
 
@@ -241,5 +241,5 @@ EVENTS: tuple[type[Event], ...] = (
 
 
 def topic_names() -> list[str]:
-    """Every topic of the system but the changelogs."""
+    """Return the names of all topics except the changelogs."""
     return [*(event.topic_name for event in EVENTS), DeadLetter.topic_name]
