@@ -1,4 +1,4 @@
-"""PostgreSQL: the pools, and how a transaction begins and ends."""
+"""PostgreSQL: connection pools, and how a transaction begins and ends."""
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -17,12 +17,12 @@ LOST = (
     OSError,
     TimeoutError,
     asyncpg.InterfaceError,
-    # What a query meets on a connection that the server has just said farewell to.
+    # Raised by a query on a connection that the server is just closing.
     asyncpg.InternalClientError,
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
 )
-"""The connection broke: what was asked for last may have been done."""
+"""The connection broke: the last statement may or may not have been executed."""
 
 AWAY = (
     *LOST,
@@ -34,15 +34,17 @@ AWAY = (
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.TransactionRollbackError,
 )
-"""PostgreSQL is away, does not let us in, or asks to try again. The same work may be repeated: if
-the commit did arrive, the states that it left show it."""
+"""PostgreSQL is unavailable, refuses the connection, or asks for a retry.
+
+The same work may be repeated: if its commit did arrive, the stored states show it.
+"""
 
 
 MOVED = (asyncpg.UniqueViolationError, asyncpg.NotNullViolationError)
-"""What was read without a lock has changed meanwhile: nothing was written."""
+"""Rows that were read without a lock have changed since: nothing was written."""
 
 SHORT_WAITS = {"lock_timeout": "50ms"}
-"""For transactions of many, of which one's lock should not hold up the others."""
+"""Settings for batch transactions, so that one member's lock does not hold up the others."""
 
 FEW_ROWS = {
     "enable_seqscan": "off",
@@ -50,10 +52,10 @@ FEW_ROWS = {
     "enable_mergejoin": "off",
     "plan_cache_mode": "force_generic_plan",
 }
-"""For connections whose statements touch few rows, by an index.
+"""Planner settings for connections whose statements touch few rows, by an index.
 
-A plan is made once and kept. Made while a table is still small, it may be to read all of it, and
-stays so while the table grows, until it is analysed: milliseconds for each transaction.
+A plan is made once and kept. If it is made while a table is small, it may be a sequential scan,
+and remain one while the table grows, until it is analysed: milliseconds for each transaction.
 """
 
 
@@ -61,14 +63,18 @@ AfterCommit = Callable[[Transaction], Awaitable[None]]
 
 
 class Database:
-    """The connection pool. `after_commit` runs, in order, after each commit, or what may be one."""
+    """A connection pool.
+
+    The hooks in `after_commit` run in order after each commit, also after a possible one.
+    """
 
     def __init__(
         self, dsn: dict[str, Any], pool_size: int, name: str = "orders", **settings: str
     ) -> None:
-        """`name` is what pg_stat_activity and the server's log call these connections.
+        """Prepare the pool; `open` creates it.
 
-        `settings` are PostgreSQL's, for each connection of the pool.
+        `name` is the connections' application_name, shown in pg_stat_activity and the server's log.
+        `settings` are PostgreSQL settings for each connection of the pool.
         """
         self._dsn = dsn
         self._settings = {"application_name": name, "lock_timeout": "2s", **settings}
@@ -78,7 +84,7 @@ class Database:
         self.after_commit: list[AfterCommit] = []
 
     async def open(self) -> None:
-        """Make the pool; connections are opened when they are needed."""
+        """Create the pool; connections are opened when they are needed."""
         self._pool = await asyncpg.create_pool(
             **self._dsn,
             min_size=0,
@@ -90,16 +96,16 @@ class Database:
         )
 
     async def close(self) -> None:
-        """Close the pool, waiting for transactions under way."""
+        """Close the pool, after waiting for open transactions."""
         if self._pool is not None:
             await self._pool.close()
 
     async def connect(
         self, command_timeout: float | None = None, **server_settings: str
     ) -> asyncpg.Connection:
-        """A connection outside the pool, for what lasts: advisory locks and LISTEN.
+        """Open a connection outside the pool, for long-lived uses: advisory locks and LISTEN.
 
-        `command_timeout` is in seconds; None lets a statement wait.
+        `command_timeout` is in seconds; None means no timeout.
         """
         return await asyncpg.connect(
             **self._dsn,
@@ -110,7 +116,7 @@ class Database:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[asyncpg.Connection]:
-        """A pooled connection for reads. Raises one of AWAY when none is to be had."""
+        """Acquire a pooled connection, without a transaction. Raises one of AWAY."""
         if self._pool is None:
             raise asyncpg.InterfaceError("the pool is not open")
         async with self._pool.acquire(timeout=5) as connection:
@@ -120,7 +126,7 @@ class Database:
     async def transaction(self, *works: str) -> AsyncIterator[Transaction]:
         """Commit what the body did together with the events it published, or nothing.
 
-        `works` are what it does, as `module.function`: crash points know it by that.
+        `works` names what the body does, as `module.function`, for crash points.
         """
         async with (
             self._told(works) as leaving,
@@ -134,10 +140,10 @@ class Database:
 
     @asynccontextmanager
     async def _told(self, works: Sequence[str]) -> AsyncIterator[list[Transaction]]:
-        """Tells `after_commit` of the transaction that its body leaves.
+        """Run the `after_commit` hooks for the transaction that the body adds to the list.
 
-        Also where PostgreSQL's answer was lost: a needless look does no harm, but a cache that is
-        not told of a commit would show stale data.
+        They also run when PostgreSQL's answer was lost: a needless call does no harm, but a cache
+        that is not told of a commit would serve stale data.
         """
         leaving: list[Transaction] = []
         try:
@@ -155,17 +161,17 @@ class Database:
             try:
                 await hook(transaction)
             except Exception:
-                # What is committed is done: to report a failure would have it done again.
+                # The commit is done: raising would make the caller repeat it.
                 log.exception("After the commit of %s", " and ".join(works) or "a transaction")
 
     @asynccontextmanager
     async def single_statement(self, *works: str) -> AsyncIterator[Transaction]:
-        """As `transaction`, for a body that locks nothing: it costs no BEGIN and no COMMIT.
+        """Like `transaction`, for a body that takes no locks: it needs no BEGIN and COMMIT.
 
-        The one statement that writes is all of the transaction. It fails with one of MOVED where
-        what the body read has changed since it was read. On connections of SHORT_WAITS only: it
-        writes an order's event before it waits for the order, whose holder may be about to write
-        the same.
+        The one statement that writes is the whole transaction. It fails with one of MOVED if what
+        the body read has changed since. Only for pools with SHORT_WAITS: the statement may insert
+        an order's event before it waits for the order's row lock, while the holder of that lock is
+        about to insert the same event.
         """
         async with self._told(works) as leaving, self.connection() as connection:
             transaction = Transaction(connection)
@@ -177,7 +183,10 @@ class Database:
     async def rehearsal(
         self,
     ) -> AsyncIterator[Callable[[], AbstractAsyncContextManager[Transaction]]]:
-        """Begins transactions that see what those before them did, and all come to nothing."""
+        """Yield a function that begins transactions, for a dry run.
+
+        Each transaction sees the effects of the earlier ones; in the end all are rolled back.
+        """
 
         @asynccontextmanager
         async def begin() -> AsyncIterator[Transaction]:
@@ -196,7 +205,7 @@ class Database:
 
 
 async def _nothing_to_reset(connection: asyncpg.Connection) -> None:
-    """Nothing here outlives its transaction, so a connection goes back without a round trip."""
+    """Skip asyncpg's reset and its round trip: no state here outlives its transaction."""
 
 
 async def _leave(transaction: Transaction, works: Sequence[str]) -> None:

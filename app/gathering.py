@@ -1,4 +1,4 @@
-"""Requests of one kind that arrive while others are under way share the next transaction."""
+"""Request batching: requests that arrive while a batch is running share the next transaction."""
 
 import asyncio
 import logging
@@ -18,14 +18,14 @@ Wanted = TypeVar("Wanted")
 Done = TypeVar("Done")
 
 LOCKED = (asyncpg.LockNotAvailableError, asyncpg.TransactionRollbackError)
-"""One request's lock, which its neighbours need not wait for."""
+"""A lock timed out, or the batch was rolled back: its requests are then done alone."""
 
 MAX_TOGETHER = 100
-"""Requests of one transaction."""
+"""The most requests in one transaction."""
 TIMEOUT_SECONDS = 5.0
-"""How long a request may wait to begin: as long as one would wait for a connection."""
+"""How long a request may wait to begin; as long as a request would wait for a connection."""
 LOOK_SECONDS = 1.0
-"""How often those are looked for who have waited longer."""
+"""How often requests that have waited longer are looked for."""
 
 
 @dataclass(slots=True)
@@ -33,18 +33,18 @@ class _Request(Generic[Wanted, Done]):
     wanted: Wanted
     future: "asyncio.Future[Done]"
     context: Context
-    """The request's own: log lines tell its id."""
+    """The request's context, so that log lines carry its id."""
     leaves_at: float
-    """When nobody waits any more for it to begin; seconds of `monotonic`."""
+    """When it fails if it has not begun, in seconds of `monotonic`."""
 
 
 class Gathering(Generic[Wanted, Done]):
-    """Does requests together where they would wait anyway; nobody waits for company.
+    """Batches requests that would have to wait anyway; no request is delayed to fill a batch.
 
-    `together` gives for each request what came of it, or None where that one has to be done alone:
-    whatever is not plain, errors included. `alone` does one request, or raises. Where PostgreSQL
-    refuses the whole, all are done alone, so a bad request costs its neighbours time and nothing
-    else.
+    `together` returns a result for each request of a batch, or None for one that has to be done
+    alone, because it has an error or is not plain. `alone` does one request, or raises. If
+    PostgreSQL refuses a batch, all its requests are done alone, so a bad request costs the others
+    no more than time.
     """
 
     def __init__(
@@ -56,22 +56,24 @@ class Gathering(Generic[Wanted, Done]):
         self._alone = alone
         self._waiting: list[_Request[Wanted, Done]] = []
         self._under_way: asyncio.Task[None] | None = None
-        """One transaction: with more of them, fewer would find company."""
+        """The running batch. There is one at a time: more would each have fewer requests."""
         self._special: set[asyncio.Task[None]] = set()
+        """The requests that are being done alone."""
         self._looking: asyncio.TimerHandle
+        """The timer that fails late requests while a batch is running."""
 
     async def do(self, wanted: Wanted) -> Done:
-        """What comes of the request. Raises what `alone` raises, and what AWAY lists."""
+        """Return the request's result. Raises what `alone` raises, and one of AWAY."""
         future: asyncio.Future[Done] = asyncio.get_running_loop().create_future()
         leaves_at = monotonic() + TIMEOUT_SECONDS
         self._waiting.append(_Request(wanted, future, copy_context(), leaves_at))
         self._begin()
-        # What is begun is finished, even if nobody waits for it any more.
+        # A request that was accepted is completed even if its caller is cancelled.
         return await asyncio.shield(future)
 
     def _begin(self) -> None:
         if self._waiting and self._under_way is None:
-            # In no request's context: it may do many.
+            # An empty context: the task serves many requests.
             self._under_way = asyncio.create_task(self._take(), context=Context())
             self._under_way.add_done_callback(self._ended, context=Context())
 
@@ -92,7 +94,7 @@ class Gathering(Generic[Wanted, Done]):
             task.add_done_callback(self._special.discard)
 
     def _dismiss_late(self) -> None:
-        """Let go who has waited too long, and look again: what is under way may hang."""
+        """Fail requests that have waited too long, and check again later: the batch may hang."""
         now = monotonic()
         late = [one for one in self._waiting if one.leaves_at < now]
         self._waiting = [one for one in self._waiting if one.leaves_at >= now]
@@ -103,14 +105,14 @@ class Gathering(Generic[Wanted, Done]):
     async def _do_together(
         self, batch: list[_Request[Wanted, Done]]
     ) -> list[_Request[Wanted, Done]]:
-        """Those that are left to be done alone."""
+        """Do a batch; return the requests that are left to be done alone."""
         try:
             outcomes = await self._together([one.wanted for one in batch])
         except LOCKED as error:
             log.info("%d requests are done one by one: %r", len(batch), error)
             return batch
         except AWAY as error:
-            # Whoever waits behind would wait as long, for the same answer.
+            # The requests behind it would wait as long, for the same error.
             _fail([*batch, *self._waiting], error)
             self._waiting.clear()
             return []

@@ -1,4 +1,4 @@
-"""Idempotency-Key: one answer per (user, key), kept with the work in one transaction."""
+"""Idempotency keys: one answer per user and key, stored in the transaction that does the work."""
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ Place = tuple[UUID, str]
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A client's key, and the fingerprint of the request it came with."""
+    """A user's idempotency key, and the fingerprint of the request it came with."""
 
     user_id: UUID
     key: str
@@ -34,31 +34,32 @@ class Key:
 
     @property
     def place(self) -> Place:
-        """Where it stands: a key is its user's own."""
+        """The user and the key: each user has keys of their own."""
         return self.user_id, self.key
 
 
 Keys = Sequence[Key | None]
-"""Of requests that are done together."""
+"""The keys of requests that are done in one batch; None for a request without one."""
 Done = TypeVar("Done")
 
 
 def fingerprint(method: str, path: str, query: str, body: bytes) -> bytes:
-    """What makes two requests the same request: method, path, query and body, hashed."""
+    """Return a hash of method, path, query and body: equal for repetitions of one request."""
     parts = [method.encode(), path.encode(), query.encode(), body]
     return sha256(b"".join(len(part).to_bytes(8) + part for part in parts)).digest()
 
 
 def expiry(ttl_seconds: int) -> datetime:
-    """When a key that is used at this moment is forgotten."""
+    """Return when a key that is used now expires."""
     return now() + timedelta(seconds=ttl_seconds)
 
 
 async def claim(transaction: Transaction, key: Key) -> dict[str, Any] | None:
-    """The stored answer of a finished request with this key; None makes the key ours.
+    """Return the stored answer for this key, or claim the key and return None.
 
-    A request under way is waited for, by PostgreSQL's unique index, up to the lock timeout (2 s).
-    Raises IdempotencyInProgress past that, IdempotencyKeyReused for another request.
+    Waits for a running request with the key, on PostgreSQL's unique index, up to the lock timeout
+    (2 s). Raises IdempotencyInProgress after that, IdempotencyKeyReused if the key was used for a
+    different request.
     """
     try:
         claimed = await sql.claim_key(
@@ -78,9 +79,9 @@ async def claim(transaction: Transaction, key: Key) -> dict[str, Any] | None:
 async def try_together(
     database: Database, keys: Keys, work: Callable[[Keys], Awaitable[Done]]
 ) -> Done:
-    """Do `work` with all keys; if it shows that one was taken, once more with those that are free.
+    """Call `work` with all keys; if it fails with one of MOVED, again with those not taken.
 
-    Raises one of MOVED where another request, or an event, is quicker.
+    Raises one of MOVED when concurrent requests or events make the second attempt fail, too.
     """
     try:
         return await work(keys)
@@ -96,7 +97,10 @@ async def _free(database: Database, keys: Keys) -> Keys:
 
 
 def may_go_on(keys: Keys, free: Keys) -> Iterator[int]:
-    """Which requests have no key, or one that is free. Of two with one key, the first has it."""
+    """Yield the indexes of requests that have no key, or a free one.
+
+    If two requests have the same key, only the first goes on.
+    """
     left = {key.place for key in free if key}
     for n, key in enumerate(keys):
         if key is None:
@@ -107,13 +111,13 @@ def may_go_on(keys: Keys, free: Keys) -> Iterator[int]:
 
 
 class Recalled(NamedTuple):
-    """The answer of a finished request with a key; None where the key has none."""
+    """The stored answer for a key; None if there is none."""
 
     answer: dict[str, Any] | None
 
 
 async def recall(database: Database, key: Key) -> Recalled:
-    """What the key's replays get, without claiming it. Raises IdempotencyKeyReused."""
+    """Return the stored answer for the key without claiming it. Raises IdempotencyKeyReused."""
     [recalled] = await recall_together(database, [key])
     if recalled is None:
         raise IdempotencyKeyReused
@@ -121,7 +125,7 @@ async def recall(database: Database, key: Key) -> Recalled:
 
 
 async def recall_together(database: Database, keys: Sequence[Key]) -> list[Recalled | None]:
-    """What `recall` gives for each key; None for one that was used for another request."""
+    """Recall the answer for each key; None for a key that was used for a different request."""
     async with database.connection() as connection:
         taken = await _taken(connection, keys)
     return [_recalled(taken.get(key.place), key) for key in keys]
@@ -148,15 +152,15 @@ def _stored(taken: Mapping[str, Any], key: Key) -> dict[str, Any]:
 
 
 def answer_to_replay(used_for: bytes, answer: dict[str, Any], key: Key) -> dict[str, Any]:
-    """The answer, for the same request again. Raises IdempotencyKeyReused for another."""
+    """Return the answer if the request is the same. Raises IdempotencyKeyReused if not."""
     if used_for != key.fingerprint:
         raise IdempotencyKeyReused
     return answer
 
 
 def store_answer(transaction: Transaction, key: Key, answer: dict[str, Any]) -> None:
-    """Let the transaction store the answer that replays of the key get.
+    """Have the transaction store the answer that replays of the key get.
 
-    It fails with one of MOVED where the key is there, and was not claimed in the transaction.
+    The transaction fails with one of MOVED if the key exists and was not claimed in it.
     """
     transaction.answers.append((key, orjson.dumps(answer).decode()))

@@ -1,4 +1,4 @@
-"""A transaction, and the one statement that writes what it leaves before it commits."""
+"""A transaction, and the one statement that writes all its changes before it commits."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class OutboxRow(NamedTuple):
-    """An event as it stands in the outbox."""
+    """An event's row in the outbox."""
 
     event_id: str
     topic: str
@@ -35,7 +35,7 @@ class OutboxRow(NamedTuple):
 
 
 class NotificationRow(NamedTuple):
-    """What a customer is to be told of an order, and how."""
+    """A notification of a customer about an order, through one channel."""
 
     order_id: UUID
     kind: str
@@ -43,12 +43,12 @@ class NotificationRow(NamedTuple):
     recipient: str | None
     reason: str | None
     at_once: bool
-    """Whether it is told when this is committed; else it is due from then on."""
+    """Whether the commit itself sends it; otherwise it becomes due then."""
 
 
 @dataclass(slots=True)
 class Transaction:
-    """An open transaction, and what it will write in one statement before it commits."""
+    """An open transaction, and the changes it will write in one statement before it commits."""
 
     connection: asyncpg.Connection
     placed: list["OrderRow"] = field(default_factory=list)
@@ -56,51 +56,51 @@ class Transaction:
     lines: list["LineRow"] = field(default_factory=list)
     """The lines of new orders."""
     orders: dict[UUID, Order] = field(default_factory=dict)
-    """The orders it has locked, or read."""
+    """The orders that it has locked or read."""
     read_versions: dict[UUID, int] = field(default_factory=dict)
-    """The versions in which it has found them."""
+    """The versions of those orders when they were locked or read."""
     payments_json: dict[UUID, str | None] = field(default_factory=dict)
-    """By locked order: its payments (JSON), where they were read with it."""
+    """The payments (JSON) by locked order, for orders whose payments were read."""
     undecided: dict[UUID, str | None] = field(default_factory=dict)
-    """The same of what inventory has still to decide on."""
+    """The lines (JSON) that inventory has not decided on, by locked order, where read."""
     payments: dict[UUID, Payment] = field(default_factory=dict)
-    """Attempts that are new or have moved."""
+    """Payment attempts that are new or changed."""
     reports: list["ReportRow"] = field(default_factory=list)
-    """What providers report of payments."""
+    """Reports of providers about payments."""
     refunds: dict[UUID, "RefundRow"] = field(default_factory=dict)
-    """Refunds that are asked for, or answered."""
+    """Refunds that are requested or answered."""
     calls: dict[tuple[str, UUID], "DueCall"] = field(default_factory=dict)
-    """Calls of a provider that are due, by kind and what they are for."""
+    """Due calls of a provider, by kind and the id of their subject."""
     outcomes: dict[UUID, str] = field(default_factory=dict)
-    """What inventory has decided, by order."""
+    """Inventory's decisions by order."""
     taken: Counter[UUID] = field(default_factory=Counter)
-    """Pieces of products that it has set aside."""
+    """The pieces that it reserves, by product."""
     notifications: dict[NotificationRow, Callable[[], None] | None] = field(default_factory=dict)
-    """What customers are to be told; what is logged where they were not told before."""
+    """Notifications of customers, each with what to run if it had not been sent before."""
     events: list["Event"] = field(default_factory=list)
     answers: list[tuple["Key", str]] = field(default_factory=list)
-    """Idempotency-Keys, and the answers (JSON) that their replays get."""
+    """Idempotency keys, and the answers (JSON) that their replays get."""
     product_versions: dict[UUID, int] = field(default_factory=dict)
-    """Products that it has changed."""
+    """Versions of the products to be evicted from the cache after the commit."""
     notices: list[Callable[[], None]] = field(default_factory=list)
-    """What is logged or counted of it: once all of it is written, right before it commits."""
+    """Log lines and counters to run after everything is written, right before the commit."""
     written: list[OutboxRow] = field(default_factory=list)
-    """Its events, once they are in the outbox."""
+    """The outbox rows of its events, once they are written."""
     is_committed: bool = False
-    """False also where PostgreSQL's answer to the commit was lost."""
+    """Whether the commit is certain; False if PostgreSQL's answer to it was lost."""
 
     def publish(self, event: "Event") -> None:
-        """Put `event` into the outbox when this transaction commits, and only then."""
+        """Add `event` to the outbox when this transaction commits."""
         self.events.append(event)
 
     @property
     def order_versions(self) -> dict[UUID, int]:
-        """The orders that it has locked or read, with the versions that it leaves."""
+        """Return the versions, after this transaction, of the orders it has locked or read."""
         return {order.id: order.version for order in self.orders.values()}
 
 
 def _money(transaction: Transaction) -> dict[str, list[Any]]:
-    # The unique index looks at each row by itself: what is live no more makes room first.
+    # The unique index on live attempts is checked row by row: attempts that end must come first.
     payments = sorted(transaction.payments.values(), key=lambda payment: payment.status in LIVE)
     return {
         "payments": payments,
@@ -119,12 +119,15 @@ def _stock(transaction: Transaction) -> dict[str, list[Any]]:
 
 
 def _json(rows: list[Any]) -> str:
-    """An array of rows. asyncpg's UUIDs are a subclass, which orjson leaves to `default`."""
+    """Return the rows as a JSON array.
+
+    `default=str` is for asyncpg's UUIDs, a subclass that orjson does not serialise itself.
+    """
     return orjson.dumps(rows, default=str).decode() if rows else "[]"
 
 
 async def write_changes(transaction: Transaction) -> None:
-    """Write what the transaction leaves, in one statement."""
+    """Write all changes of the transaction, in one statement."""
     events = transaction.events
     more = {**_money(transaction), **_stock(transaction)}
     more["notifications"] = [row._asdict() for row in transaction.notifications]
