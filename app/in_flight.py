@@ -1,7 +1,7 @@
-"""Events on their way to the broker: of an order one at a time, and none waits for another order's.
+"""Events in flight to the broker: one per order at a time, independently of other orders.
 
-A broker that is away, and a partition that cannot be written, are waited for: their orders rest for
-a growing while, and the others go on. What the broker refuses for good is told.
+While the broker is unavailable, or a partition cannot be written, the orders concerned back off for
+growing times, and the others go on. Events that the broker refuses for good are reported.
 """
 
 import asyncio
@@ -27,12 +27,14 @@ from app.outbox_rows import headers_of
 from app.transaction import OutboxRow
 
 MAX_UNDER_WAY = 5000
+"""The most events in flight."""
 MAX_OF_A_PARTITION = 500
-"""Of them, to one partition: one that cannot be written leaves room for all others."""
+"""The most of them to one partition: one that cannot be written leaves room for the others."""
 MAX_KNOWN = 50_000
-"""Orders of which it is known how far they are. The others' next event is found in the outbox."""
+"""The most orders whose last acknowledged sequence is remembered. The next events of other orders
+are found in the outbox."""
 MIN_REST, MAX_REST = 0.5, 30.0
-"""Seconds for which an order rests whose event could not be sent; twice as long each time."""
+"""The backoff of an order whose event could not be sent, in seconds; doubled each time."""
 
 REFUSALS = (
     InvalidTopicError,
@@ -41,34 +43,34 @@ REFUSALS = (
     RecordTooLargeError,
     UnicodeError,
 )
-"""The event can never be sent as it is."""
+"""Errors of an event that can never be sent as it is."""
 
 TOPIC = re.compile("[a-zA-Z0-9._-]{1,249}")
-"""The names that Kafka allows."""
+"""The topic names that Kafka allows."""
 
 Place = tuple[str, int | None]
-"""A topic, and a partition of it as far as that is known."""
+"""A topic and its partition, None if that is not known."""
 
 
 class Sending(NamedTuple):
-    """An event that was sent and is not acknowledged."""
+    """An event in flight: sent and not answered."""
 
     row: OutboxRow
     place: Place
     begun: float
-    """Seconds of `monotonic`."""
+    """When it was sent, in seconds of `monotonic`."""
     task: "asyncio.Task[None]"
 
 
 class Rest(NamedTuple):
-    """An order's: until when (monotonic seconds), and how long it is."""
+    """An order's backoff: when it ends (seconds of `monotonic`), and its length in seconds."""
 
     until: float
     seconds: float
 
 
 class InFlight:
-    """The events under way through one producer, what came of the others, and orders that rest."""
+    """The events in flight through one producer, results of others, and orders in backoff."""
 
     def __init__(
         self,
@@ -76,61 +78,62 @@ class InFlight:
         partition_of: Callable[[OutboxRow], int | None],
         landed: Callable[[], None],
     ) -> None:
-        """`partition_of` is None of a topic that the producer does not know yet.
+        """`partition_of` returns None for a topic that the producer does not know yet.
 
-        `landed` is called whenever something has come of an event.
+        `landed` is called whenever an event was acknowledged, was refused or has failed.
         """
         self._producer = producer
         self._partition_of = partition_of
         self._landed = landed
         self._to: Counter[Place] = Counter()
-        """By partition, how many are under way."""
+        """The number of events in flight by partition."""
         self._under_way: dict[UUID, Sending] = {}
-        """By order."""
+        """The event in flight by order."""
         self._behind: dict[UUID, deque[OutboxRow]] = {}
-        """By order of which something is under way: what goes next."""
+        """The events to send next, by order that has one in flight."""
         self._known: dict[UUID, int] = {}
-        """By order, the latest at the end: the sequence of its last acknowledged event."""
+        """The sequence of the last acknowledged event by order, the latest at the end."""
         self._rests: dict[UUID, Rest] = {}
+        """The backoff by order."""
         self.acknowledged: dict[tuple[UUID, int], OutboxRow] = {}
-        """By order and sequence: what the broker has, and nobody has marked yet."""
+        """The acknowledged events that are not marked yet, by order and sequence."""
         self.refused: list[tuple[OutboxRow, BaseException]] = []
-        """What the broker refuses for good, and nobody has parked yet."""
+        """The events that the broker refuses for good and that are not parked yet."""
         self.failed: list[BaseException] = []
-        """Why events are sent later, for a line in the log."""
+        """Why other events could not be sent, for the log."""
         self._heard = monotonic()
-        """When the broker acknowledged something last."""
+        """When the broker last acknowledged an event."""
         self._failed: float | None = None
-        """When the last event failed of those since whose sending nothing was acknowledged."""
+        """When an event last failed with nothing acknowledged since it was sent."""
         self._unheard_since: float | None = None
-        """When the first was sent of the events since which nothing was acknowledged."""
+        """Since when events have been sent without an acknowledgement; None if none are waiting."""
 
     @property
     def room(self) -> int:
-        """How many more may be under way."""
+        """How many more events may be in flight."""
         return max(0, MAX_UNDER_WAY - len(self._under_way))
 
     @property
     def silent_seconds(self) -> float:
-        """How long events were sent and none was acknowledged, whether they failed or hang."""
+        """How long events have been sent without any acknowledgement, whether they fail or hang."""
         return 0.0 if self._unheard_since is None else monotonic() - self._unheard_since
 
     @property
     def are_held_up(self) -> bool:
-        """Whether the broker, or a partition, takes less than it is sent."""
+        """Whether the broker, or a partition, does not keep up with what is sent."""
         return bool(self._rests) or self.silent_seconds > MIN_REST
 
     def held(self) -> list[UUID]:
-        """The orders of which nothing may be sent yet."""
+        """Return the orders of which nothing may be sent yet."""
         now = monotonic()
         resting = [order_id for order_id, rest in self._rests.items() if rest.until > now]
         return [*resting, *self._under_way]
 
     def follow(self, rows: Iterable[OutboxRow]) -> bool:
-        """Send what was committed just now; whether nobody has to look for any of it.
+        """Send events that were just committed; return False if the outbox must be read for some.
 
-        An event goes only where its order's last one is known to have gone; what was committed
-        elsewhere, and not heard of, may stand before it.
+        An event is sent only if the order's previous one is known to be sent: otherwise an earlier
+        event, committed by another worker, may be waiting in the outbox.
         """
         follows = [self._follows(row) for row in rows]
         return all(follows)
@@ -155,7 +158,7 @@ class InFlight:
         self._behind.setdefault(row.order_id, deque()).append(row)
 
     def send(self, rows: Iterable[OutboxRow]) -> None:
-        """Send what waits in the outbox, an order's in sequence; not what is under way, or gone."""
+        """Send outbox rows, each order's in sequence, except those in flight or acknowledged."""
         taken: set[UUID] = set()
         for row in rows:
             if (row.order_id, row.sequence) in self.acknowledged:
@@ -168,7 +171,7 @@ class InFlight:
                 self._begin(row)
 
     def _begin(self, row: OutboxRow) -> bool:
-        """Whether it goes now; else its order rests."""
+        """Send the event; if its partition has no room, back off and return False."""
         place = row.topic, self._partition_of(row)
         if self._to[place] >= MAX_OF_A_PARTITION:
             self._rest(row.order_id)
@@ -182,7 +185,7 @@ class InFlight:
         return True
 
     async def _send(self, row: OutboxRow, partition: int | None) -> None:
-        # aiokafka waits for such a topic to appear.
+        # aiokafka would wait for such a topic to appear.
         if TOPIC.fullmatch(row.topic) is None:
             raise InvalidTopicError(row.topic)
         acknowledged = await self._producer.send(
@@ -220,7 +223,7 @@ class InFlight:
         is_back = self._failed is not None and sending.begun > self._failed
         has_room_again = self._to[sending.place] == MAX_OF_A_PARTITION - 1
         if is_back or has_room_again:
-            # Whoever rested because of it need not rest on.
+            # The broker is back, or the partition has room again: end all backoffs.
             self._rests.clear()
             self._failed = None
         self._rests.pop(row.order_id, None)
@@ -243,13 +246,13 @@ class InFlight:
         self._rests[order_id] = Rest(monotonic() + seconds, seconds)
 
     def marked(self, rows: Iterable[OutboxRow]) -> None:
-        """Forget what is marked."""
+        """Forget events that are marked, and the oldest known orders beyond MAX_KNOWN."""
         for row in rows:
             del self.acknowledged[row.order_id, row.sequence]
         for order_id in list(islice(self._known, max(0, len(self._known) - MAX_KNOWN))):
             del self._known[order_id]
 
     def abandon(self) -> None:
-        """Wait for nothing that is under way; unmarked, it is sent again."""
+        """Cancel all sends in flight. Their events are not marked, so they are sent again."""
         for sending in self._under_way.values():
             sending.task.cancel()

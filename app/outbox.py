@@ -1,10 +1,11 @@
-"""The relay: the only sender. It carries committed events from the outbox to their topics.
+"""The relay: publishes committed events from the outbox to their topics, as their only sender.
 
-One worker relays at a time: it holds PostgreSQL's advisory lock on a connection of its own, and the
-lock ends with that connection. An event is marked only after the broker (acks=all)
-has acknowledged it, and an order's next event is sent only after its last, so every first copy of
-an event is in sequence; a crash between the two makes a second copy, which the agents recognise.
-One that the broker refuses for good is parked, and its order waits; all others go on.
+One worker relays at a time, the leader: it holds a PostgreSQL advisory lock on a connection of its
+own, and the lock ends with that connection. An event is marked as published only after the broker
+(acks=all) has acknowledged it, and an order's next event is sent only after its previous one is
+acknowledged, so the first copies of an order's events are in sequence. A crash between
+acknowledgement and mark makes a duplicate, which the agents recognise. An event that the broker
+refuses for good is parked, and its order waits; all other orders go on.
 """
 
 import asyncio
@@ -38,33 +39,39 @@ from app.transaction import OutboxRow, Transaction
 log = logging.getLogger(__name__)
 
 RELAY = "relay"
-"""What parked messages and crash points call it."""
+"""The relay's name in parked messages and crash points."""
 BATCH = 1000
+"""The most events taken from the outbox at once."""
 GATHER_SECONDS = 0.005
-"""Between sends, and between looks into the outbox. What is committed meanwhile goes along, and
-saves all hops behind it work."""
+"""The least time between sends, and between reads of the outbox.
+
+Events that are committed meanwhile are sent in the same batch, which saves work in all later hops.
+"""
 MARK_SECONDS = 0.1
-"""How long what is acknowledged may stay unmarked: whoever leads next sends it once more."""
+"""How long an acknowledged event may stay unmarked. The next leader would send it again."""
 SWEEP_SECONDS = 1.0
-"""How long an event may wait whose commit was not heard of: its worker died before telling."""
+"""The longest time between reads of the outbox, which find the events of workers that died before
+they could notify the leader. Also how often the others try to take the lead."""
 
 SILENT_SECONDS = 30.0
-"""How long a leader may fail to send anything before another worker, or another producer, tries."""
+"""How long a leader may send without an acknowledgement. It then gives up the lead, so that another
+worker, or a new producer, tries."""
 STOP_SECONDS, LAST_MARK_SECONDS = 5.0, 1.0
+"""Timeouts when the lead ends: to stop the producer, and to mark what is acknowledged."""
 
 SETTINGS = {**FEW_ROWS, "synchronous_commit": "off"}
-"""A mark that is lost costs a second copy, so it need not wait for the disk."""
+"""A lost mark costs no more than a duplicate, so marking need not wait for the disk."""
 
 for _topic in topic_names():
     REFUSED.labels(_topic)  # shown as 0 from the start, so that an alert sees the first rise
 
 
 class _CannotSend(Exception):
-    """Raised by a leader of whose events the broker acknowledges none."""
+    """Raised by a leader when the broker acknowledges none of its events."""
 
 
 class Relay:
-    """Publishes the outbox while this worker leads; else tells the leader of its commits."""
+    """Publishes the outbox while this worker leads; otherwise notifies the leader of commits."""
 
     def __init__(
         self, brokers: list[str], database: Database, admission: Admission | None = None
@@ -74,19 +81,21 @@ class Relay:
         self._admission = admission or Admission()
         self._wake = asyncio.Event()
         self._in_flight: InFlight | None = None
-        """While this worker leads."""
+        """Set while this worker leads."""
         self._committed: list[OutboxRow] = []
-        """What is surely committed and not sent yet; where another worker leads, not told yet."""
+        """Committed events to be sent or, if another worker leads, to notify it of."""
         self._following: asyncio.TimerHandle | None = None
+        """The timer that sends them."""
         self._followed = 0.0
-        """When it last sent what it had committed; seconds of the loop's clock."""
+        """When they were last sent, in seconds of the loop's clock."""
         self._marking: asyncio.TimerHandle | None = None
+        """The timer that has acknowledged events marked."""
         self._is_unsure = False
-        """Whether the leader is to look for what may be committed."""
+        """Whether the leader has to read the outbox for events whose commit is uncertain."""
         self._telling: asyncio.Task[None] | None = None
 
     async def after_commit(self, transaction: Transaction) -> None:
-        """Send its events, or tell whoever relays, without waiting for it."""
+        """Have the transaction's events sent, here or by the leader, without waiting for it."""
         if not transaction.events:
             return
         if not transaction.is_committed:
@@ -115,7 +124,7 @@ class Relay:
             self._wake.set()
 
     async def _tell(self) -> None:
-        """Tell the leader, while that is another; what it does not hear of, it looks for."""
+        """Notify the leader, while it is another worker; what gets lost it finds in the outbox."""
         with suppress(*AWAY):
             while self._in_flight is None and (self._committed or self._is_unsure):
                 told = [encode_notice(row) for row in self._committed]
@@ -126,7 +135,7 @@ class Relay:
                     await sql.tell_relay(connection, told=told)
 
     def _hear(self, *notification: Any) -> None:
-        """What another worker has told."""
+        """Handle a notification of another worker."""
         told = notification[-1]
         if told == LOOK:
             self._wake.set()
@@ -135,18 +144,18 @@ class Relay:
             self._follow_soon()
 
     async def run(self) -> None:
-        """Relay until cancelled; what is away is waited for."""
+        """Relay until cancelled; retry with a backoff while PostgreSQL or Kafka is unavailable."""
         delay = 0.1
         while True:
             try:
-                # Who has not reached the broker does not ask to lead; the lead ends before the
-                # producer, which may take long to stop.
+                # The producer comes first, so that a worker that cannot reach the broker does not
+                # lead; and the lead ends before the producer stops, which may take long.
                 async with self._producer() as producer, self._leadership() as connection:
                     delay = 0.1
                     await self._publish_forever(connection, producer)
             except _CannotSend as error:
                 log.warning("This worker gives up the lead: %s", error)
-                # The others ask each second, and one of them may be able to send.
+                # Others try to take the lead each second, and may be able to send.
                 await asyncio.sleep(2 * SWEEP_SECONDS)
             except (*AWAY, KafkaError) as error:
                 log.warning("The relay waits %.1f s: %r", delay, error)
@@ -164,7 +173,7 @@ class Relay:
 
     @asynccontextmanager
     async def _producer(self) -> AsyncIterator[AIOKafkaProducer]:
-        """One of its own: Faust's has a changelog request under way most of the time."""
+        """Start a producer for the relay; Faust's usually has a changelog request in flight."""
         producer = AIOKafkaProducer(
             bootstrap_servers=self._brokers,
             acks="all",
@@ -204,7 +213,7 @@ class Relay:
                 )
 
     def _mark_soon(self) -> None:
-        """What has landed is marked within MARK_SECONDS, together with what lands meanwhile."""
+        """Have events marked after MARK_SECONDS, together with those acknowledged meanwhile."""
         if self._marking is None:
             self._marking = asyncio.get_running_loop().call_later(MARK_SECONDS, self._mark_now)
 
@@ -213,7 +222,7 @@ class Relay:
         self._wake.set()
 
     async def _look(self, connection: asyncpg.Connection, in_flight: InFlight) -> None:
-        """Note what has landed, and send what was not heard of."""
+        """Mark and park what has been answered, and send what waits in the outbox."""
         while in_flight.refused:
             await _park(connection, *in_flight.refused.pop(0))
         if in_flight.failed:
@@ -226,7 +235,7 @@ class Relay:
             if len(rows) == limit:
                 self._wake.set()  # there may be more
             crash_here(Point.TAKEN, RELAY)
-            # What waits for the broker is no sign of too many orders.
+            # Events that wait for the broker are no sign of too many orders.
             if not in_flight.are_held_up:
                 moment = parse_time(rows[0].occurred_at).timestamp()
                 self._admission.note(RELAY, moment, RELAYED)
@@ -237,8 +246,8 @@ async def _stop(producer: AIOKafkaProducer) -> None:
     try:
         await asyncio.wait_for(producer.stop(), STOP_SECONDS)
     except TimeoutError:
-        # It flushes first, without an end where its metadata task has died. What it has not closed
-        # by then would run on, and send, for ever.
+        # stop() flushes first, and never returns if the producer's metadata task has died. Parts
+        # that it has not closed would keep running, and sending.
         await cast(Any, producer)._sender.close()
         await producer.client.close()
 
@@ -247,7 +256,7 @@ _hash = lru_cache(maxsize=16_384)(murmur2)
 
 
 def _partition_of(producer: AIOKafkaProducer, row: OutboxRow) -> int | None:
-    """Kafka's own choice for the order's id, as far as `producer` knows the topic."""
+    """Return the partition that Kafka's default partitioner chooses; None for an unknown topic."""
     partitions = cast(Any, producer).client.cluster.partitions_for_topic(row.topic)
     if not partitions:
         return None
@@ -275,7 +284,7 @@ async def _mark_and_take(
 
 
 async def _park(connection: asyncpg.Connection, row: OutboxRow, error: BaseException) -> None:
-    """Put an event aside that the broker refuses for good: it waits for an operator."""
+    """Park an event that the broker refuses for good, for an operator to decide."""
     extra = {"request_id": row.request_id}
     log.error("The broker refuses %s of order %s: %r", row.topic, row.order_id, error, extra=extra)
     REFUSED.labels(row.topic).inc()

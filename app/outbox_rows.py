@@ -1,4 +1,4 @@
-"""An event of the outbox: as PostgreSQL gives it, as workers tell of it, and its headers."""
+"""An event's outbox row: read from PostgreSQL, sent in notifications, and its Kafka headers."""
 
 import re
 from collections.abc import Mapping
@@ -12,12 +12,12 @@ from app.times import rfc3339
 from app.transaction import OutboxRow
 
 LOOK = ""
-"""What the leader is told where it has to look for itself."""
+"""The notification that makes the leader read the outbox."""
 MAX_NOTICE_BYTES = 7999
-"""Bytes: https://www.postgresql.org/docs/18/sql-notify.html"""
+"""The longest payload of NOTIFY: https://www.postgresql.org/docs/18/sql-notify.html"""
 
 TRACE_ID = re.compile("(?!0{32})[0-9a-f]{32}")
-"""https://www.w3.org/TR/trace-context/#trace-id"""
+"""A valid trace id: https://www.w3.org/TR/trace-context/#trace-id"""
 
 HEADER_NAMES = (
     "ce_id",
@@ -34,7 +34,7 @@ HEADER_NAMES = (
 
 
 def as_row(row: Mapping[str, Any]) -> OutboxRow:
-    """The event in a row as PostgreSQL gives it."""
+    """Convert a row of PostgreSQL."""
     return OutboxRow(
         str(row["event_id"]),
         row["topic"],
@@ -47,13 +47,13 @@ def as_row(row: Mapping[str, Any]) -> OutboxRow:
 
 
 def encode_notice(row: OutboxRow) -> str:
-    """The event for the leader's ear; LOOK where it is too long for that."""
+    """Encode the event as a notification for the leader; return LOOK if it is too long for one."""
     told = orjson.dumps([*row[:-1], row.payload.decode()], default=str)
     return told.decode() if len(told) <= MAX_NOTICE_BYTES else LOOK
 
 
 def decode_notice(told: str) -> OutboxRow:
-    """The event that another worker tells of."""
+    """Decode another worker's notification."""
     event_id, topic, order_id, sequence, request_id, occurred_at, payload = orjson.loads(told)
     return OutboxRow(
         event_id, topic, UUID(order_id), sequence, request_id, occurred_at, payload.encode()
@@ -61,10 +61,10 @@ def decode_notice(told: str) -> OutboxRow:
 
 
 def headers_of(row: OutboxRow) -> list[tuple[str, bytes]]:
-    """CloudEvents 1.0 in binary mode, and the trace.
+    """Return the headers of CloudEvents 1.0 in binary mode, and of the trace.
 
-    Every event that a request causes is one trace: its id is the request's id where that is one,
-    else a hash of it.
+    All events that a request causes belong to one trace. Its id is the request id if that is a
+    valid trace id, otherwise a hash of the request id.
     """
     trace = row.request_id
     if TRACE_ID.fullmatch(trace) is None:
