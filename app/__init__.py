@@ -1,6 +1,6 @@
-"""The composition root: one Faust app and what it works with, made once.
+"""The composition root: creates the Faust app and the objects that it works with, once.
 
-It reads settings and the files of keys that they name, and connects to nothing.
+It reads the settings and the key files that they name, and opens no connections.
 """
 
 import os
@@ -21,12 +21,14 @@ from app.timeline import Followers
 from app.tokens import Tokens
 
 PIPELINE_POOL_SIZE = 12
-"""For batches that are committed alone, for parking, and to tell the relay: requests have a pool of
-their own and cannot starve the agents."""
+"""For batches that are committed alone, for parking, and to notify the relay's leader.
+
+Requests have a pool of their own, so they cannot starve the agents.
+"""
 GATHERED_POOL_SIZE = 2
-"""One for creations that are gathered, and one for payments."""
+"""One connection for batches of new orders, and one for batches of payments."""
 TIMERS_POOL_SIZE = 4
-"""Nor can requests, or agents, hold up expiry, mail and what Stripe answers."""
+"""For expiry, mail and calls of Stripe among others: requests and agents cannot hold them up."""
 
 AUTODISCOVER = [
     "app.operations.commands",
@@ -55,8 +57,10 @@ AUTODISCOVER = [
     "web.documents",
     "web.problem_pages",
 ]
-"""What a worker does. Each module by name, for Faust lets the import error of a listed one stop the
-worker, and no other's."""
+"""The modules of a worker.
+
+Each is listed by name, because Faust stops the worker for an import error of a listed module only.
+"""
 
 arm_from(os.environ)
 settings = load_settings()
@@ -90,7 +94,7 @@ pools = [request_pool, request_batch_pool, agent_pool, agent_batch_pool, timer_p
 app.resources += [*pools, redis_cache, limiter, provider]
 calls = Calls(timer_pool, provider)
 followers = Followers(request_pool)
-# Followers last: whoever hears of a change must not read the cache's old state.
+# Followers last: clients that are told of a change must not read the old state from the cache.
 after_commit: list[AfterCommit] = [
     resource.after_commit for resource in (relay, calls, redis_cache, followers)
 ]

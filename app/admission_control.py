@@ -1,17 +1,18 @@
-"""How long events wait for this worker, and so how many new orders it takes: first what it has.
+"""Admission control: limits new orders by how long events wait here. Accepted orders come first.
 
-W is the latest waits of all handlers, and five times the relay's, in seconds, added up. While
-W ≤ 0.7, the limit doubles each second until there is none. Above, it is
+W is the sum of the latest waits of all handlers and five times the relay's wait, in seconds. While
+W ≤ 0.7, the limit doubles each second until there is none. Above that, it is
 
     admitted/s = max(100, R × (1 + 0.4 × (0.8 − W)))
     R = new orders/s of about 300 s × (paid/s of about 5 s + 5) / (paid/s of about 300 s + 5)
 
-R is how many new orders get through. What gets through is counted where orders are paid: all that
-are paid come by there, but some are never paid, and others were placed at another worker. So what
-is paid now is compared with what is paid usually, and new orders are taken in that proportion.
+R estimates the throughput of new orders. It is measured where orders are marked paid, which every
+paid order passes; but some orders are never paid, and some were placed at another worker. So the
+present rate of paid orders is compared with the usual one, and new orders are admitted in that
+proportion.
 
-What is taken now is paid, and waits, seconds later. So the limit follows what gets through, and W
-corrects it only a little: a limit that followed W would swing from too many to too few.
+An order that is admitted now is paid, and waits, seconds later. So the limit follows R, and W
+corrects it only a little: a limit that followed W would oscillate.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,67 +25,68 @@ from time import time
 from app.metrics import ADMITTED, WAIT
 
 EASY_SECONDS = 0.7
-"""The W up to which the limit rises until every new order is taken."""
+"""The W up to which the limit rises, until there is none."""
 AIM_SECONDS = 0.8
-"""The W at which R is taken exactly."""
+"""The W at which the limit is exactly R."""
 STEERING = 0.4
-"""By this part of R more or fewer are taken for each second that W is under or over the aim."""
+"""The part of R by which the limit rises or falls for each second of W under or over the aim."""
 NOW_SECONDS, LATE_SECONDS = 5.0, 300.0
-"""About how long the means of R go back. The short one outlasts the lumps in which agents take
-orders; in the long one, the orders that are on their way are few."""
+"""About how far back the two means in R reach. The short one evens out the batches in which agents
+take orders; in the long one, orders still in progress carry little weight."""
 FEW = 5.0
-"""Added to both means of paid orders, a second: two small ones count as about the same."""
+"""Orders a second, added to both means of paid orders, so that two small means count as equal."""
 RECOVERY = 2.0
-"""What the limit is multiplied by each second while W is easy."""
+"""The factor of the limit for each second in which W is within EASY_SECONDS."""
 RELAYED = 5
-"""How often W counts the relay's wait: so often an order comes by it."""
+"""The weight of the relay's wait in W: an order passes the relay this many times."""
 MEMORY_SECONDS = 2.0
-"""How long W remembers a handler's wait. After that, one without events waits for none, and one
-that is at some for longer keeps others waiting."""
+"""How long W counts a handler's noted wait. After that, an idle handler counts 0, and one that is
+still working on its events counts the time since it took them, if that is longer."""
 TRICKLE = 100.0
-"""The least limit, in new orders a second: so few are not what keeps a worker busy, but Redis that
-is away, say, or a cold start."""
+"""The lowest limit, in new orders a second. So few do not overload a worker: events then wait for
+another reason, such as Redis being unavailable or a cold start."""
 UNBOUNDED = 1e6
-"""A limit that is none, in new orders a second."""
+"""The rate that stands for no limit, in new orders a second."""
 BURST_SECONDS = 0.25
-"""Requests come in lumps: what was not taken so long before may still be."""
+"""Requests come in bursts: the unused part of the limit can be used for this long."""
 MILESTONE = "orders.mark_paid"
-"""The handler that counts what gets through: it is on the way of every order that is paid."""
+"""The handler that measures throughput: every paid order passes it."""
 
 
 class _Rate:
-    """How many there are a second, what is older than `seconds` counting for less and less."""
+    """A rate per second, as a mean that decays exponentially with the time constant `seconds`."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._lately = self._counted = 0.0
 
     def count(self, moment: float, more: int = 1) -> None:
-        """So many more."""
+        """Count `more` occurrences."""
         self._lately = self._at(moment) + more
         self._counted = moment
 
     def at(self, moment: float) -> float:
-        """A second, as seen from `moment`."""
+        """Return the rate per second as of `moment`."""
         return self._at(moment) / self._seconds
 
     def _at(self, moment: float) -> float:
-        # Not beyond 1, for the clock may be set back.
+        # The factor stays at most 1 if the clock is set back.
         return self._lately * exp(min(0.0, self._counted - moment) / self._seconds)
 
 
 @dataclass(slots=True)
 class _Wait:
-    """Of a handler's latest events."""
+    """The wait of a handler's latest events."""
 
     taken_at: float
     waited: float
-    """Seconds that the first of them had waited by then."""
+    """Seconds that the first of them had waited when it was taken."""
     times: int
+    """The weight of this wait in W."""
     is_under_way: bool = False
 
     def seconds(self, moment: float) -> float:
-        """How long who comes now may have to wait."""
+        """Return how long an event that comes now may have to wait, in seconds."""
         since = moment - self.taken_at
         if since < MEMORY_SECONDS:
             return self.waited
@@ -92,28 +94,28 @@ class _Wait:
 
 
 class Admission:
-    """The wait of each handler's latest events; times are in seconds of `clock`."""
+    """The limit on new orders, from the waits of handlers. Times are in seconds of `clock`."""
 
     def __init__(self, clock: Callable[[], float] = time) -> None:
         self._clock = clock
         self._since = self._looked = clock()
         self._waits: dict[str, _Wait] = {}
         self._taken = _Rate(LATE_SECONDS)
-        """New orders."""
+        """New orders that were admitted."""
         self._through_now, self._through_late = _Rate(NOW_SECONDS), _Rate(LATE_SECONDS)
         self._rate = UNBOUNDED
         self._room = UNBOUNDED * BURST_SECONDS
-        """New orders that may be taken at once."""
+        """New orders that may be admitted at once."""
         ADMITTED.set_function(self.rate)
 
     def resume(self) -> None:
-        """Let waits count from here: before, this worker could not have taken the events."""
+        """Count waits from now on only: this worker could not have taken the events earlier."""
         self._since = self._clock()
 
     def note(self, handler: str, written_at: float, times: int = 1) -> None:
-        """A handler takes events, of which the first was written then.
+        """Note that a handler takes events, the first of which was written at `written_at`.
 
-        An order comes by it so many `times`.
+        `times` is how often an order passes the handler.
         """
         if handler not in self._waits:
             WAIT.labels(handler).set_function(partial(self._seconds, handler))
@@ -123,7 +125,7 @@ class Admission:
 
     @contextmanager
     def taking(self, handler: str, written_at: float, events: int) -> Iterator[None]:
-        """As `note`; while the body lasts, whatever comes after these events waits for it."""
+        """Like `note`; while the body runs, later events count as waiting for it."""
         self.note(handler, written_at)
         wait = self._waits[handler]
         if handler == MILESTONE:
@@ -140,7 +142,7 @@ class Admission:
         return wait.seconds(self._clock()) if wait else 0.0
 
     def try_admit(self) -> bool:
-        """Whether one more new order may be taken; if so, it counts as taken."""
+        """Return whether one more new order may be admitted, and count it if so."""
         self.rate()
         if self._room < 1:
             return False
@@ -149,10 +151,10 @@ class Admission:
         return True
 
     def rate(self) -> float:
-        """New orders a second that may be taken now."""
+        """Update the limit and return it, in new orders a second."""
         moment = self._clock()
         if moment < self._looked:
-            # The clock was set back: what was noted by it before means nothing.
+            # The clock was set back: earlier times cannot be compared with it.
             self._since = self._looked = moment
             self._waits.clear()
         elapsed, self._looked = moment - self._looked, moment
@@ -167,6 +169,6 @@ class Admission:
         return max(TRICKLE, self._carried() * (1 + STEERING * (AIM_SECONDS - wait)))
 
     def _carried(self) -> float:
-        """R, in new orders a second."""
+        """Return R, in new orders a second."""
         now, late = (rate.at(self._looked) for rate in (self._through_now, self._through_late))
         return self._taken.at(self._looked) * (now + FEW) / (late + FEW)

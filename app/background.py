@@ -1,4 +1,4 @@
-"""What a worker does besides serving requests and events."""
+"""The background tasks and timers of a worker."""
 
 import asyncio
 import gc
@@ -30,11 +30,11 @@ KEPT_EVENTS_SECONDS = 5.0
 EVICT_RETRY_SECONDS = 5.0
 GAUGE_SECONDS = 5.0
 OVERDUE = timedelta(seconds=5)
-"""How long past its time a call of Stripe may wait for a worker that makes it."""
+"""How long after its due time a call of Stripe counts as overdue."""
 
 LATEST_EVENTS, LATEST_PRODUCTS = 100_000, 1000
-"""How far back a worker that is gone may have owed the cache evictions. The busiest workers write
-some thousands of events a second, and who dies is missed after ten seconds."""
+"""How far back evictions that a dead worker still owed may lie. The busiest workers write some
+thousands of events a second, and a dead worker is noticed after ten seconds."""
 _inheriting = asyncio.Event()
 
 COLLECTOR_THRESHOLDS = 50_000, 20, 20
@@ -42,19 +42,19 @@ COLLECTOR_THRESHOLDS = 50_000, 20, 20
 
 @app.on_rebalance_complete.connect
 async def count_waits_anew(*_: object, signal: object, **__: object) -> None:
-    """What waited while partitions moved is no sign of too many orders."""
+    """Count waits anew: events that waited during a rebalance are no sign of too many orders."""
     admission.resume()
 
 
 @app.on_rebalance_complete.connect
 async def inherit_evictions(*_: object, **__: object) -> None:
-    """Somebody may be gone, who owed the cache evictions."""
+    """Start evicting for others: a worker that owed evictions may be gone."""
     _inheriting.set()
 
 
 @app.task
 async def evict_what_others_owed() -> None:
-    """After a rebalance, evict what was changed lately and is still there in an older version."""
+    """After a rebalance, evict cache entries that are older than recently changed rows."""
     while True:
         await _inheriting.wait()
         _inheriting.clear()
@@ -76,10 +76,10 @@ async def _evict_what_changed_lately() -> None:
 
 @app.task
 async def spare_the_collector() -> None:
-    """Leave what is made by now alone, and look for garbage less often than for a small script.
+    """Exclude existing objects from garbage collection, and collect less often than by default.
 
-    Python's defaults look at every 700 new objects, of which a batch of orders makes many more, and
-    now and then at everything, while all orders wait.
+    By default Python collects after every 700 new objects, of which a batch of orders makes many
+    more, and from time to time looks at all objects, while all orders wait.
     """
     gc.collect()
     gc.freeze()
@@ -94,14 +94,14 @@ async def relay_outbox() -> None:
 
 @app.task
 async def send_mail() -> None:
-    """Send the mails that agents have noted, where there is a mail server."""
+    """Send the mails that agents have noted, if a mail server is configured."""
     if settings.smtp_url:
         await send_mails(timer_pool, Mail(settings.smtp_url, settings.mail_from))
 
 
 @app.task
 async def call_stripe() -> None:
-    """Make the calls of Stripe that transactions have noted."""
+    """Make the due calls of Stripe."""
     if settings.stripe_secret_key and not settings.stripe_webhook_secrets:
         app.log.warning("Webhooks of Stripe are refused: STRIPE_WEBHOOK_SECRET is not set")
     await calls.run()
@@ -109,7 +109,7 @@ async def call_stripe() -> None:
 
 @app.timer(KEPT_EVENTS_SECONDS)
 async def settle_kept_events() -> None:
-    """Look again at events of Stripe that came before what they speak of."""
+    """Retry events of Stripe that arrived before the payment or order they refer to."""
     try:
         while await settle_kept(timer_pool, str(uuid4())) == KEPT_BATCH:
             pass
@@ -119,7 +119,7 @@ async def settle_kept_events() -> None:
 
 @app.timer(GAUGE_SECONDS)
 async def count_what_waits() -> None:
-    """Show operators the calls that are overdue and the refunds that are theirs."""
+    """Set the gauges of overdue calls and of parked refunds."""
     with suppress(*AWAY):
         async with timer_pool.connection() as connection:
             waiting = await sql.calls_waiting(connection, patience=OVERDUE)
@@ -129,13 +129,13 @@ async def count_what_waits() -> None:
 
 @app.task
 async def audit_books() -> None:
-    """Look for broken invariants while no other worker does."""
+    """Look for broken invariants, unless another worker does."""
     await keep_auditing(timer_pool)
 
 
 @app.timer(REST_SECONDS)
 async def settle_evictions() -> None:
-    """Evict what could not be evicted while Redis was away."""
+    """Make the evictions that failed while Redis was unavailable."""
     await redis_cache.evict_owed()
 
 
@@ -143,7 +143,7 @@ async def settle_evictions() -> None:
 async def expire_orders() -> None:
     """Cancel orders that were not paid in time."""
     try:
-        # A worker whose clock is ahead would cancel everybody's orders.
+        # PostgreSQL's clock: a worker whose clock is ahead would cancel orders too early.
         async with timer_pool.connection() as connection:
             moment = await sql.clock(connection)
         while await expire_due(timer_pool, moment) == BATCH:
@@ -154,13 +154,13 @@ async def expire_orders() -> None:
 
 @app.task
 async def tend_outbox() -> None:
-    """Make the outbox's coming partitions, and drop those that are old and all sent."""
-    # Not a timer: that would do nothing in its first hour, and a worker may not live that long.
+    """Create the outbox's next partitions, and drop old ones whose events are all sent."""
+    # Not a timer: its first run would be after an hour, and a worker may not live that long.
     while True:
         try:
             await _tend_outbox()
         except (*AWAY, PostgresError) as error:
-            # A role that may not create tables is no reason to stop: outbox_other takes the rows.
+            # A role that may not create tables is no reason to stop: outbox_other gets the rows.
             app.log.warning("The outbox's partitions are tended to later: %r", error)
             await asyncio.sleep(REAP_SECONDS)
             continue
@@ -172,7 +172,7 @@ async def _tend_outbox() -> None:
     async with timer_pool.connection() as connection:
         await sql.make_outbox_partitions(connection, now=now())
     async with timer_pool.connection() as connection, connection.transaction():
-        # Whoever places or pays would wait behind it.
+        # Placing and paying would queue behind a drop that waits for its lock.
         await sql.wait_little(connection)
         if dropped := await sql.drop_outbox_partitions(connection, kept=kept):
             app.log.info("%d partitions of the outbox were dropped for their age", dropped)
@@ -180,13 +180,13 @@ async def _tend_outbox() -> None:
 
 @app.timer(REAP_SECONDS)
 async def reap_parked_messages() -> None:
-    """Forget messages that were resolved long ago, batch by batch."""
+    """Delete parked messages that were resolved longer ago than RETENTION, in batches."""
     await _reap("Resolved messages", sql.reap_parked, kept=RETENTION)
 
 
 @app.timer(REAP_SECONDS)
 async def reap_idempotency_keys() -> None:
-    """Forget expired Idempotency-Keys, batch by batch."""
+    """Delete expired idempotency keys, in batches."""
     await _reap("Expired keys", sql.reap_keys)
 
 

@@ -1,8 +1,8 @@
-"""Crash points: every place between two effects, where a test may kill this process by name.
+"""Crash points: named places between two effects, at which a test can have this process killed.
 
-`CRASH_AT=committed:stock.reserve` kills the process with SIGKILL when `stock.reserve` comes to the
-point `committed`. It is refused without `CRASH_FOR_TESTS=yes`; neither is read from `.env`, and no
-setting knows them. Nothing is armed otherwise, and a point costs a comparison.
+`CRASH_AT=committed:stock.reserve` kills the process with SIGKILL when `stock.reserve` reaches
+the point `committed`. This needs `CRASH_FOR_TESTS=yes`, too. Both variables are read only from the
+environment, not from `.env`, and are not settings. A point that is not armed costs a comparison.
 """
 
 import logging
@@ -15,14 +15,14 @@ log = logging.getLogger(__name__)
 
 
 class Point(StrEnum):
-    """Where a subject stands: which effect is there, and which one is not."""
+    """How far a subject has come: which effect has happened, and which has not."""
 
     WRITTEN = "written"
-    """A transaction has written all it will, and is not committed."""
+    """A transaction has written everything; it is not committed."""
     COMMITTED = "committed"
-    """It is committed; no relay, cache, table or client has heard of it."""
+    """A transaction is committed; no relay, cache, table or client knows of it."""
     REMEMBERED = "remembered"
-    """An agent's own table has the event's content, in memory; it is not marked as handled."""
+    """An agent's own table holds an event's content, in memory; it is not marked as handled."""
     MARKED = "marked"
     """An agent's events are marked as handled, in memory; none is acknowledged."""
     ACKNOWLEDGED = "acknowledged"
@@ -32,28 +32,28 @@ class Point(StrEnum):
     PARKED = "parked"
     """A message, or an event that the broker refuses, is parked; it is not acknowledged."""
     HELD_BACK = "held_back"
-    """A message is parked behind another one of its order; that is not committed."""
+    """A message is parked behind another one of its order; this is not committed."""
     TAKEN = "taken"
-    """Events, a mail or a call are taken from their table; nothing was done about them."""
+    """Events, a mail or a call are taken from their table; nothing has been done with them."""
     REFUSED = "refused"
     """The broker refuses an event for good; the event is not parked."""
     SENT = "sent"
-    """The broker, the mail server or the provider has answered; no row says so."""
+    """The broker, the mail server or the provider has answered; this is not written to a row."""
 
 
 _armed: str | None = None
-"""`point:subject`."""
+"""The armed place, as `point:subject`."""
 
 
 def crash_here(point: Point, *subjects: str) -> None:
-    """End the process here if a test has armed this point for one of these subjects."""
+    """Kill the process if a test has armed this point for one of these subjects."""
     if _armed is not None and _armed in [f"{point}:{subject}" for subject in subjects]:
         log.critical("This process kills itself at %s", _armed)
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 def arm(place: str) -> None:
-    """Let the process die at `point:subject`. Raises ValueError where there is no such point."""
+    """Have the process killed at `point:subject`. Raises ValueError if there is no such point."""
     global _armed
     point, _, subject = place.partition(":")
     if not subject:
@@ -63,9 +63,9 @@ def arm(place: str) -> None:
 
 
 def arm_from(environment: Mapping[str, str]) -> None:
-    """Arm what CRASH_AT names; SystemExit where that is no place, or this is not a test's process.
+    """Arm the place that CRASH_AT names.
 
-    Both variables are read from the process's environment alone, so that no file arms anything.
+    Raises SystemExit if it is not a place, or if CRASH_FOR_TESTS is not `yes`.
     """
     place = environment.get("CRASH_AT")
     if not place:

@@ -1,4 +1,4 @@
-"""Work that one worker of all does: who holds PostgreSQL's advisory lock for it."""
+"""Leader election: one worker at a time does the work, by holding a PostgreSQL advisory lock."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -9,21 +9,22 @@ import asyncpg
 from app.db import Database
 
 Ask = Callable[[asyncpg.Connection], Awaitable[bool]]
-"""Tries to take the lock; whether it has it."""
+"""Tries to take the lock without waiting; returns whether it did."""
 
 
 @asynccontextmanager
 async def leadership(
     database: Database, ask: Ask, seconds: float, name: str, **settings: str
 ) -> AsyncIterator[asyncpg.Connection]:
-    """Begins once `ask` has taken the lock; it is tried every so many seconds.
+    """Run the body as the leader, once `ask` has taken the lock; try again every `seconds`.
 
-    On a connection of its own, called `name`; the lock ends with it. Raises one of AWAY.
+    The lock is held on a connection of its own, with `name` as its application_name, and ends with
+    it. Raises one of AWAY.
     """
     connection = await database.connect(
         command_timeout=10,
         application_name=name,
-        # A leader whose machine is gone must not keep the lock for hours.
+        # A leader whose machine has died must not keep the lock for hours.
         tcp_keepalives_idle="5",
         tcp_keepalives_interval="2",
         tcp_keepalives_count="3",
@@ -37,9 +38,9 @@ async def leadership(
 
 
 async def _win(connection: asyncpg.Connection, ask: Ask, seconds: float) -> None:
-    """Ask until it is ours.
+    """Poll until this worker has the lock.
 
-    A statement that waits for the lock would hold a snapshot, and with it every dead row.
+    A statement that waits for the lock would hold a snapshot, which keeps dead rows from vacuum.
     """
     while True:
         if await ask(connection):

@@ -1,25 +1,25 @@
-"""Log lines that tell which request they belong to."""
+"""Logging configuration: log lines carry the id of their request."""
 
 import logging
 from contextvars import ContextVar
 from typing import Any
 
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
-"""The id of the HTTP request that this task serves; `-` outside of one."""
+"""The id of the HTTP request that this task serves; `-` if it serves none."""
 
 
 class WithRequestId(logging.Filter):
-    """Gives each line the id of its request: the one it was logged with, else the task's."""
+    """Adds the request id to each record: the one it was logged with, otherwise the task's."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Never drops a line."""
+        """Add the request id; never drop a record."""
         if not hasattr(record, "request_id"):
             record.request_id = request_id.get()
         return True
 
 
 def logging_config(level: str) -> dict[str, Any]:
-    """Configuration for `logging.config.dictConfig`: one line an event, to standard error."""
+    """Return the configuration for `logging.config.dictConfig`: lines on standard error."""
     return {
         "version": 1,
         "disable_existing_loggers": False,

@@ -1,4 +1,4 @@
-"""What operators watch, beside the metrics of Faust's own monitor."""
+"""Prometheus metrics, in addition to those of Faust's own monitor."""
 
 from prometheus_client import Counter, Gauge
 

@@ -1,4 +1,4 @@
-"""Waiting, but not for ever."""
+"""Timeouts."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager, suppress
 
 @asynccontextmanager
 async def move_on_after(seconds: float) -> AsyncIterator[None]:
-    """Lets its body go on for so long, and leaves it then.
+    """Cancel the body after `seconds`, without raising.
 
-    Not `wait_for`, which in Python 3.11 may swallow that the task is cancelled.
+    `asyncio.wait_for` may swallow the task's cancellation in Python 3.11.
     """
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
