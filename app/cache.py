@@ -1,8 +1,8 @@
-"""Redis: orders and products by id. A cache that is away costs a miss, never an error.
+"""The Redis cache of orders and products by id. Without Redis every read is a miss, never an error.
 
-Every entry starts with the version of what it holds. A writer leaves an empty entry after its
-commit, its version and no content, which reads as a miss. An entry gives way only to
-one that is at least as new, so a reader that loaded before the commit cannot store after it.
+Every entry starts with the version of its object. After a commit the writer stores an empty entry,
+with the new version and no content, which reads as a miss. An entry is replaced only by one that is
+at least as new, so a reader that loaded an object before the commit cannot store it afterwards.
 """
 
 import asyncio
@@ -26,8 +26,9 @@ log = logging.getLogger(__name__)
 
 TTL_SECONDS = 600
 TIMEOUT_SECONDS = 0.05
+"""The timeout of Redis commands and connections."""
 REST_SECONDS = 1.0
-"""How long Redis is left alone after it did not answer, so that a hanging one costs little."""
+"""How long Redis is not asked after it failed to answer, so that one that hangs costs little."""
 
 STORE = """
 local ttl = table.remove(ARGV)
@@ -49,16 +50,16 @@ for i, key in ipairs(KEYS) do
 end
 """
 FEW = 200
-"""Entries that are looked at while Redis does nothing else."""
+"""The entries of one eviction script, during which Redis does nothing else."""
 
 ORDERS, PRODUCTS = "orders", "products"
 
 Load = Callable[[UUID], Awaitable[tuple[int, dict[str, Any]]]]
-"""Gives an object's version, and the object."""
+"""Returns an object's version, and the object."""
 
 
 class Cache:
-    """JSON objects by kind and id."""
+    """A cache of JSON objects by kind and id."""
 
     def __init__(self, url: str) -> None:
         self._redis: Redis = Redis.from_url(
@@ -68,6 +69,7 @@ class Cache:
             retry=Retry(NoBackoff(), 0),
         )
         self._owed: dict[str, tuple[float, int]] = {}
+        """Evictions still to be made: when noted, and the new version, by key; oldest first."""
         self._settling = asyncio.Lock()
         self._resting_until = 0.0
 
@@ -79,7 +81,7 @@ class Cache:
         await self._redis.aclose()
 
     async def get(self, kind: str, id: UUID, load: Load) -> dict[str, Any]:
-        """The cached object, else what `load` gives, which is then cached."""
+        """Return the cached object, or load it and cache it."""
         key = f"{kind}:{id}"
         if stored := await self._read(key):
             CACHE.labels(kind, "hit").inc()
@@ -91,7 +93,7 @@ class Cache:
         return value
 
     async def _read(self, key: str) -> bytes:
-        """The content of the entry; empty for none, too, and where Redis is away."""
+        """Return the entry's content; empty if there is none, or if Redis is unavailable."""
         if self._resting or key in self._owed:
             return b""
         try:
@@ -102,7 +104,7 @@ class Cache:
         return (entry or b"").partition(b":")[2]
 
     async def _store(self, entries: Sequence[tuple[str, int, bytes]], tries: int = 1) -> bool:
-        """Store those entries that are not older than what is there; whether Redis took them."""
+        """Store entries that are not older than the stored ones; return whether Redis answered."""
         keys = [key for key, _, _ in entries]
         arguments = [part for _, version, content in entries for part in (version, content)]
         try:
@@ -115,19 +117,20 @@ class Cache:
             return False
 
     async def after_commit(self, transaction: Transaction) -> None:
-        """Leave an empty entry for whatever the commit made old.
+        """Evict what the commit made stale, by storing empty entries.
 
-        Also for an order that was locked or read and did not change: the transaction that changed
-        it may have died before it came to this.
+        Also evicts orders that were locked or read and did not change: the worker that changed them
+        may have died before it evicted them.
         """
         self._owe(ORDERS, transaction.order_versions)
         self._owe(PRODUCTS, transaction.product_versions)
         await self.evict_owed()
 
     async def evict_older(self, kind: str, versions: Mapping[UUID, int]) -> None:
-        """Evict what is there in an older version than these, little by little.
+        """Delete entries older than these versions, in small batches. Retries until Redis answers.
 
-        They are too old for a reader to be about to store what came before. Waits for Redis.
+        No empty entries are needed: the changes are so old that no reader is about to store an
+        object that it loaded before them.
         """
         left = list(versions.items())
         while left:
@@ -143,16 +146,16 @@ class Cache:
         moment = monotonic()
         for id, version in changed.items():
             key = f"{kind}:{id}"
-            # What was read without a lock may be older than what is owed already.
+            # A version that was read without a lock may be older than the one noted already.
             _, owed = self._owed.pop(key, (moment, version))
             self._owed[key] = (moment, max(version, owed))
 
     async def evict_owed(self) -> None:
-        """Evict what is owed, if Redis is there; what others owe meanwhile goes along."""
+        """Make the noted evictions, including those noted meanwhile, while Redis is available."""
         async with self._settling:
             while not self._resting and (owed := list(islice(self._owed.items(), 1000))):
-                # Twice: on a busy machine it is often this process that was too slow to hear the
-                # answer, and what is owed is forgotten if the process dies before it is made.
+                # Two tries: on a busy machine this process is often itself too slow to read the
+                # answer in time, and noted evictions are lost if it dies.
                 if await self._store([(key, version, b"") for key, (_, version) in owed], tries=2):
                     for key, debt in owed:
                         if self._owed.get(key) == debt:
@@ -163,7 +166,7 @@ class Cache:
         return monotonic() < self._resting_until
 
     def _away(self, error: Exception) -> None:
-        """Leave Redis alone for a while, and forget debts older than anything it may still hold."""
+        """Back off from Redis, and drop evictions of entries that must have expired by now."""
         self._resting_until = monotonic() + REST_SECONDS
         horizon = monotonic() - TTL_SECONDS
         while self._owed and next(iter(self._owed.values()))[0] < horizon:

@@ -1,4 +1,4 @@
-"""Checkout: paying on Stripe's page. The attempt is asked for here; a call opens the page."""
+"""Checkout: paying on Stripe's page. An attempt starts here; a noted call opens its session."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -20,9 +20,9 @@ from app.topics import CheckoutRequested
 from app.transaction import Transaction
 
 SHORTEST = timedelta(minutes=31)
-"""Stripe wants 30 minutes between the creation of a session and its end."""
+"""The shortest checkout: Stripe requires 30 minutes from a session's creation to its end."""
 LONGEST = timedelta(hours=23, minutes=55)
-"""Stripe takes 24 hours at most."""
+"""The longest checkout: Stripe allows at most 24 hours."""
 
 NOT_REQUESTED, REQUESTED, READY = "NOT_REQUESTED", "REQUESTED", "READY"
 FAILED, EXPIRED = "FAILED", "EXPIRED"
@@ -35,10 +35,11 @@ async def request_checkout(
     key: idempotency.Key | None,
     request_id: str,
 ) -> dict[str, Any]:
-    """Ask for a checkout, or get the one that is open: {orderId, status, pollUrl}.
+    """Start a checkout, or return the pending one: {orderId, status, pollUrl}.
 
-    The order then waits until the checkout ends. Raises OrderNotFound, Forbidden, NotPayable,
-    NothingToPay, PaymentInProgress, IdempotencyKeyReused, IdempotencyInProgress.
+    The order's deadline moves to the end of the checkout, if that is later. Raises OrderNotFound,
+    Forbidden, NotPayable, NothingToPay, PaymentInProgress, IdempotencyKeyReused,
+    IdempotencyInProgress.
     """
     async with database.transaction("checkout.request_checkout") as transaction:
         if key and (answer := await idempotency.claim(transaction, key)):
@@ -69,7 +70,7 @@ def _require_payable(order: Order, user: Identity) -> None:
 
 
 def _live_checkout(rows: Sequence[Any]) -> Any:
-    """The checkout that is being opened, or is open. Raises PaymentInProgress for another one."""
+    """Return the pending checkout, if any. Raises PaymentInProgress for any other live attempt."""
     live = [row for row in rows if row["status"]]
     if any((row["provider"], row["status"]) != (STRIPE, PaymentStatus.PENDING) for row in live):
         raise PaymentInProgress
@@ -90,16 +91,16 @@ async def _start_attempt(
 
 
 def expires_at(due_at: datetime | None, now: datetime) -> datetime:
-    """When a checkout that is asked for at `now` ends, in whole seconds.
+    """Return when a checkout that starts at `now` ends, in whole seconds.
 
-    With the order's deadline, as far as Stripe takes that.
+    That is the order's deadline, within the limits SHORTEST and LONGEST.
     """
     ends = min(max(due_at or now, now + SHORTEST), now + LONGEST)
     return ends.replace(microsecond=0)
 
 
 async def note_call(transaction: Transaction, events: Sequence[CheckoutRequested]) -> None:
-    """Note that Stripe is to be called for a session; the call holds up no other event."""
+    """Note a call of Stripe that opens a session; it is made later and delays no event."""
     _, all_payments = await lock_with_payments(transaction, events)
     for event in events:
         for payment in (held.payment for held in all_payments[event.order_id]):
@@ -109,7 +110,7 @@ async def note_call(transaction: Transaction, events: Sequence[CheckoutRequested
 
 
 async def status(database: Database, user: Identity, order_id: UUID) -> dict[str, Any]:
-    """The order's latest checkout: {orderId, status, checkoutUrl, failureReason}.
+    """Return the order's latest checkout: {orderId, status, checkoutUrl, failureReason}.
 
     Raises OrderNotFound, Forbidden.
     """
@@ -138,7 +139,7 @@ def _stands(status: str | None, url: str | None, reason: str | None) -> str:
             return EXPIRED if reason == CHECKOUT_EXPIRED else FAILED
         case PaymentStatus.VOIDED:
             return EXPIRED
-    # Paid, whatever became of the money.
+    # The checkout was paid, whatever happened to the money since.
     return READY
 
 

@@ -1,9 +1,9 @@
-"""Expiry: an order that is not paid by its deadline is cancelled; its open checkout ends first.
+"""Expiry: cancels orders that are not paid by their deadline, after expiring an open checkout.
 
-Deadlines stand in a table of their own: an index on a column of `orders` would make every update of
-that column dearer. A deadline is moved or deleted only under its order's row lock. Nothing else
-deletes it, also when the order ends early: the hops of an order stay as cheap as they are, and what
-is left is deleted here in batches, when it is due.
+Deadlines have a table of their own, because an index on a column of `orders` would make updates of
+orders more expensive. A deadline is moved or deleted only under its order's row lock. Only this
+module deletes deadlines, in batches when they are due, also those of orders that ended early: so
+the other steps of an order need no statement for it.
 """
 
 from datetime import datetime, timedelta
@@ -17,15 +17,16 @@ from app.queries import sql
 
 BATCH = 100
 RETRY_AFTER = timedelta(seconds=30)
-"""After which an order is looked at again whose payment was under way when it was due."""
+"""How long an order's deadline is postponed when a payment is in progress."""
 
 
 async def expire_due(database: Database, moment: datetime, batch: int = BATCH) -> int:
-    """Settle up to `batch` deadlines passed at `moment`; how many. Fewer: none is left.
+    """Process up to `batch` deadlines that have passed at `moment`; return how many.
 
-    An order still CREATED is cancelled, unless money may be under way: then its deadline moves on.
-    Of an open checkout Stripe is asked first; what it answers cancels the order, or lets it wait.
-    Many workers may do this at once: each order is settled once. Raises one of AWAY.
+    Fewer than `batch` means that none is left. An order that is still CREATED is cancelled, unless
+    a payment is in progress: then its deadline is postponed. An open checkout is expired at Stripe
+    first; Stripe's answer cancels the order or lets it wait. Several workers may run this at once:
+    each order is locked by one of them. Raises one of AWAY.
     """
     async with database.transaction("expiry.expire_due") as transaction:
         rows = await sql.lock_due_orders(transaction.connection, now=moment, batch=batch)

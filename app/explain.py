@@ -1,4 +1,4 @@
-"""What an order waits for: the question an operator has about every order that stands still."""
+"""Explaining what an order waits for, for clients and operators."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,17 +15,18 @@ from app.queries import sql
 from app.times import parse_time, rfc3339
 
 MAX_PARKED = 20
+"""The most parked messages in an explanation."""
 
 
 class Waiting(NamedTuple):
-    """For what, and since when."""
+    """What the order waits for, and since when."""
 
     what: str
     since: datetime
 
 
 class Timer(NamedTuple):
-    """What happens by itself, and when."""
+    """What the order's next timer does, and when."""
 
     kind: str
     at: datetime
@@ -35,9 +36,9 @@ CUSTOMER = "payment by the customer"
 
 
 class Attempt(NamedTuple):
-    """An attempt to pay: where it stands, when it was made, and when it came to stand there.
+    """A payment attempt: its status, when it was created, and when it was last updated.
 
-    `checkout` is where its checkout at Stripe stands: REQUESTED or READY; None without one.
+    `checkout` is the status of its checkout at Stripe, REQUESTED or READY; None without one.
     """
 
     status: PaymentStatus
@@ -48,7 +49,7 @@ class Attempt(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """An order, and what PostgreSQL knows around it."""
+    """An order, and the rows about it that explain what it waits for."""
 
     order_id: UUID
     user_id: UUID
@@ -57,25 +58,25 @@ class Facts:
     updated_at: datetime
     total_minor: int = 0
     due_at: datetime | None = None
-    """When it is cancelled if it is still unpaid."""
+    """When the order is cancelled if it is still unpaid."""
     refund_due_at: datetime | None = None
-    """When Stripe is asked for a refund, or asked again."""
+    """When the next call of Stripe for a refund is due."""
     attempts: Sequence[Attempt] = ()
     outcome: str | None = None
-    """What inventory decided, at `decided_at`."""
+    """Inventory's decision, made at `decided_at`."""
     decided_at: datetime | None = None
     unsent: tuple[str, datetime] | None = None
-    """Topic and time of the oldest event that the broker has not acknowledged."""
+    """Topic and time of the oldest event that is not marked as published."""
 
 
 async def explain(database: Database, order_id: UUID) -> dict[str, Any]:
-    """What the order waits for and since when, the next timer, parked messages, allowed actions.
+    """Return what the order waits for, its next timer, parked messages and allowed actions.
 
     {orderId, userId, status, waitingFor: {what, since} | null, nextTimer: {kind, at} | null
     (kind: expiry, refund),
     parked: [{id, handler, topic, partition, offset, state, error, attempts, parkedAt}] (the latest
-    20 that nobody has resolved),
-    actions: ["pay", "checkout", "cancel"]}; "pay" and "checkout" are the owner's alone. Raises
+    20 that are not resolved),
+    actions: ["pay", "checkout", "cancel"]}; only the owner may "pay" and "checkout". Raises
     OrderNotFound, one of AWAY.
     """
     async with database.connection() as connection:
@@ -87,7 +88,7 @@ async def explain(database: Database, order_id: UUID) -> dict[str, Any]:
 
 
 def explanation(facts: Facts) -> dict[str, Any]:
-    """The answer, without parked messages."""
+    """Return the explanation without parked messages."""
     waiting = waiting_for(facts)
     timer = _next_timer(facts)
     return {
@@ -107,7 +108,7 @@ def _next_timer(facts: Facts) -> Timer | None:
 
 
 def waiting_for(facts: Facts) -> Waiting | None:
-    """The next step of the order; the relay comes before any agent. None: nothing is left to do."""
+    """Return the order's next step, None if nothing is left to do. The relay precedes any agent."""
     step = _next_step(facts)
     if step and step.what != CUSTOMER and facts.unsent:
         topic, occurred_at = facts.unsent
@@ -134,7 +135,7 @@ def _payment(facts: Facts) -> Waiting:
     if captured := latest.get(PaymentStatus.SUCCEEDED):
         return Waiting("the order-status agent, to mark it paid", captured.updated_at)
     failed = latest.get(PaymentStatus.FAILED)
-    # A checkout that Stripe would not open cancels nothing: another attempt may be made.
+    # A checkout that Stripe refused to open does not cancel the order: it can be paid otherwise.
     if failed and failed.checkout != "REQUESTED":
         return Waiting("the order-status agent, to cancel it", failed.updated_at)
     return Waiting(CUSTOMER, facts.created_at)
@@ -168,7 +169,7 @@ def _giving_back(facts: Facts) -> Waiting | None:
 
 
 def _refund(facts: Facts) -> Waiting | None:
-    """Also of a completed order: it may have been paid twice."""
+    """Return the refund that the order waits for; a completed order may have been paid twice."""
     latest = {attempt.status: attempt for attempt in facts.attempts}
     if refunding := latest.get(PaymentStatus.REFUNDING):
         who = "Stripe" if refunding.checkout else "the payment agent"
@@ -179,7 +180,7 @@ def _refund(facts: Facts) -> Waiting | None:
 
 
 def actions(facts: Facts) -> list[str]:
-    """What may be asked of the order, by the rules that its endpoints follow."""
+    """Return the actions that the order's endpoints would allow."""
     live = [attempt for attempt in facts.attempts if attempt.status in LIVE]
     free = all(one.checkout and one.status is PaymentStatus.PENDING for one in live)
     allowed = {

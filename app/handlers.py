@@ -1,4 +1,4 @@
-"""Every handler by name, for whoever gives it a message beside Kafka; the agents fill it."""
+"""The registry of handlers by name, for messages that do not come from Kafka: replays."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
@@ -12,14 +12,17 @@ from app.topics import Event
 from app.transaction import Transaction
 
 BAD = (BadEvent, asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
-"""What a handler raises for an event that it can never take."""
+"""Errors of a handler for an event that it can never handle."""
 
 Handle = Callable[[Transaction, Sequence[Any]], Awaitable[None]]
-"""Decides a batch of events in a transaction that its caller commits."""
+"""Handles a batch of events in a transaction that the caller commits."""
 
 
 class Handler(NamedTuple):
-    """What a handler reads, if it reads, and its work; None where it only fills a table."""
+    """A handler: the record of its events, and the function that handles them.
+
+    `record` is None for the relay, `handle` also for a handler that only fills a table.
+    """
 
     record: type[Event] | None
     handle: Handle | None
@@ -37,5 +40,5 @@ class Handler(NamedTuple):
 
 
 HANDLERS: dict[str, Handler] = {RELAY: Handler(None, None)}
-"""By name; agents add theirs. `relay` has an event that the broker refused: to replay it is only to
-let the relay send it again."""
+"""Handlers by name; the agents add theirs. Messages of `relay` are events that the broker refused:
+replaying one only lets the relay send it again."""

@@ -1,7 +1,7 @@
-"""Mail to customers: SMTP, from the notifications that the agent has noted.
+"""Mail to customers over SMTP, from the notifications that the agent has stored.
 
-A mail is taken for a while (`due_at` moves on), sent, and noted as sent. A crash in between sends
-it once more, with the same Message-ID, by which mail systems drop a copy.
+A mail is leased (`due_at` is postponed), sent, and noted as sent. After a crash in between it is
+sent again with the same Message-ID, by which mail systems can drop the duplicate.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ ATTEMPTS = 10
 TIMEOUT_SECONDS = 10
 IDLE_SECONDS = 1.0
 MAIL = "mail"
-"""What crash points call it."""
+"""The name of this task in crash points."""
 
 
 class Undeliverable(Exception):
@@ -38,7 +38,7 @@ class Mail:
         self._sender = sender
 
     async def send(self, notification: Any) -> None:
-        """Deliver one. Raises Undeliverable, or OSError when it may work later."""
+        """Deliver one mail. Raises Undeliverable, or OSError when a retry may succeed."""
         await asyncio.to_thread(self._deliver, self._compose(notification))
 
     def _compose(self, notification: Any) -> EmailMessage:
@@ -52,12 +52,12 @@ class Mail:
         try:
             mail["To"] = notification["recipient"]
         except Exception as error:
-            # A token may tell any text, and Python's parser fails in many ways.
+            # The address is any text from a token, and the parser raises many types of exceptions.
             raise Undeliverable(f"not an address: {error!r}") from None
         return mail
 
     def _deliver(self, mail: EmailMessage) -> None:
-        """A server that refuses us, not this mail, may take it once it is set right."""
+        """Send the mail. Raises Undeliverable if it is refused, OSError if a retry may succeed."""
         with self._connect() as server:
             try:
                 server.send_message(mail)
@@ -74,7 +74,7 @@ class Mail:
             except OSError:
                 raise
             except Exception as error:
-                # The library folds the addresses only now, and fails in as many ways as it parses.
+                # The library formats the addresses only here, and raises many types of exceptions.
                 raise Undeliverable(f"not to be written: {error!r}") from None
 
     def _connect(self) -> smtplib.SMTP:
@@ -88,14 +88,14 @@ class Mail:
             server = smtplib.SMTP(host, port, timeout=TIMEOUT_SECONDS)
         if self._url.username:
             if self._url.scheme == "smtp":
-                # A password never travels in clear.
+                # The password must not be sent unencrypted.
                 server.starttls(context=ssl.create_default_context())
             server.login(unquote(self._url.username), unquote(self._url.password or ""))
         return server
 
 
 async def send_mails(database: Database, mail: Mail) -> None:
-    """Send what is due, until cancelled; what is away is waited for."""
+    """Send due mails until cancelled; wait while PostgreSQL or the mail server is unavailable."""
     while True:
         try:
             if not await send_due(database, mail):
@@ -106,7 +106,7 @@ async def send_mails(database: Database, mail: Mail) -> None:
 
 
 async def send_due(database: Database, mail: Mail) -> int:
-    """Send a batch of the mails that are due; how many were taken. Raises what kept one back."""
+    """Send a batch of due mails; return its size. Raises the first error that is to be retried."""
     async with database.connection() as connection:
         rows = await sql.take_due_mails(connection, batch=BATCH)
     sent = await asyncio.gather(
@@ -129,7 +129,7 @@ async def _send(database: Database, mail: Mail, row: Any) -> None:
 
 
 async def _failure(mail: Mail, row: Any) -> str | None:
-    """Why the mail will never be sent; None when it was. Raises OSError when it may work later."""
+    """Send the mail; return None, or why it will never be sent. Raises OSError to be retried."""
     try:
         await mail.send(row)
         return None

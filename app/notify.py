@@ -1,8 +1,8 @@
-"""Notifications: one per order, kind and channel.
+"""Notifications of customers: one per order, kind and channel.
 
-The agent notes what is to be told, in the transaction that handles the event; the primary key lets
-it do so once. The log is told at once; mail is sent by a task of its own (`app/mail.py`), so that a
-mail server that is away holds up nothing.
+The agent stores them in the transaction that handles the event; the primary key prevents
+duplicates. The log line is written at once; mail is sent by a task of its own (`app/mail.py`), so
+that an unavailable mail server delays nothing else.
 """
 
 import logging
@@ -20,7 +20,7 @@ Ended = OrderCompleted | OrderCancelled
 
 
 class Notifier:
-    """Tells customers how their orders ended; by mail only where there is a mail server."""
+    """Notifies customers how their orders ended; by mail only if a mail server is configured."""
 
     def __init__(self, sends_mail: bool) -> None:
         self._sends_mail = sends_mail
@@ -28,13 +28,13 @@ class Notifier:
     async def tell_completed(
         self, transaction: Transaction, events: Sequence[OrderCompleted]
     ) -> None:
-        """Tell that the orders were completed."""
+        """Notify customers that their orders were completed."""
         self._tell(transaction, "completed", events)
 
     async def tell_cancelled(
         self, transaction: Transaction, events: Sequence[OrderCancelled]
     ) -> None:
-        """Tell that the orders were cancelled."""
+        """Notify customers that their orders were cancelled."""
         self._tell(transaction, "cancelled", events)
 
     def _tell(self, transaction: Transaction, kind: str, events: Sequence[Ended]) -> None:

@@ -1,4 +1,4 @@
-"""Parked messages: what handlers could not take, and what waits behind it."""
+"""Parked messages: those that handlers could not handle, and those that wait behind them."""
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -22,7 +22,7 @@ RETENTION = timedelta(days=30)
 
 
 class State(StrEnum):
-    """Where a parked message stands. REPLAYED and DISCARDED are final: it is resolved."""
+    """The state of a parked message. It is resolved when it is REPLAYED or DISCARDED."""
 
     PARKED = "PARKED"
     WAITING = "WAITING"
@@ -41,10 +41,10 @@ async def park(
     attempts: int,
     order_id: UUID | None = None,
 ) -> None:
-    """Keep the raw message that `handler` could not take; once. Raises one of AWAY.
+    """Park the raw message that `handler` could not handle, once. Raises one of AWAY.
 
-    With an `order_id`, later messages of that order wait behind it; without one it holds up
-    nothing, and is findable by the order that its key may name.
+    With an `order_id`, later messages of that order wait behind it. Without one it delays nothing,
+    and is listed under the order that its key names, if any.
     """
     async with database.connection() as connection:
         await sql.park_message(
@@ -67,9 +67,10 @@ async def park(
 async def parked_ahead(
     transaction: Transaction, handler: str, order_ids: Sequence[UUID]
 ) -> tuple[bool, dict[UUID, int]]:
-    """Whether anything holds up any order of `handler`; by order, the first parked offset.
+    """Return whether `handler` has a parked message that holds any order, and the first by order.
 
-    Until the transaction ends, nobody resolves what it found.
+    The first is the offset of the order's first such message, for those of `order_ids` that have
+    one. Nobody can resolve the messages found until the transaction ends.
     """
     row = await sql.parked_ahead(transaction.connection, handler=handler, order_ids=order_ids)
     firsts = orjson.loads(row["first_by_order"] or "{}")
@@ -79,7 +80,7 @@ async def parked_ahead(
 async def park_behind(
     transaction: Transaction, handler: str, messages: Sequence[tuple[UUID, Message]]
 ) -> None:
-    """Keep messages, each with its order, that come behind a parked one; each once."""
+    """Park messages, given with their orders, behind parked ones of their orders; each once."""
     raw = [message for _, message in messages]
     await sql.park_behind(
         transaction.connection,
@@ -96,7 +97,10 @@ async def park_behind(
 
 
 async def get(database: Database, id: UUID) -> dict[str, Any]:
-    """One parked message, with its bytes as text. Raises ParkedNotFound, one of AWAY."""
+    """Return one parked message, with its key and value as text.
+
+    Raises ParkedNotFound, one of AWAY.
+    """
     async with database.connection() as connection:
         row = await sql.get_parked(connection, id=id)
     if row is None:
@@ -117,9 +121,9 @@ async def page(
     place: list[str] | None,
     size: int,
 ) -> list[tuple[dict[str, Any], list[str]]]:
-    """Up to `size` messages behind `place`, the latest first, each with its own place.
+    """Return up to `size` messages after the position `place`, latest first, with their positions.
 
-    No `state` means those that nobody has resolved. Raises ValueError for a bad `place`.
+    Without a `state`, messages that are not resolved. Raises ValueError for an invalid `place`.
     """
     behind = {
         "states": [state] if state else UNRESOLVED,
@@ -140,7 +144,7 @@ async def page(
 
 
 def as_json(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The message as administrators see it, without its bytes."""
+    """Return the message as administrators see it, without key, value and headers."""
     order_id, resolved_at = row["order_id"], row["resolved_at"]
     return {
         "id": str(row["id"]),
@@ -165,7 +169,7 @@ def _text(raw: bytes | None) -> str | None:
 
 
 def headers_of(message: Message) -> dict[str, str]:
-    """The message's headers as text."""
+    """Return the message's headers as text."""
     raw = dict(message.headers or {})
     return {name: (value or b"").decode(errors="replace") for name, value in raw.items()}
 

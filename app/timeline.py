@@ -1,4 +1,4 @@
-"""An order's timeline: its events as they stand in the outbox, and word of new ones."""
+"""An order's timeline: its events in the outbox, and notification of new ones."""
 
 import asyncio
 import logging
@@ -19,14 +19,14 @@ log = logging.getLogger(__name__)
 
 PAGE = 100
 TICK_SECONDS = 0.5
-"""How long a commit of another worker may go unnoticed by those who follow its order."""
+"""How long followers of an order may not notice a commit of another worker."""
 
 ENVELOPE = {"eventId", "orderId", "sequence", "occurredAt", "requestId"}
 INTERNAL = {"answer", "fingerprint", "idempotencyKey", "keyExpiresAt"}
 
 
 async def events_after(database: Database, order_id: UUID, sequence: int) -> list[dict[str, Any]]:
-    """The order's committed events behind `sequence` (0: all), oldest first.
+    """Return the order's committed events after `sequence` (0: all), oldest first.
 
     Each is {sequence, type, occurredAt, requestId, data}; `type` is the topic's name. An order that
     does not exist has none. Raises one of AWAY.
@@ -55,10 +55,10 @@ def _told(row: Any) -> dict[str, Any]:
 
 
 class Followers:
-    """Wakes those who follow an order when it has new events.
+    """Wakes the followers of an order when it has new events.
 
-    Commits of this worker wake at once, through `after_commit`; those of other workers are found by
-    one query per tick for all followed orders, and none while nobody follows.
+    Commits of this worker wake them at once, through `after_commit`. Those of other workers are
+    found by one query per tick for all followed orders; without followers there is no query.
     """
 
     def __init__(self, database: Database) -> None:
@@ -69,9 +69,9 @@ class Followers:
 
     @asynccontextmanager
     async def follow(self, order_id: UUID) -> AsyncIterator[asyncio.Event]:
-        """An event that is set, to be cleared by its reader, whenever the order may have news.
+        """Yield an asyncio.Event that is set whenever the order may have new events.
 
-        Clear it before reading the timeline, then wait for it: nothing is missed.
+        To miss none, clear it, then read the timeline, then wait for it.
         """
         wake = asyncio.Event()
         self._wakes[order_id].add(wake)
@@ -92,8 +92,8 @@ class Followers:
             self._watching = None
 
     async def after_commit(self, transaction: Transaction) -> None:
-        """Wake those who follow the orders that the commit, if it was one, published events of."""
-        # Known is only what a look has seen: this may have come to nothing, and be done again.
+        """Wake the followers of the orders whose events the transaction published."""
+        # Not noted as known: this commit may have failed, and the same versions may come again.
         if self._wakes:
             for event in transaction.events:
                 for wake in self._wakes.get(event.order_id, ()):
@@ -114,7 +114,7 @@ class Followers:
             await asyncio.sleep(TICK_SECONDS)
 
     async def look(self) -> None:
-        """Ask PostgreSQL once for the versions of all followed orders. Raises one of AWAY."""
+        """Query the versions of all followed orders, and wake followers. Raises one of AWAY."""
         async with self._database.connection() as connection:
             rows = await sql.order_versions(connection, ids=list(self._wakes))
         for row in rows:
