@@ -18,13 +18,13 @@ from app.tokens import USER, Identity
 _hasher = PasswordHasher()
 _NO_ONES_HASH = _hasher.hash("the password of an account that does not exist")
 _hashing = asyncio.Semaphore(2)
-"""Argon2id takes 64 MiB and a core for each password at a time."""
+"""Limits concurrent hashing: Argon2id takes 64 MiB and a core for each password."""
 
 
 def canonical_email(text: str) -> str:
-    """The address as an account has it: in lower case, each character and domain in one spelling.
+    """Return the address as accounts store it: normalised and in lower case.
 
-    Raises ValueError where the text is not an address alone.
+    Raises ValueError if the text is anything else than an address.
     """
     if text != text.strip() or text.endswith(">"):
         raise ValueError("must be an address alone, with no name or space beside it")
@@ -46,7 +46,7 @@ async def _matches(password_hash: str, password: str) -> bool:
 
 
 async def register(database: Database, email: str, password: str) -> Identity:
-    """A new account of a canonical email. Raises EmailTaken."""
+    """Create an account for a canonical email. Raises EmailTaken."""
     identity = Identity(new_id(), email, USER)
     password_hash = await _hash(password)
     try:
@@ -65,9 +65,9 @@ async def register(database: Database, email: str, password: str) -> Identity:
 
 
 async def log_in(database: Database, limits: RateLimits, email: str, password: str) -> Identity:
-    """The account behind email and password. Raises InvalidCredentials, TooManyRequests.
+    """Return the account with this email and password. Raises InvalidCredentials, TooManyRequests.
 
-    An unknown email costs the same hash as a known one, so that time does not tell them apart.
+    An unknown email costs the same hashing as a known one, so that timing does not reveal accounts.
     """
     email = _looked_up(email)
     async with limits.login(email):
@@ -79,7 +79,7 @@ async def log_in(database: Database, limits: RateLimits, email: str, password: s
 
 
 def _looked_up(email: str) -> str:
-    """What is no address is left as it is, and names no account."""
+    """Return the canonical email. Other text is returned as it is, and matches no account."""
     try:
         return canonical_email(email)
     except ValueError:
@@ -87,7 +87,7 @@ def _looked_up(email: str) -> str:
 
 
 async def make_admin(database: Database, email: str, password: str) -> None:
-    """Make an administrator, or make the account of a canonical email one, with this password."""
+    """Create an administrator, or make an existing account one and set its password."""
     password_hash = await _hash(password)
     async with database.transaction("accounts.make_admin") as transaction:
         await sql.make_admin(

@@ -16,7 +16,7 @@ FIFTHS = ("MGA", "MRU")
 """Currencies whose minor unit is a fifth, although ISO 4217 gives them two decimals."""
 
 OURS_OF_REDIS = {"socket_timeout", "socket_connect_timeout", "decode_responses", "host", "port"}
-"""What a URL of Redis could say, and what is said elsewhere, or would break the cache."""
+"""Options that a Redis URL must not have: they are set elsewhere, or would break the cache."""
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
 ORDER_TTL_SECONDS = 1_800
@@ -25,7 +25,7 @@ ORIGIN = r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?"
 
 
 def _limit(value: object) -> object:
-    """One limit, like `10/15 minutes`. Raises ValueError."""
+    """Parse one limit, like `10/15 minutes`. Raises ValueError."""
     if not isinstance(value, str):
         return value
     first, *more = parse_many(value)
@@ -38,7 +38,7 @@ Limit = Annotated[RateLimitItem, BeforeValidator(_limit)]
 
 
 class Settings(BaseSettings):
-    """What an operator can set. Names are the environment's, in lower case."""
+    """The settings, named after the environment variables in lower case."""
 
     model_config = SettingsConfigDict(
         env_file=".env",
@@ -103,13 +103,13 @@ class Settings(BaseSettings):
     @field_validator("stripe_secret_key", "stripe_success_url", "stripe_cancel_url", mode="before")
     @classmethod
     def blank_is_unset(cls, value: object) -> object:
-        """`STRIPE_SECRET_KEY=` says that Stripe is not configured."""
+        """Treat an empty value as unset: `STRIPE_SECRET_KEY=` means not to use Stripe."""
         return None if value == "" else value
 
     @field_validator("kafka_brokers", "cors_origins", "stripe_webhook_secrets", mode="before")
     @classmethod
     def split_list(cls, value: object) -> object:
-        """`one,other` as a list."""
+        """Split `one,other` into a list. Raises ValueError."""
         if isinstance(value, str):
             parts = [part.strip() for part in value.split(",")]
             if value.strip() and not any(parts):
@@ -120,7 +120,7 @@ class Settings(BaseSettings):
     @field_validator("kafka_brokers")
     @classmethod
     def brokers_have_ports(cls, value: list[str]) -> list[str]:
-        """Each is `host:port`. Raises ValueError."""
+        """Require `host:port` for each broker. Raises ValueError."""
         if any(re.fullmatch(r"[^:/?#@\s]+:[0-9]+", broker) is None for broker in value):
             raise ValueError("must be host:port, several separated by commas")
         for broker in value:
@@ -130,13 +130,13 @@ class Settings(BaseSettings):
     @field_validator("db_host")
     @classmethod
     def host_is_possible(cls, value: str) -> str:
-        """No name that can have no address. Raises ValueError."""
+        """Refuse a host name that cannot have an address. Raises ValueError."""
         return _possible(value)
 
     @field_validator("jwt_secret")
     @classmethod
     def secret_is_one(cls, value: str | None) -> str | None:
-        """At least 32 bytes (RFC 7518, section 3.2), and no key that others may know."""
+        """Require at least 32 bytes (RFC 7518, section 3.2), and no PEM text. Raises ValueError."""
         if value is not None and len(value.encode()) < 32:
             raise ValueError("must have at least 32 bytes")
         if value is not None and "-----BEGIN" in value:
@@ -146,7 +146,7 @@ class Settings(BaseSettings):
     @field_validator("cors_origins")
     @classmethod
     def origins_are_origins(cls, value: list[str]) -> list[str]:
-        """Each is a scheme, a host and perhaps a port, as browsers write them; or all are allowed.
+        """Require origins as browsers send them (scheme, host, optional port), or `*` for all.
 
         Raises ValueError.
         """
@@ -157,7 +157,10 @@ class Settings(BaseSettings):
     @field_validator("db_url", "redis_url", "smtp_url", "stripe_api_base")
     @classmethod
     def host_and_port_are_possible(cls, value: str | None) -> str | None:
-        """No name like `a..b`, which can have no address, no port past 65535. Raises ValueError."""
+        """Refuse a host like `a..b`, which cannot have an address, and a port outside 1 to 65535.
+
+        Raises ValueError.
+        """
         if value is not None:
             _reachable(value)
         return value
@@ -165,7 +168,7 @@ class Settings(BaseSettings):
     @field_validator("db_url")
     @classmethod
     def ssl_mode_is_one(cls, value: str | None) -> str | None:
-        """PostgreSQL's client would refuse another with each connection. Raises ValueError."""
+        """Refuse an sslmode that the client would reject at each connection. Raises ValueError."""
         for mode in parse_qs(urlsplit(value or "").query).get("sslmode", ()):
             if mode not in SSL_MODES:
                 raise ValueError(f"must have an sslmode of {', '.join(SSL_MODES)}")
@@ -174,7 +177,7 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def redis_can_be_asked(cls, value: str) -> str:
-        """What Redis's client understands, with our patience. Raises ValueError."""
+        """Require a URL that redis-py understands, without OURS_OF_REDIS. Raises ValueError."""
         url = urlsplit(value)
         if url.scheme != "unix" and re.fullmatch("/?|/[0-9]+", url.path) is None:
             raise ValueError("must have a number as its database, or none")
@@ -189,7 +192,7 @@ class Settings(BaseSettings):
     @field_validator("smtp_url")
     @classmethod
     def login_is_ascii(cls, value: str | None) -> str | None:
-        """SMTP's library logs in with no other user and password. Raises ValueError."""
+        """Require an ASCII user and password: smtplib takes no others. Raises ValueError."""
         login, _, _ = urlsplit(value or "").netloc.rpartition("@")
         if not unquote(login).isascii():
             raise ValueError("must have a user and a password of ASCII characters alone")
@@ -198,13 +201,13 @@ class Settings(BaseSettings):
     @field_validator("mail_from")
     @classmethod
     def sender_is_an_address(cls, value: str) -> str:
-        """An address, with a name or without. Raises ValueError."""
+        """Require one address, with a display name or without. Raises ValueError."""
         mail = EmailMessage()
         try:
             mail["From"] = value
             addresses = mail["From"].addresses
         except Exception:
-            # Python's parser fails in many ways.
+            # Python's parser raises exceptions of many types.
             addresses = ()
         if len(addresses) != 1 or not (addresses[0].username and addresses[0].domain):
             raise ValueError("must be an address, like `Shop <shop@example.com>`")
@@ -213,7 +216,7 @@ class Settings(BaseSettings):
     @field_validator("currency")
     @classmethod
     def currency_has_two_decimals(cls, value: str) -> str:
-        """Upper-cased; a currency whose minor unit is not a hundredth is refused."""
+        """Return the code in upper case. Raises ValueError if its minor unit is not a hundredth."""
         known = {currency.code: currency.exponent for currency in Currency}
         code = value.upper()
         if known.get(code) != 2 or code in FIFTHS:
@@ -222,13 +225,13 @@ class Settings(BaseSettings):
 
     @property
     def checkout_return_urls(self) -> tuple[str, str]:
-        """Where Stripe sends the customer after paying, and after leaving."""
+        """The URLs to which Stripe sends the customer after paying, and after leaving."""
         page = f"http://localhost:{self.port}/swagger-ui/index.html"
         return self.stripe_success_url or page, self.stripe_cancel_url or page
 
     @property
     def database_dsn(self) -> dict[str, str | int | None]:
-        """Connection arguments for asyncpg: DB_URL, else its parts."""
+        """Connection arguments for asyncpg, from DB_URL or, without it, from DB_HOST etc."""
         if self.db_url:
             return {"dsn": self.db_url}
         return {
@@ -241,7 +244,7 @@ class Settings(BaseSettings):
 
 
 def _possible(host: str) -> str:
-    """The host, a name or a folder of sockets. Raises ValueError where it can have no address."""
+    """Return the host or socket folder. Raises ValueError if the host cannot have an address."""
     if not host.startswith("/"):
         try:
             host.encode("idna")
@@ -251,9 +254,9 @@ def _possible(host: str) -> str:
 
 
 def _reachable(url: str) -> None:
-    """Raises ValueError where a host of the URL can have no address, or a port is none.
+    """Raise ValueError if a host of the URL cannot have an address, or a port is invalid.
 
-    PostgreSQL may have several, separated by commas.
+    A URL of PostgreSQL may have several hosts, separated by commas.
     """
     for place in urlsplit(url).netloc.rpartition("@")[2].split(","):
         parts = urlsplit(f"//{place}")
@@ -263,7 +266,7 @@ def _reachable(url: str) -> None:
 
 
 def load_settings() -> Settings:
-    """The settings, or the end of the process with one line that names each bad variable."""
+    """Load the settings, or exit with one line that names each bad variable."""
     try:
         settings = Settings(**_nearer())
     except ValidationError as error:
@@ -278,7 +281,7 @@ def load_settings() -> Settings:
 
 
 def _nearer() -> dict[str, Any]:
-    """What beats the `.env` file's DB_URL: its parts, where the environment names any."""
+    """Return what makes DB_HOST etc. of the environment override DB_URL of the `.env` file."""
     named = {name.upper() for name in os.environ}
     parts = named & {"DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_PASSWORD"}
     return {"db_url": None} if parts and "DB_URL" not in named else {}

@@ -1,7 +1,7 @@
-"""Every error the service makes, declared once.
+"""All errors of the service.
 
-The docstring is the default detail a client reads; `status`, `slug` and `title` follow RFC 9457:
-the title never changes within a type. `web.problems` translates them into answers.
+A problem's docstring is the default detail that clients read. `status`, `slug` and `title` follow
+RFC 9457: the title never changes within a type. `web.problems` turns problems into responses.
 """
 
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ class InvalidInput(Problem):
 
     @classmethod
     def of(cls, pointer: str, detail: str) -> "InvalidInput":
-        """The error of a single field, whose detail is also the problem's."""
+        """Create the error of a single field, whose detail is also the problem's."""
         return cls([FieldError(detail, pointer)], detail)
 
 
@@ -229,7 +229,7 @@ class Unavailable(Problem):
 
 
 def every_problem() -> list[type[Problem]]:
-    """The whole catalogue, the one for bugs first."""
+    """Return all types of problems, the one for internal errors first."""
     return [Problem, *Problem.__subclasses__()]
 
 

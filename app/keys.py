@@ -1,6 +1,6 @@
-"""The keys that tokens are verified with. Each is bound to one algorithm before any token is seen.
+"""The keys that verify tokens. Each is bound to one algorithm before any token is read.
 
-A token's header only picks among them, so it cannot have a public key taken for an HMAC secret
+A token's header only selects one of them, so it cannot make a public key be used as an HMAC secret
 (RFC 8725, section 3.1).
 """
 
@@ -21,21 +21,21 @@ from app.config import Settings
 
 HS256 = "HS256"
 PUBLIC_ALGORITHMS = {("RSA", None): "RS256", ("EC", "P-256"): "ES256"}
-"""By a JWK's `kty` and `crv` (RFC 7518, section 6)."""
+"""Algorithms by a JWK's `kty` and `crv` (RFC 7518, section 6)."""
 MIN_RSA_BITS = 2048
-"""RFC 7518, section 3.3."""
+"""The least size of an RSA key: RFC 7518, section 3.3."""
 
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """`secret` signs and verifies HS256; `public`, and those by key id, verify RS256 or ES256."""
+    """The keys: `secret` signs and verifies HS256; `public` and `by_id` verify RS256 or ES256."""
 
     secret: PyJWK | None = None
     public: PyJWK | None = None
     by_id: Mapping[str, PyJWK] = field(default_factory=dict)
 
     def of(self, header: Mapping[str, Any]) -> PyJWK:
-        """The one key that may have signed a token of this header. Raises InvalidKeyError."""
+        """Return the key that must have signed a token with this header. Raises InvalidKeyError."""
         asymmetric = self.by_id.get(header.get("kid", ""), self.public)
         key = self.secret if header.get("alg") == HS256 else asymmetric
         if key is None:
@@ -44,7 +44,7 @@ class Keys:
 
 
 def load_keys(settings: Settings) -> Keys:
-    """The keys of the settings, or the end of the process with one line naming a bad variable."""
+    """Load the keys of the settings, or exit with one line that names a bad variable."""
     secret, pem, file = settings.jwt_secret, settings.jwt_public_key, settings.jwt_jwks_file
     try:
         variable = "JWT_PUBLIC_KEY"
@@ -52,19 +52,19 @@ def load_keys(settings: Settings) -> Keys:
         variable = "JWT_JWKS_FILE"
         by_id = key_set(Path(file).read_bytes()) if file else {}
     except (ValueError, OSError, PyJWTError) as error:
-        # The text of an error of cryptography's goes over several lines.
+        # Error messages of cryptography have several lines.
         raise SystemExit(f"{variable}: {' '.join(str(error).split())}") from None
     return Keys(secret_key(secret) if secret else None, public, by_id)
 
 
 def secret_key(secret: str) -> PyJWK:
-    """A secret, prepared once: PyJWT would examine a plain one for PEM and DER at each use."""
+    """Prepare a secret once: PyJWT would check a plain one for PEM and DER at each use."""
     encoded = base64.urlsafe_b64encode(secret.encode()).decode().rstrip("=")
     return PyJWK({"kty": "oct", "k": encoded}, HS256)
 
 
 def public_key(pem: str) -> PyJWK:
-    """The public key of a PEM text (`\\n` may stand for its line ends), or of a file of one.
+    """Load a public key from a PEM text (`\\n` may stand for its line ends), or a file of one.
 
     Raises ValueError, OSError.
     """
@@ -81,7 +81,7 @@ def public_key(pem: str) -> PyJWK:
 
 
 def key_set(document: bytes) -> dict[str, PyJWK]:
-    """The signature keys of a JWK Set (RFC 7517) by their ids. Raises ValueError, PyJWTError."""
+    """Return the signature keys of a JWK Set (RFC 7517) by id. Raises ValueError, PyJWTError."""
     keys: dict[str, PyJWK] = {}
     for jwk in _members(document):
         id = jwk.get("kid")
@@ -94,7 +94,7 @@ def key_set(document: bytes) -> dict[str, PyJWK]:
 
 
 def _members(document: bytes) -> list[dict[str, Any]]:
-    """All keys but those for encryption, which identity providers publish beside the others."""
+    """Return all keys except those for encryption, which identity providers publish, too."""
     parsed = orjson.loads(document)
     keys = parsed.get("keys") if isinstance(parsed, dict) else None
     if not isinstance(keys, list) or not all(isinstance(key, dict) for key in keys):
@@ -103,7 +103,7 @@ def _members(document: bytes) -> list[dict[str, Any]]:
 
 
 def _bound(jwk: dict[str, Any]) -> PyJWK:
-    """The public key with the one algorithm of its kind."""
+    """Bind a public key to the only algorithm accepted for its type. Raises ValueError."""
     algorithm = PUBLIC_ALGORITHMS.get((str(jwk.get("kty")), jwk.get("crv") and str(jwk["crv"])))
     if algorithm is None or jwk.get("alg", algorithm) != algorithm or "d" in jwk:
         raise ValueError("only public keys of RSA (RS256) and EC P-256 (ES256) are taken")

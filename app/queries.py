@@ -8,7 +8,7 @@ from aiosql.adapters.asyncpg import AsyncPGAdapter
 
 
 class _Adapter(AsyncPGAdapter):
-    """Whole results from a given connection; aiosql's own streams them, and looks for a pool."""
+    """Returns whole results from a connection. aiosql's own adapter streams, and handles pools."""
 
     is_aio_driver = False
 

@@ -1,7 +1,7 @@
-"""How often one may try: requests by address, failed logins by account.
+"""Rate limits: of requests by client address, and of failed logins by account.
 
-The windows are kept in Redis, for all workers together. Where Redis is away or slow, each worker
-counts for itself.
+The windows are kept in Redis and shared by all workers. While Redis is unavailable or slow, each
+worker counts for itself.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 
 class RateLimits:
-    """`requests` is the limit of an address, `failures` that of an account's failed logins."""
+    """Counts against the limits: `requests` by address, `failures` by account (failed logins)."""
 
     def __init__(self, url: str, requests: RateLimitItem, failures: RateLimitItem) -> None:
         self._requests, self._failures = requests, failures
@@ -44,7 +44,7 @@ class RateLimits:
             socket_connect_timeout=TIMEOUT_SECONDS,
             retry=Retry(NoBackoff(), 0),
         )
-        # The URL is the pool's: the library's own reading of URLs insists on a port.
+        # The pool has the URL: the library's own URL parsing requires a port.
         options: dict[str, Any] = {"connection_pool": self._pool}
         shared = RedisStorage("redis://", implementation="redispy", **options)
         self._shared = MovingWindowRateLimiter(shared)
@@ -67,10 +67,10 @@ class RateLimits:
 
     @asynccontextmanager
     async def login(self, email: str) -> AsyncIterator[None]:
-        """Count what happens inside if it raises InvalidCredentials. Raises TooManyRequests.
+        """Count the body as a failure if it raises InvalidCredentials. Raises TooManyRequests.
 
-        Attempts at one account wait for each other, so that many at once are not more than many
-        in a row. An email that has no account is counted like one that has.
+        Concurrent attempts at one account wait for each other, so that they cannot exceed the
+        limit. An email without an account is counted like one with an account.
         """
         key = ("account", sha256(email.lower().encode()).hexdigest())
         async with self._logins.setdefault(key[1], asyncio.Lock()):
@@ -87,7 +87,7 @@ class RateLimits:
         return await self._ask(lambda limiter: limiter.get_window_stats(limit, kind, key))
 
     async def _ask(self, question: Callable[[MovingWindowRateLimiter], Awaitable[T]]) -> T:
-        """What Redis answers; what this worker knows by itself where Redis does not."""
+        """Return Redis's answer or, if Redis does not answer, that of this worker's own counts."""
         if monotonic() >= self._resting_until:
             try:
                 return await question(self._shared)
@@ -99,13 +99,16 @@ class RateLimits:
 
 
 def _refusal(stats: WindowStats, kind: str) -> TooManyRequests:
-    """The problem, with the seconds until the oldest attempt leaves the window; at least one."""
+    """Count a refusal in the metrics, and return its problem.
+
+    `retry_after` is the seconds until the oldest attempt leaves the window, at least one.
+    """
     RATE_LIMITED.labels(kind).inc()
     return TooManyRequests(max(1, ceil(stats.reset_time - time())))
 
 
 def _network(address: str | None) -> str:
-    """What one client has: an IPv4 address, or the /64 of an IPv6 address (RFC 6177)."""
+    """Return what one client has: an IPv4 address, or the /64 of an IPv6 address (RFC 6177)."""
     try:
         ip: IPv4Address | IPv6Address = ip_address(address or "")
     except ValueError:

@@ -1,4 +1,4 @@
-"""The orders in which the catalogue can be listed."""
+"""The sort orders of the catalogue."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from app.times import parse_time
 
 @dataclass(frozen=True, slots=True)
 class Sort:
-    """An order of the catalogue: the column, how a cursor tells its value, and the queries."""
+    """A sort order: its column, the conversion of a cursor's value, and the queries."""
 
     column: str
     from_cursor: Callable[[str], Any]
@@ -18,7 +18,7 @@ class Sort:
     of_category: Any
 
     def place(self, row: Mapping[str, Any]) -> list[str]:
-        """The row's place in this order, as a cursor tells it."""
+        """Return the row's position in this sort order, for a cursor."""
         return [str(row[self.column]), str(row["id"])]
 
 

@@ -1,8 +1,8 @@
-"""Text that PostgreSQL and UTF-8 can hold."""
+"""Checks for text that PostgreSQL and UTF-8 can represent."""
 
 
 def flaw(text: str) -> str | None:
-    """Why the text cannot be stored: a NUL, or a lone surrogate; None when it can."""
+    """Return why the text cannot be stored, a NUL or a lone surrogate; None if it can."""
     if "\x00" in text:
         return "must not contain NUL"
     if any("\ud800" <= character <= "\udfff" for character in text):
@@ -11,5 +11,5 @@ def flaw(text: str) -> str | None:
 
 
 def storable(text: str) -> str:
-    """The text without what PostgreSQL cannot store: NUL, and halves of surrogate pairs."""
+    """Replace characters that PostgreSQL cannot store: NUL and lone surrogates."""
     return text.encode(errors="replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")

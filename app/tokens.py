@@ -1,4 +1,4 @@
-"""Bearer tokens: JWT, RFC 7519."""
+"""Bearer tokens: JWT (RFC 7519)."""
 
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -18,14 +18,14 @@ from app.times import now
 USER, ADMIN = "USER", "ADMIN"
 TOKENS_REMEMBERED = 4096
 LEEWAY_SECONDS = 5
-"""How far the clock of whoever issued a token may be off."""
+"""How far the clock of a token's issuer may be off."""
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who a valid token speaks for. `email` is None where the token has none.
+    """The user of a valid token. `email` is None if the token has none.
 
-    `until` is when the token ends, in seconds of `time.time()`, leeway included.
+    `until` is when the token expires, in seconds of `time.time()`, leeway included.
     """
 
     id: UUID
@@ -35,14 +35,14 @@ class Identity:
 
     @property
     def is_admin(self) -> bool:
-        """Whether the token carries the administrator's role."""
+        """Whether the user has the administrator's role."""
         return self.role == ADMIN
 
 
 class Tokens:
-    """Issues tokens with the secret, and reads those that one of the keys has signed.
+    """Issues tokens with the secret, and reads tokens signed by one of the keys.
 
-    Where `issuer` or `audience` is given, a token must be by it, or for it, and those issued are.
+    If `issuer` or `audience` is given, tokens are issued with it, and must have it to be valid.
     """
 
     def __init__(
@@ -56,11 +56,11 @@ class Tokens:
         self._keys = keys
         self.ttl_seconds = ttl_seconds
         self._issuer, self._audience = issuer, audience
-        # A client sends its token with each request; the signature need be checked once.
+        # A client sends the same token with each request; its signature is checked once.
         self._verified = lru_cache(TOKENS_REMEMBERED)(self._verify)
 
     def issue(self, identity: Identity) -> str:
-        """A token that speaks for `identity` for `ttl_seconds`. Needs the secret."""
+        """Issue a token for `identity` that is valid for `ttl_seconds`. Needs the secret."""
         assert self._keys.secret, "without a secret, AUTH_LOCAL is false"
         moment = now()
         claims = {
@@ -78,7 +78,7 @@ class Tokens:
         return jwt.encode(told, self._keys.secret, HS256)
 
     def read(self, token: str) -> Identity:
-        """Who the token speaks for. Raises Unauthorized when it is not valid."""
+        """Return the token's user. Raises Unauthorized if the token is not valid."""
         identity = self._verified(token)
         if identity.until <= time():
             raise Unauthorized
@@ -88,7 +88,7 @@ class Tokens:
         try:
             return _identity(self._claims(token))
         except (jwt.PyJWTError, ValueError, OverflowError, RecursionError):
-            # The last two are for an `exp` of 1e999 and for JSON of a thousand brackets.
+            # The last two are raised for an `exp` of 1e999 and for JSON of a thousand brackets.
             raise Unauthorized from None
 
     def _claims(self, token: str) -> dict[str, Any]:
@@ -105,7 +105,7 @@ class Tokens:
 
 
 def _identity(claims: dict[str, Any]) -> Identity:
-    """Raises ValueError when the user is not a UUID."""
+    """Read the user from the claims. Raises ValueError if the id is not a UUID."""
     email, user = claims.get("email"), claims.get("userId")
     if user is None:
         user = claims.get("sub")
