@@ -1,9 +1,10 @@
--- Without a place a list starts before everything: a null test beside the comparison would keep a
--- prepared statement from the index. A category is asked for as one of an array, and sorted by: were
--- it an equality, the planner could walk an index without it and filter a whole catalogue for a page.
+-- Without a position a list starts before the first row, by a coalesce: a null test beside the
+-- comparison would keep a prepared statement from using the index. The category is compared with an
+-- array, and is the first sort column: with a simple equality the planner could scan an index without
+-- the category, and filter the whole catalogue for one page.
 
 -- name: list_products_by_name(after, after_id, page_size)
--- Products by name, behind the place (after, after_id).
+-- Products by name, after the position (after, after_id).
 select * from products
 where (name, id) > (
     coalesce(:after::text, ''),
@@ -13,7 +14,7 @@ order by name, id
 limit :page_size;
 
 -- name: list_products_by_name_down(after, after_id, page_size)
--- Products by name, downwards, behind the place (after, after_id).
+-- Products by name, descending, after the position (after, after_id).
 select * from products
 where (name, id) < (
     coalesce(:after::text, (select name from products order by name desc, id desc limit 1)),
@@ -23,7 +24,7 @@ order by name desc, id desc
 limit :page_size;
 
 -- name: list_products_by_price(after, after_id, page_size)
--- Products by price, behind the place (after, after_id).
+-- Products by price, after the position (after, after_id).
 select * from products
 where (price_minor, id) > (
     coalesce(:after::bigint, -1),
@@ -33,7 +34,7 @@ order by price_minor, id
 limit :page_size;
 
 -- name: list_products_by_price_down(after, after_id, page_size)
--- Products by price, downwards, behind the place (after, after_id).
+-- Products by price, descending, after the position (after, after_id).
 select * from products
 where (price_minor, id) < (
     coalesce(:after::bigint, 9223372036854775807),
@@ -43,7 +44,7 @@ order by price_minor desc, id desc
 limit :page_size;
 
 -- name: list_products_by_creation(after, after_id, page_size)
--- Products by creation, behind the place (after, after_id).
+-- Products by creation, after the position (after, after_id).
 select * from products
 where (created_at, id) > (
     coalesce(:after::timestamptz, '-infinity'),
@@ -53,7 +54,7 @@ order by created_at, id
 limit :page_size;
 
 -- name: list_products_by_creation_down(after, after_id, page_size)
--- Products by creation, downwards, behind the place (after, after_id).
+-- Products by creation, descending, after the position (after, after_id).
 select * from products
 where (created_at, id) < (
     coalesce(:after::timestamptz, 'infinity'),
@@ -63,7 +64,7 @@ order by created_at desc, id desc
 limit :page_size;
 
 -- name: list_category_by_name(category, after, after_id, page_size)
--- Products of a category by name, behind the place (after, after_id).
+-- Products of a category by name, after the position (after, after_id).
 select * from products
 where category = any(array[:category]) and (name, id) > (
     coalesce(:after::text, ''),
@@ -73,7 +74,7 @@ order by category, name, id
 limit :page_size;
 
 -- name: list_category_by_name_down(category, after, after_id, page_size)
--- Products of a category by name, downwards, behind the place (after, after_id).
+-- Products of a category by name, descending, after the position (after, after_id).
 select * from products
 where category = any(array[:category]) and (name, id) < (
     coalesce(:after::text, (select name from products order by name desc, id desc limit 1)),
@@ -83,7 +84,7 @@ order by category desc, name desc, id desc
 limit :page_size;
 
 -- name: list_category_by_price(category, after, after_id, page_size)
--- Products of a category by price, behind the place (after, after_id).
+-- Products of a category by price, after the position (after, after_id).
 select * from products
 where category = any(array[:category]) and (price_minor, id) > (
     coalesce(:after::bigint, -1),
@@ -93,7 +94,7 @@ order by category, price_minor, id
 limit :page_size;
 
 -- name: list_category_by_price_down(category, after, after_id, page_size)
--- Products of a category by price, downwards, behind the place (after, after_id).
+-- Products of a category by price, descending, after the position (after, after_id).
 select * from products
 where category = any(array[:category]) and (price_minor, id) < (
     coalesce(:after::bigint, 9223372036854775807),
@@ -103,7 +104,7 @@ order by category desc, price_minor desc, id desc
 limit :page_size;
 
 -- name: list_category_by_creation(category, after, after_id, page_size)
--- Products of a category by creation, behind the place (after, after_id).
+-- Products of a category by creation, after the position (after, after_id).
 select * from products
 where category = any(array[:category]) and (created_at, id) > (
     coalesce(:after::timestamptz, '-infinity'),
@@ -113,7 +114,7 @@ order by category, created_at, id
 limit :page_size;
 
 -- name: list_category_by_creation_down(category, after, after_id, page_size)
--- Products of a category by creation, downwards, behind the place (after, after_id).
+-- Products of a category by creation, descending, after the position (after, after_id).
 select * from products
 where category = any(array[:category]) and (created_at, id) < (
     coalesce(:after::timestamptz, 'infinity'),

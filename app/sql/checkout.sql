@@ -1,5 +1,5 @@
 -- name: latest_checkout(order_id)^
--- An order's owner, and its latest attempt through Stripe, if any.
+-- An order's owner, and its latest payment attempt through Stripe, if any.
 select o.user_id, p.status, p.checkout_url, p.failure_reason
 from orders o
 left join lateral (
@@ -12,17 +12,17 @@ left join lateral (
 where o.id = :order_id;
 
 -- name: live_payments(order_id)
--- The deadline of a locked order, beside each of its attempts that are pending or succeeded, if any.
+-- The deadline of a locked order, joined with its pending and succeeded payments, if any.
 select d.due_at, p.provider, p.status, p.checkout_url
 from (values (:order_id::uuid)) as o (id)
 left join order_deadlines d on d.order_id = o.id
 left join payments p on p.order_id = o.id and p.status in ('PENDING', 'SUCCEEDED');
 
 -- name: move_deadline(order_id, due_at)!
--- Let a locked order wait until then, if it does not wait longer already.
+-- Move a locked order's deadline to `due_at`, unless it is later already; insert it if there is none.
 insert into order_deadlines (order_id, due_at) values (:order_id, :due_at)
 on conflict (order_id) do update set due_at = greatest(order_deadlines.due_at, excluded.due_at);
 
 -- name: postpone_deadline(order_id, due_at)!
--- Look at a locked order's deadline again then, unless that comes later already.
+-- Move a locked order's deadline to `due_at`, unless it is later already.
 update order_deadlines set due_at = greatest(due_at, :due_at) where order_id = :order_id;

@@ -1,5 +1,5 @@
 -- name: explain_order(id)^
--- What an order may wait for: itself, its deadline, payments, reservation, and oldest unsent event.
+-- An order with all that it may wait for: deadline, payments, reservation, refund, oldest unsent event.
 select o.id, o.user_id, o.status, o.total_minor, o.created_at, o.updated_at, d.due_at,
     r.outcome, r.created_at as decided_at, unsent.topic, unsent.occurred_at, (
         select json_agg(json_build_array(

@@ -1,5 +1,5 @@
 -- name: claim_key(user_id, key, fingerprint, expires_at)$
--- Take a key that is free or expired; nothing when it is taken. Waits for a claim under way.
+-- Claim a key that is free or expired; no row if it is taken. Waits for a concurrent claim to end.
 insert into idempotency_keys (user_id, key, fingerprint, expires_at)
 values (:user_id, :key, :fingerprint, :expires_at)
 on conflict (user_id, key) do update
@@ -8,7 +8,7 @@ on conflict (user_id, key) do update
 returning true;
 
 -- name: taken_keys(user_ids, keys)
--- Those of the keys that there are, expired or not: what each was used for, and the answer it got.
+-- The keys that exist, expired or not, each with its request's fingerprint and its answer.
 select user_id, key, fingerprint, answer, expires_at from idempotency_keys
 where (user_id, key) in (select * from unnest(:user_ids::uuid[], :keys::text[]));
 

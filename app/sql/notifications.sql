@@ -1,6 +1,6 @@
 -- name: take_due_mails(batch)
--- Take mails that are due. They are due again, later each time, unless they are noted as sent: never
--- before a slow server could have taken them.
+-- Lease due mails. Unless they are noted as sent, they become due again, with a growing backoff that is
+-- never shorter than a slow server may need to accept them.
 update notifications
 set attempts = attempts + 1,
     due_at = now() + interval '1 minute' * greatest(5, least(power(2, least(attempts, 6)), 60))
@@ -15,6 +15,6 @@ where (order_id, kind, channel) in (
 returning order_id, kind, recipient, reason, attempts;
 
 -- name: note_sent(order_id, kind, failure)!
--- Note that a mail is done with: sent, or never to be sent for the reason given.
+-- Note that a mail was sent or, with a failure, that it will never be sent.
 update notifications set sent_at = now(), failure = :failure
 where order_id = :order_id and kind = :kind and channel = 'mail';

@@ -1,10 +1,10 @@
 -- name: lock_orders(ids, money_of, stock_of)
--- The orders, each under its row lock; for those of money_of with their payments, and for those of
--- stock_of with what inventory has still to decide on, as JSON.
+-- Lock and read orders; those in money_of with their payments, and those in stock_of with the lines
+-- that inventory has not decided on, as JSON.
 select * from lock_orders(:ids, :money_of, :stock_of);
 
 -- name: lock_whole_order(id)^
--- One order with its lines, under its row lock.
+-- Lock and read one order with its lines.
 select o.*, (
     select json_agg(json_build_array(product_id, quantity, unit_price_minor) order by line)
     from order_items where order_id = o.id
@@ -14,12 +14,12 @@ where o.id = :id
 for no key update;
 
 -- name: whole_orders(ids)
--- The orders with their lines, and each one's live attempt to be paid, which lets no other begin.
+-- Orders with their lines, and the id of the live payment attempt, which prevents another one.
 select o.*, (
     select json_agg(json_build_array(product_id, quantity, unit_price_minor) order by line)
     from order_items where order_id = o.id
 ) as items, (
-    -- PostgreSQL would answer an exists() from a list of all such payments.
+    -- Not exists(): PostgreSQL would compute it from a list of all such payments.
     select p.id from payments p
     where p.order_id = o.id and p.requested and p.status in ('PENDING', 'SUCCEEDED')
 ) as live_payment
@@ -36,8 +36,8 @@ from orders o
 where o.id = :id;
 
 -- name: list_orders_of_user(user_id, statuses, before, before_id, page_size)
--- A user's orders of those statuses, newest first, behind the place (before, before_id).
--- Each status is a range of one index, so a page costs the same wherever it lies.
+-- A user's orders with one of the statuses, newest first, after the position (before, before_id).
+-- Each status is a range of one index, so every page of the list costs the same.
 select o.*, (
     select json_agg(json_build_array(product_id, quantity, unit_price_minor) order by line)
     from order_items where order_id = o.id
@@ -61,8 +61,8 @@ from (
 order by o.created_at desc, o.id desc;
 
 -- name: list_orders(statuses, before, before_id, page_size)
--- Orders of those statuses, newest first, behind the place (before, before_id).
--- Each status is a range of one index, so a page costs the same wherever it lies.
+-- Orders with one of the statuses, newest first, after the position (before, before_id).
+-- Each status is a range of one index, so every page of the list costs the same.
 select o.*, (
     select json_agg(json_build_array(product_id, quantity, unit_price_minor) order by line)
     from order_items where order_id = o.id
@@ -86,7 +86,7 @@ from (
 order by o.created_at desc, o.id desc;
 
 -- name: lock_due_orders(now, batch)
--- Orders whose deadline has passed, under their row locks; those that someone works on come later.
+-- Lock and read orders whose deadline has passed; skip those that are locked by another transaction.
 select o.id, o.user_id, o.status, o.version, o.total_minor, o.currency, o.customer_email,
     o.cancel_reason, o.updated_at
 from order_deadlines d
@@ -97,10 +97,10 @@ limit :batch
 for no key update of o skip locked;
 
 -- name: settle_deadlines(order_ids, unpaid, now, later)
--- Delete the passed deadlines of locked orders; an unpaid order with a live attempt is looked at
--- again later, but an attempt whose checkout is not open yet is not live. Returns the orders without
--- a deadline, and those with an open checkout beside its payment. Reads the deadlines anew: they are
--- moved only under the order's lock.
+-- Delete the passed deadlines of locked orders, but postpone those of unpaid orders with a payment in
+-- progress; a checkout whose session is not open yet does not count as one. Returns the orders whose
+-- deadline was deleted, and those with an open checkout together with its payment. Checks the deadlines
+-- again, because they may have moved before the orders were locked.
 with in_payment as (
     select order_id, id, session_id is not null and status = 'PENDING' as is_open
     from payments

@@ -1,13 +1,14 @@
 -- name: mark_and_take(sent_orders, sent_sequences, since, until, held, batch)
--- Mark what the broker has acknowledged, and take the oldest events that wait to be sent, without
--- the orders that are held or parked. An order's come in sequence: their ids rise with it.
--- since and until: when the marked ones occurred, so that only their partitions are looked at.
--- Those are marked a microsecond apart, as they come, so that an order's are told in sequence.
+-- Mark the events that the broker has acknowledged, and return the oldest unsent events, except those
+-- of orders in `held` and of orders held by a parked event. Each order's come in sequence, since ids
+-- rise with it. `since` and `until` bound when the acknowledged events occurred, so that only their
+-- partitions are scanned. They are marked a microsecond apart, in the given order, so that published_at
+-- keeps each order's sequence.
 with sent as materialized (
     select * from unnest(:sent_orders::uuid[], :sent_sequences::int[])
         with ordinality as s (order_id, sequence, place)
 ), marked as (
-    -- A second copy changes nothing: it would seem to have gone after the order's next event.
+    -- A duplicate keeps the first mark: otherwise it would seem sent after the order's next event.
     update outbox
     set published_at = coalesce(outbox.published_at, now() + sent.place * interval '1 microsecond')
     from sent
@@ -28,7 +29,7 @@ order by id
 limit :batch;
 
 -- name: park_refused(order_id, sequence, occurred_at, error, now)!
--- An event that the broker refuses for good; with it, its order waits. Its offset is the row's id.
+-- Park an event that the broker refuses for good, and hold its order. Its offset is the outbox id.
 insert into parked_messages (
     handler, topic, partition, "offset", order_id, state, holds_order, key, value, headers, error,
     attempts, parked_at
@@ -42,33 +43,33 @@ on conflict (handler, topic, partition, "offset", md5(coalesce(value, ''))) do u
         resolved_at = null, resolved_by = null, resolve_reason = null;
 
 -- name: give_up_event(id)!
--- An event that an operator has discarded counts as sent, and the order's next one goes on.
+-- Mark an event that an operator has discarded as sent, so that the order's next event is sent.
 update outbox set published_at = now() where id = :id;
 
 -- name: make_outbox_partitions(now)
--- The partitions of this month and the next three, where they are missing.
+-- Create the missing partitions of this month and the next three.
 select make_outbox_partition(month)
 from generate_series(
     :now::timestamptz, :now::timestamptz + interval '92 days', interval '15 days'
 ) as month;
 
 -- name: wait_little()!
--- Let this transaction give up soon where it would have to wait for a lock.
+-- Let this transaction fail soon if it has to wait for a lock.
 set local lock_timeout = '50ms';
 
 -- name: drop_outbox_partitions(kept)$
--- Drop the partitions whose events are all sent and older than what is kept, by PostgreSQL's clock, for
--- a worker's may be wrong; how many.
+-- Drop partitions whose events are all sent and older than the retention; return how many. The age is
+-- by PostgreSQL's clock, since a worker's may be wrong.
 select drop_outbox_partitions(now() - :kept::interval);
 
 -- name: try_to_lead()$
--- Become the session that relays, until it ends; false where another one is.
+-- Try to become the session that relays, until it ends; false if another session is.
 select pg_try_advisory_lock(7070001);
 
 -- name: tell_relay(told)!
--- Tell the relaying worker what another worker has committed.
+-- Notify the relaying worker of events that this worker has committed.
 select pg_notify('outbox', told) from unnest(:told::text[]) as told;
 
 -- name: outbox_waiting()^
--- How many events wait to be sent, and since when the oldest does.
+-- The number of unsent events, and when the oldest occurred.
 select count(*) as count, min(occurred_at) as oldest from outbox where published_at is null;

@@ -1,5 +1,5 @@
 -- name: parked_messages_of(order_id, most)
--- The latest messages of an order that wait for somebody to decide.
+-- The latest unresolved messages of an order.
 select id, handler, topic, partition, "offset", state, error, attempts, parked_at
 from parked_messages
 where order_id = :order_id and resolved_at is null
@@ -7,7 +7,7 @@ order by place desc
 limit :most;
 
 -- name: park_message(handler, topic, partition, offset, order_id, holds_order, key, value, headers, error, attempts, now)!
--- Keep a message that a handler could not take; once.
+-- Park a message that a handler could not handle, once.
 insert into parked_messages (
     handler, topic, partition, "offset", order_id, state, holds_order, key, value, headers, error,
     attempts, parked_at
@@ -19,8 +19,8 @@ values (
 on conflict do nothing;
 
 -- name: parked_ahead(handler, order_ids)^
--- By order, the offset of its first parked message; and whether any order of the handler has one.
--- The share locks keep whoever replays from finishing while more is parked behind.
+-- Whether the handler has a parked message that holds any order; and the offset of the first one by
+-- order. The share locks keep a replay from resolving the messages while others are parked behind them.
 with ahead as (
     select order_id, "offset"
     from parked_messages
@@ -36,7 +36,7 @@ select exists (
 ) as first_by_order;
 
 -- name: park_behind(handler, topic, partitions, offsets, order_ids, keys, payloads, headers, now)!
--- Keep messages that come behind a parked one of their order; each once.
+-- Park messages behind a parked one of their order; each once.
 insert into parked_messages (
     handler, topic, partition, "offset", order_id, state, holds_order, key, value, headers, error,
     attempts, parked_at
@@ -50,15 +50,15 @@ from unnest(
 on conflict do nothing;
 
 -- name: get_parked(id)^
--- One parked message, whole.
+-- One parked message.
 select * from parked_messages where id = :id;
 
 -- name: lock_parked(id)^
--- One parked message that nobody has resolved, under its row lock.
+-- Lock and read one unresolved message.
 select * from parked_messages where id = :id and resolved_at is null for update;
 
 -- name: lock_first_parked(handler, order_id)^
--- The first message of an order that a handler has not taken, under its row lock.
+-- Lock and read an order's first unresolved message of a handler.
 select *
 from parked_messages
 where handler = :handler and order_id = :order_id and holds_order and resolved_at is null
@@ -67,19 +67,19 @@ limit 1
 for update;
 
 -- name: resolve_parked(id, state, by, reason, now)!
--- A parked message is done with: by whom, and why.
+-- Mark a parked message as replayed or discarded: by whom, and why.
 update parked_messages
 set state = :state, resolved_at = :now, resolved_by = :by, resolve_reason = :reason
 where id = :id;
 
 -- name: note_failed_replay(id, error)!
--- A parked message was refused once more.
+-- Note that a handler refused a parked message once more.
 update parked_messages
 set state = 'PARKED', error = :error, attempts = attempts + 1
 where id = :id and resolved_at is null;
 
 -- name: list_parked(states, before, page_size)
--- Parked messages of those states, the latest first, from behind a place.
+-- Parked messages in one of the states, latest first, after a position.
 select page.*
 from unnest(:states::text[]) as wanted (state)
 cross join lateral (
@@ -93,7 +93,7 @@ order by page.place desc
 limit :page_size;
 
 -- name: list_parked_of_handler(handler, states, before, page_size)
--- Parked messages of one handler, the latest first, from behind a place.
+-- Parked messages of one handler in one of the states, latest first, after a position.
 select page.*
 from unnest(:states::text[]) as wanted (state)
 cross join lateral (
@@ -107,7 +107,8 @@ order by page.place desc
 limit :page_size;
 
 -- name: list_parked_of_order(order_id, handlers, states, before, page_size)
--- Parked messages of one order, the latest first, from behind a place; handlers: null for all.
+-- Parked messages of one order in one of the states, latest first, after a position; null `handlers`
+-- means all.
 select *
 from parked_messages
 where order_id = :order_id
@@ -118,7 +119,7 @@ order by place desc
 limit :page_size;
 
 -- name: reap_parked(kept, batch)!
--- Forget messages that were resolved longer ago than what is kept.
+-- Delete a batch of messages that were resolved longer ago than the retention.
 delete from parked_messages
 where place in (
     select place from parked_messages

@@ -1,5 +1,5 @@
 -- name: take_due_calls(batch, lease)
--- Take calls that are due. They are due again after the lease, unless they are noted as done.
+-- Lease due calls. Unless they are noted as done, they become due again after the lease.
 with taken as (
     update provider_calls
     set attempts = attempts + 1, due_at = now() + :lease::interval
@@ -19,8 +19,8 @@ join payments p on p.id = taken.payment_id
 left join refunds r on r.id = taken.subject_id;
 
 -- name: ask_for_session(payment_id, order_id, success_url, cancel_url)$
--- What Stripe is asked for an attempt's session (JSON): what it was asked first. Names are those of then,
--- prices the order's.
+-- The content of the request for an attempt's session (JSON), stored at the first request, so that it
+-- stays the same for retries: product names are those of that time, prices are the order's.
 update provider_calls
 set asked = coalesce(asked, json_build_object(
     'lines', (
@@ -35,26 +35,26 @@ where kind = 'session' and subject_id = :payment_id
 returning asked;
 
 -- name: postpone_call(kind, subject_id, wait, failure)!
--- Try a call again after `wait`.
+-- Retry a call after `wait`.
 update provider_calls set due_at = now() + :wait::interval, failure = :failure
 where kind = :kind and subject_id = :subject_id and done_at is null;
 
 -- name: call_once_more(kind, subject_id, wait, failure)!
--- A call was answered and is to be made again after `wait`: for a reason, or without one, and then it is
--- as good as one that was never tried.
+-- Make an answered call again after `wait`. With a failure it counts as tried; without one its attempts
+-- start from zero.
 update provider_calls
 set due_at = now() + :wait::interval, failure = :failure,
     attempts = case when :failure::text is null then 0 else attempts end
 where kind = :kind and subject_id = :subject_id;
 
 -- name: finish_call(kind, subject_id, failure)!
--- Note that a call is done with: answered, or never to be made for the reason given.
+-- Note that a call is done or, with a failure, that it will not be made again.
 update provider_calls set done_at = now(), failure = :failure
 where kind = :kind and subject_id = :subject_id;
 
 -- name: calls_waiting(patience)^
--- How many calls of Stripe were tried in vain, or made by nobody in time; and how many payments an
--- operator has to give back. A call under way has moved its `due_at`, so that alone tells too little.
+-- The number of unfinished calls of Stripe that were retried or are overdue, and of payments whose
+-- refund is parked. `due_at` alone is not enough, since it has moved for a call in progress.
 select
     (
         select count(*) from provider_calls

@@ -1,6 +1,6 @@
 -- name: order_of_report(attempt_id, session_id, payment_intent)$
--- The order of the payment that a report speaks of. Our attempt names it only as long as its session
--- and its intent are no others: both may have been copied with their metadata.
+-- The order of the payment that a report refers to. The attempt id in the metadata counts only if the
+-- attempt has no other session or intent: metadata may have been copied to another object at Stripe.
 select order_id from payments
 where session_id = :session_id::text or payment_intent = :payment_intent::text
     or (
@@ -13,7 +13,7 @@ order by (session_id = :session_id::text) is true desc, (payment_intent = :payme
 limit 1;
 
 -- name: insert_provider_event(provider, event_id, type, created_at, now, order_id, attempt_id, session_id, payment_intent, kind, amount_minor, currency, refund, refund_status, request_id, reason, payload)$
--- Keep an event that nobody has looked at; nothing when it is known.
+-- Insert a new event; no row if it is known already.
 insert into provider_events (
     provider, event_id, type, created_at, received_at, order_id, attempt_id, session_id, payment_intent,
     kind, amount_minor, currency, refund, refund_status, request_id, reason, payload
@@ -26,9 +26,10 @@ on conflict do nothing
 returning true;
 
 -- name: kept_events(order_id, sessions, intents)
--- Events of a locked order that no payment has: by its payments' sessions and intents, and those that name
--- the order with a session or an attempt of it. A refund that names the order alone waits for a session to
--- tell the intent. What another order has stays with that one.
+-- Kept events of a locked order that are not assigned to a payment: by its payments' sessions or intents,
+-- or by the order's id where they have a session, or name an attempt of the order. A refund that names
+-- the order alone waits until a session tells the intent. Events whose session or intent another order's
+-- payment has are left to that order.
 select provider, event_id, attempt_id, session_id, payment_intent,
     kind, amount_minor, currency, refund, refund_status, request_id, reason
 from provider_events e
@@ -53,13 +54,14 @@ where payment_id is null and kind is not null
 order by created_at, event_id;
 
 -- name: place_events(provider, event_ids, payment_ids)!
--- Say whose money kept events speak of.
+-- Assign kept events to their payments.
 update provider_events e set payment_id = placed.payment_id
 from unnest(:event_ids::text[], :payment_ids::uuid[]) as placed (event_id, payment_id)
 where e.provider = :provider and e.event_id = placed.event_id;
 
 -- name: orders_with_kept_events(batch)
--- Orders that events are kept for, which came before the order, or beside what would have named it.
+-- Orders with kept events that can be assigned: they arrived before the order, its session or its
+-- intent was committed.
 select o.id
 from provider_events e join orders o on o.id = e.order_id
 where e.payment_id is null and e.kind is not null

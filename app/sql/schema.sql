@@ -1,21 +1,21 @@
 -- name: clock()$
--- What time it is for PostgreSQL.
+-- The time by PostgreSQL's clock.
 select now();
 
 -- name: ping()$
--- Whether PostgreSQL answers.
+-- Succeeds if PostgreSQL answers.
 select 1;
 
 -- name: applied_migrations()
--- What has been applied, oldest first.
+-- The applied migrations, oldest first.
 select name, checksum from schema_migrations order by name;
 
 -- name: note_migration(name, checksum)!
--- Remember an applied migration.
+-- Record an applied migration.
 insert into schema_migrations (name, checksum) values (:name, :checksum);
 
 -- name: prepare_migrations#
--- Where applied migrations are remembered.
+-- Create the table of applied migrations.
 create table if not exists schema_migrations (
     name       text primary key,
     checksum   text not null,
@@ -23,6 +23,6 @@ create table if not exists schema_migrations (
 );
 
 -- name: lock_migrations()!
--- Let one process migrate at a time, until its session ends. Who holds what: 7070001 relays, 7070002
--- audits, 7070003 makes a partition of the outbox, 7070004 migrates.
+-- Let one process migrate at a time, until its session ends. The advisory locks: 7070001 relay, 7070002
+-- audit, 7070003 creating a partition of the outbox, 7070004 migrations.
 select pg_advisory_lock(7070004);

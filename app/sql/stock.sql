@@ -3,19 +3,19 @@
 select * from products where id = :id;
 
 -- name: products_by_ids(ids)
--- What an order needs to know of its products.
+-- The price, currency and available pieces of products.
 select id, price_minor, currency, available from products where id = any(:ids::uuid[]);
 
 -- name: insert_product(id, name, price_minor, currency, description, category, quantity, now)^
--- A new product with its whole quantity available; no row when the name is taken.
+-- Insert a product with its whole quantity available; no row if the name is taken.
 insert into products (id, name, price_minor, currency, description, category, stocked, available, created_at, updated_at)
 values (:id, :name, :price_minor, :currency, :description, :category, :quantity, :quantity, :now, :now)
 on conflict (name) do nothing
 returning *;
 
 -- name: update_product(id, price_minor, sets_description, description, sets_category, category, add_quantity, most, now)^
--- Change a product where told; no row where it is not there, or would stock less than is reserved
--- or more than `most`.
+-- Change the given fields of a product; no row if it does not exist, or would have fewer pieces in
+-- stock than are reserved, or more than `most`.
 update products
 set price_minor = coalesce(:price_minor::bigint, price_minor),
     description = case when :sets_description then :description::text else description end,
@@ -30,7 +30,7 @@ where id = :id
 returning *;
 
 -- name: lock_set_aside(order_ids)
--- The products that inventory ever set aside for the orders, locked in id order, with versions.
+-- Lock the products that were ever reserved for the orders, in id order; return their versions.
 select id, version
 from products
 where id in (
@@ -43,8 +43,7 @@ order by id
 for no key update;
 
 -- name: release_reservations(order_ids, now)
--- Release what is still reserved for the orders: its pieces are available again, once.
--- The products' new versions.
+-- Release the stock that is still reserved for the orders, once; return the products' new versions.
 with released as (
     update reservations set outcome = 'RELEASED'
     where order_id = any(:order_ids::uuid[]) and outcome = 'RESERVED'
@@ -61,12 +60,12 @@ where products.id = given_back.product_id
 returning products.id, products.version;
 
 -- name: product_versions(order_ids)
--- The products of those orders, with their versions.
+-- The products in the orders, with their versions.
 select distinct p.id, p.version
 from order_items i
 join products p on p.id = i.product_id
 where i.order_id = any(:order_ids::uuid[]);
 
 -- name: foreign_currency(currency)$
--- A currency of the catalogue that is not this one.
+-- A currency in the catalogue other than this one, if any.
 select currency from products where currency <> :currency limit 1;

@@ -1,11 +1,11 @@
 -- name: write_changes(now, placed, lines, order_ids, read_versions, statuses, versions, cancel_reasons, order_times, payments, reports, refunds, calls, outcomes, taken, notifications, key_users, keys, fingerprints, expirations, answers, event_ids, topics, event_orders, sequences, request_ids, event_times, payloads)
--- What a transaction leaves: new orders with their lines and deadlines, changed ones, payments with what
--- was reported of them, refunds and calls that are due, what inventory has decided (once for an order)
--- and taken, whom customers are told of what, the answers to its keys, and its events. What comes as
--- JSON is an array of rows. Gives the products' new versions, and who was told what for the first time.
--- Customers are told of an end that their order has; of an order that does not exist, it is an error.
--- Nothing of it is written where an order has moved since it was read, or where a key is there that this
--- transaction has not claimed: such a row would get a null that its column refuses.
+-- Write all changes of a transaction: new orders with their lines and deadlines, changed orders,
+-- payments with reports about them, refunds and due calls, inventory's decisions (one per order) and
+-- the stock that they reserve, notifications, answers of idempotency keys, and events. JSON parameters
+-- are arrays of rows. Returns the products' new versions, and the notifications that are new. A
+-- notification is written if its order has the status that it reports; an order that does not exist is
+-- an error. Nothing is written if an order has changed since it was read, or if a key exists that this
+-- transaction has not claimed: such a row gets a null that its column's constraint rejects.
 with placed_orders as (
     insert into orders (id, user_id, customer_email, status, total_minor, currency, version, created_at, updated_at)
     select id, user_id, customer_email, 'CREATED', total_minor, currency, 1, created_at, created_at
@@ -79,7 +79,7 @@ with placed_orders as (
     from json_to_recordset(:calls::json) as c (
         kind text, subject_id uuid, order_id uuid, payment_id uuid, request_id text, due_at timestamptz
     )
-    -- A session may have to be expired again; the others are made once.
+    -- A finished call that expires a session may be needed again; other calls are made once.
     on conflict (kind, subject_id) do update
         set due_at = excluded.due_at, done_at = null, attempts = 0
         where provider_calls.kind = 'expire' and provider_calls.done_at is not null
@@ -88,7 +88,7 @@ with placed_orders as (
     select order_id, outcome, :now
     from json_to_recordset(:outcomes::json) as d (order_id uuid, outcome text)
 ), taken_products as (
-    -- The table's check refuses to go below zero.
+    -- A check constraint keeps `available` from falling below zero.
     update products
     set available = available - taken.quantity, version = version + 1, updated_at = :now
     from json_to_recordset(:taken::json) as taken (id uuid, quantity bigint)
