@@ -24,7 +24,7 @@ _hashing = asyncio.Semaphore(2)
 def canonical_email(text: str) -> str:
     """Return the address as accounts store it: normalised and in lower case.
 
-    Raises ValueError if the text is anything else than an address.
+    Raises ValueError if the text is anything but an address.
     """
     if text != text.strip() or text.endswith(">"):
         raise ValueError("must be an address alone, with no name or space beside it")

@@ -74,7 +74,7 @@ class Cache:
         self._resting_until = 0.0
 
     async def open(self) -> None:
-        """Connections are opened when they are needed."""
+        """Do nothing: connections are opened when they are needed."""
 
     async def close(self) -> None:
         """Close the connections."""

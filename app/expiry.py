@@ -23,10 +23,11 @@ RETRY_AFTER = timedelta(seconds=30)
 async def expire_due(database: Database, moment: datetime, batch: int = BATCH) -> int:
     """Process up to `batch` deadlines that have passed at `moment`; return how many.
 
-    Fewer than `batch` means that none is left. An order that is still CREATED is cancelled, unless
-    a payment is in progress: then its deadline is postponed. An open checkout is expired at Stripe
-    first; Stripe's answer cancels the order or lets it wait. Several workers may run this at once:
-    each order is locked by one of them. Raises one of AWAY.
+    Fewer than `batch` means that none is left, apart from orders locked by other transactions. An
+    order that is still CREATED is cancelled, unless a payment is in progress: then its deadline is
+    postponed. An open checkout is expired at Stripe first; Stripe's answer cancels the order or
+    lets it wait. Several workers may run this at once: each order is locked by one of them. Raises
+    one of AWAY.
     """
     async with database.transaction("expiry.expire_due") as transaction:
         rows = await sql.lock_due_orders(transaction.connection, now=moment, batch=batch)

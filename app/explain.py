@@ -1,4 +1,4 @@
-"""Explaining what an order waits for, for clients and operators."""
+"""Explaining to operators and clients what an order waits for."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

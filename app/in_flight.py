@@ -86,11 +86,11 @@ class InFlight:
         self._partition_of = partition_of
         self._landed = landed
         self._to: Counter[Place] = Counter()
-        """The number of events in flight by partition."""
+        """The number of events in flight by topic and partition."""
         self._under_way: dict[UUID, Sending] = {}
         """The event in flight by order."""
         self._behind: dict[UUID, deque[OutboxRow]] = {}
-        """The events to send next, by order that has one in flight."""
+        """The next events of orders that have one in flight, by order."""
         self._known: dict[UUID, int] = {}
         """The sequence of the last acknowledged event by order, the latest at the end."""
         self._rests: dict[UUID, Rest] = {}

@@ -124,7 +124,7 @@ class Relay:
             self._wake.set()
 
     async def _tell(self) -> None:
-        """Notify the leader, while it is another worker; what gets lost it finds in the outbox."""
+        """Notify the leader, while it is another worker; without that, it reads the outbox."""
         with suppress(*AWAY):
             while self._in_flight is None and (self._committed or self._is_unsure):
                 told = [encode_notice(row) for row in self._committed]

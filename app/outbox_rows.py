@@ -14,7 +14,7 @@ from app.transaction import OutboxRow
 LOOK = ""
 """The notification that makes the leader read the outbox."""
 MAX_NOTICE_BYTES = 7999
-"""The longest payload of NOTIFY: https://www.postgresql.org/docs/18/sql-notify.html"""
+"""The longest payload of NOTIFY, in bytes: https://www.postgresql.org/docs/18/sql-notify.html"""
 
 TRACE_ID = re.compile("(?!0{32})[0-9a-f]{32}")
 """A valid trace id: https://www.w3.org/TR/trace-context/#trace-id"""
@@ -69,7 +69,7 @@ def headers_of(row: OutboxRow) -> list[tuple[str, bytes]]:
     trace = row.request_id
     if TRACE_ID.fullmatch(trace) is None:
         trace = sha256(trace.encode()).hexdigest()[:32]
-    span = row.event_id.replace("-", "")[16:]  # an id's first half is its time
+    span = row.event_id.replace("-", "")[16:]  # the first half of an id is mostly its time
     values = (
         row.event_id,
         "/orders",

@@ -53,7 +53,7 @@ class RateLimits:
         self._logins: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def open(self) -> None:
-        """Connections are opened when they are needed."""
+        """Do nothing: connections are opened when they are needed."""
 
     async def close(self) -> None:
         """Close the connections."""

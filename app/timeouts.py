@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 async def move_on_after(seconds: float) -> AsyncIterator[None]:
     """Cancel the body after `seconds`, without raising.
 
-    `asyncio.wait_for` may swallow the task's cancellation in Python 3.11.
+    Used instead of `asyncio.wait_for`, which may swallow the task's cancellation in Python 3.11.
     """
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
