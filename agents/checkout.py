@@ -1,4 +1,4 @@
-"""Checkout: notes that Stripe has to be called for a session; a task of the worker calls it."""
+"""Checkout agent: records that a Stripe session has to be created; a worker task makes the call."""
 
 from agents.loop import on
 from app import checkout

@@ -1,8 +1,8 @@
-"""Batches of several agents that are ready at once share a transaction.
+"""Commit the batches of several agents that are ready at once in one shared transaction.
 
-Small transactions are what an order's way costs most: five agents with a message each need one
-BEGIN, one statement that locks and reads, one that writes and one COMMIT. A batch that cannot be
-committed with the others is committed alone.
+Small transactions are the largest cost of processing an order. Together, five agents with a message
+each need only one BEGIN, one statement that locks and reads, one that writes, and one COMMIT. A
+batch that cannot be committed with the others is committed alone.
 """
 
 from collections.abc import Sequence
@@ -19,12 +19,13 @@ from app.order_rows import Reads, lock_all
 from app.transaction import Transaction
 
 MOVES_STOCK = (stock.reserve, stock.release)
-"""Of these one batch at a time: one decides by what there is before the other gives back."""
+"""At most one batch of these per shared transaction: together, `reserve` would decide by stock that
+was read before `release` gave pieces back."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Messages that one handler is to take."""
+    """A batch of messages for one handler."""
 
     name: str
     gate: Gate
@@ -38,9 +39,9 @@ class Batch:
 
 
 async def _commit(batch: Batch) -> list[Message]:
-    """Handle the messages that nothing is parked ahead of; which those were."""
+    """Handle the messages that are not behind a parked one, commit, and return them."""
     async with agent_pool.transaction(batch.name) as transaction:
-        # First what is parked, then orders, as a replay does: the two must not wait in a circle.
+        # Lock parked messages before orders, as a replay does, so that the two cannot deadlock.
         admitted = await batch.gate.admit(transaction, batch.messages)
         if admitted:
             await _read(transaction, [batch])
@@ -49,7 +50,7 @@ async def _commit(batch: Batch) -> list[Message]:
 
 
 async def _commit_together(batches: Sequence[Batch]) -> list[list[Message] | None]:
-    """What `_commit` would give for each; None where that one has to be committed alone."""
+    """Return what `_commit` would return for each batch; None if it has to be committed alone."""
     shared = _apart(batches)
     names = [batch.name for batch in shared]
     admitted: list[list[Message]] = []
@@ -67,7 +68,7 @@ async def _commit_together(batches: Sequence[Batch]) -> list[list[Message] | Non
 
 
 async def _read(transaction: Transaction, batches: Sequence[Batch]) -> None:
-    """All that the handlers want, at once: one round trip, and nobody waits in a circle."""
+    """Lock and read all that the handlers need in one round trip, so that they cannot deadlock."""
 
     def of(*kinds: Reads) -> set[UUID]:
         return set().union(*(batch.orders for batch in batches if batch.reads in kinds))
@@ -82,7 +83,10 @@ async def _handle(transaction: Transaction, batch: Batch, messages: Sequence[Mes
 
 
 def _apart(batches: Sequence[Batch]) -> list[Batch]:
-    """Those that share no order, and no stock: what one leaves to be written, no other sees."""
+    """Return batches that share neither an order nor stock.
+
+    Writes are deferred to the end of the transaction, so a handler does not see those of another.
+    """
     seen: set[UUID | str] = set()
     shared = []
     for batch in batches:

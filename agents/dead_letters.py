@@ -1,4 +1,4 @@
-"""What becomes of a message that a handler cannot take."""
+"""Send messages that a handler cannot take to the topic `dead_letter`."""
 
 import base64
 from typing import Any
@@ -14,13 +14,14 @@ from app.times import now, rfc3339
 from app.topics import DeadLetter
 
 MAX_LETTER = MAX_MESSAGE - 1024
-"""Bytes; the rest is for what Kafka adds."""
+"""The largest key and value of a dead letter, in bytes; the rest is for Kafka's overhead."""
 
 
 async def send_dead_letter(message: EventT[Any], handler: str, error: str, attempts: int) -> None:
     """Send the raw message to `dead_letter` and wait for the broker's acknowledgement.
 
-    Raises KafkaError or ProducerSendError when the broker does not give one.
+    A message that is too large is sent without its key, value and headers. Raises KafkaError or
+    ProducerSendError if the broker does not acknowledge it.
     """
     letter = dead_letter(message.message, handler, error, attempts)
     key, value = message.message.key, letter.dumps()
@@ -41,7 +42,7 @@ async def send_dead_letter(message: EventT[Any], handler: str, error: str, attem
 
 
 def dead_letter(message: Message, handler: str, error: str, attempts: int) -> DeadLetter:
-    """The message as it came, where it came from, and why `handler` cannot take it."""
+    """Build the dead letter: the raw message, its origin, and why `handler` cannot take it."""
     return DeadLetter(
         topic=message.topic,
         partition=message.partition,

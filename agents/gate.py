@@ -1,4 +1,4 @@
-"""Keeps an order's messages behind one that was parked, while all other orders flow."""
+"""Hold an order's messages back behind a parked one, while all other orders continue."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -13,25 +13,26 @@ from app.transaction import Transaction
 
 
 class Gate:
-    """One handler's. It asks PostgreSQL once a batch, and not at all while nothing is parked.
+    """The gate of one handler: one query for each batch, or none while nothing is parked.
 
-    That nothing is parked is known until this worker parks something or the group rebalances:
-    whoever else parks has the partition meanwhile, and parks before it commits the offset.
+    The knowledge that nothing is parked is valid until this worker parks something or the group
+    rebalances: another worker can park only after it was assigned the partition, and it parks
+    before it commits the offset.
     """
 
     def __init__(self, handler: str) -> None:
         self._handler = handler
         self._open_in: int | None = None
-        """The generation of the consumer group in which nothing was parked."""
+        """The consumer group generation in which nothing was parked; None if not known."""
 
     def close(self) -> None:
-        """Something was parked."""
+        """Note that something was parked, so that the next batch queries PostgreSQL again."""
         self._open_in = None
 
     async def admit(self, transaction: Transaction, messages: Sequence[Message]) -> list[Message]:
-        """The messages to handle; those behind a parked one of their order are parked, too.
+        """Return the messages to handle; park those behind a parked message of their order.
 
-        All in the transaction that handles the rest, so that nobody overtakes.
+        Both happen in the transaction that handles the rest, so that no message overtakes another.
         """
         generation = app.consumer_generation_id
         if self._open_in == generation:
@@ -50,6 +51,9 @@ class Gate:
 
 
 def _is_behind(message: Message, firsts: dict[UUID, int]) -> bool:
-    """Not what came before: that was handled, and is only redelivered."""
+    """Return whether the message comes after its order's first parked one.
+
+    A message with a lower offset was handled already and is only redelivered.
+    """
     first = firsts.get(order_of(message))
     return first is not None and message.message.offset >= first

@@ -1,4 +1,4 @@
-"""Inventory: sets aside what was paid for, whole orders or none, and gives it back."""
+"""Inventory agents: reserve the stock of paid orders, all lines or none, and release it."""
 
 from agents.loop import on
 from app import stock

@@ -1,12 +1,12 @@
-"""The one loop that every agent runs on: nothing is acknowledged before its transaction commits.
+"""The loop that every agent runs: no message is acknowledged before its transaction commits.
 
-Faust's own batching acknowledges what failed; `noack()` leaves that to this loop. A batch is what
-has arrived by the time the last one is done: one message when it is quiet, many under load.
+Faust's own batching also acknowledges failed messages; with `noack()` this loop acknowledges. A
+batch is what has arrived by the time the last one is done: one message when idle, many under load.
 
-- Infrastructure that is away is waited for; nothing is dead-lettered because of it.
-- A bad message goes to `dead_letter` and is parked, after its batch was taken apart to find it.
-- Later messages of its order wait behind it, also parked; all other orders flow.
-- Anything else is a bug: the worker crashes with the batch unacknowledged.
+- If infrastructure is away, the loop retries until it is back; nothing is dead-lettered for it.
+- A bad message is found by handling its batch one by one; it goes to `dead_letter` and is parked.
+- Later messages of its order are parked behind it; all other orders continue.
+- Any other error is a bug: the worker crashes with the batch unacknowledged.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ BATCH = 500
 Outcome = TypeVar("Outcome")
 
 Remember = Callable[[Iterable[tuple[int, Any]]], None]
-"""Writes a table, after the commit, from events with their partitions."""
+"""Writes (partition, event) pairs to a table, after the commit."""
 
 
 def on(
@@ -52,9 +52,10 @@ def on(
     remember: Remember | None = None,
     reads: Reads = Reads.ORDERS,
 ) -> AgentT[Any]:
-    """An agent on the record's topic, named after its one work: `orders.mark_paid`.
+    """Create an agent on the record's topic, named after its function: `orders.mark_paid`.
 
-    `reads` is what the work wants to know; what is read with others' costs no round trip.
+    `reads` is what `handle` needs of the orders; it is read for all batches of a transaction in one
+    round trip.
     """
     work = handle or remember
     assert work is not None
@@ -82,10 +83,10 @@ def on(
 
 
 async def batches(stream: Stream[Any]) -> AsyncIterator[list[Message]]:
-    """Whatever has arrived, in order, at most BATCH messages; never waits for more than one.
+    """Yield what has arrived, in order, at most BATCH messages; wait only for the first one.
 
-    Taken from the stream's queue: iterating over a stream costs rounds of the loop for each
-    message. What a stream does with a message besides is done here.
+    Messages are taken from the stream's queue, because iterating over a stream costs several rounds
+    of the event loop for each message. What a stream does besides is done in `_accept`.
     """
     await stream.maybe_start()
     queue: asyncio.Queue[Message] = cast(Any, stream.channel).queue
@@ -93,7 +94,7 @@ async def batches(stream: Stream[Any]) -> AsyncIterator[list[Message]]:
         try:
             arrived = [await queue.get()]
         except StopAsyncIteration:
-            return  # the worker stops
+            return  # the worker is stopping
         while len(arrived) < BATCH and not queue.empty():
             arrived.append(queue.get_nowait())
         if batch := [message for message in arrived if _accept(stream, message)]:
@@ -101,7 +102,10 @@ async def batches(stream: Stream[Any]) -> AsyncIterator[list[Message]]:
 
 
 def _accept(stream: Stream[Any], arrived: Message) -> bool:
-    """Whether the message is of this generation of the group; if so, the offset waits for it."""
+    """Track the message, so that its offset waits for it; False if it is of an earlier generation.
+
+    A message is also not accepted while the flow is stopped.
+    """
     message = arrived.message
     if message.generation_id != app.consumer_generation_id or not app.flow_control.is_active():
         return False
@@ -113,7 +117,7 @@ def _accept(stream: Stream[Any], arrived: Message) -> bool:
 
 
 class Loop:
-    """How one handler takes messages."""
+    """Processes the messages of one handler."""
 
     def __init__(
         self,
@@ -131,7 +135,7 @@ class Loop:
         self._gate = Gate(name)
 
     async def process(self, messages: list[Message]) -> None:
-        """Take the messages, then acknowledge all of them."""
+        """Handle the messages, then acknowledge all of them."""
         fresh = []
         for message in messages:
             if isinstance(message.value, Malformed):
@@ -152,7 +156,7 @@ class Loop:
         return is_marked(self._name, partition, event_of(message).eventId)
 
     async def _take(self, messages: list[Message], attempts: int = 1) -> None:
-        """Commit, then mark; a batch that holds a bad message is taken apart, one by one."""
+        """Commit, then mark; a batch with a bad message is repeated one message at a time."""
         if not messages:
             return
         try:
@@ -172,14 +176,14 @@ class Loop:
         crash_here(Point.MARKED, self._name)
 
     async def _commit(self, messages: list[Message]) -> list[Message]:
-        """Handle the messages that nothing is parked ahead of; which those were."""
+        """Handle and commit the messages that are not behind a parked one, and return them."""
         if self._handle is None:
             return messages
         batch = Batch(self._name, self._gate, self._handle, messages, self._reads)
         return await self._insist(lambda: commits.do(batch))
 
     async def _refuse(self, message: Message, error: Exception, attempts: int) -> None:
-        # An order that was never placed has nothing that could be overtaken.
+        # An order that does not exist has no later messages to hold back.
         holds_order = not isinstance(error, UnknownOrder)
         await self._put_aside(message, f"{type(error).__name__}: {error}", attempts, holds_order)
 
@@ -192,7 +196,7 @@ class Loop:
         order_id = order_of(message) if holds_order else None
         if holds_order:
             self._gate.close()
-        # Each by itself: PostgreSQL that is away must not cost further dead letters.
+        # Two separate retries: an outage of PostgreSQL must not send the dead letter again.
         await self._insist(lambda: send_dead_letter(message, self._name, error, attempts))
         crash_here(Point.BURIED, self._name)
         await self._insist(
@@ -201,7 +205,7 @@ class Loop:
         crash_here(Point.PARKED, self._name)
 
     async def _insist(self, work: Callable[[], Awaitable[Outcome]]) -> Outcome:
-        """Do the work; infrastructure that is away is waited for."""
+        """Do the work, retrying with backoff while infrastructure is away."""
         delay = 0.1
         while True:
             try:
@@ -210,7 +214,7 @@ class Loop:
                 delay = await self._wait(delay, error)
 
     async def _wait(self, delay: float, error: Exception) -> float:
-        """Sleep for `delay` seconds; the next delay."""
+        """Sleep for `delay` seconds and return the next delay: doubled, at most 5 seconds."""
         RETRIES.labels(self._name).inc()
         log.warning("%s waits %.1f s: %r", self._name, delay, error)
         await asyncio.sleep(delay)

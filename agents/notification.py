@@ -1,4 +1,4 @@
-"""Notification: tells the customer how the order ended."""
+"""Notification agents: tell the customer that the order was completed or cancelled."""
 
 from agents.loop import on
 from app import settings

@@ -1,4 +1,4 @@
-"""Order status: moves the order on what payment and inventory found, and remembers creations."""
+"""Order status agents: apply the results of payment and inventory, and store creation answers."""
 
 from agents.loop import on
 from app import orders

@@ -1,4 +1,4 @@
-"""Payment: captures what was asked for, and gives back what must not be kept."""
+"""Payment agents: capture requested payments, and refund money that an order may not keep."""
 
 from agents.loop import on
 from app import payments

@@ -1,7 +1,7 @@
-"""The answers that replays of an order's creation get, by user and Idempotency-Key.
+"""The answers to replayed order creations, by user and Idempotency-Key.
 
-Filled from `order.created`; HTTP handlers only read it. A key that is not on this worker, or not
-here yet, is looked up in PostgreSQL.
+Filled from `order.created`; HTTP handlers only read it. A key that this worker's partitions do not
+hold, or do not hold yet, is looked up in PostgreSQL.
 """
 
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ replays = table("replays", "answers to creations with an Idempotency-Key")
 
 
 def remember(events: Iterable[tuple[int, OrderCreated]]) -> None:
-    """Keep the answers that the events carry; each comes with its partition."""
+    """Store the answers that the events carry; each event is given with its partition."""
     replays.put(
         (partition, _place(event.userId, event.idempotencyKey), entry)
         for partition, event in events
@@ -35,7 +35,10 @@ def _entry(event: OrderCreated) -> dict[str, Any]:
 
 
 def recall(key: Key) -> dict[str, Any] | None:
-    """The answer to replay for `key`, if it is known here. Raises IdempotencyKeyReused."""
+    """Return the answer to replay for `key`, if it is known here and has not expired.
+
+    Raises IdempotencyKeyReused.
+    """
     entry = replays.find(_place(key.user_id, key.key))
     if entry is None or entry["expiresAt"] <= rfc3339(now()):
         return None

@@ -1,8 +1,8 @@
-"""Tables whose entries are found at once, and written together: to RocksDB, and to the changelog.
+"""Tables whose entries are readable at once and written in batches to RocksDB and the changelog.
 
-Faust's own way writes one entry while its event is current, and sends it by way of a message, a
-future, a buffer and a task of its own. The bytes are the same, and so is what recovery makes of
-them: before offsets are committed, all entries are written, and the producer is flushed
+Faust writes each entry by itself while its event is current, and sends it through a message, a
+future, a buffer and a task of its own. The bytes written here are the same, so recovery works as
+usual. Before offsets are committed, all entries are written and the producer is flushed
 (`app/kafka/consumer.py`).
 """
 
@@ -23,17 +23,17 @@ from app import app
 log = logging.getLogger(__name__)
 
 NOTE_SECONDS = 1.0
-"""How often it is noted on the disk how far the changelog is: recovery reads that much again."""
+"""How often acknowledged changelog offsets are stored on disk; recovery rereads that much."""
 
 WRITE_SECONDS = 0.1
-"""How long an entry may wait for others to be written with. A crash forgets it until then."""
+"""How long an entry may wait for its batch. A crash before the write loses it."""
 
 TTL_SECONDS = 7 * 24 * 3600
-"""As long as the changelog keeps its records."""
+"""How long RocksDB keeps an entry: as long as the changelog keeps its records."""
 
 MEMORY = 64 * 1024**2
-"""Bytes of a table, half for blocks that are read and half for buffers of what is written: for all
-its partitions together, however many there are. Faust gives each 2 GiB and 192 MiB."""
+"""Bytes of memory of one table for all its partitions together: half for the block cache, half for
+write buffers. Faust gives each partition 2 GiB and 192 MiB."""
 BUFFERS = 2
 
 Entries = dict[bytes, bytes]
@@ -41,19 +41,19 @@ Entries = dict[bytes, bytes]
 
 
 class Table(faust.Table[str, Any]):
-    """JSON values by text, in the partitions of the events that they are learnt from."""
+    """JSON values by text key; an entry lives in the partition of the event it comes from."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._sent: dict[TopicPartition, int] = {}
-        """The last offset of the changelog that is known to be there and not noted on the disk."""
+        """By changelog partition: the last acknowledged offset that is not stored on disk yet."""
         self._unwritten: dict[int, Entries] = defaultdict(dict)
-        """By partition: what was put and is not written."""
+        """By partition: the entries that were put and are not written yet."""
         self._writing: asyncio.TimerHandle | None = None
         self._write_lock = asyncio.Lock()
 
     def holds(self, partition: int, key: str) -> bool:
-        """Whether the partition has an entry for `key`."""
+        """Return whether the partition has an entry for `key`."""
         store = cast(Any, self.data)
         raw_key = store._encode_key(key)
         if raw_key in self._unwritten.get(partition, ()):
@@ -62,9 +62,9 @@ class Table(faust.Table[str, Any]):
         return database is not None and database.get(raw_key) is not None
 
     def find(self, key: str) -> Any:
-        """The value of `key`, from whichever partition of this worker's; None where there is none.
+        """Return the value of `key` from any of this worker's partitions, or None.
 
-        Raises ValueError where an entry cannot be read.
+        Raises ValueError if the entry cannot be decoded.
         """
         store = cast(Any, self.data)
         raw_key = store._encode_key(key)
@@ -74,7 +74,7 @@ class Table(faust.Table[str, Any]):
         return None if raw is None else store._decode_value(raw)
 
     def put(self, entries: Iterable[tuple[int, str, Any]]) -> None:
-        """Take entries of partition, key and value; they are found from now on."""
+        """Add entries of (partition, key, value); they are readable at once and written later."""
         store = cast(Any, self.data)
         for partition, key, value in entries:
             self._unwritten[partition][store._encode_key(key)] = store._encode_value(value)
@@ -84,14 +84,14 @@ class Table(faust.Table[str, Any]):
             self._writing = loop.call_later(WRITE_SECONDS, self._write_now)
 
     def _write_now(self) -> None:
-        self.add_future(self.write())  # the worker crashes where it cannot write its disk
+        self.add_future(self.write())  # the worker crashes if it cannot write to its disk
 
     async def write(self) -> None:
-        """Write what was put until now. Raises what RocksDB raises.
+        """Write all entries that were put so far. Raises what RocksDB raises.
 
-        Waits until the producer has taken it, for which a partition's entries of before may have to
-        reach the broker: an entry that it never gets is only missed by whoever has the partition
-        next.
+        Waits until the producer has accepted them, which may wait for the broker to acknowledge the
+        partition's earlier batches. An entry that never reaches the broker is missing only for the
+        partition's next owner.
         """
         async with self._write_lock:
             if self._writing is not None:
@@ -105,7 +105,7 @@ class Table(faust.Table[str, Any]):
                 await self._send(partition, entries)
 
     def _write_disk(self, partition: int, entries: Entries) -> None:
-        # What has gone to another worker meanwhile must not be opened again.
+        # A partition that has moved to another worker meanwhile must not be opened again.
         database = cast(Any, self.data)._dbs.get(partition)
         if database is not None:
             batch = WriteBatch(raw_mode=True)
@@ -130,7 +130,7 @@ class Table(faust.Table[str, Any]):
     def _acknowledged(
         self, topic: str, partition: int, last: int, sent: "asyncio.Future[Any]"
     ) -> None:
-        """Note how far the changelog is; `last` is the place of the batch's last entry in it."""
+        """Note the changelog's last offset; `last` is the index of the last entry in the batch."""
         if error := None if sent.cancelled() else sent.exception():
             _lost(self.name, error)
         elif not sent.cancelled():
@@ -139,7 +139,7 @@ class Table(faust.Table[str, Any]):
             self._sent[TopicPartition(topic, partition)] = sent.result().offset + last
 
     def _note_sent(self) -> None:
-        """Recovery begins behind what is noted on the disk."""
+        """Store the acknowledged offsets on disk; recovery starts after them."""
         store = cast(Any, self.data)
         sent, self._sent = self._sent, {}
         for place, offset in sent.items():
@@ -148,7 +148,7 @@ class Table(faust.Table[str, Any]):
 
 
 def _batches(producer: Any, entries: Entries) -> Iterator[Any]:
-    """All entries, as the producer's batches; an entry that is larger than one has one alone."""
+    """Yield all entries as producer batches; an oversized entry gets a batch of its own."""
     records = producer.create_batch()
     for key, value in entries.items():
         while records.append(key=key, value=value, timestamp=None) is None:
@@ -163,7 +163,7 @@ def _lost(name: str, error: BaseException | str) -> None:
 
 
 def options_for(partitions: int) -> dict[str, int]:
-    """RocksDB's, for each of so many partitions."""
+    """Return the RocksDB options of each partition, sharing MEMORY between all of them."""
     return {
         "block_cache_size": MEMORY // 2 // partitions,
         "write_buffer_size": MEMORY // 2 // BUFFERS // partitions,
@@ -173,7 +173,7 @@ def options_for(partitions: int) -> dict[str, int]:
 
 
 def table(name: str, help: str) -> Table:
-    """A changelog-backed table of JSON values, spread over the topics' partitions."""
+    """Create a changelog-backed table of JSON values with as many partitions as the topics."""
     partitions = app.conf.topic_partitions
     made = Table(
         app,
