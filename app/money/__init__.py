@@ -1,1 +1,1 @@
-"""An order's money: amounts, the ledger of each payment, and what is left to settle."""
+"""An order's money: amounts, the ledger of each payment, and settlement."""

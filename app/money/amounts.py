@@ -1,15 +1,15 @@
-"""Money: integer minor units inside, a JSON number of major units outside."""
+"""Amounts of money: integer minor units internally, JSON numbers of major units externally."""
 
 from decimal import Decimal
 
 MAX_MINOR = 999_999_999_999_999
-"""9,999,999,999,999.99 in minor units: 15 digits, so that a JSON double still tells it exactly."""
+"""9,999,999,999,999.99 in minor units: 15 digits, which a JSON double represents exactly."""
 
 
 def to_minor(amount: object) -> int:
-    """Minor units of a JSON number that was parsed without a float in between.
+    """Convert a JSON number of major units, parsed as int or Decimal, to minor units.
 
-    Raises ValueError, in words for the client, for anything but a finite number from 0 to
+    Raises ValueError, with a message for the client, for anything but a finite number from 0 to
     9,999,999,999,999.99 with at most two decimals.
     """
     if isinstance(amount, bool) or not isinstance(amount, int | Decimal):
@@ -27,5 +27,5 @@ def to_minor(amount: object) -> int:
 
 
 def to_major(minor: int) -> int | float:
-    """The JSON number for `minor` units: 49900 is 499, 49950 is 499.5."""
+    """Convert minor units to the JSON number of major units: 49900 is 499, 49950 is 499.5."""
     return minor // 100 if minor % 100 == 0 else minor / 100

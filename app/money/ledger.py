@@ -1,6 +1,7 @@
-"""What a payment's money is, pure: worked out from all that its provider reported of it.
+"""The state of a payment's money, computed from all that its provider reported. Pure functions.
 
-It is never moved by one report, so neither the order of arrival nor a repetition matters.
+The state is always recomputed from all facts and never updated by a single report, so neither the
+order of arrival nor duplicates matter.
 """
 
 from collections.abc import Iterable
@@ -11,7 +12,7 @@ CHECKOUT_EXPIRED = "The checkout expired"
 
 
 class Kind(StrEnum):
-    """What a report says of a payment."""
+    """What a provider's report says about a payment."""
 
     CAPTURED = "captured"
     FAILED = "failed"
@@ -21,7 +22,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One thing that a provider reports of a payment; amounts are in minor units."""
+    """One fact that a provider reports about a payment; amounts are in minor units."""
 
     kind: Kind
     amount_minor: int = 0
@@ -30,32 +31,32 @@ class Fact:
     """The provider's id of a refund."""
     refund_status: str | None = None
     refund_id: str | None = None
-    """Our id of that refund, where it was we who asked for it."""
+    """Our id of that refund, if this service requested it."""
     reason: str | None = None
 
 
 def captured(amount_minor: int, currency: str) -> Fact:
-    """The customer's money is with the provider."""
+    """Return the fact that the provider has captured the customer's money."""
     return Fact(Kind.CAPTURED, amount_minor, currency)
 
 
 def failed(reason: str) -> Fact:
-    """There will be no money."""
+    """Return the fact that the payment failed."""
     return Fact(Kind.FAILED, reason=reason)
 
 
 def expired() -> Fact:
-    """There will be no money: the customer has left."""
+    """Return the fact that the payment failed because its checkout expired."""
     return failed(CHECKOUT_EXPIRED)
 
 
 def refund(id: str, amount_minor: int, status: str, refund_id: str | None = None) -> Fact:
-    """Where one refund stands."""
+    """Return the fact that refund `id` has this status."""
     return Fact(Kind.REFUND, amount_minor, refund=id, refund_status=status, refund_id=refund_id)
 
 
 def refunded_in_all(amount_minor: int) -> Fact:
-    """What has gone back of the payment, all refunds together."""
+    """Return the fact of how much of the payment is refunded, all refunds together."""
     return Fact(Kind.REFUNDED_IN_ALL, amount_minor)
 
 
@@ -63,7 +64,7 @@ UNDER_WAY, SETTLED, LOST = 0, 1, 2
 
 
 def _stage(refund: Fact) -> int:
-    """A refund only moves on: under way, then settled; even that can be lost in the end."""
+    """Return the refund's stage, which only increases: a settled refund can still be lost."""
     if refund.refund_status in ("failed", "canceled"):
         return LOST
     return SETTLED if refund.refund_status == "succeeded" else UNDER_WAY
@@ -71,36 +72,37 @@ def _stage(refund: Fact) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Money:
-    """What is known of a payment's money, in minor units."""
+    """What is known about a payment's money, in minor units."""
 
     captured_minor: int = 0
     currency: str | None = None
     refunded_minor: int = 0
     returning_minor: int = 0
-    """Of refunds that the provider has accepted and not settled yet."""
+    """The sum of refunds that the provider has accepted and not settled yet."""
     refunds_known: frozenset[str] = frozenset()
-    """Our refunds that the provider knows, by our ids."""
+    """Our ids of the refunds that the provider has reported."""
     refunds_failed: frozenset[str] = frozenset()
+    """Our ids of those that failed or were cancelled."""
     failure: str | None = None
 
     @property
     def is_captured(self) -> bool:
-        """Whether there was any: an order of 0 is paid with 0."""
+        """Whether a capture was reported, possibly of 0: an order of 0 is paid with 0."""
         return self.currency is not None
 
     @property
     def kept_minor(self) -> int:
-        """What has not gone back."""
+        """What was captured and is not refunded."""
         return self.captured_minor - self.refunded_minor
 
     @property
     def staying_minor(self) -> int:
-        """What has not gone back and is not about to."""
+        """What was captured and is neither refunded nor being refunded."""
         return self.kept_minor - self.returning_minor
 
 
 def money_of(facts: Iterable[Fact]) -> Money:
-    """The money that `facts`, in any order and however often each, tell of."""
+    """Compute the money from `facts`, which may come in any order and more than once."""
     told = list(facts)
     captures = [fact for fact in told if fact.kind is Kind.CAPTURED]
     capture = max(captures, key=lambda fact: (fact.amount_minor, fact.currency or ""), default=None)
@@ -120,9 +122,10 @@ def money_of(facts: Iterable[Fact]) -> Money:
 
 
 def _gone(told: Iterable[Fact], refunds: Iterable[Fact]) -> int:
-    """What the refunds tell, or the sum over all of them where that tells of more.
+    """Return what is refunded: the settled refunds, or the reported total if that implies more.
 
-    The sum counts a refund that is under way as gone, and one that failed after the sum was told.
+    The reported total includes refunds under way, and those that failed after it was reported, so
+    both are subtracted from it.
     """
     in_all = max((f.amount_minor for f in told if f.kind is Kind.REFUNDED_IN_ALL), default=0)
     unsettled = _sum(refunds, UNDER_WAY) + _sum(refunds, LOST)
@@ -134,7 +137,7 @@ def _sum(refunds: Iterable[Fact], stage: int) -> int:
 
 
 def _latest(facts: Iterable[Fact]) -> list[Fact]:
-    """Each refund once, where it stands last."""
+    """Return each refund once, at its highest stage."""
     latest: dict[str | None, Fact] = {}
     for fact in facts:
         if fact.kind is Kind.REFUND:

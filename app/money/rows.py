@@ -1,4 +1,4 @@
-"""An order's money in rows: payments, what was reported of them, refunds, calls that are due."""
+"""The rows of an order's money: payments, reports about them, refunds, and due provider calls."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -23,7 +23,7 @@ CallKind = Literal["session", "expire", "refund"]
 
 @dataclass(frozen=True, slots=True)
 class ReportRow:
-    """What a provider reports of a payment by itself, without a webhook."""
+    """A fact about a payment that did not come by webhook, as a row of the ledger."""
 
     provider: str
     event_id: str
@@ -41,7 +41,7 @@ class ReportRow:
 
 @dataclass(slots=True)
 class RefundRow:
-    """A refund that a provider is asked for; the id is its idempotency key."""
+    """A refund requested from a provider; its id is the idempotency key."""
 
     id: UUID
     payment_id: UUID
@@ -52,7 +52,10 @@ class RefundRow:
 
 @dataclass(frozen=True, slots=True)
 class DueCall:
-    """A call of a provider: of a session or its end by payment, of a refund by its own id."""
+    """A due call to a provider.
+
+    `subject_id` is the payment's id for a session and its expiry, else the refund's id.
+    """
 
     kind: CallKind
     subject_id: UUID
@@ -64,21 +67,21 @@ class DueCall:
 
 @dataclass(slots=True)
 class LockedPayment:
-    """A payment of a locked order, its state, and the facts that make it."""
+    """A payment of a locked order, its state, and the facts that the state is computed from."""
 
     payment: Payment
     state: PaymentState
     facts: list[Fact] = field(default_factory=list)
     stored: Payment | None = None
-    """As it stands in its row; None where it has none yet."""
+    """The payment as it stands in its row; None if it has no row yet."""
 
     def learn(self, *facts: Fact) -> None:
-        """Take more facts, and work the money out anew from all of them."""
+        """Add facts and recompute the money from all of them."""
         self.facts += facts
         self.state.learn(money_of(self.facts))
 
     def write(self, transaction: Transaction) -> None:
-        """Let the transaction write the row, where it has changed."""
+        """Have the transaction write the payment's row, if it has changed."""
         payment, state = self.payment, self.state
         payment.status, payment.told_minor = state.status, state.told_minor
         payment.captured_minor = state.money.captured_minor
@@ -89,11 +92,15 @@ class LockedPayment:
 
 
 PaymentsByOrder = Mapping[UUID, list[LockedPayment]]
-"""By order: its payments, the oldest first."""
+"""Each order's payments, oldest first."""
 
 
 async def hold(transaction: Transaction, order_ids: Iterable[UUID]) -> PaymentsByOrder:
-    """All payments of the orders, which are locked; as they were then, so once in a transaction."""
+    """Lock the orders and return all their payments, oldest first.
+
+    The payments are built from what the lock read, without later changes of the transaction, so
+    call it once per order and transaction.
+    """
     ids = set(order_ids)
     await order_rows.lock_all(transaction, ids, money_of=ids)
     return {id: _payments(transaction.payments_json[id]) for id in ids}
@@ -102,16 +109,16 @@ async def hold(transaction: Transaction, order_ids: Iterable[UUID]) -> PaymentsB
 async def lock_with_payments(
     transaction: Transaction, events: Sequence[Event]
 ) -> tuple[dict[UUID, Order], PaymentsByOrder]:
-    """The orders that `events` speak of, under their row locks, by id; and their payments.
+    """Lock the orders of `events`; return them by id, and their payments.
 
-    Raises UnknownOrder when one does not exist.
+    Raises UnknownOrder if one does not exist.
     """
     orders = await order_rows.lock(transaction, events)
     return orders, await hold(transaction, orders)
 
 
 async def payments_of(transaction: Transaction, order_id: UUID) -> list[LockedPayment]:
-    """All payments of one locked order, the oldest first."""
+    """Return all payments of one locked order, oldest first."""
     return (await hold(transaction, [order_id]))[order_id]
 
 
@@ -146,7 +153,7 @@ def _held(row: Mapping[str, Any]) -> LockedPayment:
 
 
 def new(payment: Payment) -> LockedPayment:
-    """A payment of which nothing was reported."""
+    """Wrap a payment about which nothing was reported yet."""
     state = PaymentState(
         payment.id,
         payment.status,
@@ -157,7 +164,7 @@ def new(payment: Payment) -> LockedPayment:
 
 
 def report(transaction: Transaction, held: LockedPayment, fact: Fact, event_id: str) -> None:
-    """Note a fact that was learnt otherwise than by a webhook; `event_id` makes it one."""
+    """Record a fact that did not come by webhook; `event_id` makes it unique in the ledger."""
     payment = held.payment
     transaction.reports.append(
         ReportRow(

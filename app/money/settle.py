@@ -1,7 +1,7 @@
-"""Settling: what the money of an order's payments leads to becomes rows and events.
+"""Settlement in a transaction: turn the steps that an order's money requires into rows and events.
 
-Whatever has happened, the same is done: the order is locked, its payments are held, and what
-`app.money.settlement` finds left to do is noted. Calls of a provider are noted, never made, here.
+Every transaction about money ends here: with the order locked and its payments read, the steps that
+`app.money.settlement` finds are recorded. Provider calls are recorded as due, never made, here.
 """
 
 import logging
@@ -35,13 +35,13 @@ log = logging.getLogger(__name__)
 
 PAID_ALREADY = "The order is paid already"
 FIRST_WAIT = timedelta(seconds=30)
-"""Between a refund that came to nothing and the next; the later ones wait four times as long."""
+"""The wait after the first failed refund before it is tried again; each further one quadruples."""
 
 
 def settle(
     transaction: Transaction, order: Order, payments: list[LockedPayment], request_id: str
 ) -> None:
-    """Do what is left to do for a locked order; `payments` is all payments of it."""
+    """Carry out the outstanding steps of a locked order; `payments` are all its payments."""
     by_id = {held.payment.id: held for held in payments}
     states = [held.state for held in payments]
     for step in steps_of(order.status, order.total_minor, order.currency, states):
@@ -83,7 +83,7 @@ def _take(
 
 
 def expire_session(transaction: Transaction, payment: Payment, request_id: str) -> None:
-    """Let nobody pay the payment's session any more, if it has one."""
+    """Record a call that expires the payment's Stripe session, if it has one."""
     if payment.session_id:
         call_for(transaction, "expire", payment.order_id, payment.id, request_id)
 
@@ -98,7 +98,7 @@ def call_for(
     refund_id: UUID | None = None,
     wait: timedelta = timedelta(0),
 ) -> None:
-    """Note a call of the payment's provider, for a refund of it if that is named, after `wait`."""
+    """Record a call to the payment's provider, due after `wait`; `refund_id` names a refund."""
     subject_id = refund_id or payment_id
     transaction.calls[kind, subject_id] = DueCall(
         kind, subject_id, order_id, payment_id, request_id, now() + wait
@@ -108,8 +108,11 @@ def call_for(
 def _ask_back(
     transaction: Transaction, order: Order, held: LockedPayment, refund: RefundRow, request_id: str
 ) -> None:
-    """The internal provider is asked by the event alone."""
-    # Those before an operator's retry do not count.
+    """Request a refund: publish the event and, for Stripe, record the call.
+
+    The internal provider acts on the event alone.
+    """
+    # An operator's retry raises `attempts`; refunds that failed before it do not add to the wait.
     failed = held.state.failed_refunds + REFUND_ATTEMPTS - held.state.attempts
     if held.payment.provider == STRIPE:
         wait = FIRST_WAIT * 4 ** (failed - 1) if failed else timedelta(0)
@@ -149,7 +152,7 @@ def _publish(
 
 
 def payment_fields(payment: Payment) -> dict[str, Any]:
-    """What every event of a payment tells of it."""
+    """Return the fields that every payment event carries."""
     return {
         "paymentId": str(payment.id),
         "provider": payment.provider,

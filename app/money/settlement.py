@@ -1,8 +1,8 @@
-"""What an order and the money of its payments lead to, pure.
+"""Decide what is left to do for an order, given the money of its payments. Pure functions.
 
-`steps_of` looks at the whole: the order under its lock, and every payment of it. It does not ask
-what has just happened, so whatever happened, in whatever order, ends in the same place. Its steps
-are noted in the transaction that looked; then the same question has no answer left.
+`steps_of` looks at the locked order and all its payments, not at what has just happened, so the
+same events lead to the same result in whatever order they arrive. The steps are recorded in the
+same transaction; after that, `steps_of` returns none of them again.
 """
 
 from collections.abc import Sequence
@@ -18,44 +18,47 @@ REFUNDED = "The payment was refunded"
 
 @dataclass(slots=True)
 class PaymentState:
-    """One payment of a locked order: where it stands, its money, and the refunds asked for."""
+    """One payment of a locked order: its status, its money, and the refunds requested."""
 
     id: UUID
     status: PaymentStatus
     money: Money = field(default_factory=Money)
     refunds: dict[str, int] = field(default_factory=dict)
-    """Our refunds by id, with their amounts."""
+    """The amounts of our refunds, by id."""
     refused: set[str] = field(default_factory=set)
-    """Those that the provider would not take."""
+    """The ids of our refunds that the provider refused."""
     told_minor: int = 0
-    """How much of what went back stands on the timeline."""
+    """How much of the refunded money is on the timeline, as `payment.refunded` events."""
     attempts: int = REFUND_ATTEMPTS
-    """How many refunds may come to nothing."""
+    """How many refunds may fail before the payment is parked."""
 
     def learn(self, money: Money) -> None:
-        """Take what the ledger tells. A refund can fail after it was told as settled."""
+        """Take the money computed from the ledger.
+
+        `told_minor` may decrease, because a refund can fail after it was reported as settled.
+        """
         self.money = money
         self.told_minor = min(self.told_minor, money.refunded_minor + money.returning_minor)
 
     @property
     def unanswered(self) -> dict[str, int]:
-        """The refunds that the provider has said nothing of, with their amounts."""
+        """The amounts of the refunds that the provider has not answered yet, by id."""
         answered = self.money.refunds_known | self.refused
         return {id: amount for id, amount in self.refunds.items() if id not in answered}
 
     @property
     def failed_refunds(self) -> int:
-        """How many refunds came to nothing."""
+        """How many refunds were refused or failed."""
         return len(self.refused | self.money.refunds_failed)
 
     @property
     def owed_minor(self) -> int:
-        """What is with the provider and not on its way back."""
+        """What the provider holds and no refund covers yet."""
         return max(0, self.money.staying_minor - sum(self.unanswered.values()))
 
     @property
     def may_ask(self) -> bool:
-        """Whether another refund may be tried."""
+        """Whether another refund may be requested."""
         return self.failed_refunds < self.attempts
 
 
@@ -68,7 +71,7 @@ class Succeed:
 
 @dataclass(frozen=True, slots=True)
 class Fail:
-    """The payment came to nothing while its order waited for it: `payment.failed`."""
+    """The payment failed while its order waited for it: `payment.failed`."""
 
     payment: UUID
     reason: str
@@ -76,21 +79,21 @@ class Fail:
 
 @dataclass(frozen=True, slots=True)
 class Void:
-    """The order waits for this payment no more: nobody may pay it from here on."""
+    """The order does not wait for this pending payment, so its session is to be expired."""
 
     payment: UUID
 
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """The order cannot be had with the money that came: `order.cancelled`."""
+    """The captured money does not settle the order: `order.cancelled`."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Return:
-    """The provider is asked to give back `amount_minor`: `payment.refund_requested`."""
+    """A refund of `amount_minor` is requested from the provider: `payment.refund_requested`."""
 
     payment: UUID
     amount_minor: int
@@ -98,7 +101,7 @@ class Return:
 
 @dataclass(frozen=True, slots=True)
 class Park:
-    """`amount_minor` could not be given back, however often it was tried."""
+    """All attempts to refund `amount_minor` failed; an operator has to act."""
 
     payment: UUID
     amount_minor: int
@@ -106,7 +109,7 @@ class Park:
 
 @dataclass(frozen=True, slots=True)
 class Returned:
-    """`amount_minor` went back: `payment.refunded`. `wholly`: the payment holds no more."""
+    """`amount_minor` was refunded: `payment.refunded`. `wholly`: nothing of the payment is left."""
 
     payment: UUID
     amount_minor: int
@@ -119,7 +122,7 @@ Step = Succeed | Fail | Void | Cancel | Return | Park | Returned
 def steps_of(
     status: Status, total_minor: int, currency: str, payments: Sequence[PaymentState]
 ) -> list[Step]:
-    """What is to be done, in this order, for an order of this status and total."""
+    """Return the outstanding steps for an order of this status and total, in sequence."""
     steps: list[Step] = []
     keeper = _keeper(status, total_minor, currency, payments)
     others = [payment for payment in payments if payment is not keeper]
@@ -138,7 +141,7 @@ def steps_of(
 
 
 def note(state: PaymentState, step: Step, refund_id: str) -> None:
-    """Note a step of this payment; a refund that is asked for becomes refund `refund_id`."""
+    """Apply a step to its payment's state; a requested refund gets the id `refund_id`."""
     match step:
         case Succeed():
             state.status = PaymentStatus.SUCCEEDED
@@ -160,9 +163,9 @@ def note(state: PaymentState, step: Step, refund_id: str) -> None:
 def _keeper(
     status: Status, total_minor: int, currency: str, payments: Sequence[PaymentState]
 ) -> PaymentState | None:
-    """The payment whose money the order keeps: the one it has, else the first that fits.
+    """Return the payment that the order keeps: the SUCCEEDED one, else the first that fits.
 
-    What a COMPLETED order has is its own, whatever goes back of it later.
+    A COMPLETED order keeps its payment even if money of it is refunded later.
     """
     if status is Status.CANCELLED:
         return None
@@ -175,7 +178,7 @@ def _keeper(
 
 
 def _flaw(total_minor: int, currency: str, money: Money) -> str | None:
-    """Why captured money does not settle an order; None where it does."""
+    """Return why captured money does not settle an order; None if it does."""
     if money.currency != currency:
         return INCORRECT_CURRENCY
     if money.captured_minor != total_minor:
@@ -186,12 +189,16 @@ def _flaw(total_minor: int, currency: str, money: Money) -> str | None:
 def _cancel_reason(
     status: Status, total_minor: int, currency: str, payments: Sequence[PaymentState]
 ) -> str | None:
-    """Why an order that has no money to keep is cancelled; None where it waits, or is final."""
+    """Return why an order without a payment to keep is cancelled.
+
+    None if no money was captured yet, or the order is final.
+    """
     if status not in (Status.CREATED, Status.PAID):
         return None
     came = (payment.money for payment in payments if payment.money.is_captured)
     flaws = (_flaw(total_minor, currency, money) for money in came)
-    # Another payment may fit and be on its way back: that is none of the order's money.
+    # A payment without a flaw can be here only beside a SUCCEEDED one that has a flaw; it is being
+    # refunded, so the order does not keep it.
     return next((flaw for flaw in flaws if flaw), None)
 
 
@@ -205,7 +212,7 @@ def _pending(payment: PaymentState, waited_for: bool) -> list[Step]:
 
 
 def _unwanted(payment: PaymentState) -> list[Step]:
-    """All of this money goes back."""
+    """Return the steps that refund all of this payment, which the order does not keep."""
     if not payment.money.is_captured:
         return []
     if owed := payment.owed_minor:
@@ -217,7 +224,7 @@ def _unwanted(payment: PaymentState) -> list[Step]:
 
 
 def _told(payment: PaymentState, wholly: bool) -> list[Step]:
-    """What went back and does not stand on the timeline yet."""
+    """Return the step that publishes refunds which are not on the timeline yet."""
     untold = max(0, payment.money.refunded_minor - payment.told_minor)
     ends = wholly and payment.status is not PaymentStatus.REFUNDED
     return [Returned(payment.id, untold, wholly)] if untold or ends else []

@@ -1,5 +1,5 @@
 -- name: sequences_count_to_the_version(since, kept, most)
--- An order's events are numbered from 1 to its version, without a gap.
+-- An order's events are numbered from 1 to its version without gaps.
 select o.id as subject, concat('version ', o.version, ', ', count(e.id), ' events up to ', max(e.sequence))
         as detail,
     count(*) over () as found
@@ -10,7 +10,7 @@ having count(e.id) <> o.version or count(distinct e.sequence) <> o.version or ma
 limit :most;
 
 -- name: histories_lead_to_their_status(since, kept, most)
--- The steps of an order, each once, are those that lead to where it stands.
+-- An order's status events are the steps that lead to its status, each once and in sequence.
 select o.id as subject, concat_ws(': ', o.status, string_agg(e.topic, ' ' order by e.sequence)) as detail,
     count(*) over () as found
 from orders o
@@ -29,7 +29,7 @@ end
 limit :most;
 
 -- name: events_belong_to_orders(since, most)
--- There is no event without its order.
+-- Every event belongs to an order.
 select e.order_id as subject, concat_ws(' ', e.topic, e.event_id) as detail, count(*) over () as found
 from outbox e
 where e.occurred_at >= :since::timestamptz
@@ -46,7 +46,7 @@ having count(*) > 1
 limit :most;
 
 -- name: events_are_sent(rest, most)
--- An event does not wait in the outbox.
+-- Every event is published within the bound.
 select order_id as subject, concat_ws(' ', sequence, topic) as detail, count(*) over () as found
 from outbox
 where published_at is null and occurred_at <= :rest::timestamptz
@@ -54,7 +54,7 @@ order by id
 limit :most;
 
 -- name: events_are_sent_in_sequence(since, most)
--- An order's event is sent after those before it.
+-- An order's events are published in sequence.
 select order_id as subject, concat_ws(' ', sequence, topic) as detail, count(*) over () as found
 from (
     select e.order_id, e.sequence, e.topic, e.published_at,

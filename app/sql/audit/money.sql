@@ -1,5 +1,5 @@
 -- name: orders_are_paid_exactly_once(since, most)
--- A paid or completed order keeps one payment, of its exact total.
+-- A paid or completed order has exactly one kept payment, of its exact total and currency.
 select o.id as subject,
     concat(o.status, ' for ', o.total_minor, ', captured ', sum(p.captured_minor), ' by ', count(p.id))
         as detail,
@@ -13,8 +13,8 @@ having count(p.id) <> 1
 limit :most;
 
 -- name: cancelled_orders_keep_no_money(rest, bound, most)
--- A payment of a cancelled order is refunded: by us at once, by Stripe in its time (14 days for a bound
--- of 5 minutes), or after some tries (an hour).
+-- A payment of a cancelled order is refunded: an internal one within the bound, one at Stripe within an
+-- hour for a bound of 5 minutes, or within 14 days once Stripe has accepted the refund.
 select o.id as subject, concat_ws(' ', 'payment', p.id, p.status) as detail, count(*) over () as found
 from payments p join orders o on o.id = p.order_id
 where o.status = 'CANCELLED' and p.status in ('SUCCEEDED', 'REFUNDING')
@@ -26,7 +26,8 @@ where o.status = 'CANCELLED' and p.status in ('SUCCEEDED', 'REFUNDING')
 limit :most;
 
 -- name: captured_money_is_kept_or_refunded(rest, bound, most)
--- Of every payment: captured = kept by its order + refunded; what is on its way back has its time.
+-- For every payment: captured = kept by its order + refunded. Refunds at Stripe have an hour for a bound
+-- of 5 minutes, or 14 days once Stripe has accepted them.
 select p.order_id as subject,
     concat_ws(' ', 'payment', p.id, p.status, p.captured_minor, p.refunded_minor) as detail,
     count(*) over () as found
@@ -41,7 +42,7 @@ where p.captured_minor <> p.refunded_minor
 limit :most;
 
 -- name: money_is_what_was_reported(since, most)
--- What a payment says was captured and refunded follows from the reports of its provider.
+-- A payment's captured and refunded amounts are those computed from its provider's reports.
 select p.order_id as subject,
     concat_ws(' ', 'payment', p.id, p.captured_minor, p.refunded_minor, 'reported',
         coalesce(came.amount_minor, 0), gone.minor) as detail,
@@ -54,7 +55,7 @@ left join lateral (
     limit 1
 ) as came on true
 cross join lateral (
-    -- A refund counts where it stands last: 0 under way, 1 settled, 2 lost.
+    -- Each refund counts at its highest stage: 0 under way, 1 settled, 2 lost.
     select least(coalesce(came.amount_minor, 0), greatest(
         coalesce(sum(amount_minor) filter (where stage = 1), 0),
         coalesce(max(amount_minor) filter (where kind = 'refunded_in_all'), 0)
@@ -85,7 +86,7 @@ where p.updated_at >= :since::timestamptz
 limit :most;
 
 -- name: no_more_is_asked_back_than_came(since, most)
--- The refunds that a provider is asked for, and may still make, do not exceed what was captured.
+-- The refunds requested for a payment, without refused and failed ones, do not exceed what was captured.
 select p.order_id as subject, concat_ws(' ', 'payment', p.id, p.captured_minor, sum(r.amount_minor)) as detail,
     count(*) over () as found
 from payments p join refunds r on r.payment_id = p.id
@@ -99,7 +100,7 @@ having sum(r.amount_minor) > p.captured_minor
 limit :most;
 
 -- name: refunds_are_told(since, kept, most)
--- What went back of a payment stands on its order's timeline; more only where a refund failed later.
+-- An order's timeline shows what was refunded of each payment, or more if a refund failed later.
 select p.order_id as subject, concat_ws(' ', 'payment', p.id, p.told_minor, p.refunded_minor, told.minor)
         as detail,
     count(*) over () as found
@@ -120,7 +121,7 @@ where p.updated_at >= :since::timestamptz and p.created_at >= :kept::timestamptz
 limit :most;
 
 -- name: kept_payments_are_told(since, kept, most)
--- The payment that an order keeps stands on its timeline.
+-- An order's timeline shows the success of the payment that it keeps.
 select p.order_id as subject, concat_ws(' ', 'payment', p.id) as detail, count(*) over () as found
 from payments p
 where p.status = 'SUCCEEDED' and p.updated_at >= :since::timestamptz and p.created_at >= :kept::timestamptz
@@ -132,7 +133,7 @@ where p.status = 'SUCCEEDED' and p.updated_at >= :since::timestamptz and p.creat
 limit :most;
 
 -- name: payment_events_happen_once(since, most)
--- No payment is asked for, captured or failed twice, and no refund asked for twice.
+-- No payment is requested, captured or failed twice, and no refund is requested twice.
 select order_id as subject, concat_ws(' ', topic, payload ->> 'paymentId') as detail,
     count(*) over () as found
 from outbox

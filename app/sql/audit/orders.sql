@@ -1,5 +1,5 @@
 -- name: orders_move_on(rest, most)
--- A paid order, or one with a payment on its way, is worked on.
+-- A paid order, or one whose payment is in progress, moves on within the bound.
 select o.id as subject, concat_ws(', payment ', o.status, p.status) as detail, count(*) over () as found
 from orders o
 left join lateral (
@@ -13,21 +13,21 @@ where o.status in ('CREATED', 'PAID') and (o.status = 'PAID' or p.status is not 
 limit :most;
 
 -- name: failed_payments_cancel_their_orders(rest, most)
--- An order does not outlive the failure of its payment.
+-- An order is cancelled within the bound after its payment failed.
 select o.id as subject, concat_ws(' ', o.status, e.sequence) as detail, count(*) over () as found
 from orders o join outbox e on e.order_id = o.id
 where o.status = 'CREATED' and e.topic = 'payment.failed' and e.occurred_at <= :rest::timestamptz
 limit :most;
 
 -- name: unpaid_orders_have_a_deadline(most)
--- An order that nobody pays will expire.
+-- Every order in status CREATED has a deadline at which it expires.
 select o.id as subject, o.created_at::text as detail, count(*) over () as found
 from orders o
 where o.status = 'CREATED' and not exists (select from order_deadlines d where d.order_id = o.id)
 limit :most;
 
 -- name: deadlines_are_kept(rest, most)
--- A deadline that has passed is settled.
+-- A deadline that has passed is dealt with within the bound.
 select order_id as subject, due_at::text as detail, count(*) over () as found
 from order_deadlines
 where due_at <= :rest::timestamptz
@@ -35,7 +35,7 @@ order by due_at
 limit :most;
 
 -- name: totals_are_the_sum_of_their_lines(since, most)
--- An order costs what its lines cost, and has at least one.
+-- An order has at least one line, and its total is the sum of its lines.
 select o.id as subject,
     concat(o.total_minor, ' is not ', sum(i.quantity::numeric * i.unit_price_minor)) as detail,
     count(*) over () as found
@@ -46,14 +46,14 @@ having sum(i.quantity::numeric * i.unit_price_minor) is distinct from o.total_mi
 limit :most;
 
 -- name: keys_have_their_answers(most)
--- An Idempotency-Key is committed together with the answer that its replays get.
+-- Every Idempotency-Key is stored together with the answer for its replays.
 select user_id as subject, key as detail, count(*) over () as found
 from idempotency_keys
 where answer is null
 limit :most;
 
 -- name: expired_keys_are_forgotten(rest, most)
--- An Idempotency-Key does not outlive its time.
+-- An expired Idempotency-Key is deleted within the bound.
 select user_id as subject, key as detail, count(*) over () as found
 from idempotency_keys
 where expires_at <= :rest::timestamptz
@@ -61,7 +61,7 @@ order by expires_at
 limit :most;
 
 -- name: ended_orders_are_told(rest, since, most)
--- The customer of an order that has ended is told so.
+-- The customer is notified within the bound after an order has ended.
 select o.id as subject, o.status as detail, count(*) over () as found
 from orders o
 where o.status in ('COMPLETED', 'CANCELLED')
@@ -73,14 +73,14 @@ where o.status in ('COMPLETED', 'CANCELLED')
 limit :most;
 
 -- name: customers_are_told_the_truth(most)
--- What is told of an order is how it ended.
+-- Every notification agrees with how its order ended.
 select o.id as subject, concat_ws(', told ', o.status, n.kind) as detail, count(*) over () as found
 from notifications n join orders o on o.id = n.order_id
 where n.kind <> lower(o.status)
 limit :most;
 
 -- name: notifications_are_sent(rest, most)
--- A notification that is due is sent, or tried again.
+-- A due notification is sent, or its next attempt is scheduled, within the bound.
 select order_id as subject, concat_ws(' ', kind, channel, due_at) as detail, count(*) over () as found
 from notifications
 where sent_at is null and due_at <= :rest::timestamptz
@@ -88,7 +88,7 @@ order by due_at
 limit :most;
 
 -- name: parked_messages_are_settled(rest, most)
--- A message that a handler could not take is looked at by somebody.
+-- A parked message is replayed or discarded within the bound.
 select order_id as subject, concat_ws(' ', handler, topic, partition, "offset") as detail,
     count(*) over () as found
 from parked_messages
@@ -97,7 +97,7 @@ order by parked_at
 limit :most;
 
 -- name: messages_wait_behind_a_parked_one(rest, most)
--- A message that waits is behind one of its order that an operator can do something about.
+-- A waiting message is behind a parked one of its order, which an operator can replay or discard.
 select order_id as subject, concat_ws(' ', handler, topic, partition, "offset") as detail,
     count(*) over () as found
 from parked_messages waiting

@@ -1,5 +1,5 @@
 -- name: attempts_end_with_their_orders(rest, most)
--- Nobody can pay an order that has ended.
+-- An order that has ended has no pending payment, within the bound.
 select o.id as subject, concat_ws(' ', 'payment', p.id, p.status) as detail, count(*) over () as found
 from payments p join orders o on o.id = p.order_id
 where o.status in ('COMPLETED', 'CANCELLED') and p.status = 'PENDING'
@@ -7,7 +7,7 @@ where o.status in ('COMPLETED', 'CANCELLED') and p.status = 'PENDING'
 limit :most;
 
 -- name: checkouts_are_opened(rest, most)
--- Who asked for a checkout gets its page, or a reason.
+-- A requested checkout gets its Stripe session, or fails with a reason, within the bound.
 select order_id as subject, concat_ws(' ', 'payment', id) as detail, count(*) over () as found
 from payments
 where provider = 'stripe' and requested and status = 'PENDING' and session_id is null
@@ -15,7 +15,7 @@ where provider = 'stripe' and requested and status = 'PENDING' and session_id is
 limit :most;
 
 -- name: calls_are_made(rest, most)
--- A call of a provider that is due is made, and does not go on failing (15 tries take some 8 minutes).
+-- A due provider call is made within the bound, and succeeds within 15 attempts (about 8 minutes).
 select order_id as subject, concat_ws(' ', kind, subject_id, 'tries', attempts) as detail,
     count(*) over () as found
 from provider_calls
@@ -24,7 +24,7 @@ order by due_at
 limit :most;
 
 -- name: refunds_are_asked_for(since, most)
--- Of a refund through Stripe there is a call.
+-- Every refund of a Stripe payment has a provider call.
 select p.order_id as subject, concat_ws(' ', 'refund', r.id) as detail, count(*) over () as found
 from refunds r join payments p on p.id = r.payment_id
 where p.provider = 'stripe' and r.created_at >= :since::timestamptz
@@ -32,8 +32,8 @@ where p.provider = 'stripe' and r.created_at >= :since::timestamptz
 limit :most;
 
 -- name: reports_are_placed(rest, most)
--- Money that a provider reports of one of our orders belongs to a payment; a refund, once its session
--- has told whose money it is.
+-- A provider's report about an order's money is assigned to a payment within the bound; a refund, once
+-- a session has told whose money it is.
 select o.id as subject, concat_ws(' ', e.type, e.event_id) as detail, count(*) over () as found
 from provider_events e
 join orders o on o.id = coalesce(
@@ -48,7 +48,8 @@ where e.payment_id is null and e.kind is not null
 limit :most;
 
 -- name: reports_belong_to_payments(since, most)
--- A report that has a payment is of the payment's own provider. Without one, the subject is its id.
+-- A report's payment exists and is of the report's provider. The subject is the order, or the payment's
+-- id if there is no such payment.
 select coalesce(p.order_id, e.payment_id) as subject, concat_ws(' ', e.type, e.event_id) as detail,
     count(*) over () as found
 from provider_events e left join payments p on p.id = e.payment_id

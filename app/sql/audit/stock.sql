@@ -1,5 +1,5 @@
 -- name: completed_orders_hold_their_stock(since, most)
--- An order is completed with every piece of it reserved.
+-- A completed order has its stock reserved.
 select o.id as subject, concat_ws(', ', o.status, r.outcome) as detail, count(*) over () as found
 from orders o left join reservations r on r.order_id = o.id
 where o.status = 'COMPLETED' and o.updated_at >= :since::timestamptz
@@ -7,7 +7,8 @@ where o.status = 'COMPLETED' and o.updated_at >= :since::timestamptz
 limit :most;
 
 -- name: reservations_agree_with_their_orders(most)
--- Inventory decides on paid orders, and releases what was cancelled.
+-- An order has a reservation only once it is paid; a rejected one is not completed, a released one is
+-- cancelled.
 select o.id as subject, concat_ws(', ', o.status, r.outcome) as detail, count(*) over () as found
 from reservations r join orders o on o.id = r.order_id
 where o.status = 'CREATED'
@@ -16,7 +17,7 @@ where o.status = 'CREATED'
 limit :most;
 
 -- name: cancelled_orders_give_back_their_stock(rest, most)
--- What was reserved for a cancelled order is released.
+-- The stock reserved for a cancelled order is released within the bound.
 select o.id as subject, concat_ws(', ', o.status, r.outcome) as detail, count(*) over () as found
 from reservations r join orders o on o.id = r.order_id
 where o.status = 'CANCELLED' and r.outcome = 'RESERVED' and o.updated_at <= :rest::timestamptz
@@ -39,7 +40,7 @@ where p.available <> p.stocked - coalesce(r.pieces, 0)
 limit :most;
 
 -- name: stock_is_never_oversold(most)
--- No product has fewer than no pieces, or more than were stocked. The subject is the product.
+-- The available stock of a product is from 0 to what was stocked. The subject is the product.
 select id as subject, concat(name, ': stocked ', stocked, ', available ', available) as detail,
     count(*) over () as found
 from products
@@ -47,7 +48,7 @@ where available < 0 or available > stocked
 limit :most;
 
 -- name: reserved_pieces_are_of_the_catalogue(most)
--- Nothing is reserved of a product that is not there.
+-- Stock is only reserved of products in the catalogue.
 select i.order_id as subject, concat_ws(' ', 'product', i.product_id) as detail, count(*) over () as found
 from reservations r join order_items i using (order_id)
 where r.outcome = 'RESERVED' and not exists (select from products p where p.id = i.product_id)
