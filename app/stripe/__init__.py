@@ -1,1 +1,1 @@
-"""Stripe: its webhook, its API, and the calls of it that are due."""
+"""Stripe: its webhook, its API client, and the due calls to it."""

@@ -1,6 +1,6 @@
-"""How an answer of Stripe is taken: under the order's lock, like any report.
+"""Record Stripe's answer to a call under the order's lock, like any report.
 
-Nothing is held while a call is made; what is asked stands in `sessions.py` and `refunds.py`.
+No lock or connection is held while a call is made; the calls are in `sessions.py` and `refunds.py`.
 """
 
 from collections.abc import AsyncIterator
@@ -22,29 +22,29 @@ from app.transaction import Transaction
 
 
 class Provider(Protocol):
-    """What is called: `app.stripe.provider`. Each raises ProviderAway or ProviderRefused."""
+    """The API of `app.stripe.provider`. Each call raises ProviderAway or ProviderRefused."""
 
     @property
     def return_urls(self) -> tuple[str, str]:
-        """Where a page sends customers who have paid, and those who leave."""
+        """The URLs for customers who have paid, and for those who leave without paying."""
 
     async def create_session(self, checkout: Checkout) -> Session:
-        """Open a page on which the customer pays."""
+        """Create a Checkout Session, with a page on which the customer pays."""
 
     async def expire_session(self, session_id: str) -> Session:
-        """Close it."""
+        """Expire a session, so that nobody can pay it; return it as it is then."""
 
     async def refund(
         self, refund_id: UUID, order_id: UUID, payment_intent: str, amount_minor: int
     ) -> Refund:
-        """Give money back."""
+        """Refund an amount (minor units) of a payment."""
 
     async def find_refund(self, id: str) -> Refund:
-        """Tell where money stands that is on its way back."""
+        """Return a refund's current state."""
 
 
 class Answering(NamedTuple):
-    """The transaction that takes an answer, and the payment it is about."""
+    """The transaction that records an answer, and the payment that the call is about."""
 
     transaction: Transaction
     held: LockedPayment
@@ -54,9 +54,9 @@ class Answering(NamedTuple):
 async def answering(
     database: Database, call: Any, failure: str | None = None, again: timedelta | None = None
 ) -> AsyncIterator[Answering]:
-    """Note an answer under the order's lock, and settle the order by it.
+    """Open the transaction in which the body records an answer, then settle the order.
 
-    The call is done with then, or is made once more after `again`.
+    After that the call is finished, or is made once more after `again`.
     """
     work = work_of(call)
     crash_here(Point.SENT, work)
@@ -71,7 +71,7 @@ async def answering(
 
 
 class Subject(NamedTuple):
-    """What a call is about: an order, all its payments, and the one of them."""
+    """What a call is about: an order, all its payments, and the payment `held` among them."""
 
     order: Order
     payments: list[LockedPayment]
@@ -79,7 +79,7 @@ class Subject(NamedTuple):
 
 
 async def subject_of(transaction: Transaction, call: Any) -> Subject:
-    """What the call is about, under its order's lock."""
+    """Lock the call's order, and return it with its payments."""
     order, _ = await order_rows.lock_one(transaction, call["order_id"])
     payments = await payments_of(transaction, order.id)
     held = next(one for one in payments if one.payment.id == call["payment_id"])
@@ -87,12 +87,12 @@ async def subject_of(transaction: Transaction, call: Any) -> Subject:
 
 
 def work_of(call: Any) -> str:
-    """What crash points call it."""
+    """Return the call's name for crash points and transactions: `provider_calls.refund`."""
     return f"provider_calls.{call['kind']}"
 
 
 async def note_done(connection: Any, call: Any, failure: str | None) -> None:
-    """The call was answered, or is never to be made for the reason given."""
+    """Finish the call: it was answered, or will never be made because of `failure`."""
     await sql.finish_call(
         connection,
         kind=call["kind"],
@@ -102,7 +102,7 @@ async def note_done(connection: Any, call: Any, failure: str | None) -> None:
 
 
 async def note_again(connection: Any, call: Any, failure: str | None, wait: timedelta) -> None:
-    """The call was answered, and is to be made again after `wait`."""
+    """Make the call, which was answered, due again after `wait`."""
     await sql.call_once_more(
         connection,
         kind=call["kind"],
@@ -113,6 +113,6 @@ async def note_again(connection: Any, call: Any, failure: str | None, wait: time
 
 
 def wait_for_key(refused: ProviderRefused) -> None:
-    """What has to be done waits for a key that Stripe takes. Raises ProviderAway."""
+    """Raise ProviderAway if the refusal is of the API key, so that the call is retried."""
     if refused.reason == NOT_CONFIGURED:
         raise ProviderAway(str(refused)) from refused

@@ -1,7 +1,8 @@
-"""The calls of Stripe: taken when they are due, made with nothing held, their answers committed.
+"""Make the due calls to Stripe, and commit their answers.
 
-A call is taken for a while (`due_at` moves on), made, and its answer is one more report. A crash in
-between makes it once more, with the same idempotency key, and Stripe answers as it did before.
+A call is claimed with a lease (`due_at` moves on) and made without holding a lock or connection;
+its answer is one more report. After a crash in between, it is made again with the same idempotency
+key, and Stripe gives the same answer.
 """
 
 import asyncio
@@ -25,18 +26,19 @@ from app.transaction import Transaction
 log = logging.getLogger(__name__)
 
 KINDS = {"session": open_session, "expire": close_session, "refund": give_back}
-"""What makes each kind of call."""
+"""The function that makes each kind of call."""
 AT_ONCE = 16
-"""Calls of one worker under way."""
+"""The most calls that one worker has in flight."""
 IDLE_SECONDS = 1.0
-"""How long a call may wait that another worker has noted."""
+"""How often the worker polls for due calls, such as those that another worker has recorded."""
 LEASE = timedelta(seconds=30)
-"""Longer than a call and its commit may take: after it, whoever took the call is taken for dead."""
+"""Longer than a call and its commit may take: once it ends, any worker may claim the call."""
 FIRST_WAIT, MAX_WAIT = 0.5, 60.0
+"""The backoff's bounds, in seconds."""
 
 
 class Calls:
-    """Makes the calls that are due, each by itself, so that a slow one holds up no other."""
+    """Makes the due calls, each in a task of its own, so that a slow one does not delay others."""
 
     def __init__(self, database: Database, provider: Provider) -> None:
         self._database = database
@@ -45,12 +47,12 @@ class Calls:
         self._running: set[asyncio.Task[None]] = set()
 
     async def after_commit(self, transaction: Transaction) -> None:
-        """Look at once for what this worker has noted."""
+        """Wake `run` at once if the transaction has recorded calls."""
         if transaction.calls:
             self._wake.set()
 
     async def run(self) -> None:
-        """Make calls until cancelled; PostgreSQL that is away is waited for."""
+        """Make due calls until cancelled; retry while PostgreSQL is away."""
         while True:
             self._wake.clear()
             try:
@@ -61,7 +63,7 @@ class Calls:
                 await self._wake.wait()
 
     async def start_due(self) -> list[asyncio.Task[None]]:
-        """Start as many of the due calls as may be under way; those started. Raises one of AWAY."""
+        """Start due calls, at most AT_ONCE in flight; return their tasks. Raises one of AWAY."""
         room = AT_ONCE - len(self._running)
         if not room:
             return []
@@ -78,7 +80,7 @@ class Calls:
         self._wake.set()
 
     async def _make(self, call: Any) -> None:
-        """Make one call. Whatever goes wrong, it is made again, later."""
+        """Make one call; whatever fails, it is made again later."""
         request_id.set(call["request_id"])
         crash_here(Point.TAKEN, work_of(call))
         try:
@@ -93,7 +95,7 @@ class Calls:
     async def _postpone(self, call: Any, failure: str) -> None:
         wait = backoff(call["attempts"])
         log.warning("Stripe is away; the %s call waits %.1f s: %s", call["kind"], wait, failure)
-        # Where PostgreSQL is away too, the call waits for its lease.
+        # If PostgreSQL is away too, the call is due again when its lease ends.
         with suppress(*AWAY):
             async with self._database.connection() as connection:
                 await sql.postpone_call(
@@ -106,6 +108,6 @@ class Calls:
 
 
 def backoff(attempts: int) -> float:
-    """Seconds before the next attempt: doubled each time, and scattered over the upper half."""
+    """Return the seconds before the next attempt: exponential, with jitter over the upper half."""
     wait = min(FIRST_WAIT * 2.0 ** min(attempts - 1, 10), MAX_WAIT)
     return wait * random.uniform(0.5, 1)

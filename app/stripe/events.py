@@ -1,7 +1,7 @@
-"""What Stripe reports by webhook: kept once, given to the payment it speaks of, and settled.
+"""Stripe's webhook events: stored once, assigned to their payment, and settled.
 
-An event of a payment or an order that is not known yet is kept, and looked at again when what it
-speaks of appears: with the next event of the order, or by `settle_kept`.
+An event whose payment or order is not known yet is stored without a payment. It is assigned with
+the order's next event, or by `settle_kept`.
 """
 
 from collections.abc import Iterable
@@ -24,7 +24,7 @@ BATCH = 100
 
 
 async def record(database: Database, report: Report, payload: bytes, request_id: str) -> bool:
-    """Commit an event together with all that it leads to; False where it was known before.
+    """Commit an event together with all that follows from it; return False for a known event.
 
     Raises one of AWAY.
     """
@@ -37,7 +37,10 @@ async def record(database: Database, report: Report, payload: bytes, request_id:
 
 
 async def settle_kept(database: Database, request_id: str) -> int:
-    """Settle up to 100 orders that events were kept for; how many. Raises one of AWAY."""
+    """Settle up to 100 orders that have unassigned events, and return how many.
+
+    Raises one of AWAY.
+    """
     async with database.connection() as connection:
         rows = await sql.orders_with_kept_events(connection, batch=BATCH)
     for row in rows:
@@ -48,7 +51,7 @@ async def settle_kept(database: Database, request_id: str) -> int:
 
 
 async def _lock_order(transaction: Transaction, report: Report) -> Order | None:
-    """The order whose payment the report speaks of, else the one that it names."""
+    """Lock the order of the report's payment, else the order that the report names."""
     order_id: UUID | None = await sql.order_of_report(
         transaction.connection,
         attempt_id=report.attempt_id,
@@ -59,7 +62,7 @@ async def _lock_order(transaction: Transaction, report: Report) -> Order | None:
 
 
 async def _keep(transaction: Transaction, report: Report, payload: bytes) -> bool:
-    """Whether the event was not known."""
+    """Store the event; return False if it was known already."""
     fact = report.fact
     return bool(
         await sql.insert_provider_event(
@@ -94,9 +97,10 @@ async def _settle(transaction: Transaction, order: Order, request_id: str) -> No
 async def _place_kept(
     transaction: Transaction, order: Order, payments: list[LockedPayment]
 ) -> None:
-    """Give each event that is kept for the order to its payment.
+    """Assign the order's stored events to their payments.
 
-    Each may tell of a session or an intent by which further ones are found.
+    Repeats until none is left, because an event may name a session or an intent by which further
+    events are found.
     """
     while True:
         sessions = [held.payment.session_id for held in payments if held.payment.session_id]
@@ -116,7 +120,7 @@ async def _place_kept(
 
 
 def _give(order: Order, payments: list[LockedPayment], row: Any) -> LockedPayment:
-    """Let the payment that an event speaks of learn from it; one that nobody asked for is made."""
+    """Apply an event to its payment and return the payment; create one that nobody requested."""
     held = _find(payments, row)
     if held is None:
         held = new(_not_requested(order))
@@ -129,7 +133,10 @@ def _give(order: Order, payments: list[LockedPayment], row: Any) -> LockedPaymen
 
 
 def _find(payments: Iterable[LockedPayment], row: Any) -> LockedPayment | None:
-    """By session or intent; else by our attempt, whose name may have been copied to another."""
+    """Find the event's payment by session or intent, else by our attempt's id.
+
+    The id counts only for an attempt with no other session or intent: metadata may be copied.
+    """
     session, intent = row["session_id"], row["payment_intent"]
     for held in payments:
         known = held.payment.session_id, held.payment.payment_intent
@@ -144,7 +151,7 @@ def _find(payments: Iterable[LockedPayment], row: Any) -> LockedPayment | None:
 
 
 def _not_requested(order: Order) -> Payment:
-    """Money that comes by itself: of a session that was made elsewhere."""
+    """Create a payment for money that was not requested here: of a session made elsewhere."""
     return Payment(
         new_id(),
         order.id,

@@ -1,8 +1,8 @@
-"""Stripe as a payment provider: the four calls that we make of it, through its own library.
+"""The Stripe API client: the four calls of this service, through Stripe's own library.
 
-Each call is one request: it is made outside of any transaction, and whoever made it decides when
-to repeat it. The idempotency key makes a repetition harmless: Stripe answers it as it answered
-first (https://docs.stripe.com/api/idempotent_requests).
+Calls are made outside of any transaction and are not retried here; the caller decides when to
+repeat one. Creations carry an idempotency key, so Stripe answers a repetition as it did the first
+request (https://docs.stripe.com/api/idempotent_requests).
 """
 
 from collections.abc import Awaitable, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from stripe.params.checkout import SessionCreateParams, SessionCreateParamsLineItem
 
 TIMEOUT_SECONDS = 10.0
-"""How long one call may take, from connecting to the last byte."""
+"""The timeout of one request, from connecting to the last byte."""
 
 NOT_ACCEPTED = "Stripe does not accept this payment"
 NOT_CONFIGURED = "Stripe is not configured"
@@ -33,17 +33,17 @@ REASONS = {
     "charge_already_refunded": "The payment is refunded already",
     "charge_disputed": "The payment is disputed",
 }
-"""What a customer may read, by Stripe's error code: https://docs.stripe.com/error-codes."""
+"""Messages for customers, by Stripe's error code: https://docs.stripe.com/error-codes."""
 
 Answer = TypeVar("Answer")
 
-# The library would send particulars of this machine with every call.
+# The library would send this machine's platform and request metrics with every call.
 stripe.enable_telemetry = False
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of an order; the price of one piece is in minor units."""
+    """One line of an order; `unit_minor` is the price of one piece in minor units."""
 
     name: str
     quantity: int
@@ -52,7 +52,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Checkout:
-    """What the customer is to pay, by when, and where they go on after that, or without.
+    """A request for a Checkout Session: the lines, the expiry, and the URLs to return to.
 
     `attempt_id` is the idempotency key.
     """
@@ -68,9 +68,9 @@ class Checkout:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A Checkout Session: `status` is open, complete or expired; `url` is there while open.
+    """A Checkout Session: `status` is open, complete or expired; `url` is set while it is open.
 
-    A complete one is paid at once, or days later, as its method of payment has it.
+    A complete one is paid at once or days later, depending on the payment method.
     """
 
     id: str
@@ -92,7 +92,7 @@ class Refund:
 
 
 class StripeProvider:
-    """Stripe at `api_base`; of itself it sends customers on to `success_url` or `cancel_url`."""
+    """Stripe at `api_base`; its pages return customers to `success_url` or `cancel_url`."""
 
     def __init__(
         self,
@@ -108,20 +108,20 @@ class StripeProvider:
             secret_key,
             http_client=self._http,
             base_addresses={"api": api_base.rstrip("/")},
-            # The library does not repeat a 429, and its waits do not outlive the process.
+            # `calls.py` retries: the library does not retry a 429, and a restart loses its retries.
             max_network_retries=0,
         )
         self.return_urls = success_url, cancel_url
 
     async def open(self) -> None:
-        """Connections are opened when they are needed."""
+        """Do nothing: connections are opened when they are needed."""
 
     async def close(self) -> None:
         """Close the connections."""
         await self._http.close_async()  # type: ignore[no-untyped-call]
 
     async def create_session(self, checkout: Checkout) -> Session:
-        """A page on which the customer pays. Raises ProviderAway, ProviderRefused."""
+        """Create a Checkout Session. Raises ProviderAway, ProviderRefused."""
         sessions = self._client.v1.checkout.sessions
         return _session(
             await _answer(
@@ -133,22 +133,21 @@ class StripeProvider:
         )
 
     async def expire_session(self, session_id: str) -> Session:
-        """Let nobody pay the session any more; the session as it stands then.
+        """Expire the session, so that nobody can pay it, and return it as it is then.
 
-        It is expired, or complete where the customer was quicker. Raises ProviderAway,
-        ProviderRefused.
+        It is expired, or complete if the customer was faster. Raises ProviderAway, ProviderRefused.
         """
         sessions = self._client.v1.checkout.sessions
         try:
             return _session(await _answer(sessions.expire_async(session_id)))
         except ProviderRefused:
-            # Stripe expires none but open ones; what this one is decides what is to be done.
+            # Stripe expires only open sessions; the caller decides by what this one is instead.
             return _session(await _answer(sessions.retrieve_async(session_id)))
 
     async def refund(
         self, refund_id: UUID, order_id: UUID, payment_intent: str, amount_minor: int
     ) -> Refund:
-        """Give back `amount_minor` of a payment; `refund_id` is the idempotency key.
+        """Refund `amount_minor` of a payment; `refund_id` is the idempotency key.
 
         Raises ProviderAway, ProviderRefused.
         """
@@ -169,7 +168,7 @@ class StripeProvider:
             return made
 
     async def _refund_made(self, refund_id: UUID, payment_intent: str) -> Refund | None:
-        """The refund of that id of ours, if Stripe made it."""
+        """Return the refund with our id, if Stripe made it."""
         refunds = self._client.v1.refunds
         page = await refunds.list_async({"payment_intent": payment_intent, "limit": 100})
         async for refund in page.auto_paging_iter():
@@ -179,7 +178,7 @@ class StripeProvider:
         return None
 
     async def find_refund(self, id: str) -> Refund:
-        """A refund as it stands now. Raises ProviderAway, ProviderRefused."""
+        """Return a refund's current state. Raises ProviderAway, ProviderRefused."""
         return _refund(await _answer(self._client.v1.refunds.retrieve_async(id)))
 
     def _session_params(self, checkout: Checkout) -> "SessionCreateParams":
@@ -198,32 +197,32 @@ class StripeProvider:
 
 
 class NoStripe:
-    """Stripe without a key: nobody can pay there, and what is owed waits for one."""
+    """The provider when no key is configured: checkouts are refused, other calls wait for a key."""
 
     return_urls = "", ""
 
     async def open(self) -> None:
-        """There is nothing to open."""
+        """Do nothing."""
 
     async def close(self) -> None:
-        """Nor to close."""
+        """Do nothing."""
 
     async def create_session(self, checkout: Checkout) -> Session:
-        """Raises ProviderRefused."""
+        """Raise ProviderRefused."""
         raise ProviderRefused(NOT_CONFIGURED, "STRIPE_SECRET_KEY is not set")
 
     async def expire_session(self, session_id: str) -> Session:
-        """Raises ProviderAway."""
+        """Raise ProviderAway."""
         raise ProviderAway("STRIPE_SECRET_KEY is not set")
 
     async def refund(
         self, refund_id: UUID, order_id: UUID, payment_intent: str, amount_minor: int
     ) -> Refund:
-        """Raises ProviderAway."""
+        """Raise ProviderAway."""
         raise ProviderAway("STRIPE_SECRET_KEY is not set")
 
     async def find_refund(self, id: str) -> Refund:
-        """Raises ProviderAway."""
+        """Raise ProviderAway."""
         raise ProviderAway("STRIPE_SECRET_KEY is not set")
 
 
@@ -239,7 +238,7 @@ def _line_item(line: Line, currency: str) -> "SessionCreateParamsLineItem":
 
 
 async def _answer(call: Awaitable[Answer]) -> Answer:
-    """The answer to a call. Raises ProviderAway, ProviderRefused.
+    """Await a call and return its answer. Raises ProviderAway, ProviderRefused.
 
     The library reads bodies outside of its own error handling, so aiohttp's errors come through.
     """
@@ -256,15 +255,15 @@ async def _answer(call: Awaitable[Answer]) -> Answer:
 
 
 def _is_kept_failure(error: stripe.StripeError) -> bool:
-    """Whether Stripe repeats a failure that it keeps for the idempotency key: a day at least."""
+    """Return whether Stripe repeats a failure that it stores under the idempotency key."""
     headers = {name.lower(): value for name, value in (error.headers or {}).items()}
     return (error.http_status or 0) >= 500 and headers.get("idempotent-replayed") == "true"
 
 
 def _is_final(error: stripe.StripeError) -> bool:
-    """Whether Stripe did nothing and never will: 409, 424 and 429 ask for another try.
+    """Return whether Stripe did nothing and a retry would not help.
 
-    An answer without an error object is a proxy's, not Stripe's.
+    An answer without an error object comes from a proxy, not from Stripe.
     """
     status = error.http_status or 0
     return error.error is not None and 400 <= status < 500 and status not in (408, 409, 424, 429)
@@ -273,7 +272,7 @@ def _is_final(error: stripe.StripeError) -> bool:
 def _refusal(error: stripe.StripeError) -> ProviderRefused:
     if isinstance(error, stripe.AuthenticationError | stripe.PermissionError):
         return ProviderRefused(NOT_CONFIGURED, str(error))
-    # What was too near when Stripe was asked was far enough when the customer asked.
+    # The expiry was far enough away when the customer asked, but too near once the call was made.
     too_late = isinstance(error, stripe.InvalidRequestError) and error.param == "expires_at"
     otherwise = NOT_IN_TIME if too_late else NOT_ACCEPTED
     return ProviderRefused(REASONS.get(error.code or "", otherwise), str(error))

@@ -1,4 +1,4 @@
-"""Refunds at Stripe: asked for, and looked after until they have ended."""
+"""Refunds at Stripe: requested, and polled until they have ended."""
 
 import logging
 from datetime import timedelta
@@ -16,13 +16,13 @@ from app.transaction import Transaction
 log = logging.getLogger(__name__)
 
 ENDS = ("succeeded", "failed", "canceled")
-"""https://docs.stripe.com/api/refunds/object#refund_object-status"""
+"""Final statuses: https://docs.stripe.com/api/refunds/object#refund_object-status."""
 POLL_EVERY = timedelta(hours=6)
-"""How often Stripe is asked for a refund that is on its way."""
+"""How often Stripe is asked for a refund that is pending."""
 
 
 async def give_back(database: Database, provider: Provider, call: Any) -> None:
-    """Refund what an order does not keep; ask on while that is on its way."""
+    """Request the call's refund, or poll it if Stripe has accepted it already."""
     if call["provider_ref"]:
         await _look_after(database, provider, call)
         return
@@ -45,11 +45,12 @@ async def give_back(database: Database, provider: Provider, call: Any) -> None:
 
 
 async def _look_after(database: Database, provider: Provider, call: Any) -> None:
-    """Ask where a refund stands that Stripe has taken on: its webhook may never come."""
+    """Poll a refund that Stripe has accepted, because its webhook may never come."""
     try:
         refund = await provider.find_refund(call["provider_ref"])
     except ProviderRefused as refused:
-        # It was taken on, so nothing may be concluded: another one would give the money twice.
+        # Stripe has accepted the refund, so a refusal to show it proves nothing: another refund
+        # could return the money twice.
         raise ProviderAway(str(refused)) from refused
     async with answering(database, call, again=_until_next(refund)) as (transaction, held):
         _report_refund(transaction, held, refund, call["subject_id"])

@@ -1,4 +1,4 @@
-"""Checkout Sessions at Stripe: opened for an attempt, closed when nobody should pay any more."""
+"""Checkout Sessions at Stripe: opened for a payment attempt, closed when it must not be paid."""
 
 import logging
 from datetime import timedelta
@@ -29,18 +29,19 @@ from app.times import now
 log = logging.getLogger(__name__)
 
 POLL_EVERY = timedelta(minutes=10)
-"""How often Stripe is asked about a session that is complete, while its webhook does not come."""
+"""How often Stripe is asked about a complete session whose webhook has not come."""
 WEBHOOK_GRACE = timedelta(hours=1)
-"""How long after a session's end its webhook decides alone; then Stripe's answer does, too."""
+"""How long after a session's end only its webhook counts; after that, Stripe's answer does too."""
 DELAYED_PAYMENT_LIMIT = timedelta(days=30)
-"""How long after a session's end it may be paid: by bank transfer, for one, that takes days."""
+"""How long after its end a session may still be paid, for example by bank transfer."""
 
 
 async def open_session(database: Database, provider: Provider, call: Any) -> None:
-    """Open the page of an attempt that its order still waits for.
+    """Create the session of an attempt that is still pending.
 
-    Who asked before may have had no answer: then Stripe is asked even if the order waits no more,
-    for a session that is open has to be closed, and its id is in the answer alone.
+    From the second try on, Stripe is called even if the attempt is not pending: an earlier call may
+    have opened a session whose answer was lost. That session must be closed, and only the answer to
+    this call tells its id.
     """
     async with database.connection() as connection:
         if call["status"] != PaymentStatus.PENDING and call["attempts"] == 1:
@@ -62,7 +63,7 @@ async def open_session(database: Database, provider: Provider, call: Any) -> Non
 
 
 async def _checkout(connection: Any, call: Any, success_url: str, cancel_url: str) -> Checkout:
-    """What Stripe is asked for: with the same key always the same, or it would refuse."""
+    """Return the request for Stripe, which must not change between tries with the same key."""
     payment_id, order_id = call["payment_id"], call["order_id"]
     asked = orjson.loads(
         await sql.ask_for_session(
@@ -79,7 +80,7 @@ async def _checkout(connection: Any, call: Any, success_url: str, cancel_url: st
 
 
 async def _no_session(database: Database, call: Any, refused: ProviderRefused) -> None:
-    """Nothing was done, so another attempt may be made; the order goes on waiting."""
+    """Fail the attempt, for which no session was created; the customer may make another one."""
     log.warning("Stripe refuses a checkout of order %s: %s", call["order_id"], refused)
     async with answering(database, call, str(refused)) as (_, held):
         if held.state.status is PaymentStatus.PENDING:
@@ -88,7 +89,7 @@ async def _no_session(database: Database, call: Any, refused: ProviderRefused) -
 
 
 async def close_session(database: Database, provider: Provider, call: Any) -> None:
-    """Let nobody pay a session any more, unless somebody has."""
+    """Expire the session of an attempt, unless it has been paid."""
     late = now() - (call["expires_at"] or now())
     try:
         session = await provider.expire_session(call["session_id"])
@@ -107,7 +108,7 @@ async def _conclude(
     failure: str | None = None,
     intent: str | None = None,
 ) -> None:
-    """Report what a session has come to; without a fact, Stripe is asked again later."""
+    """Record the session's outcome; without a fact, ask Stripe again later."""
     if fact is None:
         await _ask_later(database, call, failure)
         return
@@ -117,18 +118,20 @@ async def _conclude(
 
 
 def _fact_of_none(status: str, late: timedelta) -> Fact | None:
-    """What a session comes to of which Stripe tells nothing, so long after its end.
+    """Return the outcome of a session that Stripe does not show, `late` after its end.
 
-    An order that waits for it is an operator's for that long; one that has ended wants nothing.
+    None while it might have been paid: for 30 days if the payment is pending, else for an hour. A
+    pending one is an operator's concern until then.
     """
     waits = status == PaymentStatus.PENDING
     return expired() if late > (DELAYED_PAYMENT_LIMIT if waits else WEBHOOK_GRACE) else None
 
 
 def _fact_of(session: Session, late: timedelta) -> Fact | None:
-    """What a session comes to, so long after its end; None while its webhook may tell.
+    """Return the outcome of a session, `late` after its end; None while it is undecided.
 
-    Raises ProviderAway where it is still open.
+    A paid one is undecided while its webhook may come, an unpaid one while it may still be paid.
+    Raises ProviderAway if it is still open.
     """
     if session.status == "open":
         raise ProviderAway("the session is open")
@@ -143,7 +146,7 @@ def _fact_of(session: Session, late: timedelta) -> Fact | None:
 
 
 async def _ask_later(database: Database, call: Any, failure: str | None) -> None:
-    """Nothing is decided, unless a webhook has told meanwhile."""
+    """Ask Stripe again after POLL_EVERY, unless a webhook has reported the outcome meanwhile."""
     work = work_of(call)
     crash_here(Point.SENT, work)
     async with database.transaction(work) as transaction:

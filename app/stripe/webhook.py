@@ -1,4 +1,4 @@
-"""Stripe's webhook, pure: whose message it is, and what it says of which money.
+"""Verify and read Stripe's webhook events. Pure functions.
 
 Signatures: https://docs.stripe.com/webhooks#verify-manually.
 Events: https://docs.stripe.com/api/events/types.
@@ -21,7 +21,7 @@ TOLERANCE_SECONDS = 300
 
 
 def verify(payload: bytes, header: str | None, secrets: Sequence[str], now: datetime) -> None:
-    """Raises BadSignature unless one of `secrets` signed `payload` within 300 seconds of `now`."""
+    """Raise BadSignature unless one of `secrets` signed `payload` within 300 seconds of `now`."""
     if not any(_is_signed(payload, header, secret) for secret in secrets):
         raise BadSignature
     if abs(now.timestamp() - _signed_at(header or "")) > TOLERANCE_SECONDS:
@@ -33,22 +33,22 @@ def _is_signed(payload: bytes, header: str | None, secret: str) -> bool:
         WebhookSignature.verify_header(payload, header, secret)
         return True
     except (SignatureVerificationError, ValueError, TypeError):
-        # ValueError and TypeError: bytes that are no UTF-8, a signature that is not ASCII.
+        # ValueError and TypeError: bytes that are not UTF-8, a signature that is not ASCII.
         return False
 
 
 def _signed_at(header: str) -> int:
-    """The first `t`, which is the one that the library has verified."""
+    """Return the first `t`, which is the one that the library has verified."""
     parts = (part.split("=") for part in header.split(","))
     return next(int(part[1]) for part in parts if part[0] == "t")
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What Stripe says in one event; `fact` is None where it says nothing about money.
+    """What one Stripe event reports; `fact` is None if it reports nothing about money.
 
-    The money is known by our attempt (which Stripe knows before we know the session), by its
-    session, or by its payment intent.
+    The payment is identified by our attempt's id, which Stripe has before we know the session's, by
+    the session, or by the payment intent.
     """
 
     event_id: str
@@ -62,7 +62,7 @@ class Report:
 
 
 def read(payload: bytes) -> Report:
-    """The report in a verified payload. Raises InvalidInput where it is no event."""
+    """Read the report in a verified payload. Raises InvalidInput if it is not an event."""
     try:
         event = json.loads(payload)
         found = event["data"]["object"]
@@ -95,7 +95,7 @@ def _whole(value: object) -> int:
 
 
 def _amount(value: object) -> int:
-    """Minor units."""
+    """Return the value as minor units."""
     amount = _whole(value)
     if not 0 <= amount <= MAX_MINOR:
         raise ValueError("not an amount")
@@ -103,7 +103,7 @@ def _amount(value: object) -> int:
 
 
 def _id(value: Any) -> str | None:
-    """An id, also where the object was expanded."""
+    """Return an id, also from an expanded object."""
     id = value.get("id") if isinstance(value, dict) else value
     return None if id is None else _text(id)
 
@@ -117,7 +117,7 @@ def _order_id(found: Mapping[str, Any]) -> UUID | None:
 
 
 def _uuid(told: object) -> UUID | None:
-    """None for what others may have written there."""
+    """Return the UUID; None for anything else, since others can write metadata too."""
     try:
         return UUID(told) if isinstance(told, str) else None
     except ValueError:
@@ -125,7 +125,7 @@ def _uuid(told: object) -> UUID | None:
 
 
 def _paid(session: Mapping[str, Any]) -> Fact | None:
-    """A session of a delayed payment method is complete before it is paid."""
+    """Return the capture; None if a delayed payment method has completed the session unpaid."""
     if session["payment_status"] != "paid":
         return None
     return captured(_amount(session["amount_total"]), _text(session["currency"]).upper())
@@ -159,4 +159,4 @@ FACTS: Mapping[str, Callable[[Mapping[str, Any]], Fact | None]] = {
     "refund.updated": _refund,
     "refund.failed": _refund,
 }
-"""What each event type says; the others are recorded and say nothing."""
+"""How to read the fact of each event type; events of other types are stored without one."""
