@@ -1,1 +1,1 @@
-"""Faust and aiokafka as this service runs them (docs/decisions/0005): private parts are used."""
+"""Faust and aiokafka with this service's changes, which use private parts: docs/decisions/0005."""

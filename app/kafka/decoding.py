@@ -1,4 +1,4 @@
-"""How a message's bytes become its topic's Record, or Malformed."""
+"""Decode a message's bytes to its topic's Record, or to Malformed."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -11,40 +11,40 @@ from faust.types import AppT, Message
 from app.topics import Event, uuid_of
 
 NO_EVENT = (ValueError, TypeError, AttributeError, LookupError)
-"""What `read_event` raises for a value that is no event of its topic."""
+"""What `read_event` raises for a value that is not an event of its topic."""
 MAX_ERROR = 500
-"""Characters of what is told of it."""
+"""The maximum length of a stored error text, in characters."""
 
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """Stands where an event should be: the bytes could not be read as its Record."""
+    """The value of a message whose bytes could not be read as its topic's Record."""
 
     error: str
 
 
 class EventSchema(faust.Schema[Any, Any]):
-    """Decodes to the topic's Record, or to Malformed: Faust acknowledges what fails to decode."""
+    """Decodes to the topic's Record or to Malformed: Faust acknowledges what fails to decode."""
 
     def loads_value(self, app: AppT, message: Message, **_: Any) -> Event | Malformed:
-        """The message's Record. Never raises."""
+        """Return the message's Record, or Malformed; never raise."""
         try:
             return read_event(cast(type[Event], self.value_type), message.value or b"")
         except NO_EVENT as error:
-            # What it quotes may be as long as the message.
+            # The error may quote the whole message.
             return Malformed(f"{type(error).__name__}: {error}"[:MAX_ERROR])
 
 
 def read_event(record: type[Event], value: bytes) -> Event:
-    """The `record` that `value` (JSON) holds; unknown fields are ignored.
+    """Read a `record` from `value` (JSON); unknown fields are ignored.
 
-    Raises one of NO_EVENT when it holds none.
+    Raises one of NO_EVENT if the value is not such an event.
     """
     data = orjson.loads(value)
-    # Not whatever class its `__faust` names, which other applications of Faust write.
+    # Without preferred_type, a message could choose the class by its `__faust` field.
     event = record.from_data(data, preferred_type=record)
     required, ids = _checked_fields(cast(Any, record))
-    # Faust would read a null as the text "None".
+    # Faust reads a null as the text "None".
     if None in [data[field] for field in required]:
         raise ValueError("a required field is null")
     for field in ids:
@@ -56,7 +56,7 @@ def read_event(record: type[Event], value: bytes) -> Event:
 
 @cache
 def _checked_fields(record: Any) -> tuple[list[str], list[str]]:
-    """Those that must not be null, and those that are UUIDs."""
+    """Return the names of the fields that must not be null, and of those that are UUIDs."""
     fields = record._options.fields.keys()
     required = fields - record._options.optionalset
     return list(required), list(fields & {"eventId", "orderId", "paymentId"})

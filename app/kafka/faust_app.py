@@ -1,4 +1,4 @@
-"""Faust as this service runs it: lossless acknowledgement, quick fetches, our own front page."""
+"""This service's Faust app: settings, resources, graceful shutdown, consumer and web server."""
 
 import asyncio
 import os
@@ -22,27 +22,27 @@ from app.logs import logging_config
 from app.timeouts import move_on_after
 
 WRITE_SECONDS = 5.0
-"""How long a rebalance waits for the tables' last entries: to be taken, and again to be sent."""
+"""How long a rebalance waits for the tables' last entries: once to write them, once to flush."""
 
 FOR_BATCHES, FOR_REQUESTS = 0.4, 0.4
-"""Shares of SHUTDOWN_GRACE_SECONDS; the rest is for offsets, the group, and what is left."""
+"""Shares of SHUTDOWN_GRACE_SECONDS; the rest is for committing offsets and leaving the group."""
 MAX_MESSAGE = 2 * 1024**2
-"""Bytes. A dead letter holds a message in base64, and topics take messages of up to 1 MiB."""
+"""The largest message, in bytes: a dead letter holds one of up to 1 MiB in base64."""
 MAX_BATCH = 64 * 1024
-"""Bytes of one batch for one partition. aiokafka's 16 KiB would take several requests for events
-that commit together. A topic whose max.message.bytes is smaller refuses the whole batch, good
-events with it."""
+"""Bytes of one producer batch for one partition. With aiokafka's default of 16 KiB, events that
+commit together would take several requests. A topic whose max.message.bytes is smaller refuses the
+whole batch, valid events included."""
 
 MAX_CONNECTING = 1024
-"""Connections that may wait to be accepted. Past aiohttp's 128, a client's kernel tries again after
-a second, and then after two more (RFC 6298, section 2)."""
+"""The listen backlog. When it is full (aiohttp's default is 128), a client's kernel retries after
+one second, and then after two more (RFC 6298, section 2)."""
 
 FAUST_PAGES = "/faust/"
 
 
 class _Web(Web):
-    # The front page is ours: web/health.py. Faust's pages are served where they are asked for,
-    # below an address of their own, and only to administrators: web/monitor.py.
+    # The front page is our own (web/health.py). Faust's pages are served only if configured, below
+    # FAUST_PAGES, and only to administrators (web/monitor.py).
     def _enabled_blueprints(self) -> list[tuple[str, Any]]:
         if not cast(OrderApp, self.app).settings.faust_pages:
             return []
@@ -63,13 +63,13 @@ class _Web(Web):
 
 
 class Resource(Protocol):
-    """What the worker opens before anything else starts, and closes after everything stopped."""
+    """A resource that the worker opens before anything else starts, and closes last."""
 
     async def open(self) -> None:
-        """Make it usable; must not wait for what it connects to."""
+        """Make the resource usable, without waiting for the server that it connects to."""
 
     async def close(self) -> None:
-        """Give it up."""
+        """Release the resource."""
 
 
 class _Resources(Service):
@@ -93,7 +93,7 @@ class _Boot(BootStrategy):
 
 
 class OrderApp(faust.App):
-    """A Faust app that carries the frozen settings, and the resources its worker holds open."""
+    """A Faust app with the service's settings and the resources that its worker holds open."""
 
     BootStrategy = _Boot
 
@@ -134,11 +134,11 @@ class OrderApp(faust.App):
         )
 
     async def stop(self) -> None:
-        """Finish the batches and then the requests under way, commit, and leave the group.
+        """Finish the batches and then the requests in flight, commit, and leave the group.
 
-        Readiness ends first, requests are taken until the batches are done. A worker that cannot
-        stop (Faust hangs while its consumer starts) is ended, which is as safe as `kill -9`: what
-        was not committed is redelivered.
+        Readiness ends first; requests are accepted until the batches are done. A worker that does
+        not stop in time (Faust can hang while its consumer starts) is ended by `os._exit`. That is
+        as safe as `kill -9`: uncommitted messages are redelivered.
         """
         watchdog = threading.Timer(self.settings.shutdown_grace_seconds, os._exit, (1,))
         watchdog.daemon = True
@@ -147,7 +147,7 @@ class OrderApp(faust.App):
 
     @contextmanager
     def batch(self) -> Iterator[None]:
-        """A batch is under way: a worker that stops waits for it."""
+        """Mark a batch as in progress, so that a stopping worker waits for it."""
         self._batches += 1
         self._idle.clear()
         try:
@@ -158,14 +158,16 @@ class OrderApp(faust.App):
                 self._idle.set()
 
     async def _consumer_wait_empty(self, consumer: Any, logger: Any) -> None:
-        """Between the last fetch and the tables' end, or before partitions go elsewhere.
+        """Wait for the batches if the worker is stopping, then write the tables.
 
-        A rebalance waits for no batch.
+        Faust calls this after the last fetch and before the tables close, and before partitions are
+        revoked. A rebalance does not wait for batches.
         """
         if self.should_stop:
             async with move_on_after(self.settings.shutdown_grace_seconds * FOR_BATCHES):
                 await self._idle.wait()
-        # Nobody's partitions wait for one that cannot be written: what is lost is only missed.
+        # Bounded: a changelog that cannot be written must not hold up all partitions. Lost marks
+        # cost only the first check against redelivery.
         async with move_on_after(WRITE_SECONDS):
             await self.write_tables()
 
@@ -174,7 +176,7 @@ class OrderApp(faust.App):
             await super()._producer_flush(logger)
 
     async def write_tables(self) -> None:
-        """Write what agents have put into their tables; the producer has it then."""
+        """Write all tables' entries to disk and hand them to the producer."""
         for table in self.tables.values():
             await cast(Any, table).write()
 

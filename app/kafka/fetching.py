@@ -1,9 +1,9 @@
-"""Fetches that cost what has changed since the last one, and not what there is.
+"""Incremental fetches, whose cost depends on what has changed and not on the number of partitions.
 
-aiokafka looks at each partition whenever something was fetched or taken, names all of them in each
-fetch, and reads of each, in Python, that nothing came. Here no partition is looked at while no
-broker may be asked; and in a session (KIP-227) the broker is told what has changed, and tells what
-is new. With a broker that keeps no sessions, all partitions are named as ever.
+aiokafka examines each partition whenever records arrive or are consumed, lists all partitions in
+each fetch, and parses an empty answer for each idle one. Here partitions are not examined while all
+brokers are busy, and fetch sessions (KIP-227) carry only changed partitions in requests and
+answers. With a broker that does not support sessions, all partitions are listed in each fetch.
 """
 
 from collections import defaultdict
@@ -17,30 +17,33 @@ from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.protocol.fetch import FetchRequest, FetchRequest_v11
 
 ANY_REPLICA = ANY_EPOCH = ANY_START = -1
-"""What a consumer says of itself, of a partition's leader, and of the beginning of its log."""
+"""Fetch request values: the replica id of a consumer, an unknown leader epoch and log start."""
 LAST_EPOCH = 2**31 - 1
 
 NOWHERE = (None, -1)
-"""The leader of a partition that has none."""
+"""The values of the leader of a partition that has none."""
 
 Offsets = Mapping[TopicPartition, int]
-"""Where partitions are to be read."""
+"""The next offset to fetch, by partition."""
 
 
 class Session(NamedTuple):
-    """What one broker remembers of this consumer. Epoch 0 asks for a new session, without `id`."""
+    """The fetch session with one broker, and the offsets that the broker remembers.
+
+    Epoch 0 asks for a new session, in place of session `id` if there is one.
+    """
 
     id: int = 0
     epoch: int = 0
     offsets: Mapping[TopicPartition, int] = {}
 
     def after(self, id: int, offsets: Offsets) -> "Session":
-        """What the broker remembers once it has answered so."""
+        """Return the session after an answer with session `id`; 0 means that there is none."""
         return Session(id, self.epoch % LAST_EPOCH + 1, offsets) if id else Session()
 
 
 class Fetch(FetchRequest):
-    """A fetch of a broker's partitions, at most `most` bytes of each; in a session or not."""
+    """A fetch from one broker, at most `most` bytes of each partition; in a session or without."""
 
     def __init__(self, offsets: Offsets, most: int, *options: Any, rack_id: str) -> None:
         super().__init__(*options, [], rack_id)
@@ -51,14 +54,14 @@ class Fetch(FetchRequest):
 
     @property
     def topics(self) -> list[tuple[str, list[tuple[int, int, int]]]]:
-        """What is asked for; once there is an answer, that part of it which the answer tells of."""
+        """The requested partitions; once there is an answer, only those that it contains."""
         topics: dict[str, list[tuple[int, int, int]]] = defaultdict(list)
         for place in self.offsets if self._places is None else self._places:
             topics[place.topic].append((place.partition, self.offsets[place], self._most))
         return list(topics.items())
 
     def is_answered(self, places: Iterable[TopicPartition]) -> None:
-        """The answer tells of these partitions only."""
+        """Note that the answer contains these partitions only."""
         self._places = list(places)
 
     def build(self, request_struct_class: Any) -> Any:
@@ -82,7 +85,7 @@ class Fetch(FetchRequest):
         )
 
     def _changed(self, session: Session) -> list[tuple[str, list[tuple[int, ...]]]]:
-        """Partitions that are new, or are to be read from elsewhere than the broker knows."""
+        """Return the partitions that are new to the session or have another offset."""
         changed: dict[str, list[tuple[int, ...]]] = defaultdict(list)
         for place, offset in self.offsets.items():
             if session.offsets.get(place) != offset:
@@ -92,7 +95,7 @@ class Fetch(FetchRequest):
 
 
 class FetchSessions:
-    """The sessions of a consumer's client: one with each broker, one fetch at a time."""
+    """The fetch sessions of a client: one with each broker, with one fetch in flight."""
 
     def __init__(self, client: AIOKafkaClient) -> None:
         self._send = client.send
@@ -100,11 +103,11 @@ class FetchSessions:
         client.send = self.send
 
     async def send(self, node_id: int, request: Any, **options: Any) -> Any:
-        """As the client's own. Raises what that raises."""
+        """Send a request; fetches use the broker's session. Raises what the client's own raises."""
         if not isinstance(request, Fetch):
             return await self._send(node_id, request, **options)
         request.session = session = self._sessions.get(node_id, Session())
-        # If no answer comes, nobody knows what the broker remembers.
+        # Without an answer it is unknown what the broker remembers, so the next fetch starts anew.
         self._sessions[node_id] = Session(session.id)
         answer = await self._send(node_id, request, **options)
         if answer.API_VERSION >= FetchRequest_v11.API_VERSION:
@@ -113,26 +116,29 @@ class FetchSessions:
                 for topic, places in answer.topics
                 for place in places
             )
-            # An error is of the session, which the broker has lost: a new one is asked for next.
+            # A top-level error means that the session is lost; the next fetch asks for a new one.
             if not answer.error_code:
                 self._sessions[node_id] = session.after(answer.session_id, request.offsets)
         return answer
 
 
 class SparingFetcher(Fetcher):
-    """aiokafka's, which looks at partitions no more than it must."""
+    """aiokafka's fetcher, examining partitions only when a broker is free."""
 
     _seen: tuple[Any, Any] = None, None
-    """The assignment, and the cluster's partitions as the client knew them, of `_leaders`."""
+    """The assignment and the cluster metadata that `_leaders` was computed from."""
     _leaders: Mapping[TopicPartition, int | None] = {}
 
     def _get_actions_per_node(self, assignment: Any) -> Any:
-        """What to ask of which broker: fetches, resets, until when, whether to ask for leaders."""
+        """Return fetches by broker, offset resets, the wait, a metadata flag, and resume futures.
+
+        The flag says whether metadata must be refreshed, because a leader is not known.
+        """
         waits: dict[int | None, list[float]] = defaultdict(list)
         for place, fetched in self._records.items():
             if wait := fetched.calculate_backoff():
                 waits[self._select_read_replica(place)].append(wait)
-        # A broker is busy while a fetch is under way, or what it has brought is not taken yet.
+        # A broker is busy while a fetch is in flight, or its records are not consumed yet.
         busy = self._in_flight | waits.keys()
         wait = min(map(max, waits.values()), default=self._fetcher_timeout)
         if all(broker.nodeId in busy for broker in self._client.cluster.brokers()):
@@ -150,7 +156,7 @@ class SparingFetcher(Fetcher):
         return [(node, self._fetch(one)) for node, one in wanted.items()], {}, wait, False, resumed
 
     def _known_leaders(self, assignment: Any) -> Mapping[TopicPartition, int | None]:
-        """By partition the broker to ask; nothing where aiokafka has to find out."""
+        """Return each partition's leader; empty if aiokafka itself has to choose the broker."""
         cluster = self._client.cluster
         if self._seen[0] is not assignment or self._seen[1] is not cluster._partitions:
             self._seen = assignment, cluster._partitions

@@ -1,4 +1,4 @@
-"""A message of Kafka as the agents meet it."""
+"""A Kafka message as agents receive it, and what can be read from it."""
 
 from typing import Any, cast
 from uuid import UUID
@@ -8,16 +8,16 @@ from faust.types import EventT
 from app.topics import Event
 
 Message = EventT[Any]
-"""A message as Faust gives it; its `value` is our Event, or Malformed."""
+"""A message as Faust delivers it; its `value` is an Event or Malformed."""
 
 
 def event_of(message: Message) -> Event:
-    """What a message that is not Malformed tells."""
+    """Return the event of a message that is not Malformed."""
     return cast(Event, message.value)
 
 
 def order_of_key(key: bytes | None) -> UUID | None:
-    """The order that a message's key names; None where it names none."""
+    """Return the order id in a message's key; None if the key is not a UUID."""
     try:
         return UUID((key or b"").decode())
     except ValueError:
@@ -25,10 +25,10 @@ def order_of_key(key: bytes | None) -> UUID | None:
 
 
 def request_of(message: Message) -> str:
-    """The id of the request that the message came from; `-` of one that is Malformed."""
+    """Return the id of the request that caused the message; `-` if the message is Malformed."""
     return getattr(message.value, "requestId", "-")
 
 
 def order_of(message: Message) -> UUID:
-    """The order that a message which is not Malformed speaks of."""
+    """Return the id of the order of a message that is not Malformed."""
     return event_of(message).order_id

@@ -1,4 +1,4 @@
-"""Faust's monitor for Prometheus, cheap enough to be asked several times for each message."""
+"""Faust's Prometheus monitor with cached labels, since it runs several times for each message."""
 
 from typing import Any, cast
 
@@ -7,26 +7,26 @@ from prometheus_client import REGISTRY
 
 
 class _Labelled:
-    """A metric with labels that looks each combination of them up once."""
+    """A labelled metric that caches the child of each combination of labels."""
 
     def __init__(self, metric: Any) -> None:
         self._metric = metric
         self._children: dict[tuple[Any, ...], Any] = {}
 
     def labels(self, **labels: Any) -> Any:
-        """The metric of these labels, which are always named in the same order."""
+        """Return the child for these labels, which must always be given in the same order."""
         values = tuple(labels.values())
         if (child := self._children.get(values)) is None:
             child = self._children[values] = self._metric.labels(**labels)
         return child
 
     def remove(self, *values: Any) -> None:
-        """Forget the metric of these labels: their partition went elsewhere."""
+        """Remove the child for these labels, as when their partition was revoked."""
         self._children.clear()
         self._metric.remove(*values)
 
     def collect(self) -> Any:
-        """What there is to tell."""
+        """Return the metric's samples."""
         return self._metric.collect()
 
 
@@ -36,14 +36,14 @@ class _Monitor(PrometheusMonitor):
         self._stream_labels: dict[Any, str] = {}
 
     def _stream_label(self, stream: Any) -> str:
-        """Made once, of what regular expressions leave of the stream's name."""
+        """Return the stream's label, cached, as Faust derives it with regular expressions."""
         if (label := self._stream_labels.get(stream)) is None:
             label = self._stream_labels[stream] = super()._stream_label(stream)
         return label
 
 
 def new_monitor() -> PrometheusMonitor:
-    """The monitor; its metrics are `faust_…`."""
+    """Create the monitor; its metrics are named `faust_…`."""
     metrics = FaustMetrics.create(REGISTRY, "faust")
     cheap = (_Labelled(one) if one._labelnames else one for one in cast(Any, metrics))
     return _Monitor(metrics=FaustMetrics(*cast(Any, cheap)))
