@@ -1,1 +1,1 @@
-"""What operators run, and what looks after the books: commands, migrations, replays, audits."""
+"""Operations: commands, migrations, replays of parked messages, and audits."""

@@ -1,9 +1,9 @@
-"""The auditor: one read-only pass over the books, which tells of each invariant that is broken.
+"""The audit: one read-only pass over PostgreSQL that reports every broken invariant.
 
-The invariants are the queries of `app/sql/audit/*.sql`: the name is the invariant's, the comment
-is what must be true, and the rows are what breaks it. All of them see one snapshot, so most hold at
-any moment of a running system. Those that come true a moment later, because an event is still on
-its way, blame only what has waited for longer than the bound.
+Each query of `app/sql/audit/*.sql` is an invariant: its name, a comment that says what must be
+true, and rows that are the violations. All queries see one snapshot, so most invariants hold at any
+moment of a running system. Those that may be false while an event is in flight report only what has
+waited for longer than the bound.
 """
 
 import inspect
@@ -24,21 +24,21 @@ BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What a pass looks at."""
+    """The scope and limits of a pass."""
 
     bound: timedelta = timedelta(minutes=5)
-    """How long anything may wait; zero: nothing is on its way."""
+    """How long anything may wait; zero if nothing is in flight."""
     since: datetime = BEGINNING
-    """Orders that have not changed since then are left out where that saves a walk over all."""
+    """Orders that have not changed since then are skipped, where that saves a scan of all rows."""
     most: int = 20
-    """How many subjects of each invariant are told; all are counted."""
+    """How many subjects of each invariant are listed; all are counted."""
     patience: timedelta = timedelta(minutes=5)
-    """How long one query may take before its invariant is given up."""
+    """How long one query may take before its invariant is reported as unfinished."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """An invariant that is broken, what it means, how often, and by whom (the first of them).
+    """A broken invariant: its meaning, the number of violations, and the first subjects.
 
     A subject is the id of an order, or of what the invariant's meaning names.
     """
@@ -47,7 +47,7 @@ class Finding:
     meaning: str
     count: int
     subjects: Sequence[tuple[str, str]]
-    """(id, what is wrong with it)."""
+    """Pairs of (id, what is wrong with it)."""
 
     def __str__(self) -> str:
         told = "".join(f"\n    {id}  {detail}" for id, detail in self.subjects)
@@ -58,7 +58,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a pass found, and the invariants that it had to give up for their time."""
+    """What a pass found, and the invariants whose queries took too long."""
 
     findings: Sequence[Finding]
     unfinished: Sequence[str] = ()
@@ -68,12 +68,12 @@ class Report:
 
     @property
     def is_silent(self) -> bool:
-        """Whether every invariant was looked at, and holds."""
+        """Whether every invariant was checked and holds."""
         return not self.findings and not self.unfinished
 
 
 def invariants() -> Mapping[str, str]:
-    """What each invariant means, by its name."""
+    """Return the meaning of each invariant, by its name."""
     return {name: " ".join(query.__doc__.split()) for name, query in _queries().items()}
 
 
@@ -83,16 +83,16 @@ def _queries() -> dict[str, Any]:
 
 
 async def audit(database: Database, scope: Scope) -> Report:
-    """One pass over PostgreSQL, on a connection of its own. Raises one of AWAY."""
+    """Run one pass over PostgreSQL on a connection of its own. Raises one of AWAY."""
     async with reader(database, scope.patience) as connection:
         return await look(connection, scope)
 
 
 @asynccontextmanager
 async def reader(database: Database, patience: timedelta) -> AsyncIterator[asyncpg.Connection]:
-    """One snapshot of all rows, on a connection that cannot write and keeps to one core."""
+    """Open a read-only snapshot on a connection of its own, without parallel queries."""
     connection = await database.connect(
-        # PostgreSQL ends a query itself, unless it cannot be reached any more.
+        # statement_timeout ends a query earlier, unless PostgreSQL cannot be reached.
         command_timeout=patience.total_seconds() + 10,
         application_name="orders audit",
         max_parallel_workers_per_gather="0",
@@ -105,7 +105,7 @@ async def reader(database: Database, patience: timedelta) -> AsyncIterator[async
 
 
 async def look(connection: asyncpg.Connection, scope: Scope) -> Report:
-    """One pass inside a transaction. Raises one of AWAY."""
+    """Run one pass inside the connection's transaction. Raises one of AWAY."""
     kept = await sql.events_kept_since(connection) or BEGINNING
     bounds = {"rest": now() - scope.bound, "kept": kept, **asdict(scope)}
     findings, unfinished = [], []
@@ -124,7 +124,7 @@ async def _ask(
     connection: asyncpg.Connection, query: Any, bounds: Mapping[str, Any], patience: timedelta
 ) -> Sequence[Any]:
     wanted = inspect.signature(query).parameters.keys() & bounds.keys()
-    # A savepoint: a query that is given up must not end the snapshot of the others.
+    # A savepoint: a query that times out must not end the snapshot of the others.
     async with connection.transaction():
         await sql.limit_statements(connection, patience=patience)
         rows: Sequence[Any] = await query(connection, **{name: bounds[name] for name in wanted})

@@ -1,7 +1,7 @@
-"""The auditor on a timer: one worker of all looks at the recent orders, and tells Prometheus.
+"""The periodic audit: one worker audits recent orders and exports the findings to Prometheus.
 
-Whoever holds PostgreSQL's advisory lock audits, on a connection of its own; the lock ends with it.
-The whole history, and Kafka, are for `faust -A app audit`.
+The worker that holds PostgreSQL's advisory lock audits; the lock ends with its connection. The
+whole history, and Kafka, are audited by `faust -A app audit`.
 """
 
 import asyncio
@@ -23,19 +23,21 @@ from app.times import now
 log = logging.getLogger(__name__)
 
 EVERY_SECONDS, HOUR = 180.0, 3600.0
+"""The shortest and the longest time between two passes."""
 REST = 50
-"""How many times as long as a pass took there is none. It takes a core, the longer the more orders
-there are."""
+"""The next pass begins this many times a pass's duration after its start, since a pass occupies a
+core, for longer the more orders there are."""
 WINDOW = timedelta(days=1)
+"""A pass looks at orders that have changed within this time."""
 QUERY_TIMEOUT = timedelta(seconds=10)
 
 
 async def keep_auditing(
     database: Database, seconds: float = EVERY_SECONDS, rest: float = REST
 ) -> None:
-    """Audit every so many seconds while no other worker does, until cancelled.
+    """Audit every `seconds` while this worker holds the audit lock, until cancelled.
 
-    Where a pass takes long, it rests `rest` times as long, but audits each hour.
+    A pass that takes long delays the next one by `rest` times its duration, but at most an hour.
     """
     while True:
         try:
@@ -51,14 +53,14 @@ async def keep_auditing(
         except AWAY as error:
             log.warning("The audit waits: %r", error)
         except asyncpg.PostgresError:
-            # Of a newer schema, perhaps. Nothing else of the worker depends on it.
+            # Perhaps the schema is newer. Nothing else in the worker depends on the audit.
             log.exception("The audit failed")
         await asyncio.sleep(seconds)
 
 
 @asynccontextmanager
 async def _leadership(database: Database, seconds: float) -> AsyncIterator[asyncpg.Connection]:
-    """Begins when no other worker audits; at its end this one's findings are old, and forgotten."""
+    """Hold the audit lock; on leaving, clear this worker's findings, which are outdated then."""
     try:
         async with leadership(database, sql.try_to_audit, seconds, "orders auditor") as connection:
             yield connection
@@ -67,7 +69,7 @@ async def _leadership(database: Database, seconds: float) -> AsyncIterator[async
 
 
 def tell(report: Report) -> None:
-    """Put the report into the metrics, and each finding into the log."""
+    """Export the report as metrics, and log each finding."""
     counts = {finding.invariant: finding.count for finding in report.findings}
     for name in invariants():
         AUDIT_FINDINGS.labels(name).set(counts.get(name, 0))

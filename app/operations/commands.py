@@ -1,4 +1,4 @@
-"""What an operator runs by hand: `faust -A app <command>`."""
+"""The operator's commands: `faust -A app <command>`."""
 
 import asyncio
 import getpass
@@ -34,12 +34,12 @@ from app.times import now
 from app.topics import DeadLetter, topic_names
 
 MOST = 1_000_000
-"""Seconds, or ids: more than anybody asks for."""
+"""The upper limit of options in seconds or ids."""
 
 
 @contextmanager
 def reached_servers(code: int = 1) -> Iterator[None]:
-    """Ends the command with one line, and `code`, where a server that it needs is away."""
+    """End the command with one line and exit code `code` if a server that it needs is away."""
     try:
         yield
     except (*AWAY, KafkaError) as error:
@@ -58,7 +58,7 @@ async def _with_database(work: Any) -> Any:
 
 @app.command()
 async def migrate(self: AppCommand) -> None:
-    """Bring PostgreSQL's schema and Kafka's topics to what this version needs."""
+    """Migrate PostgreSQL's schema and create the Kafka topics that this version needs."""
     topics: dict[str, dict[str, str]] = {name: {} for name in topic_names()}
     topics[DeadLetter.topic_name] = {"max.message.bytes": str(MAX_MESSAGE)}
     topics |= dict.fromkeys(app.tables.changelog_topics, CHANGELOG)
@@ -78,7 +78,7 @@ async def migrate(self: AppCommand) -> None:
 
 @app.command()
 async def demo_catalogue(self: AppCommand) -> None:
-    """Add the demonstration's products; those that exist are left as they are."""
+    """Add the demo products; products that exist are left unchanged."""
     added = await _with_database(fill_catalogue(request_pool, settings.currency))
     self.say(f"{added} products added")
 
@@ -88,7 +88,7 @@ async def demo_catalogue(self: AppCommand) -> None:
     option("--password-stdin", is_flag=True, help="read the password from standard input"),
 )
 async def create_admin(self: AppCommand, email: str, password_stdin: bool) -> None:
-    """Make an administrator; an account of that email becomes one, with this password."""
+    """Create an administrator, or make the account of that email one, with this password."""
     if not settings.auth_local:
         raise SystemExit("AUTH_LOCAL is false: accounts are kept elsewhere")
     try:
@@ -109,8 +109,8 @@ async def create_admin(self: AppCommand, email: str, password_stdin: bool) -> No
 
 @app.command(argument("payment"))
 async def retry_refund(self: AppCommand, payment: str) -> None:
-    """Ask for a parked refund again; PAYMENT is an id, from the log or the table payments."""
-    # Without the hooks of a worker: the agents evict what this makes old.
+    """Retry a parked refund; PAYMENT is the payment's id, from the log or the table payments."""
+    # A Database without the worker's hooks: the agents evict the cache entries that this outdates.
     own = Database(settings.database_dsn, 1, "orders command")
     await own.open()
     try:
@@ -144,7 +144,7 @@ async def audit(
     most: int,
     patience: int,
 ) -> None:
-    """Tell each invariant that is broken; exit code 1 where one is, 2 where it is not known."""
+    """Report broken invariants; exit code 1 if there are any, 2 if a check could not finish."""
     scope = Scope(
         bound=timedelta(seconds=0 if at_rest else bound),
         since=BEGINNING if days is None else now() - timedelta(days=days),

@@ -1,4 +1,4 @@
-"""The demonstration's catalogue."""
+"""The demo catalogue."""
 
 from app import stock
 from app.db import Database
@@ -31,7 +31,7 @@ DEMO = [
 
 
 async def fill_catalogue(database: Database, currency: str) -> int:
-    """Add the products that are not there yet; how many were added."""
+    """Add the demo products that do not exist yet, and return how many were added."""
     added = 0
     for name, price_minor, quantity, category in DEMO:
         try:

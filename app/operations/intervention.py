@@ -1,8 +1,8 @@
-"""What an operator does about parked messages: replay them, in order, or discard them.
+"""Replay parked messages in order, or discard them.
 
-A replay goes through the handler that refused the message, one transaction a message. What a
-message had done before it was parked, if anything, shows in the order's state, by which handlers
-decide, so nothing is done twice. The actor and the reason stand on the order's timeline.
+A replay passes the message to the handler that refused it, one transaction per message. Handlers
+decide by the order's state, so an effect that was committed before the message was parked is not
+repeated. The actor and the reason are recorded on the order's timeline.
 """
 
 from collections.abc import Callable
@@ -24,12 +24,12 @@ from app.topics import OrderIntervened
 from app.transaction import Transaction
 
 Step = Callable[[], AbstractAsyncContextManager[Transaction]]
-"""Begins the transaction of one message."""
+"""Opens the transaction for one message."""
 
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who intervenes, and why; `request_id` tells which request it was."""
+    """Who intervenes, and why; `request_id` is the id of the request or command."""
 
     name: str
     reason: str
@@ -37,12 +37,12 @@ class Actor:
 
 
 async def replay(database: Database, id: UUID, actor: Actor, dry_run: bool) -> list[dict[str, Any]]:
-    """Give the message to its handler again, and then what waits behind it; what came of each.
+    """Replay the message and then those that wait behind it; return the outcome of each.
 
-    Of a message that holds up its order, the order's first goes first, whichever was named; a
-    refusal ends it. Each is {id, topic, partition, offset, state, error, events}; `events` are the
-    topics of what it publishes. A dry run tells the same, and leaves nothing. Raises
-    ParkedNotFound, AlreadyResolved, one of AWAY.
+    If the message holds up its order, replay starts at the order's first parked message, whichever
+    one `id` names; it stops at the first refusal. An outcome is {id, topic, partition, offset,
+    state, error, events}; `events` are the topics of the events that it published. A dry run
+    returns the same and rolls back. Raises ParkedNotFound, AlreadyResolved, one of AWAY.
     """
     row = await _unresolved(database, id)
     if dry_run:
@@ -52,7 +52,7 @@ async def replay(database: Database, id: UUID, actor: Actor, dry_run: bool) -> l
 
 
 async def discard(database: Database, id: UUID, actor: Actor) -> list[dict[str, Any]]:
-    """Give the message up; what waited behind it goes on, and what came of each, like `replay`.
+    """Discard the message, replay those that wait behind it, and return outcomes like `replay`.
 
     Raises ParkedNotFound, AlreadyResolved, one of AWAY.
     """
@@ -85,7 +85,10 @@ async def _unresolved(database: Database, id: UUID) -> Any:
 async def _go_through(
     step: Step, named: Any, actor: Actor, only_waiting: bool = False
 ) -> list[dict[str, Any]]:
-    """Replay from the order's first message on, until one is refused or none is left."""
+    """Replay from the order's first message on, until one is refused or none is left.
+
+    With `only_waiting`, also stop at a message that was parked itself.
+    """
     outcomes: list[dict[str, Any]] = []
     while True:
         row = None
@@ -132,7 +135,7 @@ async def _resolve(transaction: Transaction, row: Any, state: State, actor: Acto
     )
     if state is State.DISCARDED and row["handler"] == RELAY:
         await sql.give_up_event(transaction.connection, id=row["offset"])
-    # After the handler: it locks the order anew, and would forget the version that this event took.
+    # After the handler, which may read the order again and so lose the version of this event.
     order = await order_rows.lock_if_any(transaction, row["order_id"])
     if order is not None:
         transaction.publish(

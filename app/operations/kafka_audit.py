@@ -1,8 +1,8 @@
-"""The auditor's look into Kafka: every event that was sent is there, in sequence, and nothing else.
+"""The audit of Kafka: the topics hold every published event, in sequence, and nothing else.
 
-Each topic is read once, from the scope's beginning to where it ended when the pass began, and every
-message is held to its row in the outbox. Memory grows with what is looked at: some 200 bytes for
-each event.
+Each topic is read once, from the scope's beginning to the end that it has when its reading begins,
+and every message is compared with its row in the outbox. Memory grows with the number of events:
+about 200 bytes for each.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -25,7 +25,7 @@ from app.topics import EVENTS, DeadLetter
 CHUNK = 1000
 QUIET_SECONDS = 30
 SLACK = timedelta(minutes=1)
-"""A message may be so much older than the mark that it was sent."""
+"""A message's timestamp may be this much older than its event's `published_at`."""
 
 IN_KAFKA, IN_SEQUENCE = "events_are_in_kafka", "events_are_in_kafka_in_sequence"
 SAME, NOTHING_ELSE = "messages_are_their_events", "messages_have_events"
@@ -35,20 +35,20 @@ MEANINGS = {
     SAME: "A message is as its event is, under its order's key, or stands in dead_letter too.",
     NOTHING_ELSE: "A message is of an event, or stands in dead_letter too.",
 }
-"""What each invariant means, by its name."""
+"""The meaning of each invariant, by its name."""
 
 END = 2**63 - 1
-"""Behind every offset."""
+"""An offset past every message."""
 Place = tuple[str, int, int]
-"""Topic, partition, offset."""
+"""(Topic, partition, offset)."""
 
 
 async def audit_kafka(
     database: Database, brokers: Sequence[str], partitions: int, scope: Scope
 ) -> list[Finding]:
-    """What is broken between PostgreSQL and Kafka, whose topics have that many partitions.
+    """Return the invariants broken between PostgreSQL and Kafka.
 
-    Raises one of AWAY, or KafkaError.
+    `partitions` is the number of each topic's partitions. Raises one of AWAY, or KafkaError.
     """
     connection = await database.connect(
         command_timeout=scope.patience.total_seconds(),
@@ -56,7 +56,7 @@ async def audit_kafka(
         default_transaction_read_only="on",
     )
     try:
-        # Of no group, so that nothing of it stays behind.
+        # Without a group, so that no consumer group is left behind in Kafka.
         async with AIOKafkaConsumer(bootstrap_servers=list(brokers)) as consumer:
             return await Comparison(connection, consumer, partitions, scope).findings()
     finally:
@@ -64,7 +64,7 @@ async def audit_kafka(
 
 
 class Comparison:
-    """One pass over topics and outbox; `connection` may be inside a transaction."""
+    """One pass over the topics and the outbox; `connection` may be inside a transaction."""
 
     def __init__(
         self,
@@ -80,12 +80,12 @@ class Comparison:
         self._broken: dict[str, list[tuple[str, str]]] = {name: [] for name in MEANINGS}
         self._counts = dict.fromkeys(MEANINGS, 0)
         self._strange: list[tuple[str, Place, str]] = []
-        """Messages that are not as they should be: what they break, where, and under which key."""
+        """Suspect messages: the invariant that each breaks, its place, and its key."""
         self._first_sent: dict[int, int] = {}
-        """When an event was first sent (ms), by its row in the outbox."""
+        """The timestamp (ms) of each event's first copy in Kafka, by the event's outbox id."""
 
     async def findings(self) -> list[Finding]:
-        """What is broken. Raises one of AWAY, or KafkaError."""
+        """Compare topics and outbox; return what is broken. Raises one of AWAY, or KafkaError."""
         until = await sql.server_time(self._connection)
         topics = [record.topic_name for record in EVENTS]
         kept = await self._kept_since(topics)
@@ -117,7 +117,7 @@ class Comparison:
                 self._wonder(NOTHING_ELSE, message)
 
     def _wonder(self, invariant: str, message: ConsumerRecord) -> None:
-        """Note a message that a handler may still be about to put into dead_letter."""
+        """Note a suspect message, if it is old enough for handlers to have dead-lettered it."""
         sent = _time(message.timestamp)
         if self._scope.since <= sent <= now() - self._scope.bound:
             place = (message.topic, message.partition, message.offset)
@@ -125,7 +125,7 @@ class Comparison:
             self._strange.append((invariant, place, key))
 
     async def _forgive_parked(self) -> None:
-        """Note the strange messages but for those that stand in dead_letter."""
+        """Report the suspect messages, except those that are in dead_letter."""
         parked: set[Place] = set()
         if self._strange:
             async for _, letters in self._messages([DeadLetter.topic_name]):
@@ -140,7 +140,7 @@ class Comparison:
             sent, order_id = self._first_sent.get(row["id"]), row["order_id"]
             detail = f"{row['sequence']} {row['topic']}"
             if sent is None:
-                # What the topic does not keep any more was there.
+                # Messages older than the topic's retention have been deleted, so none is missing.
                 if row["published_at"] > kept.get(row["topic"], BEGINNING) + SLACK:
                     self._note(IN_KAFKA, str(order_id), detail)
                 continue
@@ -158,7 +158,7 @@ class Comparison:
             after = rows[-1]["id"]
 
     async def _kept_since(self, topics: Sequence[str]) -> Mapping[str, datetime]:
-        """From when on a topic keeps its messages, where it has dropped some."""
+        """Return, for topics that have deleted messages, the time since which they keep them."""
         partitions = self._partitions(topics)
         begins = await self._consumer.beginning_offsets(partitions)
         firsts = await self._consumer.offsets_for_times(dict.fromkeys(partitions, 0))
@@ -171,7 +171,7 @@ class Comparison:
     async def _messages(
         self, topics: Sequence[str]
     ) -> AsyncIterator[tuple[str, list[ConsumerRecord]]]:
-        """The topics' messages, each partition's in order, to where it ends at the moment."""
+        """Yield the topics' messages, in order within a partition, up to the current ends."""
         partitions = self._partitions(topics)
         self._consumer.assign(partitions)
         ends = await self._consumer.end_offsets(partitions)
@@ -213,6 +213,6 @@ def _is_of(message: ConsumerRecord, event: Mapping[str, Any]) -> bool:
 
 
 def _origin(letter: ConsumerRecord) -> Place:
-    """Where the message of a dead letter stands."""
+    """Return the place of the message that a dead letter is about."""
     told = orjson.loads(letter.value)
     return told["topic"], told["partition"], told["offset"]

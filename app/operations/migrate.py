@@ -1,4 +1,4 @@
-"""Bring PostgreSQL and Kafka to what this version needs: forward-only, and repeatable."""
+"""Migrate PostgreSQL's schema and create Kafka's topics: forward-only and repeatable."""
 
 from collections.abc import Mapping
 from hashlib import sha256
@@ -15,28 +15,28 @@ DAY_MS = 24 * 3600 * 1000
 CHANGELOG = {
     "cleanup.policy": "compact,delete",
     "retention.ms": str(7 * DAY_MS),
-    # Kafka deletes and compacts closed segments only, and closes one after a week by default.
+    # Kafka deletes and compacts only closed segments, and by default closes one after a week.
     "segment.ms": str(DAY_MS),
 }
 
 
 class MigrationChanged(Exception):
-    """Raised when a migration that was applied differs from the file of its name."""
+    """Raised when an applied migration differs from the file of its name."""
 
 
 class CurrencyMismatch(Exception):
-    """Raised when the catalogue is priced in another currency than the configured one."""
+    """Raised when the catalogue has prices in another currency than the configured one."""
 
 
 class TopicMismatch(Exception):
-    """Raised when a topic exists with another number of partitions than the rest."""
+    """Raised when a topic exists with another number of partitions than configured."""
 
 
 async def migrate_database(database: Database, currency: str) -> list[str]:
-    """Apply what has not been applied, each file in its own transaction; the names applied.
+    """Apply the pending migrations, each file in its own transaction, and return their names.
 
-    One process migrates at a time. Raises MigrationChanged, and CurrencyMismatch when products are
-    priced in another currency than `currency`.
+    One process migrates at a time. Raises MigrationChanged, and CurrencyMismatch if products have
+    prices in another currency than `currency`.
     """
     connection = await database.connect()
     try:
@@ -77,10 +77,10 @@ async def _apply(connection: asyncpg.Connection, name: str, text: str, known: st
 async def create_topics(
     brokers: list[str], topics: Mapping[str, Mapping[str, str]], partitions: int, replication: int
 ) -> list[str]:
-    """Create the topics (name to configuration) that do not exist; the names created.
+    """Create the missing topics (name to configuration), and return their names.
 
-    Raises TopicMismatch: every topic needs the same partitions, for an order's events of all types
-    are handled by the worker that owns its partition, and tables follow their topics.
+    Raises TopicMismatch. All topics need the same number of partitions, because the worker that
+    owns an order's partition handles its events of all types, and tables are partitioned likewise.
     """
     admin = AIOKafkaAdminClient(bootstrap_servers=brokers)
     await admin.start()

@@ -1,4 +1,4 @@
-"""`faust -A app parked list|show|replay|discard`: what an operator does about parked messages."""
+"""`faust -A app parked list|show|replay|discard`: the operator's command for parked messages."""
 
 import getpass
 from typing import Any
@@ -30,7 +30,7 @@ TOLD = "{id}  {state}  {handler}  {topic}/{partition}@{offset}  order {orderId} 
     option("--apply", is_flag=True, help="replay: do it; without, it is only tried out"),
 )
 async def parked(self: AppCommand, action: str, id: UUID | None, **given: Any) -> None:
-    """Look at messages that were parked; replay them in order, or discard them."""
+    """List or show parked messages, replay them in order, or discard them."""
     if action != "list" and id is None:
         raise SystemExit(f"parked {action} needs the id of a message")
     if action in ("replay", "discard") and not (given["reason"] or "").strip():
