@@ -1,4 +1,4 @@
-"""/api/auth: register, log in, and who I am."""
+"""/api/auth: register, log in, and the caller's own account."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ CREDENTIALS = {name: f"$request.body#/{name}" for name in ("email", "password")}
 
 
 class RegisterView(View):
-    """New accounts."""
+    """Registration of accounts."""
 
     @endpoint(
         "register",
@@ -34,7 +34,7 @@ class RegisterView(View):
 
 
 class LoginView(View):
-    """Tokens."""
+    """Login."""
 
     @endpoint(
         "login",
@@ -52,21 +52,21 @@ class LoginView(View):
 
 @app.page("/api/auth/me")
 class MeView(View):
-    """Who the token speaks for."""
+    """The caller's account."""
 
     @endpoint("whoAmI", Answer(200, "Who asks", Account), who=Who.USER, needs_servers=False)
     async def get(self, request: web.Request, user: Identity) -> web.Response:
-        """Tell who asks."""
+        """Return the account of the bearer token."""
         return json_response(_told(user))
 
 
 @app.page("/api/auth/profile")
 class ProfileView(View):
-    """The same, at the address that older clients know."""
+    """The caller's account, at the address that older clients use."""
 
     @endpoint("profile", Answer(200, "Who asks", Account), who=Who.USER, needs_servers=False)
     async def get(self, request: web.Request, user: Identity) -> web.Response:
-        """Tell who asks."""
+        """Return the account of the bearer token."""
         return json_response(_told(user))
 
 

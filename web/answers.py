@@ -1,6 +1,6 @@
-"""What clients are answered: the shapes behind OpenAPI. Answers are made elsewhere, as dicts.
+"""The shapes of answers, for OpenAPI. The answers themselves are built elsewhere, as dicts.
 
-The acceptance tests hold every answer against these shapes.
+The acceptance tests validate every answer against these shapes.
 """
 
 from datetime import datetime
@@ -28,7 +28,7 @@ class Shape(BaseModel):
 
 
 class Account(Shape):
-    """Who a token speaks for."""
+    """The account that a token belongs to."""
 
     id: UUID
     email: str | None
@@ -42,7 +42,7 @@ class RegisteredAccount(Account):
 
 
 class Token(Shape):
-    """A bearer token, and for how many seconds it is valid."""
+    """A bearer token, and the number of seconds for which it is valid."""
 
     token: str
     token_type: Literal["Bearer"]
@@ -62,7 +62,7 @@ class Product(Shape):
 
 
 class Line(Shape):
-    """A line of an order, at the price of the moment it was placed."""
+    """A line of an order, with the price at the time the order was placed."""
 
     product_id: UUID
     quantity: Annotated[int, Field(ge=1)]
@@ -87,7 +87,7 @@ class Order(Shape):
 
 
 class PlacedOrder(Order):
-    """An order, and whether this is the answer to a replayed request."""
+    """An order; `isDuplicate` tells that this is the answer to a replayed request."""
 
     is_duplicate: bool
 
@@ -132,14 +132,14 @@ class Health(Shape):
 
 
 class Checks(Shape):
-    """Whether all checks hold; each of them where `verbose` is asked."""
+    """Whether all checks pass; with `verbose`, also the result of each."""
 
     status: Literal["ok", "unavailable"]
     checks: dict[str, bool] = {}
 
 
 class Front(Shape):
-    """What this is, and where to go on."""
+    """The service's name and version, and links to its documents and pages."""
 
     name: str
     version: str
@@ -166,21 +166,21 @@ class ProblemDetails(Shape):
 
 
 class Waiting(Shape):
-    """For what an order waits, and since when."""
+    """What an order waits for, and since when."""
 
     what: str
     since: datetime
 
 
 class Timer(Shape):
-    """What happens by itself, and when."""
+    """What will happen automatically, and when."""
 
     kind: Literal["expiry", "refund"]
     at: datetime
 
 
 class ParkedMessage(Shape):
-    """A message of the order that a handler could not take, or that waits behind such a one."""
+    """A message of the order that a handler could not process, or that waits behind one."""
 
     id: UUID
     handler: str
@@ -190,7 +190,7 @@ class ParkedMessage(Shape):
 
 
 class TracedMessage(ParkedMessage):
-    """The same for administrators: with where it came from, and why it was not taken."""
+    """A parked message for administrators, with its origin and error."""
 
     topic: str
     partition: int
@@ -199,7 +199,7 @@ class TracedMessage(ParkedMessage):
 
 
 class Explanation(Shape):
-    """Why an order stands where it stands, and what may be done about it."""
+    """Why an order has its status, what it waits for, and which actions are possible."""
 
     order_id: UUID
     status: Status
@@ -210,7 +210,7 @@ class Explanation(Shape):
 
 
 class CheckoutAsked(Shape):
-    """A checkout that was asked for, and where to ask what became of it."""
+    """A requested checkout, and the URL to poll for its page."""
 
     order_id: UUID
     status: Literal["REQUESTED", "READY"]
@@ -218,7 +218,7 @@ class CheckoutAsked(Shape):
 
 
 class Checkout(Shape):
-    """An order's latest checkout at Stripe. READY: it has a page; EXPIRED: that has closed."""
+    """An order's latest checkout at Stripe. READY: its page is open; EXPIRED: it has closed."""
 
     order_id: UUID
     status: Literal["NOT_REQUESTED", "REQUESTED", "READY", "FAILED", "EXPIRED"]
@@ -227,13 +227,13 @@ class Checkout(Shape):
 
 
 class Taken(Shape):
-    """A webhook's event is kept, with all that it led to."""
+    """Acknowledgement of a webhook event, which is stored and processed."""
 
     received: Literal[True]
 
 
 class Lag(Shape):
-    """Consumer lag of one partition: messages between what is committed and the end."""
+    """Consumer lag of one partition: messages between the committed offset and the end."""
 
     topic: str
     partition: int
@@ -243,14 +243,14 @@ class Lag(Shape):
 
 
 class Outbox(Shape):
-    """How many events wait to be sent, and since when the oldest does."""
+    """How many events wait to be published, and since when the oldest one does."""
 
     waiting: Annotated[int, Field(ge=0)]
     oldest: datetime | None
 
 
 class Monitor(Shape):
-    """How one worker does; rates are over the last second."""
+    """The state of one worker; rates are over the last second."""
 
     version: str
     timestamp: datetime

@@ -1,4 +1,4 @@
-"""/assets: the files that pages load; those of two folders, as they are when the worker starts."""
+"""/assets: the files that pages load, from two folders that are listed when the worker starts."""
 
 import asyncio
 from pathlib import Path
@@ -22,14 +22,14 @@ FILES = {
     for file in folder.iterdir()
     if file.is_file()
 }
-"""By name of folder and file: what is not among them cannot be asked for."""
+"""By folder and file name: only these files are served."""
 MEDIA = {
     ".css": "text/css",
     ".html": "text/html",
     ".js": "text/javascript",
     ".png": "image/png",
 }
-"""By the end of a file's name; what the machine knows of them differs from one to the next."""
+"""Media types by file extension, since the machine's own table differs between machines."""
 
 
 def _media(file: Path) -> str:
@@ -38,7 +38,7 @@ def _media(file: Path) -> str:
 
 @app.page("/assets/{folder}/{name}")
 class AssetView(View):
-    """One file."""
+    """One asset file."""
 
     @endpoint(
         "getAsset",
@@ -50,13 +50,13 @@ class AssetView(View):
         own_problems=(NotFound,),
     )
     async def get(self, request: web.Request, folder: str, name: str) -> web.Response:
-        """A script, a style or a picture of a page."""
+        """Return a script, style sheet or image of a page."""
         file = FILES.get((folder, name))
         if file is None:
             raise NotFound
         state = file.stat()
         tag = f"{state.st_mtime_ns:x}-{state.st_size:x}"
-        # In place of no-store: who has the file may keep it, and asks whether it is still this one.
+        # Instead of no-store: clients may cache the file, but must revalidate it.
         headers = {"ETag": f'"{tag}"', "Cache-Control": "no-cache"}
         if {tag, "*"} & {known.value for known in request.if_none_match or ()}:
             return web.Response(status=304, headers=headers)

@@ -1,4 +1,4 @@
-"""AsyncAPI 3, made from the Records, their topics and the agents that read them.
+"""The AsyncAPI 3 document, generated from the Records, their topics and the agents that read them.
 
 https://www.asyncapi.com/docs/reference/specification/v3.0.0
 """
@@ -19,7 +19,7 @@ RECORDS: tuple[type[faust.Record], ...] = (*EVENTS, DeadLetter)
 
 
 def document(readers: Iterable[tuple[str, str]], brokers: list[str], version: str) -> Json:
-    """The whole description; `readers` are (agent's name, topic) pairs."""
+    """Return the whole document; `readers` are (agent name, topic) pairs."""
     return {
         "asyncapi": "3.0.0",
         "info": {

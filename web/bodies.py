@@ -1,4 +1,4 @@
-"""What clients send: the shapes of bodies, and their limits."""
+"""The shapes of request bodies, and their limits."""
 
 from collections import Counter
 from decimal import Decimal
@@ -39,8 +39,8 @@ def _not_blank(text: str) -> str:
 
 
 def _whole(number: object) -> object:
-    """JSON has one kind of number: 5.0 is an integer as much as 5 is (JSON Schema, 6.1.1)."""
-    # `adjusted` first: the integer of 1e999999999 would fill the memory.
+    """Convert a Decimal such as 5.0 to an int: it is an integer too (JSON Schema, 6.1.1)."""
+    # `adjusted` first: converting 1e999999999 to an int would exhaust the memory.
     if isinstance(number, Decimal) and number.adjusted() < MAX_DIGITS:
         whole = int(number)
         return whole if whole == number else number
@@ -52,7 +52,7 @@ NOT_BLANK: JsonDict = {"pattern": r"^[^\x00]*[^\x00\s][^\x00]*$"}
 Storable = AfterValidator(_storable)
 NotBlank = AfterValidator(_not_blank)
 Text = Annotated[str, Field(json_schema_extra=NO_NUL), Storable]
-"""Text that PostgreSQL and UTF-8 can hold."""
+"""Text that PostgreSQL can store and UTF-8 can encode."""
 MONEY_SCHEMA: JsonDict = {
     "type": "number",
     "minimum": 0,
@@ -65,11 +65,11 @@ Money = Annotated[int, BeforeValidator(to_minor), WithJsonSchema(MONEY_SCHEMA)]
 MAX_DIGITS = 20
 Whole = BeforeValidator(_whole)
 MAX_PIECES = 1_000_000_000
-"""Pieces that one request adds to a product, or takes away."""
+"""The most pieces that one request may add to a product, or take away."""
 
 
 class BaseShape(BaseModel):
-    """What a client sends, in camelCase."""
+    """The base of request shapes, in camelCase."""
 
     model_config = ConfigDict(alias_generator=to_camel, frozen=True)
 
@@ -79,7 +79,7 @@ class Body(BaseShape):
 
 
 class StrictBody(Body):
-    """A JSON object whose fields may all be left out: a misspelt one is refused, not ignored."""
+    """A JSON object whose fields are all optional, so unknown (misspelt) ones are refused."""
 
     model_config = ConfigDict(alias_generator=to_camel, frozen=True, extra="forbid")
 
@@ -99,7 +99,7 @@ class Register(Body):
 
 
 class Login(Body):
-    """Credentials; wrong ones are 401, whatever their form."""
+    """Credentials; wrong ones are answered with 401, even if they are malformed."""
 
     email: Annotated[str, Field(max_length=320, json_schema_extra=NO_NUL), Storable]
     password: Annotated[str, Field(max_length=1024, json_schema_extra=NO_NUL), Storable]
@@ -128,7 +128,7 @@ def _all_left_out(schema: dict[str, Any]) -> None:
 
 
 class ProductChanges(StrictBody):
-    """What is to change of a product; what is left out stays. `addQuantity` restocks."""
+    """Changes to a product; omitted fields keep their values. `addQuantity` restocks."""
 
     model_config = ConfigDict(json_schema_extra=_all_left_out)
 
@@ -138,7 +138,7 @@ class ProductChanges(StrictBody):
     add_quantity: Annotated[int, Field(strict=True, ge=-MAX_PIECES, le=MAX_PIECES), Whole] = 0
 
     def changes(self) -> stock.ProductChanges:
-        """Only what the client named. Raises InvalidInput when that is nothing."""
+        """Return only the fields that the client sent. Raises InvalidInput if there are none."""
         named = self.model_dump(exclude_unset=True)
         if not named:
             raise InvalidInput.of("#", "Nothing is to change")
@@ -155,13 +155,13 @@ class Item(Body):
 
 
 class NewOrder(Body):
-    """An order, with the total its customer expects, if any."""
+    """An order to place, optionally with the total that the customer expects."""
 
     items: Annotated[list[Item], Field(min_length=1, max_length=100)]
     total_amount: Money | None = None
 
     def basket(self) -> Basket:
-        """The same product twice is merged."""
+        """Return the basket, with lines of the same product merged."""
         pieces: Counter[UUID] = Counter()
         for item in self.items:
             pieces[item.product_id] += item.quantity
@@ -169,7 +169,7 @@ class NewOrder(Body):
 
 
 class Pay(StrictBody):
-    """What the customer pays; nothing means the exact total."""
+    """The amount that the customer pays; without one, the exact total."""
 
     amount: Money | None = None
 

@@ -1,4 +1,4 @@
-"""/api/orders/{id}/payments/stripe: paying an order on Stripe's page."""
+"""/api/orders/{id}/payments/stripe: pay an order on a page at Stripe."""
 
 from uuid import UUID
 
@@ -31,7 +31,7 @@ class CheckoutView(View):
     async def post(
         self, request: web.Request, user: Identity, order_id: UUID, key: Key | None
     ) -> web.Response:
-        """Ask for a page on which the order is paid; it is opened in the pipeline."""
+        """Request a page at Stripe on which to pay the order; it is opened asynchronously."""
         answer = await checkout.request_checkout(
             request_pool, user, order_id, key, request_id.get()
         )
@@ -44,5 +44,5 @@ class CheckoutView(View):
         own_problems=(Forbidden,),
     )
     async def get(self, request: web.Request, user: Identity, order_id: UUID) -> web.Response:
-        """Where the order's latest checkout stands, and the page on which it is paid."""
+        """Return the status of the order's latest checkout, and the page on which to pay."""
         return json_response(await checkout.status(request_pool, user, order_id))

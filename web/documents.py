@@ -1,4 +1,4 @@
-"""The documents that describe the service, and Swagger UI to try it."""
+"""The service's OpenAPI and AsyncAPI documents, and Swagger UI."""
 
 from functools import cache
 from typing import Any, cast
@@ -19,13 +19,13 @@ OBJECT = {"type": "object"}
 
 
 def views() -> list[tuple[str, Any]]:
-    """Every page that is served, Faust's own included: path and view."""
+    """Return every served page, Faust's own included, as (path, view) pairs."""
     return sorted(cast(Web, app.web).views.items())
 
 
 @cache
 def declared_operations() -> list[tuple[str, str, Declaration, str]]:
-    """Every operation: path, method, declaration and description."""
+    """Return every operation: path, method, declaration and description."""
     return list(openapi.operations(views()))
 
 
@@ -46,31 +46,31 @@ def _asyncapi() -> Any:
 
 @app.page("/openapi.json")
 class OpenApiView(View):
-    """The HTTP interface."""
+    """The OpenAPI document."""
 
     @endpoint("openapi", Answer(200, "OpenAPI 3.1", OBJECT), query=None, needs_servers=False)
     async def get(self, request: web.Request) -> web.Response:
-        """The HTTP interface, as OpenAPI 3.1."""
+        """Describe the HTTP interface as OpenAPI 3.1."""
         return json_response(_openapi())
 
 
 @app.page("/v3/api-docs")
 class ApiDocsView(View):
-    """The same, at the address that Spring's clients know."""
+    """The OpenAPI document, at the address that Spring clients use."""
 
     @endpoint("apiDocs", Answer(200, "OpenAPI 3.1", OBJECT), query=None, needs_servers=False)
     async def get(self, request: web.Request) -> web.Response:
-        """The HTTP interface, as OpenAPI 3.1."""
+        """Describe the HTTP interface as OpenAPI 3.1."""
         return json_response(_openapi())
 
 
 @app.page("/asyncapi.json")
 class AsyncApiView(View):
-    """The topics."""
+    """The AsyncAPI document."""
 
     @endpoint("asyncapi", Answer(200, "AsyncAPI 3", OBJECT), query=None, needs_servers=False)
     async def get(self, request: web.Request) -> web.Response:
-        """The topics and their messages, as AsyncAPI 3."""
+        """Describe the topics and their messages as AsyncAPI 3."""
         return json_response(_asyncapi())
 
 
@@ -80,15 +80,15 @@ class DocsView(View):
 
     @endpoint("docs", Answer(200, "A page", TEXT, media=HTML), query=None, needs_servers=False)
     async def get(self, request: web.Request) -> web.Response:
-        """Swagger UI, to read and to try the interface."""
+        """Serve Swagger UI, to read about and try the HTTP interface."""
         return html(STATIC.joinpath("docs.html").read_text())
 
 
 @app.page("/swagger-ui/index.html")
 class SwaggerUiView(View):
-    """The same, at the address that Spring's clients know."""
+    """Swagger UI, at the address that Spring clients use."""
 
     @endpoint("swaggerUi", Answer(200, "A page", TEXT, media=HTML), query=None, needs_servers=False)
     async def get(self, request: web.Request) -> web.Response:
-        """Swagger UI, to read and to try the interface."""
+        """Serve Swagger UI, to read about and try the HTTP interface."""
         return html(STATIC.joinpath("docs.html").read_text())

@@ -1,7 +1,7 @@
-"""A declared operation: who may call it, what it reads, what it answers.
+"""Declared operations: who may call them, what they read, and what they answer.
 
-The declaration does the work (authenticate, read, refuse) and is the documentation: `web.openapi`
-writes OpenAPI from it, so neither can drift from the other.
+A declaration both processes requests (authenticate, read, refuse) and documents the operation:
+`web.openapi` generates OpenAPI from it, so the two cannot diverge.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -57,7 +57,7 @@ NOT_FOUND: Mapping[str, type[Problem]] = {
     "product_id": ProductNotFound,
     "parked_id": ParkedNotFound,
 }
-"""By the name of an id in a path: what it is when nothing has that id."""
+"""The problem when nothing has an id of the path, by the name of that id."""
 
 JSON, PROBLEM_JSON, EVENT_STREAM = (
     "application/json",
@@ -72,9 +72,9 @@ TEXT: Mapping[str, Any] = {"type": "string"}
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """What can be done next with an answer (OpenAPI's Link Object).
+    """An operation that can follow an answer (OpenAPI's Link Object).
 
-    Where in the request or its answer each parameter, and each part of the next body, is found.
+    `parameters` and `body` tell where their values are found in the request or its answer.
     """
 
     operation: str
@@ -84,7 +84,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A successful answer: its status, the shape of its body, and the headers it adds."""
+    """A successful answer: its status, description, body shape, headers, links and media types."""
 
     status: int
     told: str
@@ -96,7 +96,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declaration:
-    """All that is known of an operation before a request comes."""
+    """The static description of an operation."""
 
     name: str
     answers: tuple[Answer, ...]
@@ -104,21 +104,21 @@ class Declaration:
     body: type[Body] | None = None
     body_required: bool = True
     query: type[Query] | None = Query
-    """What the query string may say: nothing, unless told; None where it does not matter."""
+    """The query string's shape; by default no parameters are allowed, with None any are ignored."""
     idempotent: bool = False
     conditional: bool = False
     limited: bool = False
-    """Whether an address may call it only so often."""
+    """Whether calls are rate limited by address."""
     needs_servers: bool = True
-    """Whether it may answer 503, because a server that it needs is away."""
+    """Whether it may answer 503 because a server that it needs is away."""
     own_problems: tuple[type[Problem], ...] = ()
     raw_body: str | None = None
-    """What a body that the handler reads itself is; None where there is none."""
+    """The description of a body that the handler reads itself; None if there is none."""
     headers: Mapping[str, str] = field(default_factory=dict)
-    """Further request headers, and what each means."""
+    """Descriptions of further request headers, by name."""
 
     def problems(self, path: str) -> set[type[Problem]]:
-        """Every problem that a request to `path` may be answered with, but a bug's 500."""
+        """Return every problem that a request to `path` may be answered with, except a 500."""
         found: set[type[Problem]] = {InvalidInput, ExpectationFailed, *self.own_problems}
         found |= {problem for name, problem in NOT_FOUND.items() if f"{{{name}}}" in path}
         found |= {Unauthorized} if self.who is not Who.ANYONE else set()
@@ -131,7 +131,10 @@ class Declaration:
         return found | ({Unavailable} if self.needs_servers else set())
 
     async def read(self, request: web.Request, path: Mapping[str, str]) -> dict[str, Any]:
-        """The handler's arguments. Raises one of `problems`, in the order a client expects."""
+        """Check the request and return the handler's arguments. Raises one of `problems`.
+
+        The checks run in the order that clients expect: rate limit, authentication, then input.
+        """
         given: dict[str, Any] = {}
         if self.limited:
             await limiter.count_request(request.remote)
@@ -159,10 +162,10 @@ Handler = TypeVar("Handler", bound=Callable[..., Awaitable[web.StreamResponse]])
 
 
 def endpoint(name: str, *answers: Answer, **declared: Any) -> Callable[[Handler], Handler]:
-    """Declare a view's method as the operation `name`; see Declaration for what may be said.
+    """Declare a view's method as the operation `name`; see Declaration for the options.
 
-    The method is called with what was declared, by name: `user`, `body`, `query`, `key`,
-    `versions`, and the ids of its path.
+    The method is called with keyword arguments for what was declared: `user`, `body`, `query`,
+    `key`, `versions`, and the ids of its path.
     """
     declaration = Declaration(name=name, answers=answers, **declared)
 
@@ -178,5 +181,5 @@ def endpoint(name: str, *answers: Answer, **declared: Any) -> Callable[[Handler]
 
 
 def declaration_of(method: Any) -> Declaration | None:
-    """What was declared of a view's method, if anything."""
+    """Return the declaration of a view's method; None if it has none."""
     return getattr(method, "declaration", None)

@@ -1,15 +1,15 @@
-"""Headers that every answer carries, errors and streams included.
+"""Headers of every answer, errors and streams included.
 
-They are added when an answer is about to be sent: a middleware would come too late for a stream.
-Strict-Transport-Security is not among them, because the worker speaks plain HTTP; it belongs to
-the proxy that speaks TLS (RFC 6797, section 7.2).
+They are added just before an answer is sent, because a middleware would be too late for a stream.
+Strict-Transport-Security is not among them, because the worker serves plain HTTP; the proxy that
+terminates TLS has to add it (RFC 6797, section 7.2).
 """
 
 from aiohttp import web
 
 REQUEST_ID = "X-Request-Id"
 SERVED_AS = web.RequestKey("served_as", str)
-"""The request's id, for as long as the request lives."""
+"""The key under which a request stores its id."""
 
 USUAL = {
     "X-Content-Type-Options": "nosniff",
@@ -18,11 +18,11 @@ USUAL = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-store",
 }
-"""What a handler that does not say otherwise answers: JSON, for one reader (OWASP, REST)."""
+"""Defaults for handlers that set nothing else: uncached JSON (OWASP REST Security Cheat Sheet)."""
 
 
 def add_headers(request: web.BaseRequest, response: web.StreamResponse) -> None:
-    """The request's id, and the usual headers where the handler has set none of its own."""
+    """Add the request's id, and the usual headers that the handler has not set."""
     for name, value in USUAL.items():
         response.headers.setdefault(name, value)
     if id := request.get(SERVED_AS):
@@ -30,5 +30,5 @@ def add_headers(request: web.BaseRequest, response: web.StreamResponse) -> None:
 
 
 async def before_sending(request: web.Request, response: web.StreamResponse) -> None:
-    """`add_headers`, as a signal of aiohttp's."""
+    """Call `add_headers`, as an aiohttp signal handler."""
     add_headers(request, response)

@@ -1,4 +1,4 @@
-"""What operators and load balancers ask: is it alive, is it ready, is it well."""
+"""The front page, and health checks and metrics for operators and load balancers."""
 
 import asyncio
 from typing import Any, cast
@@ -35,11 +35,11 @@ LINKS = {
 
 @app.page("/")
 class FrontView(View):
-    """What this is."""
+    """The front page."""
 
     @endpoint("front", Answer(200, "Where to go on", Front), query=None, needs_servers=False)
     async def get(self, request: web.Request) -> web.Response:
-        """Name, version, and where to go on."""
+        """Return the service's name, version and links."""
         return json_response({"name": "faust-orders", "version": VERSION, "links": LINKS})
 
 
@@ -55,7 +55,7 @@ class HealthView(View):
         needs_servers=False,
     )
     async def get(self, request: web.Request) -> web.Response:
-        """UP, or DOWN where PostgreSQL or Kafka cannot be reached."""
+        """Return UP, or DOWN if PostgreSQL or Kafka cannot be reached."""
         well = all(await asyncio.gather(_postgres_answers(), _kafka_answers()))
         body = {"status": "UP" if well else "DOWN", "timestamp": rfc3339(now())}
         return json_response(body, 200 if well else 503)
@@ -63,7 +63,7 @@ class HealthView(View):
 
 @app.page("/livez")
 class LiveView(View):
-    """Whether the process serves."""
+    """Liveness of the process."""
 
     @endpoint(
         "livez",
@@ -73,13 +73,13 @@ class LiveView(View):
         needs_servers=False,
     )
     async def get(self, request: web.Request, query: ChecksQuery) -> web.Response:
-        """Whether the process serves; it does, unless it is stopping."""
+        """Return whether the process is alive, which it is unless it is stopping."""
         return _checks(query, {"running": not app.should_stop})
 
 
 @app.page("/readyz")
 class ReadyView(View):
-    """Whether this worker takes requests and events."""
+    """Readiness of this worker for requests and events."""
 
     @endpoint(
         "readyz",
@@ -89,7 +89,7 @@ class ReadyView(View):
         needs_servers=False,
     )
     async def get(self, request: web.Request, query: ChecksQuery) -> web.Response:
-        """Ready once partitions are assigned, tables recovered and PostgreSQL answers."""
+        """Return whether partitions are assigned, tables recovered, and PostgreSQL answers."""
         checks = {
             "running": not app.should_stop,
             "assigned": not app.rebalancing,
@@ -101,7 +101,7 @@ class ReadyView(View):
 
 @app.page("/metrics")
 class MetricsView(View):
-    """What Prometheus scrapes."""
+    """Metrics for Prometheus."""
 
     @endpoint(
         "metrics",
@@ -110,7 +110,7 @@ class MetricsView(View):
         needs_servers=False,
     )
     async def get(self, request: web.Request) -> web.Response:
-        """Faust's monitor (`faust_…`) and the service's own metrics (`orders_…`)."""
+        """Return Faust's metrics (`faust_…`) and the service's own (`orders_…`)."""
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 

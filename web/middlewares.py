@@ -1,4 +1,4 @@
-"""What every request and its answer pass, the outermost first."""
+"""The middlewares and signals of every request and answer, outermost first."""
 
 from typing import cast
 
@@ -14,16 +14,19 @@ from web.problems import answer_problems
 
 
 async def _end_connections(request: web.Request, response: web.StreamResponse) -> None:
-    """While the worker stops: a connection that stayed open would be closed under a request."""
+    """Close connections after their answer while the worker stops.
+
+    A connection that stayed open could be closed while a new request is on its way.
+    """
     if app.should_stop:
         response.headers["Connection"] = "close"
         response.force_close()
 
 
 def surround(application: web.Application, origins: list[str], trusted_proxies: int) -> None:
-    """Give the application its middlewares and signals.
+    """Add the middlewares and signals to the application.
 
-    The request's id comes first: what a later middleware makes of the request keeps it.
+    The one that sets the request's id is first, so that requests cloned by later ones keep the id.
     """
     application.middlewares.append(answer_problems)
     application.on_response_prepare.extend((before_sending, _end_connections))

@@ -1,4 +1,4 @@
-"""What administrators watch: Faust's monitor, consumer lag, the outbox; and Faust's own pages."""
+"""Monitoring for administrators: rates, consumer lag, the outbox, and access to Faust's pages."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,11 +21,11 @@ from web.requests import authenticate_admin, json_response
 
 @app.page("/api/monitor")
 class MonitorView(View):
-    """How this worker does."""
+    """The state of this worker."""
 
     @endpoint("monitor", Answer(200, "How this worker does", Monitor), who=Who.ADMIN)
     async def get(self, request: web.Request, user: Identity) -> web.Response:
-        """This worker's rates and consumer lag by Faust's monitor, and what waits in the outbox."""
+        """Return this worker's rates and consumer lag, and the events that wait in the outbox."""
         async with request_pool.connection() as connection:
             waiting = await sql.outbox_waiting(connection)
         oldest = waiting["oldest"]
@@ -46,7 +46,7 @@ class MonitorView(View):
 
 
 def lag(monitor: Any) -> list[dict[str, Any]]:
-    """Consumer lag of this worker's partitions: messages between what is done and the end."""
+    """Return the lag of this worker's partitions: messages from the committed offset to the end."""
     committed: Mapping[Any, int] = monitor.tp_committed_offsets
     return [
         {
@@ -63,19 +63,19 @@ def lag(monitor: Any) -> list[dict[str, Any]]:
 
 @app.page("/console")
 class ConsoleView(View):
-    """The operator's page."""
+    """The administrators' console."""
 
     @endpoint("console", Answer(200, "A page", TEXT, media=HTML), query=None, needs_servers=False)
     async def get(self, request: web.Request) -> web.Response:
-        """A page that shows this worker's health, lag and orders to an administrator."""
+        """Return the page that shows this worker's health, lag and orders to administrators."""
         return html(STATIC.joinpath("console.html").read_text())
 
 
 @web.middleware
 async def only_administrators(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Faust's own pages, where they are served at all, are the administrators'.
+    """Let only administrators see Faust's own pages, where these are served.
 
-    Of a table that it does not know, Faust says 404 in words of its own, or fails.
+    Faust answers an unknown table with its own 404 page or a KeyError; both become NotFound.
     """
     if not request.path.startswith(FAUST_PAGES):
         return await handler(request)

@@ -1,4 +1,4 @@
-"""OpenAPI 3.1, made from what the views declare; nothing of it is written by hand.
+"""The OpenAPI 3.1 document, generated from the views' declarations.
 
 https://spec.openapis.org/oas/v3.1.1
 """
@@ -76,11 +76,11 @@ IF_MATCH: Json = {
     "schema": {"type": "string"},
 }
 PATTERNS = {"Last-Event-ID": {"pattern": "^[0-9]{1,9}$"}}
-"""What a declared header looks like, where not every text will do."""
+"""Schemas of declared headers for which not every text is valid."""
 
 
 def document(views: Iterable[tuple[str, Any]], version: str) -> Json:
-    """The whole description of the operations that `views`, (path, view) pairs, declare."""
+    """Return the document of all operations that `views`, (path, view) pairs, declare."""
     declared = list(operations(views))
     paths: Json = defaultdict(dict)
     for path, method, declaration, told in declared:
@@ -107,7 +107,7 @@ def document(views: Iterable[tuple[str, Any]], version: str) -> Json:
 
 
 def operations(views: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, str, Declaration, str]]:
-    """Every declared operation: its path, method, declaration and description."""
+    """Yield every declared operation: its path, method, declaration and description."""
     for path, view in views:
         for method in METHODS:
             handler = getattr(view, method)
@@ -186,7 +186,7 @@ def _query_parameters(shape: type[BaseModel]) -> Iterator[Json]:
 
 
 def _without_null(schema: Json) -> Json:
-    """A query parameter cannot be null; it can only be left out."""
+    """Remove null from the schema: a query parameter can be left out, but not be null."""
     kinds = [kind for kind in schema.get("anyOf", []) if kind != {"type": "null"}]
     more = {k: v for k, v in schema.items() if k not in ("anyOf", "title") and v is not None}
     return {**more, **kinds[0]} if len(kinds) == 1 else more

@@ -1,4 +1,4 @@
-"""/api/orders/{id}/…: pay and cancel."""
+"""/api/orders/{id}/pay and /cancel."""
 
 from functools import partial
 from uuid import UUID
@@ -49,7 +49,7 @@ class PayView(View):
         versions: frozenset[int] | None,
         key: Key | None,
     ) -> web.Response:
-        """Ask for the payment, which runs in the pipeline; no amount means the exact total."""
+        """Request the payment, which is made asynchronously; without an amount, the exact total."""
         amount = _amount(query, body)
         order = await _payings.do(
             payments.Paying(user, order_id, amount, versions, key, request_id.get())
@@ -58,7 +58,7 @@ class PayView(View):
 
 
 def _amount(query: PayQuery, body: Pay) -> int | None:
-    """Minor units to pay, from the query or the body, which may not disagree."""
+    """Return the minor units to pay, from the query or the body, which must not disagree."""
     if None not in (query.amount, body.amount) and query.amount != body.amount:
         raise InvalidInput.of("#/amount", "differs between the query and the body")
     return query.amount if body.amount is None else body.amount
@@ -66,7 +66,7 @@ def _amount(query: PayQuery, body: Pay) -> int | None:
 
 @app.page("/api/orders/{order_id}/cancel")
 class CancelView(View):
-    """The end of an order that is not wanted any more."""
+    """Cancellation of one order."""
 
     @endpoint(
         "cancelOrder",
@@ -87,7 +87,7 @@ class CancelView(View):
         versions: frozenset[int] | None,
         key: Key | None,
     ) -> web.Response:
-        """Cancel at once, whatever is under way; captured money and reserved stock go back."""
+        """Cancel the order at once; captured money is refunded and reserved stock released."""
         order = await orders.request_cancel(
             request_pool, user, order_id, body.reason, versions, key, request_id.get()
         )

@@ -1,4 +1,4 @@
-"""/api/orders/{id}/events and /explain: what has happened to an order, and what it waits for."""
+"""/api/orders/{id}/events and /explain: an order's timeline, and what it waits for."""
 
 import asyncio
 import re
@@ -22,9 +22,9 @@ from web.problems import View
 from web.requests import json_response
 
 MAX_STREAMS = 1000
-"""Live streams of one worker."""
+"""The most live streams of one worker."""
 HEARTBEAT_SECONDS = 15.0
-"""How often a silent stream says that it lives; also how soon a client that left is noticed."""
+"""How often an idle stream sends a comment, by which a disconnected client is noticed, too."""
 TOLD_CUSTOMERS = {field.alias for field in ParkedMessage.model_fields.values()}
 STREAM_HEADERS = {"Content-Type": EVENT_STREAM, "X-Accel-Buffering": "no"}
 _streams = asyncio.Semaphore(MAX_STREAMS)
@@ -32,7 +32,7 @@ _streams = asyncio.Semaphore(MAX_STREAMS)
 
 @app.page("/api/orders/{order_id}/events")
 class OrderEventsView(View):
-    """The timeline."""
+    """An order's timeline."""
 
     @endpoint(
         "listOrderEvents",
@@ -42,7 +42,7 @@ class OrderEventsView(View):
         own_problems=(Forbidden, Overloaded),
     )
     async def get(self, request: web.Request, user: Identity, order_id: UUID) -> web.StreamResponse:
-        """The order's events, oldest first; a live stream (SSE) where `Accept` prefers one.
+        """Return the order's events, oldest first, or a live stream (SSE) if `Accept` prefers one.
 
         https://html.spec.whatwg.org/multipage/server-sent-events.html
         """
@@ -64,10 +64,10 @@ def _last_event_id(request: web.Request) -> int:
 async def _stream(
     request: web.Request, user: Identity, order_id: UUID, last: int
 ) -> web.StreamResponse:
-    """Events after `last`, then each new one.
+    """Stream the events after `last`, then each new one.
 
-    Until the client leaves, the worker stops, or the token expires; a client that comes again with
-    an expired token meets 401, as with any request.
+    The stream ends when the client disconnects, the worker stops, or the token expires; a client
+    that reconnects with an expired token gets 401.
     """
     if _streams.locked():
         raise Overloaded("This worker has all the streams it can serve; ask again")
@@ -88,7 +88,7 @@ async def _stream(
 
 
 async def _news(order_id: UUID, last: int) -> tuple[bytes, int]:
-    """What to write now, and the last sequence in it; a comment where there is nothing."""
+    """Return the text to write, a comment if there are no events, and the last sequence sent."""
     try:
         events = await timeline.events_after(request_pool, order_id, last)
     except AWAY:
@@ -103,7 +103,7 @@ async def _news(order_id: UUID, last: int) -> tuple[bytes, int]:
 
 @app.page("/api/orders/{order_id}/explain")
 class ExplainView(View):
-    """Why an order stands where it stands."""
+    """The explanation of an order's status."""
 
     @endpoint(
         "explainOrder",
@@ -112,9 +112,9 @@ class ExplainView(View):
         own_problems=(Forbidden,),
     )
     async def get(self, request: web.Request, user: Identity, order_id: UUID) -> web.Response:
-        """What the order waits for and since when, the next timer, and what may be done now.
+        """Return what the order waits for and since when, the next timer, and possible actions.
 
-        Administrators are told besides where a parked message came from, and its error.
+        Administrators also get the origin and the error of parked messages.
         """
         await shown(user, order_id)
         explained = await explain(request_pool, order_id)

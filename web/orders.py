@@ -40,9 +40,9 @@ from web.query_strings import AllOrdersQuery, OrdersQuery
 from web.requests import bad_cursor, etag, from_cursor, json_response, page
 
 MAX_CONCURRENT = 64
-"""Creations under way in this worker: with more, accepted orders would wait for new ones."""
+"""Creations in progress in this worker: with more, new orders would delay accepted ones."""
 MAX_LET_IN = 264
-"""Those, and who waits for a turn: a burst is served, what goes on longer is refused."""
+"""Creations in progress or waiting: a burst waits for its turn, sustained overload is refused."""
 _under_way = asyncio.Semaphore(MAX_CONCURRENT)
 _let_in = asyncio.Semaphore(MAX_LET_IN)
 
@@ -67,7 +67,10 @@ NEXT_PAGE = {"cursor": "$response.body#/nextCursor"}
 
 @asynccontextmanager
 async def _turn() -> AsyncIterator[None]:
-    """Wait for a turn. Raises Overloaded instead of waiting long, or of adding to a backlog."""
+    """Wait for a turn to create an order.
+
+    Raises Overloaded if too many wait already, or admission control refuses the order.
+    """
     if _let_in.locked() or not admission.try_admit():
         raise Overloaded
     async with _let_in, _under_way:
@@ -75,12 +78,15 @@ async def _turn() -> AsyncIterator[None]:
 
 
 async def _place(wanted: orders.Placing) -> tuple[dict[str, Any], bool]:
-    """The order, and whether it was placed before: a replay is no new order, and never refused."""
+    """Place the order; return it, and whether it was placed before.
+
+    Under overload, the replay of an earlier creation is still answered, as it adds no order.
+    """
     try:
         async with _turn():
             return await _placings.do(wanted)
     except Overloaded:
-        # Asked for together: of what is refused there may be very much.
+        # Look-ups share transactions, because under overload there may be very many.
         recalled = await _recalls.do(wanted.key) if wanted.key else None
         if recalled is None or recalled.answer is None:
             raise
@@ -103,7 +109,7 @@ class OrdersView(View):
     async def post(
         self, request: web.Request, user: Identity, body: NewOrder, key: Key | None
     ) -> web.Response:
-        """Place an order; a replay of its Idempotency-Key gets the first answer again."""
+        """Place an order; a repeated Idempotency-Key gets the first answer again."""
         order, is_duplicate = recall(key) if key else None, True
         if order is None:
             wanted = orders.Placing(
@@ -129,7 +135,7 @@ class OrdersView(View):
         query=OrdersQuery,
     )
     async def get(self, request: web.Request, user: Identity, query: OrdersQuery) -> web.Response:
-        """A page of the customer's orders, newest first."""
+        """List the customer's orders, newest first."""
         filters = [str(user.id), query.status]
         place = from_cursor(query.cursor, filters)
         with bad_cursor():
@@ -139,7 +145,7 @@ class OrdersView(View):
 
 @app.page("/api/orders/admin")
 class AllOrdersView(View):
-    """Everybody's orders."""
+    """The orders of all customers."""
 
     @endpoint(
         "listAllOrders",
@@ -150,7 +156,7 @@ class AllOrdersView(View):
     async def get(
         self, request: web.Request, user: Identity, query: AllOrdersQuery
     ) -> web.Response:
-        """A page of all orders, or of one user's, newest first."""
+        """List all orders, or those of one user, newest first."""
         whose, status = query.user_id, query.status
         filters = ["all", str(whose), status]
         place = from_cursor(query.cursor, filters)
@@ -170,13 +176,13 @@ class OrderView(View):
         own_problems=(Forbidden,),
     )
     async def get(self, request: web.Request, user: Identity, order_id: UUID) -> web.Response:
-        """The order, for its owner or an administrator."""
+        """Return the order, to its owner or an administrator."""
         order = await shown(user, order_id)
         return json_response(order, headers={"ETag": etag(order)})
 
 
 async def shown(user: Identity, order_id: UUID) -> dict[str, Any]:
-    """The order, from the cache where it is there, if `user` may see it.
+    """Return the order, from the cache or PostgreSQL, if `user` may see it.
 
     Raises OrderNotFound, Forbidden.
     """

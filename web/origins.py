@@ -1,4 +1,4 @@
-"""Pages of other origins (CORS): those in CORS_ORIGINS may read answers; none where it is empty.
+"""CORS: pages of the origins in CORS_ORIGINS may send requests and read answers.
 
 Faust's own `web_cors_options` would drop every PATCH route.
 """
@@ -24,7 +24,7 @@ PREFLIGHT_SECONDS = 600
 
 
 def allow_origins(application: web.Application, origins: list[str]) -> None:
-    """Let pages of these origins, or of all where they are `*`, send requests and read answers."""
+    """Let pages of these origins, or of all if they are `*`, send requests and read answers."""
     anyone = origins == ["*"]
     cors = cors_middleware(
         allow_all=anyone,
@@ -45,7 +45,7 @@ def allow_origins(application: web.Application, origins: list[str]) -> None:
 
         if not anyone:
             response.headers.add("Vary", "Origin")
-        # Here and not in the middleware, because it would come too late for a stream.
+        # Not in the middleware, which would be too late for a stream.
         if not _is_preflight(request):
             await cors(request, answer)
 

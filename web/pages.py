@@ -11,17 +11,17 @@ PAGE_POLICY = (
     "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
-"""Content-Security-Policy of pages: everything from here, nothing inline but styles."""
+"""Content-Security-Policy of pages: resources from this service, nothing inline but styles."""
 
 
 def page(title: str, body: str) -> str:
-    """A page in the service's plain dress; `body` is HTML."""
+    """Render the service's page template; `body` is HTML."""
     template = Template(STATIC.joinpath("page.html").read_text())
     return template.substitute(title=escape(title), body=body)
 
 
 def html(text: str) -> web.Response:
-    """A page that may load its scripts and styles from this service only."""
+    """Return an HTML response whose page may load scripts and styles from this service only."""
     return web.Response(
         text=text,
         content_type="text/html",

@@ -1,4 +1,4 @@
-"""/api/parked: what handlers could not take, and what an administrator does about it."""
+"""/api/parked: parked messages, and how administrators resolve them."""
 
 from uuid import UUID
 
@@ -29,7 +29,7 @@ class ParkedView(View):
         query=ParkedQuery,
     )
     async def get(self, request: web.Request, user: Identity, query: ParkedQuery) -> web.Response:
-        """A page of parked messages, the latest first; those that nobody has resolved."""
+        """List parked messages, latest first; without `state`, those that are unresolved."""
         order_id = query.order_id
         filters = ["parked", query.handler, str(order_id), query.state]
         place = from_cursor(query.cursor, filters)
@@ -46,13 +46,13 @@ class ParkedMessageView(View):
 
     @endpoint("getParked", Answer(200, "The message", WholeMessage), who=Who.ADMIN)
     async def get(self, request: web.Request, user: Identity, parked_id: UUID) -> web.Response:
-        """The message with its bytes, and what became of it."""
+        """Return the message with its key, value and headers, and how it was resolved."""
         return json_response(await parked.get(request_pool, parked_id))
 
 
 @app.page("/api/parked/{parked_id}/replay")
 class ReplayView(View):
-    """A second chance."""
+    """Replay of a parked message."""
 
     @endpoint(
         "replayParked",
@@ -64,9 +64,10 @@ class ReplayView(View):
     async def post(
         self, request: web.Request, user: Identity, parked_id: UUID, body: Replay
     ) -> web.Response:
-        """Give the message to its handler again, and then what waits behind it, in order.
+        """Replay the message, and then those that wait behind it, in order.
 
-        Of a message that holds up its order, the order's first goes first; a refusal ends it.
+        If the message holds up its order, replay starts at the order's first parked message. It
+        stops at the first message that is refused again.
         """
         outcomes = await intervention.replay(
             request_pool, parked_id, _actor(user, body.reason), body.dry_run
@@ -76,7 +77,7 @@ class ReplayView(View):
 
 @app.page("/api/parked/{parked_id}/discard")
 class DiscardView(View):
-    """The end of a message that is of no use."""
+    """Discarding of a parked message."""
 
     @endpoint(
         "discardParked",
@@ -88,7 +89,7 @@ class DiscardView(View):
     async def post(
         self, request: web.Request, user: Identity, parked_id: UUID, body: Discard
     ) -> web.Response:
-        """Give the message up; what waited behind it goes on, in order."""
+        """Discard the message, and replay those that wait behind it, in order."""
         outcomes = await intervention.discard(request_pool, parked_id, _actor(user, body.reason))
         return json_response({"dryRun": False, "messages": outcomes})
 

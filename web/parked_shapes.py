@@ -1,4 +1,4 @@
-"""What administrators ask about parked messages, and are answered."""
+"""The shapes of requests and answers about parked messages."""
 
 from datetime import datetime
 from typing import Annotated
@@ -15,7 +15,7 @@ Reason = Annotated[str, Field(max_length=500, json_schema_extra=NOT_BLANK), Stor
 
 
 class ParkedQuery(PageQuery):
-    """Which parked messages; without a `state`, those that nobody has resolved."""
+    """Filters of parked messages; without a `state`, unresolved ones are listed."""
 
     handler: Text | None = None
     order_id: UUID | None = None
@@ -23,20 +23,20 @@ class ParkedQuery(PageQuery):
 
 
 class Replay(Body):
-    """Why the message is replayed. Unless `dryRun` is false, it is only tried out."""
+    """Why the message is replayed. Unless `dryRun` is false, nothing is changed."""
 
     reason: Reason
     dry_run: Annotated[bool, Field(strict=True)] = True
 
 
 class Discard(Body):
-    """Why the message is given up."""
+    """Why the message is discarded."""
 
     reason: Reason
 
 
 class ListedMessage(Shape):
-    """A message that a handler could not take, or one that waits behind such a one of its order."""
+    """A message that a handler could not process, or that waits behind one of its order."""
 
     id: UUID
     handler: str
@@ -55,7 +55,7 @@ class ListedMessage(Shape):
 
 
 class WholeMessage(ListedMessage):
-    """The message with its bytes as text; what is no UTF-8 is replaced."""
+    """The message with its key, value and headers as text; invalid UTF-8 is replaced."""
 
     key: str | None
     value: str | None
@@ -63,7 +63,7 @@ class WholeMessage(ListedMessage):
 
 
 class ParkedPage(Shape):
-    """A page of parked messages, the latest first."""
+    """A page of parked messages, latest first."""
 
     data: list[ListedMessage]
     has_more: bool
@@ -71,7 +71,7 @@ class ParkedPage(Shape):
 
 
 class Outcome(Shape):
-    """What came of one message; `events` are the topics of what its handler published."""
+    """The outcome of one message; `events` are the topics of the events that it published."""
 
     id: UUID
     topic: str
@@ -83,7 +83,7 @@ class Outcome(Shape):
 
 
 class Outcomes(Shape):
-    """What came of each message, in order; after a dry run, what would have."""
+    """The outcome of each message, in order; after a dry run, what it would have been."""
 
     dry_run: bool
     messages: list[Outcome]

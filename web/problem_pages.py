@@ -1,4 +1,4 @@
-"""/problems: what each type of problem means; the pages that `type` names."""
+"""/problems: the pages that explain each problem type, named by its `type`."""
 
 from html import escape
 
@@ -14,13 +14,13 @@ from web.problems import TYPES, View
 
 @app.page("/problems")
 class ProblemsView(View):
-    """All types."""
+    """All problem types."""
 
     @endpoint(
         "listProblems", Answer(200, "A page", TEXT, media=HTML), query=None, needs_servers=False
     )
     async def get(self, request: web.Request) -> web.Response:
-        """Every type of problem there is."""
+        """List all problem types."""
         rows = "".join(_row(problem) for problem in _sorted())
         head = "<tr><th>Status<th>Type<th>Title<th>Meaning</tr>"
         return html(page("Problems", f"<h1>Problems</h1><table>{head}{rows}</table>"))
@@ -28,7 +28,7 @@ class ProblemsView(View):
 
 @app.page("/problems/{slug}")
 class ProblemView(View):
-    """One type."""
+    """One problem type."""
 
     @endpoint(
         "getProblem",
@@ -38,7 +38,7 @@ class ProblemView(View):
         own_problems=(NotFound,),
     )
     async def get(self, request: web.Request, slug: str) -> web.Response:
-        """What one type of problem means, and what may be answered with it."""
+        """Explain one problem type, and list the operations that may answer with it."""
         for problem in _sorted():
             if problem.slug == slug:
                 return html(page(problem.title, _explained(problem)))

@@ -1,4 +1,4 @@
-"""Errors become `application/problem+json` (RFC 9457) here, and nowhere else."""
+"""Translate errors to `application/problem+json` (RFC 9457)."""
 
 import logging
 import re
@@ -31,35 +31,35 @@ log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 TYPES = "https://order-service/problems/"
-"""Before the slug, in `type`."""
+"""The prefix of a problem's slug in `type`."""
 TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 IN_PATHS = "/%:@!$&'()*+,;="
-"""What stands in a path as it is, besides letters, digits and `-._~`."""
+"""The characters that are not escaped in a path, besides letters, digits and `-._~`."""
 
 
 class View(FaustView):
     """A resource; its methods raise Problem."""
 
     def get_methods(self) -> set[str]:
-        """Those that it has: Faust gives each a HEAD, which only comes with GET."""
+        """Return the view's methods, with HEAD only beside GET; Faust always adds HEAD."""
         methods = set(super().get_methods())
         return methods if "GET" in methods else methods - {"HEAD"}
 
     async def on_request_error(self, request: Any, exc: WebError) -> Any:
-        """Faust raises WebError only for methods that the view does not have."""
+        """Raise MethodNotAllowed: Faust raises WebError only for methods that the view lacks."""
         raise MethodNotAllowed
 
 
 @web.middleware
 async def answer_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Give the request its id, and translate what it raises."""
+    """Set the request's id, and translate what the handler raises."""
     with with_request_id(request):
         return await _answer(request, handler)
 
 
 @contextmanager
 def with_request_id(request: web.BaseRequest) -> Iterator[None]:
-    """Serve the request under the client's id, else its trace's, if valid; else under a new one."""
+    """Set the request's id: the client's if valid, else that of its trace, else a new one."""
     id = _offered_id(request) or _trace_id(request) or str(uuid4())
     request[SERVED_AS] = id
     token = request_id.set(id)
@@ -75,7 +75,7 @@ def _offered_id(request: web.BaseRequest) -> str | None:
 
 
 def _trace_id(request: web.BaseRequest) -> str | None:
-    """The id of the trace that the request is part of: 32 hexadecimal digits.
+    """Return the id of the request's trace (32 hexadecimal digits), if it has one.
 
     https://www.w3.org/TR/trace-context/#traceparent-header
     """
@@ -108,7 +108,7 @@ def _http_error(request: web.Request, error: web.HTTPException) -> web.StreamRes
 
 
 def http_problem(status: int) -> Problem:
-    """The problem behind an HTTP error of aiohttp's own."""
+    """Return the problem that corresponds to an HTTP error of aiohttp."""
     problems = {404: NotFound, 405: MethodNotAllowed, 413: PayloadTooLarge, 417: ExpectationFailed}
     if status in problems:
         return problems[status]()
@@ -116,13 +116,14 @@ def http_problem(status: int) -> Problem:
 
 
 def problem_response(request: web.BaseRequest, problem: Problem) -> web.Response:
-    """The problem as its answer; nothing of it is told but what the client may know."""
+    """Return the answer for a problem, with only what clients may know."""
     body: dict[str, Any] = {
         "type": f"{TYPES}{problem.slug}",
         "title": problem.title,
         "status": problem.status,
         "detail": problem.detail,
-        # As it was asked, but for what clients send and no URI may hold (RFC 3986, 3.3).
+        # The raw path, with characters escaped that clients may send but no URI may hold
+        # (RFC 3986, 3.3).
         "instance": quote(request.rel_url.raw_path, safe=IN_PATHS),
         "requestId": request_id.get(),
     }

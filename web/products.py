@@ -39,7 +39,7 @@ class ProductsView(View):
         query=ProductsQuery,
     )
     async def get(self, request: web.Request, user: Identity, query: ProductsQuery) -> web.Response:
-        """A page of products, in the order that `sort` asks for."""
+        """List products, sorted as `sort` says."""
         filters = [query.sort, query.category]
         place = from_cursor(query.cursor, filters)
         sort = SORTS[query.sort]
@@ -64,7 +64,7 @@ class ProductsView(View):
         own_problems=(ProductNameTaken,),
     )
     async def post(self, request: web.Request, user: Identity, body: NewProduct) -> web.Response:
-        """Add a product."""
+        """Add a product to the catalogue."""
         product = await stock.create_product(
             request_pool,
             name=body.product_name,
@@ -84,7 +84,7 @@ class ProductView(View):
 
     @endpoint("getProduct", Answer(200, "The product", Product), who=Who.USER)
     async def get(self, request: web.Request, user: Identity, product_id: UUID) -> web.Response:
-        """The product, from the cache where it is there."""
+        """Return the product."""
         product = await redis_cache.get(
             PRODUCTS, product_id, lambda id: stock.get(request_pool, id)
         )
@@ -100,5 +100,5 @@ class ProductView(View):
     async def patch(
         self, request: web.Request, user: Identity, product_id: UUID, body: ProductChanges
     ) -> web.Response:
-        """Change price, description or category, or restock; what is left out stays as it is."""
+        """Change price, description or category, or restock; omitted fields keep their values."""
         return json_response(await stock.update_product(request_pool, product_id, body.changes()))

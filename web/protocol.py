@@ -1,4 +1,4 @@
-"""Errors that aiohttp answers before any handler or middleware runs, as problem+json too."""
+"""Answer errors that occur before any handler or middleware runs as problem+json, too."""
 
 import logging
 from typing import Any, cast
@@ -25,7 +25,7 @@ class _Protocol(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """What is not HTTP: one line, and the end of the connection."""
+        """Answer what is not HTTP: log one line, and close the connection."""
         if status >= 500 or request.writer.output_size > 0:
             return super().handle_error(request, status, exc, message)
         log.info("Refused what is not HTTP: %s", type(exc).__name__)
@@ -36,7 +36,7 @@ class _Protocol(RequestHandler):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> Any:
-        """An HTTPException comes this far only from below the middleware."""
+        """Translate an HTTPException, which comes this far only from outside the middlewares."""
         if isinstance(resp, web.HTTPException) and resp.status >= 400:
             resp = _problem(request, resp.status)
         return await super().finish_response(request, resp, start_time)
@@ -45,7 +45,7 @@ class _Protocol(RequestHandler):
 def _problem(request: web.BaseRequest, status: int) -> web.Response:
     with with_request_id(request):
         answer = problem_response(request, http_problem(status))
-    # What has no application around it prepares its answer without a signal.
+    # Without an application, no signal adds the headers.
     add_headers(request, answer)
     return answer
 
@@ -70,7 +70,8 @@ _web = cast(Web, app.web)
 _web._runner = _Runner(
     _web.web_app,
     access_log=None,
-    # web.reading unpacks: what the parser cannot unpack would not be HTTP to it, of no address.
+    # web.reading decompresses: aiohttp's parser reports a body that it cannot decompress as a
+    # request that is not HTTP.
     auto_decompress=False,
     shutdown_timeout=settings.shutdown_grace_seconds * FOR_REQUESTS,
 )

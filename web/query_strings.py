@@ -1,4 +1,4 @@
-"""What a query string may say, and how it is read."""
+"""The shapes of query strings, and how they are read."""
 
 import re
 from decimal import Decimal
@@ -19,7 +19,7 @@ from web.reading import field_errors, pointer
 DEFAULT_LIMIT, MAX_LIMIT = 20, 100
 
 NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,40})(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,3})?")
-"""JSON's (RFC 8259, section 6), of a length that says something."""
+"""A JSON number (RFC 8259, section 6) of bounded length."""
 
 
 def _limit(text: object) -> int:
@@ -42,16 +42,16 @@ def _sort(text: object) -> str:
 
 
 class Query(BaseShape):
-    """The parameters of a query string, each given once at most; others are refused.
+    """The parameters of a query string, each given at most once.
 
-    An unknown one is not ignored: a misspelt filter would widen what is answered.
+    Unknown ones are refused, because ignoring a misspelt filter would return too much.
     """
 
     model_config = ConfigDict(alias_generator=to_camel, frozen=True, extra="forbid")
 
 
 class PageQuery(Query):
-    """Which part of a list. A limit beyond 100 is taken as 100."""
+    """The part of a list to return. A limit above 100 is treated as 100."""
 
     limit: Annotated[
         int,
@@ -66,19 +66,19 @@ class PageQuery(Query):
 
 
 class OrdersQuery(PageQuery):
-    """Which of the customer's orders."""
+    """Filters of the customer's orders."""
 
     status: Status | None = None
 
 
 class AllOrdersQuery(OrdersQuery):
-    """Which of all orders."""
+    """Filters of all orders."""
 
     user_id: UUID | None = None
 
 
 class ProductsQuery(PageQuery):
-    """Which products, and in which order; a leading `-` reverses."""
+    """Filters and sort order of products; a leading `-` reverses the order."""
 
     category: Text | None = None
     sort: Annotated[
@@ -87,13 +87,13 @@ class ProductsQuery(PageQuery):
 
 
 class PayQuery(Query):
-    """What the customer pays, in major units."""
+    """The amount that the customer pays, in major units."""
 
     amount: Annotated[int, BeforeValidator(_amount), WithJsonSchema(MONEY_SCHEMA)] | None = None
 
 
 class ChecksQuery(Query):
-    """`verbose`, with any value or none, tells each check."""
+    """`verbose`, with or without a value, lists each check."""
 
     verbose: str | None = None
 
@@ -102,7 +102,7 @@ Q = TypeVar("Q", bound=Query)
 
 
 def read_query(request: web.Request, shape: type[Q]) -> Q:
-    """The query string as `shape`. Raises InvalidInput naming every bad parameter."""
+    """Read the query string as `shape`. Raises InvalidInput naming every bad parameter."""
     given: dict[str, Any] = dict(request.query)
     twice = [name for name in given if len(request.query.getall(name)) > 1]
     errors = [FieldError("must be given once", pointer([name])) for name in twice]

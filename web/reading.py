@@ -1,4 +1,4 @@
-"""How a body is read: its bytes within limits, its numbers exact, every bad field named."""
+"""Read request bodies: size and time limits, exact numbers, and errors for every bad field."""
 
 import asyncio
 import json
@@ -30,35 +30,36 @@ OWN_WORDS = {
     "extra_forbidden": "is not known here",
     "enum": "must be one of {expected}",
 }
-"""Where pydantic's message speaks of Python, or of the wrong thing."""
+"""Replacements for pydantic messages that speak of Python or mislead."""
 
 IN_FRAGMENTS = "!$&'()*+,;=:@"
-"""What stands in a fragment as it is, besides letters, digits and `-._~` (RFC 3986, 3.5)."""
+"""The characters not escaped in a fragment, besides letters, digits, `-._~` (RFC 3986, 3.5)."""
 
 PACKED_AS = {"gzip", "x-gzip", "deflate"}
-"""What a Content-Encoding may name (RFC 9110, 8.4.1)."""
+"""The supported values of Content-Encoding (RFC 9110, 8.4.1)."""
 ZLIB_OR_GZIP = zlib.MAX_WBITS | 32
 BODY_SECONDS = 10.0
-"""For 64 KiB at most; past that, whoever sends it only holds a connection."""
+"""How long a body may take to arrive; a slower client only occupies a connection."""
 
 T = TypeVar("T", bound=Body)
 
 
 async def read(request: web.Request, shape: type[T]) -> T:
-    """The request's body as `shape`. Raises InvalidInput naming every bad field."""
+    """Read the request's body as `shape`. Raises InvalidInput naming every bad field."""
     return validate(shape, parse(await raw(request), request.content_type))
 
 
 async def read_if_any(request: web.Request, shape: type[T]) -> T:
-    """The same, of a body that may be left out. Raises InvalidInput naming every bad field."""
+    """Read an optional body as `shape`. Raises InvalidInput naming every bad field."""
     body = await raw(request)
     return validate(shape, parse(body, request.content_type) if body else {})
 
 
 async def raw(request: web.Request) -> bytes:
-    """The body's bytes, unpacked. Raises InvalidInput, UnsupportedMediaType, BodyTooSlow.
+    """Return the decompressed body. Raises InvalidInput, UnsupportedMediaType, BodyTooSlow.
 
-    When they are too many, PayloadTooLarge before they are read, or HTTP 413 while they are.
+    For a body that is too large, raises PayloadTooLarge by its declared or decompressed size, or
+    aiohttp's 413 while it is read.
     """
     if (request.content_length or 0) > request.client_max_size:
         raise PayloadTooLarge
@@ -84,7 +85,10 @@ async def _received(request: web.Request) -> bytes:
 
 
 def _unpacked(body: bytes, most: int) -> bytes:
-    """Raises InvalidInput, or PayloadTooLarge before there are more than `most` bytes and one."""
+    """Decompress the body. Raises InvalidInput, or PayloadTooLarge beyond `most` bytes.
+
+    At most `most` + 1 bytes are decompressed.
+    """
     unpacker = zlib.decompressobj(ZLIB_OR_GZIP)
     try:
         whole = unpacker.decompress(body, most + 1)
@@ -98,7 +102,7 @@ def _unpacked(body: bytes, most: int) -> bytes:
 
 
 def parse(body: bytes, content_type: str) -> Any:
-    """The JSON value, its numbers exact. Raises InvalidInput, UnsupportedMediaType."""
+    """Parse JSON, with non-integers as Decimal. Raises InvalidInput, UnsupportedMediaType."""
     if content_type != "application/json" and not content_type.endswith("+json"):
         raise UnsupportedMediaType
     try:
@@ -112,7 +116,7 @@ def _refuse(constant: str) -> NoReturn:
 
 
 def validate(shape: type[T], value: Any) -> T:
-    """The value as `shape`. Raises InvalidInput naming every bad field."""
+    """Validate the value as `shape`. Raises InvalidInput naming every bad field."""
     if not isinstance(value, dict):
         raise InvalidInput.of("#", "The body must be a JSON object")
     try:
@@ -122,18 +126,18 @@ def validate(shape: type[T], value: Any) -> T:
 
 
 def field_errors(error: ValidationError) -> list[FieldError]:
-    """What pydantic found, in words for the client, field by field."""
+    """Convert pydantic's errors to messages for the client, one per field."""
     return [_field_error(problem) for problem in error.errors()]
 
 
 def _field_error(problem: Any) -> FieldError:
     own = OWN_WORDS.get(problem["type"])
-    # Pydantic's message may quote the client: it is no template.
+    # Pydantic's message may quote the client's input, so it must not be used as a template.
     told = own.format(**problem.get("ctx", {})) if own else problem["msg"]
     return FieldError(told.removeprefix("Value error, "), pointer(problem["loc"]))
 
 
 def pointer(path: Iterable[object]) -> str:
-    """Where a value stands: a JSON pointer as a URI fragment (RFC 6901, sections 3 and 6)."""
+    """Return a value's place: a JSON pointer as a URI fragment (RFC 6901, sections 3 and 6)."""
     parts = (str(part).replace("~", "~0").replace("/", "~1") for part in path)
     return "#/" + "/".join(quote(part, safe=IN_FRAGMENTS, errors="replace") for part in parts)

@@ -1,4 +1,4 @@
-"""What a request carries besides its body: who asks, under which key, and where in a list."""
+"""What requests carry besides body and query: identity, Idempotency-Key, If-Match, cursors."""
 
 import base64
 import re
@@ -20,21 +20,21 @@ from web.reading import raw
 
 _INSIDE = f"[ !#-~]{{0,{MAX_KEY_LENGTH - 2}}}"
 KEY = re.compile(f'"([ -~]{{1,{MAX_KEY_LENGTH}}})"|([!#-~](?:{_INSIDE}[!#-~])?)')
-"""Quoted or bare. HTTP strips spaces around a header's value, so a bare key neither begins nor ends
-with one (RFC 9110, 5.5)."""
+"""An Idempotency-Key, quoted or bare. HTTP strips spaces around a header's value, so a bare key
+neither begins nor ends with one (RFC 9110, 5.5)."""
 
 
 def json_response(
     value: Any, status: int = 200, headers: dict[str, str] | None = None
 ) -> web.Response:
-    """`value` as an application/json answer."""
+    """Return `value` as an application/json answer."""
     return web.Response(
         status=status, body=orjson.dumps(value), content_type="application/json", headers=headers
     )
 
 
 def authenticate(request: web.Request) -> Identity:
-    """Who asks. Raises Unauthorized."""
+    """Return the identity in the bearer token. Raises Unauthorized."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise Unauthorized
@@ -42,7 +42,7 @@ def authenticate(request: web.Request) -> Identity:
 
 
 def authenticate_admin(request: web.Request) -> Identity:
-    """The administrator who asks. Raises Unauthorized, Forbidden."""
+    """Return the identity of an administrator. Raises Unauthorized, Forbidden."""
     identity = authenticate(request)
     if not identity.is_admin:
         raise Forbidden("Only an administrator may do this")
@@ -50,7 +50,7 @@ def authenticate_admin(request: web.Request) -> Identity:
 
 
 def path_id(text: str, not_found: type[Problem]) -> UUID:
-    """The UUID in a path; what is none names nothing, so it is not found."""
+    """Return the UUID in a path. Raises `not_found` if it is not a UUID, as nothing has that id."""
     try:
         return UUID(text)
     except ValueError:
@@ -58,7 +58,7 @@ def path_id(text: str, not_found: type[Problem]) -> UUID:
 
 
 async def idempotency_key(request: web.Request, user: Identity) -> Key | None:
-    """The Idempotency-Key, bare or quoted, with the request's fingerprint. Raises InvalidInput."""
+    """Return the Idempotency-Key, if any, with the request's fingerprint. Raises InvalidInput."""
     headers = request.headers.getall("Idempotency-Key", [])
     if len(headers) > 1:
         raise InvalidInput.of("#", "Idempotency-Key must be given once")
@@ -78,14 +78,14 @@ async def idempotency_key(request: web.Request, user: Identity) -> Key | None:
 
 
 def etag(order: dict[str, Any]) -> str:
-    """The order's version as an entity tag (RFC 9110)."""
+    """Return the order's version as an entity tag (RFC 9110)."""
     return f'"{order["version"]}"'
 
 
 def required_versions(request: web.Request) -> frozenset[int] | None:
-    """The versions that If-Match (RFC 9110) lists, of which the order must have one; None for any.
+    """Return the versions in If-Match (RFC 9110), of which the order must have one; None for any.
 
-    Tags that are not ours match nothing.
+    Tags in another form, such as weak ones, match nothing.
     """
     header = ", ".join(request.headers.getall("If-Match", ["*"])).strip()
     if header == "*":
@@ -94,12 +94,12 @@ def required_versions(request: web.Request) -> frozenset[int] | None:
 
 
 def to_cursor(filters: list[str | None], place: list[str]) -> str:
-    """An opaque cursor: the place behind the last entry, bound to the filters."""
+    """Return an opaque cursor: the place of the last entry, bound to the filters."""
     return base64.urlsafe_b64encode(orjson.dumps([filters, place])).decode().rstrip("=")
 
 
 def from_cursor(text: str | None, filters: list[str | None]) -> list[str] | None:
-    """The place that a cursor tells, if there is one. Raises InvalidInput."""
+    """Return the place in a cursor, if one is given. Raises InvalidInput."""
     if text is None:
         return None
     with bad_cursor():
@@ -114,7 +114,7 @@ def from_cursor(text: str | None, filters: list[str | None]) -> list[str] | None
 
 @contextmanager
 def bad_cursor() -> Iterator[None]:
-    """Whatever cannot be read from a cursor is the client's error. Raises InvalidInput."""
+    """Turn errors caused by a bad cursor into InvalidInput."""
     try:
         yield
     except (ValueError, TypeError, OverflowError, asyncpg.DataError):
@@ -124,9 +124,9 @@ def bad_cursor() -> Iterator[None]:
 def page(
     entries: list[tuple[dict[str, Any], list[str]]], limit: int, filters: list[str | None]
 ) -> dict[str, Any]:
-    """A page of up to `limit` entries, each given with its place in the list.
+    """Return a page of up to `limit` entries, each of which is given with its place in the list.
 
-    One more than `limit` was read to see whether there is more.
+    `entries` has one more than `limit` if there is a next page.
     """
     more = len(entries) > limit
     data = [entry for entry, _ in entries[:limit]]

@@ -1,4 +1,4 @@
-"""/api/stripe/webhook: what Stripe reports."""
+"""/api/stripe/webhook: Stripe's webhook events."""
 
 from aiohttp import web
 
@@ -15,12 +15,12 @@ from web.reading import raw
 from web.requests import json_response
 
 MAX_BODY = 256 * 1024
-"""Bytes. Stripe states no limit; the metadata alone may take 27 KB, and a charge carries more."""
+"""The largest event, in bytes. Stripe states no limit; metadata alone may take 27 KB."""
 
 
 @app.page("/api/stripe/webhook")
 class StripeWebhookView(View):
-    """Where Stripe sends its events."""
+    """The webhook endpoint for Stripe."""
 
     @endpoint(
         "takeStripeEvent",
@@ -31,7 +31,7 @@ class StripeWebhookView(View):
         own_problems=(BadSignature,),
     )
     async def post(self, request: web.Request) -> web.Response:
-        """Take an event; one that was taken before changes nothing."""
+        """Accept a Stripe event; a duplicate changes nothing."""
         body = await raw(request.clone(client_max_size=MAX_BODY))
         signature = request.headers.get("Stripe-Signature")
         try:

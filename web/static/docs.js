@@ -1,4 +1,4 @@
-// No validator: it would send the description to another host.
+// No validator: it would send the document's address to another host.
 SwaggerUIBundle({
   url: "/openapi.json",
   dom_id: "#docs",
