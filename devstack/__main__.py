@@ -11,7 +11,7 @@ def main(arguments: list[str]) -> int:
         print("usage: python -m devstack run", file=sys.stderr)
         return 2
     listen()
-    from devstack.run import run  # takes a while, in which a signal may come
+    from devstack.run import run  # slow, and a signal may come meanwhile
 
     return run(Path.cwd())
 

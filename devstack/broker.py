@@ -1,4 +1,4 @@
-"""What the two brokers have in common: Kafka's protocol."""
+"""The common part of the two brokers, which both speak Kafka's protocol."""
 
 import socket
 from typing import ClassVar
@@ -10,10 +10,10 @@ from devstack.server import Server, ask
 
 
 class Broker(Server):
-    """A server of Kafka's protocol."""
+    """A server that speaks Kafka's protocol."""
 
     worker_environment: ClassVar[dict[str, str]] = {}
-    """What the worker's environment needs besides the address."""
+    """Environment variables that the worker needs besides the address."""
 
     @property
     def brokers(self) -> str:
@@ -21,7 +21,7 @@ class Broker(Server):
 
     def answers(self) -> bool:
         try:
-            # Before it listens, the client would log an error for each question.
+            # While the broker does not listen yet, the client would log an error for each try.
             socket.create_connection(("127.0.0.1", self.port), timeout=2).close()
             return ask(_is_member(self.brokers), 5)
         except (OSError, TimeoutError, KafkaError):
@@ -29,7 +29,7 @@ class Broker(Server):
 
 
 async def _is_member(brokers: str) -> bool:
-    """Whether the broker has joined its own cluster, and so can create topics."""
+    """Return whether the broker has joined its own cluster, and so can create topics."""
     admin = AIOKafkaAdminClient(bootstrap_servers=brokers, request_timeout_ms=3000)
     try:
         await admin.start()

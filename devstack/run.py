@@ -1,4 +1,4 @@
-"""`make run`: the servers, the schema and topics, and the worker, until a signal comes."""
+"""`make run`: run the servers, the migrations and the worker until a signal comes."""
 
 import logging
 import shutil
@@ -26,8 +26,8 @@ from devstack.worker import Worker, faust
 
 
 def run(checkout: Path) -> int:
-    """The exit code: 0 after a signal, 1 after one line that says what is wrong."""
-    # The questions to a starting broker are allowed to fail.
+    """Run until a signal comes; return 0 after a signal, 1 after printing a line with the error."""
+    # Requests to a starting broker may fail.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     screen = Screen()
     state = checkout / ".devstack"
@@ -44,7 +44,7 @@ def run(checkout: Path) -> int:
 
 
 class Run:
-    """One run in one checkout, with everything it leaves behind in `state`."""
+    """One run in one checkout; all its files are in `state`."""
 
     def __init__(self, state: Path, settings: dict[str, str], port: int, screen: Screen) -> None:
         self._screen = screen
@@ -55,7 +55,10 @@ class Run:
         self._worker: Worker | None = None
 
     def until_interrupted(self) -> None:
-        """Raises Interrupted, ServerFailed or Refused, with everything stopped."""
+        """Start everything and keep it running; always end by stopping it all.
+
+        Raises Interrupted, ServerFailed or Refused.
+        """
         try:
             with self._screen.busy("starting PostgreSQL, Redis and Kafka"):
                 self._stack.start()
@@ -77,7 +80,7 @@ class Run:
         return [*self._stack.servers, *([self._stripe] if self._stripe else [])]
 
     def _stand_in(self, settings: dict[str, str], port: int) -> Stripe:
-        """Stripe where there is no account: its webhooks come to the worker."""
+        """Create the stand-in for Stripe, which sends its webhooks to the worker."""
         return Stripe(
             self._state / "stripe",
             Ports(self._state / "ports.json").of("stripe"),
@@ -92,7 +95,7 @@ class Run:
             self._screen.line(f"{self._stripe.name} ready on {self._stripe.url}")
 
     def _command(self, name: str) -> None:
-        """Runs one of the application's commands to its end. Raises Refused where it fails."""
+        """Run one of the application's commands to its end. Raises Refused if it fails."""
         process = Process(
             faust(name), self._state / "logs" / f"{name}.log", environment=self._environment
         )
@@ -111,7 +114,7 @@ class Run:
     def _start_worker(self) -> Worker:
         datadir, log = self._state / "worker", self._state / "logs" / "worker.log"
         if not self._stack.broker.durable:
-            # Tables there would continue changelogs that the broker has forgotten.
+            # Its tables would continue changelogs that the broker has lost.
             shutil.rmtree(datadir, ignore_errors=True)
         worker = self._worker = Worker(self._environment, datadir, log)
         worker.start()
@@ -119,7 +122,7 @@ class Run:
         return worker
 
     def _watch(self, worker: Worker) -> None:
-        """Keeps servers and worker up, and tells each time the worker is ready after a start."""
+        """Keep servers and worker running; print a line whenever the worker is ready again."""
         kept = [Kept(server, self._screen.line) for server in [*self._servers, worker]]
         ready, word = False, "ready"
         while True:

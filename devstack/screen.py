@@ -1,4 +1,4 @@
-"""Progress, one line for each step."""
+"""Progress output, one line for each step."""
 
 import contextlib
 from collections.abc import Iterator
@@ -7,19 +7,19 @@ from rich.console import Console
 
 
 class Screen:
-    """Standard output; where it is no terminal, the same lines without a spinner."""
+    """Standard output; without a spinner if it is not a terminal."""
 
     def __init__(self) -> None:
         self._console = Console(highlight=False)
 
     def line(self, text: str) -> None:
-        # Whoever read the output may be gone, as after `make run | head`; the servers stop anyway.
+        # The reader may be gone, as after `make run | head`; the servers have to be stopped anyway.
         with contextlib.suppress(OSError):
             self._console.print(text, markup=False, soft_wrap=True)
 
     @contextlib.contextmanager
     def busy(self, text: str) -> Iterator[None]:
-        """Shows a spinner until the block ends."""
+        """Show a spinner until the block ends."""
         if not self._console.is_terminal:
             yield
             return

@@ -1,4 +1,4 @@
-"""What all servers have in common: start, wait for an answer, stop, kill."""
+"""The base class of all servers: start, wait for an answer, stop, kill."""
 
 import asyncio
 import signal
@@ -17,7 +17,7 @@ Answer = TypeVar("Answer")
 
 
 class ServerFailed(Exception):
-    """A server did not start; its text is one line: which server, why, and what to do."""
+    """A server did not start; its text is one line that says which, why, and what to do."""
 
     def __init__(self, name: str, why: str, remedy: str) -> None:
         self.name, self.why, self.remedy = name, why, remedy
@@ -25,9 +25,9 @@ class ServerFailed(Exception):
 
 
 def ask(question: Coroutine[Any, Any, Answer], seconds: float) -> Answer:
-    """Runs the coroutine to its end. Raises TimeoutError after `seconds`.
+    """Run the coroutine to its end. Raises TimeoutError after `seconds`.
 
-    It has a thread of its own, since the caller may be inside a running event loop.
+    It runs in a thread of its own, since the caller may be inside a running event loop.
     """
 
     async def bounded() -> Answer:
@@ -38,14 +38,14 @@ def ask(question: Coroutine[Any, Any, Answer], seconds: float) -> Answer:
 
 
 class Server(ABC):
-    """A server on 127.0.0.1 whose data live in `folder`.
+    """A server on 127.0.0.1 whose data are in `folder`.
 
     After `stop` or `kill`, `start` continues on the same port with the same folder.
     """
 
     name: ClassVar[str]
     remedy: ClassVar[str] = "Delete .venv and run make again."
-    """What to do where the program itself is missing."""
+    """What to do if the program itself is missing."""
     stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
     durable: ClassVar[bool] = True
     version: str = ""
@@ -58,33 +58,33 @@ class Server(ABC):
 
     @abstractmethod
     def command(self) -> list[str]:
-        """The program and its arguments."""
+        """Return the program and its arguments."""
 
     @abstractmethod
     def answers(self) -> bool:
-        """Asks the server once, for at most a few seconds."""
+        """Return whether the server answers, asking it once, for at most a few seconds."""
 
     def prepare(self) -> None:
-        """Makes the folder and what the first start needs. Raises ServerFailed, OSError."""
+        """Create the folder and what the first start needs. Raises ServerFailed, OSError."""
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def environment(self) -> Mapping[str, str] | None:
-        """The program's whole environment; None means this process's own."""
+        """Return the program's whole environment; None means this process's own."""
         return None
 
     def user(self) -> str | None:
-        """The user to run as; None means this process's own."""
+        """Return the user to run as; None means this process's own."""
         return None
 
     def start(self) -> None:
-        """Returns when the server answers. Raises ServerFailed."""
+        """Start the server and wait until it answers. Raises ServerFailed."""
         self.launch()
         self.wait()
 
     def launch(self) -> None:
-        """Starts the program without waiting for an answer. Raises ServerFailed."""
+        """Start the program without waiting for an answer. Raises ServerFailed."""
         if not self.alive:
-            self.kill()  # what an ended server may have left behind
+            self.kill()  # descendants that an ended server may have left behind
         if not is_free(self.port):
             raise ServerFailed(self.name, f"port {self.port} is taken", "Free it.")
         try:
@@ -95,7 +95,7 @@ class Server(ABC):
             raise ServerFailed(self.name, str(error), self.remedy) from error
 
     def wait(self, seconds: float = 60) -> None:
-        """Asks until the server answers. Raises ServerFailed where it ends or `seconds` pass."""
+        """Wait until the server answers. Raises ServerFailed if it ends or `seconds` pass."""
         deadline = time.monotonic() + seconds
         while not self.answers():
             if not self.alive:
@@ -117,23 +117,23 @@ class Server(ABC):
         return self._process.pid if self._process else None
 
     def last_words(self) -> str:
-        """The last line of the log that tells of an error, else the last line."""
+        """Return the last log line that reports an error, else the last line."""
         return self._process.last_words() if self._process else ""
 
     def why_ended(self) -> str:
-        """The signal that killed it, or its exit code and last words, in one line."""
+        """Return the signal that killed it, or its exit code and last words, in one line."""
         code = (self._process and self._process.exit_code) or 0
         if code < 0:
             return f"killed by {signal.Signals(-code).name}"
         return f"exit code {code}: {self.last_words() or 'nothing in its log'}"
 
     def stop(self, seconds: float = 30) -> None:
-        """Ends the server in its own way; kills it after `seconds`."""
+        """Stop the server gracefully; kill it after `seconds`."""
         if self._process:
             self._process.stop(seconds)
 
     def kill(self) -> None:
-        """Ends the server as a power cut would; its data stay."""
+        """Kill the server, as a power cut would; its data stay."""
         if self._process:
             self._process.kill()
 
@@ -154,7 +154,7 @@ class Server(ABC):
         )
 
     def _run(self, command: list[str], seconds: float = 60) -> None:
-        """Runs a program to its end. Raises ServerFailed where it fails, OSError, Interrupted."""
+        """Run a program to its end. Raises ServerFailed if it fails, OSError, Interrupted."""
         process = self._program(command)
         process.start()
         deadline = time.monotonic() + seconds

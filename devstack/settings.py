@@ -1,4 +1,4 @@
-"""What `make run` is told from outside, and what it makes up for itself."""
+"""The settings of `make run`: those that it is given, and those that it generates."""
 
 import fcntl
 import os
@@ -15,18 +15,18 @@ from devstack.worker import DEFAULT_PORT
 
 
 class Refused(Exception):
-    """`make run` cannot go on; the text is one line."""
+    """`make run` cannot continue; the text is one line."""
 
 
 def read_settings(checkout: Path) -> dict[str, str]:
-    """The environment, and `.env` where the environment is silent; blank counts as unset."""
+    """Return the environment, and `.env` for variables not in it; blank values count as unset."""
     both = {**dotenv_values(checkout / ".env"), **os.environ}
     return {name: value for name, value in both.items() if value}
 
 
 @contextmanager
 def only_one(state: Path) -> Iterator[None]:
-    """Holds the checkout. Raises Refused where another `make run` does."""
+    """Hold the checkout's lock. Raises Refused if another `make run` holds it."""
     state.mkdir(parents=True, exist_ok=True)
     with (state / "lock").open("wb") as lock:
         try:
@@ -37,19 +37,19 @@ def only_one(state: Path) -> Iterator[None]:
 
 
 def secret(settings: Mapping[str, str], state: Path) -> dict[str, str]:
-    """JWT_SECRET where none is set: a random one, kept, so that tokens outlive a restart."""
+    """Return a random JWT_SECRET if none is set; it is stored, so that tokens survive a restart."""
     if settings.get("JWT_SECRET") or settings.get("SECRET_KEY"):
         return {}
     return {"JWT_SECRET": _kept(state / "jwt_secret")}
 
 
 def stripe_secret(settings: Mapping[str, str], state: Path) -> str:
-    """STRIPE_WEBHOOK_SECRET, else a random one, kept."""
+    """Return STRIPE_WEBHOOK_SECRET, else a random one, which is stored."""
     return settings.get("STRIPE_WEBHOOK_SECRET") or f"whsec_{_kept(state / 'stripe_secret')}"
 
 
 def _kept(file: Path) -> str:
-    """The random secret in the file, made where it is missing."""
+    """Return the random secret in the file, creating it if it is missing."""
     if not file.exists() or not file.read_text():
         file.touch(mode=0o600)
         file.write_text(secrets.token_urlsafe(48))
@@ -57,7 +57,7 @@ def _kept(file: Path) -> str:
 
 
 def tell_environment(state: Path, environment: Mapping[str, str]) -> None:
-    """Leaves a file that a shell can read, with what the worker is given beyond this process."""
+    """Write a file for shells to source, with the worker's variables that this process lacks."""
     told = {name: value for name, value in environment.items() if os.environ.get(name) != value}
     file = state / "environment"
     file.touch(mode=0o600)
@@ -66,7 +66,7 @@ def tell_environment(state: Path, environment: Mapping[str, str]) -> None:
 
 @contextmanager
 def web_port(settings: Mapping[str, str], say: Callable[[str], None]) -> Iterator[int]:
-    """Keeps PORT, else 8080, else a free port. Raises Refused where PORT is set and taken."""
+    """Claim PORT, else 8080, else a free port. Raises Refused if PORT is set and taken."""
     port = _wanted_port(settings)
     held = claim(port)
     if held is None and "PORT" in settings:

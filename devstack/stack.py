@@ -18,10 +18,10 @@ _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class Stack:
-    """The three servers, with data, logs and remembered ports in `folder`.
+    """The three servers, with their data, logs and remembered ports in `folder`.
 
-    A server that `settings` names (DB_URL, DB_HOST or DB_NAME; REDIS_URL; KAFKA_BROKERS) is used
-    where it is and not started. `say` is called with a line for each thing that is done.
+    A server that `settings` names (DB_URL, DB_HOST or DB_NAME; REDIS_URL; KAFKA_BROKERS) is not
+    started here. `say` is called with a line for each step.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Stack:
 
     @property
     def servers(self) -> list[Server]:
-        """Those to be started, the slowest first."""
+        """The servers to start, slowest first."""
         named_elsewhere: list[tuple[Server, tuple[str, ...]]] = [
             (self.broker, ("KAFKA_BROKERS",)),
             (self.postgres, ("DB_URL", "DB_HOST", "DB_NAME")),
@@ -54,7 +54,7 @@ class Stack:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What the worker needs in order to find the servers that were started."""
+        """The variables by which the worker finds the servers that are started here."""
         servers = self.servers
         environment: dict[str, str] = {}
         if self.postgres in servers:
@@ -67,7 +67,7 @@ class Stack:
         return environment
 
     def start(self) -> None:
-        """Starts all and waits for all. Raises ServerFailed, with none left running."""
+        """Start all servers and wait for them. If one fails, stop all and raise ServerFailed."""
         if self.broker in self.servers:
             self.broker = self._broker_of_this_machine()
         try:
@@ -81,7 +81,7 @@ class Stack:
             raise
 
     def stop(self) -> None:
-        """The cache first and the keeper of truth last."""
+        """Stop the cache first, and PostgreSQL, which holds the data of record, last."""
         for server in (self.redis, self.broker, self.postgres):
             server.stop()
 
@@ -111,7 +111,7 @@ class Stack:
 
 
 def _launched(server: Server) -> float:
-    """Launches the server; the time at which that was begun."""
+    """Launch the server, and return the time when that began."""
     begun = time.monotonic()
     server.launch()
     return begun

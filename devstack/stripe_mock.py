@@ -1,4 +1,4 @@
-"""stripe-mock, Stripe's own server of its OpenAPI description: it checks the shape of requests."""
+"""stripe-mock, Stripe's server that validates requests against its OpenAPI description."""
 
 import http.client
 import os
@@ -16,7 +16,7 @@ _MODULE = f"github.com/stripe/stripe-mock@v{VERSION}"
 
 
 class StripeMock(Server):
-    """Answers every well-formed request with a sample, and remembers nothing."""
+    """Answers every valid request with a sample, and keeps no state."""
 
     name = "stripe-mock"
     remedy = "Install Go 1.22 or newer."
@@ -46,7 +46,7 @@ class StripeMock(Server):
 
 
 def install(log: Path) -> Path:
-    """The program, which Go fetches and builds once for all checkouts. Raises ServerFailed."""
+    """Return the program, fetched and built by Go once for all checkouts. Raises ServerFailed."""
     if not _binary().exists():
         if shutil.which("go") is None:
             raise ServerFailed(StripeMock.name, "Go is missing", StripeMock.remedy)

@@ -1,4 +1,4 @@
-"""Tansu, an in-memory look-alike of Kafka, where Apache Kafka cannot run."""
+"""Tansu, an in-memory broker with Kafka's protocol, for when Apache Kafka cannot run."""
 
 from typing import ClassVar
 
@@ -8,7 +8,7 @@ from devstack.broker import Broker
 
 
 class Tansu(Broker):
-    """Good for a first look at the application and for nothing that must last."""
+    """An in-memory broker: enough to try the application, but it keeps nothing."""
 
     name = "Tansu"
     remedy = "Install Java 17 or newer and Maven, so that Apache Kafka runs instead."
@@ -19,11 +19,11 @@ class Tansu(Broker):
         "its restart; never for production, and no test of durability uses it"
     )
     worker_environment: ClassVar[dict[str, str]] = {
-        # A first join takes half the session's timeout.
+        # The first join of the group takes half the session timeout.
         "BROKER_SESSION_TIMEOUT": "10",
-        # The end of a partition is told too low, which looks like a table ahead of its changelog.
+        # It reports a partition's end too low, which looks like a table ahead of its changelog.
         "RECOVERY_CONSISTENCY_CHECK": "false",
-        # A fetch is held back for about half this time even when messages are there.
+        # It delays a fetch for about half this time even if messages are available.
         "KAFKA_FETCH_WAIT_MS": "20",
     }
 

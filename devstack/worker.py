@@ -1,4 +1,4 @@
-"""The application's worker and its other commands, run through the CLI `faust`."""
+"""The application's worker and its other commands, run through the `faust` CLI."""
 
 import http.client
 import os
@@ -12,12 +12,12 @@ DEFAULT_PORT = 8080
 
 
 def faust(*arguments: str) -> list[str]:
-    """The command line of one of the application's commands."""
+    """Return the command line of one of the application's commands."""
     return [str(Path(sys.executable).with_name("faust")), "-A", "app", *arguments]
 
 
 class Worker(Server):
-    """One worker, listening on `PORT` of its environment.
+    """One worker, which listens on `PORT` of its environment.
 
     `environment` is added to this process's own. Two workers need two data folders and ports.
     """
@@ -34,23 +34,23 @@ class Worker(Server):
 
     def command(self) -> list[str]:
         datadir = ("--datadir", str(self.folder))
-        # LOG_LEVEL sets the level. Below `warn`, `-l` only turns off Faust's spinner, with which
-        # lines below a warning would not be shown.
+        # LOG_LEVEL sets the log level. `-l info` only turns off Faust's spinner, which hides lines
+        # below a warning.
         return faust(*datadir, "-L", "uvloop", "worker", "-l", "info")
 
     def environment(self) -> Mapping[str, str]:
         return {**os.environ, **self._environment}
 
     def start(self) -> None:
-        """Does not wait: `wait_ready` does. Raises ServerFailed."""
+        """Launch the worker without waiting; see `wait_ready`. Raises ServerFailed."""
         self.launch()
 
     def wait_ready(self, seconds: float = 60) -> None:
-        """Waits for /readyz. Raises ServerFailed where the worker ends or `seconds` pass."""
+        """Wait for /readyz. Raises ServerFailed if the worker ends or `seconds` pass."""
         self.wait(seconds)
 
     def stop(self, seconds: float = 40) -> None:
-        """Longer than the worker gives itself: SHUTDOWN_GRACE_SECONDS."""
+        """Stop the worker; the default exceeds its own limit, SHUTDOWN_GRACE_SECONDS."""
         super().stop(seconds)
 
     def answers(self) -> bool:

@@ -1,4 +1,4 @@
-"""Apache Kafka, one node in KRaft mode."""
+"""Apache Kafka as one node in KRaft mode."""
 
 from devstack.kafka.install import Installation, install
 from devstack.kafka.server import Kafka

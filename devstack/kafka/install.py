@@ -1,4 +1,4 @@
-"""Java, and Kafka's libraries, which Maven fetches once for all checkouts."""
+"""Find Java, and fetch Kafka's libraries through Maven, once for all checkouts."""
 
 import fcntl
 import os
@@ -40,9 +40,9 @@ class Installation:
 
 
 def install(log: Path, say: Callable[[str], None] = lambda line: None) -> Installation:
-    """Finds Java and Kafka, fetching Kafka where it is missing; Maven writes to `log`.
+    """Find Java and Kafka, fetching Kafka if it is missing; Maven's output goes to `log`.
 
-    Raises ServerFailed where Apache Kafka cannot be had on this machine.
+    Raises ServerFailed if Apache Kafka cannot be installed on this machine.
     """
     java = _java()
     folder = cache_folder() / f"kafka-{VERSION}"

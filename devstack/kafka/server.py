@@ -1,4 +1,4 @@
-"""The server itself."""
+"""The Kafka server."""
 
 import base64
 import os
@@ -14,19 +14,19 @@ _LOGGING = Path(__file__).with_name("log4j2.properties")
 
 
 class Kafka(Broker):
-    """One node that is its own controller, with its data on disk."""
+    """One Kafka node that is its own controller, with its data on disk."""
 
     name = "Apache Kafka"
     remedy = REMEDY
     version = VERSION
     advertised_port: int | None = None
-    """Where clients are sent instead of to its own port: a proxy in front of it."""
+    """The port that clients are told to use instead of its own, such as that of a proxy."""
 
     def prepare(self) -> None:
         super().prepare()
         self._installation = install(self.log.with_name("maven.log"))
         self._properties.write_text(self._configuration())
-        # Written last by the formatting, so without it the folder holds nothing of worth.
+        # The format tool writes this file last, so without it the folder holds no usable data.
         if not (self._data / "meta.properties").exists():
             shutil.rmtree(self._data, ignore_errors=True)
             self._format()
@@ -52,8 +52,8 @@ class Kafka(Broker):
         return [
             self._installation.java,
             "-Xmx512m",
-            # The quick compiler and a collector without threads of its own leave a small machine
-            # to the application, above all in the first minute.
+            # The C1 compiler and a single-threaded garbage collector leave more of a small machine
+            # to the application, especially in the first minute.
             "-XX:TieredStopAtLevel=1",
             "-XX:+UseSerialGC",
             f"-Dlog4j2.configurationFile={_LOGGING}",
@@ -65,7 +65,7 @@ class Kafka(Broker):
         settings = {
             "process.roles": "broker,controller",
             "node.id": 1,
-            # A fixed list of voters is not stored, so that the controller's port may change.
+            # A static list of voters is not stored, so the controller's port may change.
             "controller.quorum.voters": f"1@127.0.0.1:{controller}",
             "controller.listener.names": "CONTROLLER",
             "listener.security.protocol.map": "CLIENTS:PLAINTEXT,CONTROLLER:PLAINTEXT",
@@ -73,7 +73,7 @@ class Kafka(Broker):
             "listeners": f"CLIENTS://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{controller}",
             "advertised.listeners": f"CLIENTS://127.0.0.1:{self.advertised_port or self.port}",
             "log.dirs": self._data,
-            # A misspelt topic is an error, and no topic appears with the wrong partition count.
+            # So that a misspelt topic is an error, and none is created with the wrong partitions.
             "auto.create.topics.enable": "false",
             "offsets.topic.num.partitions": 8,
             "offsets.topic.replication.factor": 1,
@@ -82,9 +82,9 @@ class Kafka(Broker):
             "transaction.state.log.min.isr": 1,
             "share.coordinator.state.topic.replication.factor": 1,
             "share.coordinator.state.topic.min.isr": 1,
-            # The one worker need not wait for others that might join.
+            # A single worker need not wait for others to join.
             "group.initial.rebalance.delay.ms": 0,
-            # A killed broker can register again only when its old session is over.
+            # A killed broker can register again only when its old session has timed out.
             "broker.session.timeout.ms": 4000,
             "broker.heartbeat.interval.ms": 1000,
             "num.network.threads": 2,

@@ -1,4 +1,4 @@
-"""Stripe's REST API, as far as this service calls it."""
+"""Stripe's REST API, as far as this service uses it."""
 
 import hmac
 from collections.abc import Awaitable, Callable
@@ -14,7 +14,7 @@ from devstack.stripe.objects import Object, new_id
 
 
 class Api:
-    """The endpoints, behind the key, the faults and the idempotency keys."""
+    """The endpoints, which apply the API key, faults and idempotency keys."""
 
     def __init__(self, books: Books, faults: Faults, key: str) -> None:
         self._books = books
@@ -68,16 +68,16 @@ class Api:
         return serve
 
     def _check_key(self, request: web.Request) -> None:
-        """As a bearer token, or as curl's `-u KEY:`."""
+        """Raise ApiError unless the key is given, as a bearer token or as curl's `-u KEY:`."""
         given = request.headers.get("Authorization", "")
         basic = BasicAuth(self._key).encode()
         if not any(_same(given, one) for one in (f"Bearer {self._key}", basic)):
             raise ApiError("Invalid API Key provided.", status=401)
 
     def _once(self, request: web.Request, work: Work, text: str) -> tuple[int, Object, bool]:
-        """Status and body, and whether an idempotency key brought them back.
+        """Return status, body, and whether they are replayed by an idempotency key.
 
-        Kept are the answers of work that began: https://docs.stripe.com/api/idempotent_requests.
+        The answer is kept only if the work began: https://docs.stripe.com/api/idempotent_requests.
         """
         key = request.headers.get("Idempotency-Key") if request.method == "POST" else None
         asked = request.method, request.path, text

@@ -1,4 +1,4 @@
-"""What the stand-in has done: sessions, payments, charges and refunds, and the events of them."""
+"""The stand-in's state: sessions, payments, charges and refunds, and the events about them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,19 +18,19 @@ SMALLEST_ELSEWHERE = 50
 
 @dataclass
 class Whims:
-    """How the next payments and refunds go, beside the ordinary way."""
+    """How the next payments and refunds differ from the ordinary course."""
 
     amount: int | None = None
-    """What is captured instead of the session's total."""
+    """The amount that is captured instead of the session's total, in minor units."""
     currency: str | None = None
     delayed: bool = False
-    """The session is complete before it is paid; `settle` decides."""
+    """Whether sessions complete before they are paid; `settle` then decides."""
     refunds: str = "succeed"
-    """succeed, pend, fail (after they were accepted) or refuse."""
+    """`succeed`, `pend`, `fail` (after they were accepted) or `refuse`."""
 
 
 class Books:
-    """Everything, in memory. `tell` is called with each event."""
+    """All objects, in memory. `tell` is called with each event."""
 
     def __init__(self, base_url: str, tell: Callable[[Object], None]) -> None:
         self._base_url = base_url
@@ -55,13 +55,13 @@ class Books:
         return session
 
     def session(self, id: str) -> Object:
-        """GET /v1/checkout/sessions/{id}, and what the page shows."""
+        """GET /v1/checkout/sessions/{id}; also used by the page."""
         if id not in self.sessions:
             raise missing("checkout_session", id)
         return self.sessions[id]
 
     def expire(self, id: str) -> Object:
-        """POST /v1/checkout/sessions/{id}/expire, and the end of its time."""
+        """POST /v1/checkout/sessions/{id}/expire; also called when the session's time is over."""
         session = self.session(id)
         if session["status"] != "open":
             raise ApiError(
@@ -73,7 +73,7 @@ class Books:
         return session
 
     def pay(self, id: str, *, fails: bool = False) -> Object:
-        """The customer pays; delayed payments, and those that fail, are not yet paid then."""
+        """Complete a session as its customer; delayed and failing payments are not captured."""
         session = self.session(id)
         if session["status"] != "open":
             raise ApiError("This Checkout Session is not open.")
@@ -94,7 +94,7 @@ class Books:
         return session
 
     def settle(self, id: str, *, paid: bool) -> Object:
-        """What became of a delayed payment."""
+        """Let a delayed payment succeed or fail."""
         session = self.session(id)
         if session["status"] != "complete" or session["payment_status"] == "paid":
             raise ApiError("This Checkout Session has no delayed payment.")
@@ -107,7 +107,7 @@ class Books:
         return session
 
     def refund(self, parameters: Object) -> Object:
-        """POST /v1/refunds, and what a person does in Stripe's dashboard."""
+        """POST /v1/refunds; also stands for a refund by a person in Stripe's dashboard."""
         charge = self._charge_of(str(parameters.get("payment_intent")))
         left = charge["amount"] - charge["amount_refunded"]
         amount = _whole(parameters.get("amount", left), "amount", at_least=1)
@@ -138,7 +138,7 @@ class Books:
         return {"object": "list", "url": "/v1/refunds", "has_more": more, "data": found[:limit]}
 
     def settle_refund(self, id: str, succeeds: bool) -> Object:
-        """A refund that was under way arrives, or comes back."""
+        """Let a pending refund succeed or fail."""
         refund = self.refunds[id]
         refund["status"] = "succeeded" if succeeds else "failed"
         if not succeeds:

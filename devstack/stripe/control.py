@@ -1,14 +1,14 @@
-"""What tests and people may tell the stand-in: `/_control`.
+"""The control API for tests and people: `/_control`.
 
-GET  /_control                           what was done: counts, sessions, events and their answers
+GET  /_control                           the state: counts, objects, events and their answers
 POST /_control/faults                    a Fault, as JSON: {"kind": "cut", "path": "/v1/refunds"}
-POST /_control/whims                     Whims, as JSON: {"delayed": true}; {} for the ordinary way
+POST /_control/whims                     Whims, as JSON: {"delayed": true}; {} resets them
 POST /_control/webhooks                  {"url"?, "hold"?, "copies"?}
-POST /_control/deliver                   {"events"?, "reversed"?}: those ids, else all that is held
-POST /_control/sessions/{id}/settle      {"paid": true}: a delayed payment
-POST /_control/sessions/{id}/expire      its time is over
-POST /_control/refunds                   {"payment_intent", "amount"?}: a person refunds
-POST /_control/refunds/{id}/settle       {"succeeds": true}: a refund under way
+POST /_control/deliver                   {"events"?, "reversed"?}: those ids, else all held ones
+POST /_control/sessions/{id}/settle      {"paid": true}: settle a delayed payment
+POST /_control/sessions/{id}/expire      expire the session
+POST /_control/refunds                   {"payment_intent", "amount"?}: refund, as a person would
+POST /_control/refunds/{id}/settle       {"succeeds": true}: settle a pending refund
 """
 
 from typing import Any
@@ -22,7 +22,7 @@ from devstack.stripe.webhooks import Webhooks
 
 
 class Control:
-    """The control API; it needs no key, and listens on this machine alone."""
+    """The control API, which needs no key; the stand-in listens on this machine only."""
 
     def __init__(self, books: Books, faults: Faults, webhooks: Webhooks) -> None:
         self._books = books

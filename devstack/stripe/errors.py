@@ -1,4 +1,4 @@
-"""What Stripe answers when it does not do what was asked."""
+"""Stripe's error answers."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from typing import Any
 class ApiError(Exception):
     """An error in Stripe's shape: https://docs.stripe.com/api/errors.
 
-    `began`: the work had begun, so that the answer is kept for its idempotency key.
+    `began`: the work had begun, so the answer is kept for its idempotency key.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class ApiError(Exception):
 
 
 def missing(kind: str, id: str) -> ApiError:
-    """There is no such object."""
+    """Return the error for an object that does not exist."""
     return ApiError(
         f"No such {kind}: '{id}'", status=404, code="resource_missing", param=kind.split("_")[0]
     )

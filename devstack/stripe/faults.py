@@ -1,4 +1,4 @@
-"""Calls that go wrong when a test says so."""
+"""Faults that tests inject into API calls."""
 
 import asyncio
 from collections.abc import Callable
@@ -15,12 +15,12 @@ Work = Callable[[web.Request, Object], Object]
 
 @dataclass
 class Fault:
-    """How the next `calls` to addresses that start with `path` go.
+    """A fault of the next `calls` calls to paths that start with `path`.
 
-    `error` and `limit` do nothing and answer 500 and 429. `stuck` does nothing, `broken` the work;
-    both answer 500, again whenever the idempotency key comes again. `slow` does the work and
-    answers after `seconds`; `cut` does the work and ends the connection. `proxy` is one on the way
-    that answers 403 by itself.
+    Kinds: `error` and `limit` do nothing and answer 500 and 429. `stuck` does nothing and `broken`
+    does the work; both answer 500, and store that under the idempotency key. `slow` does the work
+    and answers after `seconds`; `cut` does the work and closes the connection without an answer.
+    `proxy` does nothing and answers 403 with HTML.
     """
 
     kind: str
@@ -30,13 +30,13 @@ class Fault:
 
 
 class Faults:
-    """The faults that are due, the oldest first."""
+    """The pending faults, oldest first."""
 
     def __init__(self) -> None:
         self.due: list[Fault] = []
 
     def take(self, path: str) -> Fault | None:
-        """The fault that this call is to meet."""
+        """Return the fault for this call, if any, and count the call."""
         for fault in self.due:
             if path.startswith(fault.path):
                 fault.calls -= 1
@@ -47,7 +47,7 @@ class Faults:
 
 
 def before(fault: Fault | None) -> None:
-    """Raises ApiError where the call is to do nothing."""
+    """Raise ApiError if the fault prevents the work."""
     if fault and fault.kind == "error":
         raise ApiError("An unknown error occurred.", status=500, kind="api_error")
     if fault and fault.kind == "limit":
@@ -55,7 +55,7 @@ def before(fault: Fault | None) -> None:
 
 
 def within(fault: Fault | None, work: Work) -> Work:
-    """The work as it goes with the fault: some fail once it has begun."""
+    """Return the work with the fault in it: some faults begin once the work has begun."""
     if fault is None or fault.kind not in ("stuck", "broken"):
         return work
 
@@ -68,7 +68,7 @@ def within(fault: Fault | None, work: Work) -> Work:
 
 
 async def after(fault: Fault | None, request: web.Request) -> None:
-    """What is to come between the work and the answer."""
+    """Delay the answer or close the connection after the work, as the fault says."""
     if fault and fault.kind == "slow":
         await asyncio.sleep(fault.seconds)
     if fault and fault.kind == "cut" and request.transport:

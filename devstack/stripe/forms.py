@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl
 
 
 def parse(body: str) -> dict[str, Any]:
-    """The nested parameters; lists are dicts by index until `as_list`."""
+    """Return the nested parameters; lists are dicts by index, see `as_list`."""
     parameters: dict[str, Any] = {}
     for name, value in parse_qsl(body, keep_blank_values=True):
         path = [part for part in re.split(r"[\[\]]+", name) if part]
@@ -18,5 +18,5 @@ def parse(body: str) -> dict[str, Any]:
 
 
 def as_list(value: dict[str, Any] | None) -> list[Any]:
-    """`{"0": a, "1": b}` as `[a, b]`."""
+    """Return `{"0": a, "1": b}` as `[a, b]`."""
     return [item for _, item in sorted((value or {}).items(), key=lambda pair: int(pair[0]))]

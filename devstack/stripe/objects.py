@@ -1,4 +1,4 @@
-"""The objects of Stripe's API that the stand-in keeps, in the shapes that Stripe gives them."""
+"""The objects of Stripe's API that the stand-in keeps, in Stripe's shapes."""
 
 import secrets
 import string
@@ -12,17 +12,17 @@ _LETTERS = string.ascii_letters + string.digits
 
 
 def new_id(prefix: str, length: int = 24) -> str:
-    """An id as Stripe makes them: `pi_3Nd…`."""
+    """Return a random id in Stripe's form: `pi_3Nd…`."""
     return f"{prefix}_" + "".join(secrets.choice(_LETTERS) for _ in range(length))
 
 
 def now() -> int:
-    """Seconds since 1970."""
+    """Return the Unix time in seconds."""
     return int(time.time())
 
 
 def session(parameters: Object, lines: list[Object], base_url: str) -> Object:
-    """An open Checkout Session."""
+    """Create an open Checkout Session."""
     id = new_id("cs_test", 58)
     total = sum(line["amount_total"] for line in lines)
     return {
@@ -49,7 +49,7 @@ def session(parameters: Object, lines: list[Object], base_url: str) -> Object:
 
 
 def line_item(name: str, quantity: int, unit_amount: int, currency: str) -> Object:
-    """One line of a session."""
+    """Create one line of a session."""
     return {
         "id": new_id("li"),
         "object": "item",
@@ -62,7 +62,7 @@ def line_item(name: str, quantity: int, unit_amount: int, currency: str) -> Obje
 
 
 def payment_intent(amount: int, currency: str, metadata: Object) -> Object:
-    """A payment that is under way."""
+    """Create a payment intent that is being processed."""
     return {
         "id": new_id("pi"),
         "object": "payment_intent",
@@ -78,7 +78,7 @@ def payment_intent(amount: int, currency: str, metadata: Object) -> Object:
 
 
 def charge(intent: Object) -> Object:
-    """The money of a payment intent, captured."""
+    """Create a captured charge for a payment intent."""
     return {
         "id": new_id("ch"),
         "object": "charge",
@@ -98,7 +98,7 @@ def charge(intent: Object) -> Object:
 
 
 def refund(charge: Object, amount: int, metadata: Object) -> Object:
-    """A refund that is under way."""
+    """Create a pending refund."""
     return {
         "id": new_id("re"),
         "object": "refund",
@@ -114,7 +114,7 @@ def refund(charge: Object, amount: int, metadata: Object) -> Object:
 
 
 def event(type: str, found: Object) -> Object:
-    """What a webhook carries: `found` as it is at this moment."""
+    """Create a webhook event with a copy of `found` as it is now."""
     return {
         "id": new_id("evt"),
         "object": "event",

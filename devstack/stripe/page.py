@@ -1,4 +1,4 @@
-"""The page on which a person pays: lines, total, and what they may do."""
+"""The checkout page: lines, total, and buttons to pay, fail or leave."""
 
 from html import escape
 
@@ -78,7 +78,7 @@ class Page:
         )
 
     async def _leave(self, request: web.Request) -> web.Response:
-        """The session stays open: the customer may come back."""
+        """Redirect to the cancel URL; the session stays open, as the customer may come back."""
         session = self._books.session(request.match_info["id"])
         raise web.HTTPSeeOther(session["cancel_url"] or session["success_url"])
 

@@ -1,4 +1,4 @@
-"""The stand-in as a web application, put together."""
+"""The stand-in's web application."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -21,7 +21,7 @@ EXPIRY_SECONDS = 1.0
 def application(
     base_url: str, key: str, secrets: Sequence[str], webhook_url: str
 ) -> web.Application:
-    """Stripe at `base_url`, for holders of `key`; webhooks are signed with each of `secrets`."""
+    """Create Stripe at `base_url` with API key `key`; webhooks are signed with all `secrets`."""
     webhooks, faults = Webhooks(webhook_url, secrets), Faults()
     books = Books(base_url, webhooks.tell)
 
@@ -42,7 +42,7 @@ def application(
 
 
 async def expire_sessions(books: Books) -> None:
-    """End sessions whose time is over, until cancelled."""
+    """Expire sessions whose time is over, until cancelled."""
     while True:
         for id, session in list(books.sessions.items()):
             if session["status"] == "open" and session["expires_at"] <= now():

@@ -1,4 +1,4 @@
-"""The stand-in as a server of devstack."""
+"""The stand-in as a devstack server."""
 
 import http.client
 import os
@@ -10,7 +10,7 @@ from devstack.server import Server
 
 
 class Stripe(Server):
-    """Sends its webhooks to `webhook_url`; forgets everything when it stops."""
+    """Stripe's stand-in, sending webhooks to `webhook_url`; it loses its state when it stops."""
 
     name = "Stripe's stand-in"
     durable = False
@@ -35,14 +35,14 @@ class Stripe(Server):
 
     @property
     def worker_environment(self) -> dict[str, str]:
-        """What a worker needs in order to take it for Stripe."""
+        """The variables with which a worker uses the stand-in as Stripe."""
         return {**self._keys, "STRIPE_API_BASE": self.url}
 
     def command(self) -> list[str]:
         return [sys.executable, "-m", "devstack.stripe", str(self.port), self._webhook_url]
 
     def environment(self) -> Mapping[str, str]:
-        # It is started from wherever the tests or `make run` stand.
+        # The working folder is that of the tests or of `make run`, which may be any.
         checkout = str(Path(__file__).parents[2])
         return {**os.environ, **self._keys, "PYTHONPATH": checkout}
 

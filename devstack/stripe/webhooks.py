@@ -1,4 +1,4 @@
-"""Signed webhooks, sent until they are taken: https://docs.stripe.com/webhooks."""
+"""Signed webhooks, retried until they are accepted: https://docs.stripe.com/webhooks."""
 
 import asyncio
 import hashlib
@@ -19,7 +19,7 @@ PATIENCE = aiohttp.ClientTimeout(total=20)
 
 
 def signature(body: bytes, secrets: Sequence[str], moment: int) -> str:
-    """The header Stripe-Signature, with a `v1` for each of the secrets."""
+    """Return the header Stripe-Signature, with a `v1` for each secret."""
     signed = f"{moment}.".encode() + body
     made = (hmac.new(one.encode(), signed, hashlib.sha256).hexdigest() for one in secrets)
     return ",".join([f"t={moment}", *(f"v1={one}" for one in made)])
@@ -27,7 +27,7 @@ def signature(body: bytes, secrets: Sequence[str], moment: int) -> str:
 
 @dataclass
 class Delivery:
-    """One event, and the statuses it was answered with; 0 where there was no answer."""
+    """One event, and the HTTP statuses that answered it; 0 means no answer."""
 
     event: Object
     held: bool = False
@@ -35,13 +35,13 @@ class Delivery:
 
     @property
     def told(self) -> Object:
-        """For the control API."""
+        """The delivery as the control API shows it."""
         told = {"id": self.event["id"], "type": self.event["type"], "held": self.held}
         return {**told, "answers": self.answers}
 
 
 class Webhooks:
-    """Sends events to `url`. Held ones wait until they are asked for."""
+    """Sends events to `url`. Held ones are sent only by `deliver`."""
 
     def __init__(self, url: str, secrets: Sequence[str]) -> None:
         self.url = url
@@ -53,7 +53,7 @@ class Webhooks:
         self._client: aiohttp.ClientSession | None = None
 
     def tell(self, event: Object) -> None:
-        """Send an event as often as `copies` says, or keep it while `hold` is set."""
+        """Send `copies` copies of an event, or hold it while `hold` is set."""
         delivery = Delivery(event, held=self.hold)
         self.deliveries[event["id"]] = delivery
         if not self.hold:
@@ -61,7 +61,7 @@ class Webhooks:
                 self._start(delivery)
 
     async def deliver(self, ids: Sequence[str]) -> list[int]:
-        """Send these now, one after the other; what each was answered. Others are retried."""
+        """Send these events one by one and return the answers; those not accepted are retried."""
         answers = []
         for id in ids:
             delivery = self.deliveries[id]
@@ -72,11 +72,11 @@ class Webhooks:
         return answers
 
     def held(self) -> list[str]:
-        """The ids of what is held, oldest first."""
+        """Return the ids of held events, oldest first."""
         return [id for id, delivery in self.deliveries.items() if delivery.held]
 
     async def close(self) -> None:
-        """Send no more."""
+        """Stop sending."""
         for task in self._tasks:
             task.cancel()
         if self._client:
