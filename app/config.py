@@ -3,7 +3,7 @@
 import os
 import re
 from email.message import EmailMessage
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from iso4217 import Currency
@@ -50,6 +50,7 @@ class Settings(BaseSettings):
 
     port: int = Field(8080, ge=1, le=65535)
     log_level: str = Field("INFO", pattern="^(?i:debug|info|warn|warning|error|critical)$")
+    log_format: Literal["text", "json"] = "text"
 
     db_url: str | None = Field(None, pattern="^postgres(ql)?://")
     db_host: str = "localhost"

@@ -1,6 +1,7 @@
 """Logging configuration: log lines carry the id of their request."""
 
 import logging
+from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any
 
@@ -18,15 +19,30 @@ class WithRequestId(logging.Filter):
         return True
 
 
-def logging_config(level: str) -> dict[str, Any]:
+FORMATTERS: Mapping[str, Mapping[str, Any]] = {
+    "text": {"format": "%(asctime)s %(levelname)s %(name)s [%(request_id)s] %(message)s"},
+    "json": {
+        "()": "pythonjsonlogger.orjson.OrjsonFormatter",
+        "fmt": ["levelname", "name", "request_id", "message"],
+        "timestamp": "time",
+        "rename_fields": {
+            "levelname": "level",
+            "name": "logger",
+            "request_id": "requestId",
+            "exc_info": "exception",
+        },
+    },
+}
+"""By LOG_FORMAT: lines for people, or one JSON object a line for programs."""
+
+
+def logging_config(level: str, format: str) -> dict[str, Any]:
     """Return the configuration for `logging.config.dictConfig`: lines on standard error."""
     return {
         "version": 1,
         "disable_existing_loggers": False,
         "filters": {"request_id": {"()": WithRequestId}},
-        "formatters": {
-            "line": {"format": "%(asctime)s %(levelname)s %(name)s [%(request_id)s] %(message)s"}
-        },
+        "formatters": {"line": FORMATTERS[format]},
         "handlers": {
             "stderr": {
                 "class": "logging.StreamHandler",

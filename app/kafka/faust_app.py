@@ -129,7 +129,7 @@ class OrderApp(faust.App):
             web_port=settings.port,
             web_tables_enabled=False,
             web_router_enabled=False,
-            logging_config=logging_config(settings.log_level),
+            logging_config=logging_config(settings.log_level, settings.log_format),
             web_application_options={"client_max_size": 64 * 1024},
         )
 

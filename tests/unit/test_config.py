@@ -1,10 +1,13 @@
 """The worker does not start with a setting that is missing or malformed, and says which."""
 
+import re
 from pathlib import Path
 
 import pytest
+from pydantic import AliasChoices
+from pydantic.fields import FieldInfo
 
-from app.config import load_settings
+from app.config import Settings, load_settings
 
 
 @pytest.mark.parametrize(
@@ -201,3 +204,16 @@ def test_stripe_may_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_several_webhook_secrets_are_good_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STRIPE_WEBHOOK_SECRET", "whsec_old, whsec_new")
     assert load_settings().stripe_webhook_secrets == ("whsec_old", "whsec_new")
+
+
+def test_every_setting_stands_in_the_example() -> None:
+    example = Path(".env.example").read_text()
+    told = set(re.findall("^#?([A-Z_]+)=", example, re.MULTILINE))
+    assert told >= {name for field in Settings.model_fields.items() for name in names(*field)}
+
+
+def names(name: str, field: FieldInfo) -> list[str]:
+    """What a setting is called in the environment."""
+    alias = field.validation_alias
+    choices = alias.choices if isinstance(alias, AliasChoices) else [alias or name.upper()]
+    return [str(choice) for choice in choices]
