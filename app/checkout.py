@@ -121,10 +121,11 @@ async def status(database: Database, user: Identity, order_id: UUID) -> dict[str
     if row["user_id"] != user.id:
         raise Forbidden("You are not allowed to access this order")
     stands = _stands(row["status"], row["checkout_url"], row["failure_reason"])
+    is_open = stands == READY and row["status"] == PaymentStatus.PENDING
     return {
         "orderId": str(order_id),
         "status": stands,
-        "checkoutUrl": row["checkout_url"] if stands == READY else None,
+        "checkoutUrl": row["checkout_url"] if is_open else None,
         "failureReason": row["failure_reason"] if stands in (FAILED, EXPIRED) else None,
     }
 
@@ -137,10 +138,10 @@ def _stands(status: str | None, url: str | None, reason: str | None) -> str:
             return _pending(url)
         case PaymentStatus.FAILED:
             return EXPIRED if reason == CHECKOUT_EXPIRED else FAILED
-        case PaymentStatus.VOIDED:
-            return EXPIRED
-    # The checkout was paid, whatever happened to the money since.
-    return READY
+        case PaymentStatus.SUCCEEDED:
+            return READY
+    # The order does not wait for this checkout, or its money is returned.
+    return EXPIRED
 
 
 def _pending(url: str | None) -> str:

@@ -218,7 +218,9 @@ class CheckoutAsked(Shape):
 
 
 class Checkout(Shape):
-    """An order's latest checkout at Stripe. READY: its page is open; EXPIRED: it has closed."""
+    """An order's latest checkout at Stripe. READY: it was opened, and
+    `checkoutUrl` is there until it is paid; EXPIRED: nobody can pay it, or its money is returned.
+    """
 
     order_id: UUID
     status: Literal["NOT_REQUESTED", "REQUESTED", "READY", "FAILED", "EXPIRED"]

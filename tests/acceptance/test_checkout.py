@@ -46,6 +46,7 @@ async def test_an_order_is_paid_on_stripes_page(
     await customer.wait_until(order, "COMPLETED")
     assert await types(customer, order) == PAID
     assert await shop.counts(order) == (1, 1, 0)
+    assert await customer.checkout(order) == {**ready, "checkoutUrl": None}, "nobody pays twice"
 
 
 async def test_stripe_is_told_the_lines_the_order_and_the_time_there_is(
