@@ -168,7 +168,7 @@ class IdempotencyInProgress(Problem):
 
 
 class StaleVersion(Problem):
-    """The order has changed since the version in If-Match"""
+    """The order has no version that If-Match names; weak tags name none"""
 
     status, slug, title = 412, "stale-version", "Precondition failed"
 

@@ -11,6 +11,7 @@ from app.errors import NotFound
 from web.endpoint import TEXT, Answer, endpoint
 from web.pages import STATIC
 from web.problems import View
+from web.requests import is_known
 
 FOLDERS = {
     "own": Path(str(STATIC)),
@@ -55,10 +56,10 @@ class AssetView(View):
         if file is None:
             raise NotFound
         state = file.stat()
-        tag = f"{state.st_mtime_ns:x}-{state.st_size:x}"
+        tag = f'"{state.st_mtime_ns:x}-{state.st_size:x}"'
         # Instead of no-store: clients may cache the file, but must revalidate it.
-        headers = {"ETag": f'"{tag}"', "Cache-Control": "no-cache"}
-        if {tag, "*"} & {known.value for known in request.if_none_match or ()}:
+        headers = {"ETag": tag, "Cache-Control": "no-cache"}
+        if is_known(request, tag):
             return web.Response(status=304, headers=headers)
         body = await asyncio.to_thread(file.read_bytes)
         return web.Response(body=body, content_type=_media(file), headers=headers)

@@ -57,7 +57,6 @@ MONEY_SCHEMA: JsonDict = {
     "type": "number",
     "minimum": 0,
     "maximum": MAX_MINOR / 100,
-    "multipleOf": 0.01,
     "description": "Major units, with at most two decimals",
 }
 Money = Annotated[int, BeforeValidator(to_minor), WithJsonSchema(MONEY_SCHEMA)]

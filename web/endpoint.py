@@ -4,7 +4,8 @@ A declaration both processes requests (authenticate, read, refuse) and documents
 `web.openapi` generates OpenAPI from it, so the two cannot diverge.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import wraps
@@ -144,18 +145,41 @@ class Declaration:
         given |= {
             n: path_id(text, NOT_FOUND[n]) if n in NOT_FOUND else text for n, text in path.items()
         }
-        if self.query not in (None, Query):
-            given["query"] = read_query(request, self.query)
-        elif self.query and request.query_string:
-            read_query(request, self.query)
+        flaws: list[InvalidInput] = []
+        with _collected(flaws):
+            if self.query not in (None, Query):
+                given["query"] = read_query(request, self.query)
+            elif self.query and request.query_string:
+                read_query(request, self.query)
         if self.body:
             reader = read if self.body_required else read_if_any
-            given["body"] = await reader(request, self.body)
+            with _collected(flaws):
+                given["body"] = await reader(request, self.body)
         if self.conditional:
             given["versions"] = required_versions(request)
         if self.idempotent:
-            given["key"] = await idempotency_key(request, given["user"])
+            with _collected(flaws):
+                given["key"] = await idempotency_key(request, given["user"])
+        if len(flaws) == 1:
+            raise flaws[0]
+        if flaws:
+            raise InvalidInput([error for flaw in flaws for error in flaw.errors])
         return given
+
+
+@contextmanager
+def _collected(flaws: list[InvalidInput]) -> Iterator[None]:
+    """Collect InvalidInput, so that the client is told of every bad part of its request at once.
+
+    Any other problem is raised, unless a flaw was found before it.
+    """
+    try:
+        yield
+    except InvalidInput as flaw:
+        flaws.append(flaw)
+    except Problem:
+        if not flaws:
+            raise
 
 
 Handler = TypeVar("Handler", bound=Callable[..., Awaitable[web.StreamResponse]])

@@ -11,6 +11,7 @@ REQUEST_ID = "X-Request-Id"
 SERVED_AS = web.RequestKey("served_as", str)
 """The key under which a request stores its id."""
 
+SERVER = "faust-orders"
 USUAL = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -25,6 +26,8 @@ def add_headers(request: web.BaseRequest, response: web.StreamResponse) -> None:
     """Add the request's id, and the usual headers that the handler has not set."""
     for name, value in USUAL.items():
         response.headers.setdefault(name, value)
+    # aiohttp has named itself and Python, with their versions.
+    response.headers["Server"] = SERVER
     if id := request.get(SERVED_AS):
         response.headers[REQUEST_ID] = id
 

@@ -72,7 +72,7 @@ IDEMPOTENCY_KEY: Json = {
 IF_MATCH: Json = {
     "name": "If-Match",
     "in": "header",
-    "description": "Entity tags (RFC 9110), of which the order must have one",
+    "description": "ETags (RFC 9110), of which the order must have one; weak ones never match",
     "schema": {"type": "string"},
 }
 PATTERNS = {"Last-Event-ID": {"pattern": "^[0-9]{1,9}$"}}

@@ -37,7 +37,7 @@ from web.bodies import NewOrder
 from web.endpoint import Answer, Link, Who, endpoint
 from web.problems import View
 from web.query_strings import AllOrdersQuery, OrdersQuery
-from web.requests import bad_cursor, etag, from_cursor, json_response, page
+from web.requests import bad_cursor, etag, from_cursor, is_known, json_response, page
 
 MAX_CONCURRENT = 64
 """Creations in progress in this worker: with more, new orders would delay accepted ones."""
@@ -172,13 +172,18 @@ class OrderView(View):
     @endpoint(
         "getOrder",
         Answer(200, "The order", Order, ("ETag",)),
+        Answer(304, "The client has it"),
         who=Who.USER,
+        headers={"If-None-Match": "The ETag of the order that the client has (RFC 9110)"},
         own_problems=(Forbidden,),
     )
     async def get(self, request: web.Request, user: Identity, order_id: UUID) -> web.Response:
         """Return the order, to its owner or an administrator."""
         order = await shown(user, order_id)
-        return json_response(order, headers={"ETag": etag(order)})
+        headers = {"ETag": etag(order)}
+        if is_known(request, headers["ETag"]):
+            return web.Response(status=304, headers=headers)
+        return json_response(order, headers=headers)
 
 
 async def shown(user: Identity, order_id: UUID) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from app.errors import (
     NotFound,
     PayloadTooLarge,
     Problem,
+    Unauthorized,
     Unavailable,
 )
 from app.logs import request_id
@@ -115,6 +116,15 @@ def http_problem(status: int) -> Problem:
     return InvalidInput([], "The request is not valid HTTP") if status < 500 else Problem()
 
 
+def _challenge(request: web.BaseRequest, problem: Problem) -> str:
+    """Return the challenge of a 401; a client that sent a token learns that it needs another.
+
+    https://www.rfc-editor.org/rfc/rfc6750#section-3.1
+    """
+    is_token_bad = isinstance(problem, Unauthorized) and "Authorization" in request.headers
+    return 'Bearer error="invalid_token"' if is_token_bad else "Bearer"
+
+
 def problem_response(request: web.BaseRequest, problem: Problem) -> web.Response:
     """Return the answer for a problem, with only what clients may know."""
     body: dict[str, Any] = {
@@ -135,5 +145,5 @@ def problem_response(request: web.BaseRequest, problem: Problem) -> web.Response
     if problem.retry_after is not None:
         response.headers["Retry-After"] = str(problem.retry_after)
     if problem.status == 401:
-        response.headers["WWW-Authenticate"] = "Bearer"
+        response.headers["WWW-Authenticate"] = _challenge(request, problem)
     return response

@@ -57,6 +57,7 @@ class PageQuery(Query):
         int,
         BeforeValidator(_limit),
         WithJsonSchema({"type": "integer", "minimum": 1, "default": DEFAULT_LIMIT}),
+        Field(description="Entries of a page; more than 100 are taken as 100"),
     ] = DEFAULT_LIMIT
     cursor: Annotated[
         str | None,

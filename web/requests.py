@@ -83,14 +83,19 @@ def etag(order: dict[str, Any]) -> str:
 
 
 def required_versions(request: web.Request) -> frozenset[int] | None:
-    """Return the versions in If-Match (RFC 9110), of which the order must have one; None for any.
+    """Return the versions listed in If-Match, of which the order must have one; None allows any.
 
-    Tags in another form, such as weak ones, match nothing.
+    Weak tags, and tags that are not ours, match nothing (RFC 9110, 13.1.1).
     """
     header = ", ".join(request.headers.getall("If-Match", ["*"])).strip()
     if header == "*":
         return None
-    return frozenset(int(tag) for tag in re.findall(r'(?<!W/)"([0-9]{1,9})"', header))
+    return frozenset(int(tag) for tag in re.findall(r'(?<!W/)"([1-9][0-9]{0,8})"', header))
+
+
+def is_known(request: web.Request, tag: str) -> bool:
+    """Return whether If-None-Match lists the tag (RFC 9110, 13.1.2): the client has the answer."""
+    return bool({tag.strip('"'), "*"} & {known.value for known in request.if_none_match or ()})
 
 
 def to_cursor(filters: list[str | None], place: list[str]) -> str:

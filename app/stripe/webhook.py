@@ -79,7 +79,7 @@ def read(payload: bytes) -> Report:
             fact=speaks(found) if speaks else None,
         )
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError, OverflowError):
-        raise InvalidInput.of("", "the body is not an event of Stripe") from None
+        raise InvalidInput.of("#", "the body is not an event of Stripe") from None
 
 
 def _text(value: object) -> str:

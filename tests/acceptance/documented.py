@@ -33,6 +33,9 @@ class Document:
         assert response, f"{asked}, which is not documented: {body}"
         for name, header in response["headers"].items():
             assert name in headers or not self._is_required(header), f"{asked} without {name}"
+        if "content" not in response:
+            assert not body, f"{asked} with a body, which is not documented"
+            return
         media = headers["Content-Type"].split(";")[0]
         assert media in response["content"], f"{asked} as {media}, which is not documented"
         if media.endswith("json"):

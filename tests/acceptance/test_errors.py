@@ -34,6 +34,12 @@ async def test_every_bad_field_is_named(customer: Customer, product: dict[str, A
     }
 
 
+async def test_every_bad_part_of_a_request_is_named(customer: Customer) -> None:
+    asked = {"headers": {"Idempotency-Key": "k" * 256}}
+    bad = await customer.ask("POST", "/api/orders?page=2", json={"items": []}, **asked)
+    assert pointers(bad) == {"#/page", "#/items", "#"}
+
+
 @pytest.mark.parametrize("body", ["{}", '{"items": null}', '{"items": []}', '{"items": {}}'])
 async def test_an_order_without_items_names_them(customer: Customer, body: str) -> None:
     assert pointers(await post(customer, body)) == {"#/items"}

@@ -33,6 +33,7 @@ USUAL = {
     "X-Frame-Options": "DENY",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-store",
+    "Server": "faust-orders",
 }
 
 

@@ -63,6 +63,19 @@ async def test_an_order_is_found_at_its_location(customer: Customer, product: Pr
     assert found.headers["ETag"] == '"1"'
 
 
+async def test_an_order_that_the_client_has_is_not_sent_again(
+    customer: Customer, product: Product
+) -> None:
+    order = await customer.placed(product)
+    path = f"/api/orders/{order['id']}"
+    for known in ('"1"', 'W/"1"', '"7", "1"', "*"):
+        answer = await customer.ask("GET", path, headers={"If-None-Match": known})
+        assert (answer.status, answer.headers["ETag"]) == (304, '"1"')
+    await customer.cancel(order)
+    answer = await customer.ask("GET", path, headers={"If-None-Match": '"1"'})
+    assert (answer.status, answer.body["status"]) == (200, "CANCELLED")
+
+
 async def test_a_completed_order_keeps_what_was_ordered(
     customer: Customer, product: Product
 ) -> None:

@@ -1,5 +1,7 @@
 """Something is killed with -9 while customers are in the shop; no order is lost or done twice."""
 
+import aiohttp
+
 from tests.chaos.audit import audit, count
 from tests.chaos.load import customers
 from tests.chaos.shop import Shop, start_again
@@ -24,6 +26,7 @@ async def test_a_killed_broker_loses_no_order(shop: Shop) -> None:
         await load.reaches(0.5)
         shop.stack.broker.kill()
         await until(lambda: count(shop, WAITING), "events wait for the broker")
+        await until(lambda: is_down(shop), "the worker says that it is down")
         await start_again(shop.stack.broker)
     await audit(shop, load.ends)
 
@@ -35,6 +38,7 @@ async def test_a_killed_database_loses_no_order(shop: Shop) -> None:
         await load.reaches(0.5)
         shop.stack.postgres.kill()
         await load.is_turned_away()
+        await until(lambda: is_down(shop), "the worker says that it is down")
         await start_again(shop.stack.postgres)
     await audit(shop, load.ends)
 
@@ -47,3 +51,9 @@ async def test_a_killed_cache_is_not_missed(shop: Shop) -> None:
         shop.stack.redis.kill()
     assert load.client.troubles == []
     await audit(shop, load.ends)
+
+
+async def is_down(shop: Shop) -> bool:
+    """Whether the worker says so; it does not, once all is there again."""
+    async with aiohttp.request("GET", f"{shop.workers[0].url}/health") as answer:
+        return answer.status == 503 and (await answer.json())["status"] == "DOWN"

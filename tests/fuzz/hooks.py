@@ -17,9 +17,12 @@ from schemathesis.openapi.checks import ObjectLevelAuthorizationViolation, Rejec
 TALLY = "FUZZ_TALLY"
 """Names the file for the tally: how often an operation was answered with a status."""
 
-BEYOND_SCHEMAS = {
+CENTS = "must have at most two decimals"
+BEYOND_SCHEMAS: dict[str, str | tuple[str, ...]] = {
     "#/cursor": "is not a cursor of this list",
-    "#/amount": "differs between the query and the body",
+    "#/amount": ("differs between the query and the body", CENTS),
+    "#/price": CENTS,
+    "#/totalAmount": CENTS,
     "#/items": "the order's total is more than 9999999999999.99",
     "#/email": "value is not a valid email address",
 }

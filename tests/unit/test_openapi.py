@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 from faust.web.drivers.aiohttp import Web
+from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from app import app
@@ -18,6 +19,7 @@ from app.errors import (
 )
 from app.version import VERSION
 from web import openapi
+from web.bodies import MONEY_SCHEMA
 from web.problems import TYPES
 
 Json = dict[str, Any]
@@ -122,3 +124,10 @@ def test_every_idempotency_key_that_is_taken_is_documented(key: str) -> None:
 @pytest.mark.parametrize("key", ["", '""', '"', 'a"', "\u017c", " k", "k ", "k" * 256])
 def test_no_idempotency_key_is_documented_that_is_refused(key: str) -> None:
     assert not re.search(openapi.IDEMPOTENCY_KEY["schema"]["pattern"], key)
+
+
+def test_every_amount_of_money_is_valid_by_its_schema() -> None:
+    """Validators divide floats: 0.07 is no multiple of 0.01 to them."""
+    validator = Draft202012Validator(MONEY_SCHEMA)
+    assert all(validator.is_valid(cents / 100) for cents in range(10_000))
+    assert not validator.is_valid(-0.01)
