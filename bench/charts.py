@@ -1,4 +1,4 @@
-"""Two kinds of charts as SVG: lines and bars. Readable in light and dark, by text size alone."""
+"""Line and bar charts as SVG, readable in light and dark mode."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Axis:
-    """What is told along a side, from 0 or, on a logarithmic scale, from the decade below."""
+    """An axis from 0 or, if logarithmic, from a power of ten."""
 
     title: str
     low: float
@@ -22,14 +22,14 @@ class Axis:
     logarithmic: bool = False
 
     def share(self, value: float) -> float:
-        """Where a value lies, from 0 to 1."""
+        """Return the position of a value, from 0 to 1."""
         if self.logarithmic:
             low, high = log10(self.low), log10(self.high)
             return (log10(max(value, self.low)) - low) / (high - low)
         return (value - self.low) / ((self.high - self.low) or 1)
 
     def ticks(self) -> list[float]:
-        """Round values along it."""
+        """Return round values along the axis."""
         if self.logarithmic:
             return [10.0**n for n in range(round(log10(self.low)), round(log10(self.high)) + 1)]
         step = 10 ** floor(log10((self.high - self.low) or 1))
@@ -38,7 +38,7 @@ class Axis:
 
 
 def axis_for(title: str, values: Sequence[float], logarithmic: bool = False) -> Axis:
-    """An axis that holds all values."""
+    """Return an axis that holds all values."""
     most = max(values, default=1.0) or 1.0
     if not logarithmic:
         return Axis(title, 0.0, most * 1.05)
@@ -48,7 +48,7 @@ def axis_for(title: str, values: Sequence[float], logarithmic: bool = False) -> 
 
 
 def lines(title: str, series: Mapping[str, Sequence[Point]], x: Axis, y: Axis) -> str:
-    """One line for each series."""
+    """Draw one line for each series."""
     drawn = [_frame(title, y), *_ticks_below([(x.share(t), _text(t)) for t in x.ticks()])]
     drawn.append(_note(LEFT + _plot_width() / 2, HEIGHT - 6, x.title, "middle"))
     for number, points in enumerate(series.values()):
@@ -59,7 +59,7 @@ def lines(title: str, series: Mapping[str, Sequence[Point]], x: Axis, y: Axis) -
 
 
 def bars(title: str, groups: Mapping[str, Mapping[str, float]], y_title: str) -> str:
-    """A group of bars for each name; within it, one for each series."""
+    """Draw a group of bars for each name, with one bar for each series."""
     names = list(dict.fromkeys(name for group in groups.values() for name in group))
     y = axis_for(y_title, [value for group in groups.values() for value in group.values()])
     drawn, slot = [_frame(title, y)], 1 / max(1, len(groups))

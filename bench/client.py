@@ -1,4 +1,4 @@
-"""An HTTP client that tries again while the worker is away."""
+"""An HTTP client that retries while the worker is away."""
 
 import asyncio
 import json
@@ -13,15 +13,15 @@ Json = dict[str, Any]
 
 
 class GaveUp(Exception):
-    """Raised when no final answer came before the deadline."""
+    """Raised if no final answer comes before the deadline."""
 
 
 class Unexpected(Exception):
-    """Raised for an answer with which one cannot go on."""
+    """Raised for an answer that makes it impossible to continue."""
 
 
 class Client:
-    """Speaks to one worker. Deadlines are in seconds of `time.monotonic`."""
+    """A client of one worker. Deadlines are in seconds of `time.monotonic`."""
 
     def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
         self._session = session
@@ -51,21 +51,21 @@ class Client:
             except json.JSONDecodeError:
                 raise Unexpected(f"{method} {path} answered {answer.status}, not JSON") from None
             pause = max(wait, float(retry_after) if retry_after.isdecimal() else 0.0)
-            # Spread out, or all who were refused together would come back together.
+            # Jitter, so that requests that were refused together do not return together.
             await asyncio.sleep(min(pause * random.uniform(1, 1.3), deadline - monotonic()))
             wait = min(wait * 2, 2.0)
             self.retries += 1
         raise GaveUp(f"{method} {path} was not answered in time")
 
     async def expect(self, method: str, path: str, deadline: float, **more: Any) -> Json:
-        """The body of a 200. Raises Unexpected for any other answer, and GaveUp."""
+        """Return the body of a 200. Raises Unexpected for any other answer, and GaveUp."""
         status, body = await self.ask(method, path, deadline, **more)
         if status != 200:
             raise Unexpected(f"{method} {path} answered {status}: {body.get('detail')}")
         return body
 
     async def entries(self, path: str, token: str, deadline: float) -> list[Json]:
-        """All pages of a list as one. Raises Unexpected, GaveUp."""
+        """Return the entries of all pages of a list. Raises Unexpected, GaveUp."""
         found: list[Json] = []
         query, headers = {"limit": "100"}, {"Authorization": f"Bearer {token}"}
         while True:

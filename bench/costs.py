@@ -1,4 +1,4 @@
-"""CPU and memory of the programs that take part, from /proc."""
+"""Measure the CPU and memory of the programs that take part, from /proc."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -12,9 +12,9 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of a program with all that it started: CPU seconds so far, and bytes resident now.
+    """A program's CPU seconds so far and resident bytes, with all that it started.
 
-    `pss` shares out pages that several of its processes have mapped, `rss` counts them for each.
+    `pss` divides pages that several processes map among them, `rss` counts them for each.
     """
 
     cpu: float
@@ -23,7 +23,7 @@ class Cost:
 
 
 def cost(pids: Iterable[int]) -> Cost:
-    """Of those processes and their descendants, the reaped ones' CPU included."""
+    """Return the cost of those processes and their descendants, including reaped ones' CPU."""
     family = _family(set(pids))
     return Cost(
         sum(map(_cpu, family)), sum(map(_rss, family)), sum(_pss(process) for process in family)
@@ -31,7 +31,7 @@ def cost(pids: Iterable[int]) -> Cost:
 
 
 def costs(programs: Mapping[str, list[int]]) -> dict[str, Cost]:
-    """The same, of each program; `others` is whatever else this machine did, which disturbs."""
+    """Return the cost of each program; `others` is the CPU time of the rest of the machine."""
     found = {name: cost(pids) for name, pids in programs.items()}
     ours = sum(one.cpu for one in found.values())
     return found | {"others": Cost(_machine() - ours, 0, 0)}
@@ -40,7 +40,7 @@ def costs(programs: Mapping[str, list[int]]) -> dict[str, Cost]:
 def spent(
     before: Mapping[str, Cost], after: Mapping[str, Cost], orders: int
 ) -> dict[str, dict[str, Any]]:
-    """By program: CPU seconds between the two, the same in ms per order, and memory at the end."""
+    """Return by program: CPU seconds used, the same in ms per order, and memory at the end."""
     return {
         name: {
             "cpuSeconds": round(end.cpu - before[name].cpu, 3),
@@ -56,7 +56,7 @@ def spent(
 
 
 def _machine() -> float:
-    """CPU seconds that were not idle, nor waiting for a disk, since the machine started."""
+    """Return the machine's CPU seconds since it started, without idle time and disk waits."""
     times = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
     return (sum(map(int, times)) - int(times[3]) - int(times[4])) / _TICKS
 
@@ -90,7 +90,7 @@ def _parent(entry: Path) -> int:
 
 def _cpu(pid: int) -> float:
     fields = _stat(pid)
-    # utime, stime, and those of children that were waited for.
+    # utime, stime, and those of reaped children.
     return sum(map(int, fields[11:15])) / _TICKS if fields else 0.0
 
 

@@ -1,4 +1,4 @@
-"""Who orders what: tokens signed here, and requests that are bytes before the clock runs."""
+"""Customers and their orders: tokens signed here, and requests prepared as bytes."""
 
 import json
 import random
@@ -10,14 +10,14 @@ import jwt
 
 TOKEN_SECONDS = 24 * 3600
 LINES = (1, 1, 2, 3)
-"""How many products an order has, each as likely."""
+"""How many products an order may have, each equally likely."""
 BASKETS = 500
 
 
 def token(secret: str, id: str, role: str = "USER") -> str:
-    """A bearer token of user `id` (a UUID), as another issuer with the same secret would sign it.
+    """Return a bearer token of user `id` (a UUID), as another issuer with the secret signs it.
 
-    Argon2id costs a login tens of milliseconds by design; customers log in once a day.
+    A login costs tens of milliseconds for Argon2id by design, and customers log in once a day.
     """
     claims = {"userId": id, "email": f"{id}@example.com", "role": role}
     return jwt.encode({**claims, "exp": int(time.time()) + TOKEN_SECONDS}, secret, "HS256")
@@ -33,21 +33,21 @@ class Customer:
         ).encode()
 
     def place(self, basket: bytes) -> bytes:
-        """An order of that body, with an Idempotency-Key of its own."""
+        """Return the request for an order of that body, with a new Idempotency-Key."""
         key = f"Idempotency-Key: {uuid4()}\r\nContent-Length: {len(basket)}\r\n\r\n"
         return b"".join((b"POST /api/orders ", self._head, key.encode(), basket))
 
     def pay(self, order_id: bytes) -> bytes:
-        """The payment of the order's exact total."""
+        """Return the request to pay the order's exact total."""
         return b"".join((b"PATCH /api/orders/", order_id, b"/pay ", self._head, b"\r\n"))
 
     def get(self, order_id: bytes) -> bytes:
-        """A look at the order."""
+        """Return the request to read an order."""
         return b"".join((b"GET /api/orders/", order_id, b" ", self._head, b"\r\n"))
 
 
 def baskets(products: Sequence[str], dice: random.Random) -> list[bytes]:
-    """Bodies of orders: one to three products of those given, one to two pieces of each."""
+    """Return bodies of orders: one to three of the products, one to two pieces of each."""
     return [_basket(products, dice) for _ in range(BASKETS)]
 
 

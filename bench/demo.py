@@ -1,4 +1,4 @@
-"""`python -m bench.demo`: some hundreds of orders against the running worker."""
+"""`python -m bench.demo`: send some hundreds of orders to the running worker."""
 
 import argparse
 import asyncio
@@ -20,7 +20,7 @@ from bench.shopping import Order, Shopper
 
 
 async def demo(client: Client, options: argparse.Namespace, progress: Progress) -> Json:
-    """The report of one run. Raises Unexpected, GaveUp."""
+    """Return the report of one run. Raises Unexpected, GaveUp."""
     deadline = monotonic() + options.patience
     tokens = [await _enter(client, deadline) for _ in range(options.customers)]
     before = await client.entries("/api/products", tokens[0], deadline)
@@ -33,7 +33,7 @@ async def demo(client: Client, options: argparse.Namespace, progress: Progress) 
         lists = [await client.entries("/api/orders", token, deadline) for token in tokens]
         after = await client.entries("/api/products", tokens[0], deadline)
     except GaveUp:
-        # Without a worker there is still something to tell.
+        # The rest can be reported without a worker.
         return report | {"duplicates": None, "stock": stock(orders, before, None)}
     duplicates = sum(entry["id"] not in known for entries in lists for entry in entries)
     return report | {"duplicates": duplicates, "stock": stock(orders, before, after)}
@@ -42,18 +42,18 @@ async def demo(client: Client, options: argparse.Namespace, progress: Progress) 
 async def _enter(client: Client, deadline: float) -> str:
     email, password = f"demo-{secrets.token_hex(6)}@example.com", secrets.token_urlsafe(16)
     request = {"json": {"email": email, "password": password}}
-    # Any answer will do: a registration that is sent again may meet its own account.
+    # Any answer will do: a retried registration may find its own account.
     await client.ask("POST", "/api/auth/register", deadline, **request)
     return str((await client.expect("POST", "/api/auth/login", deadline, **request))["token"])
 
 
 def _plan(catalogue: list[Json], count: int, warm_up: int) -> list[Order]:
-    # An order takes at most two of a product, so only the umbrella can run out.
+    # An order takes at most two pieces of a product, so only the umbrella can run out.
     plenty = [product for product in catalogue if product["availableQuantity"] >= 2 * count]
     if not plenty:
         raise Unexpected(f"No product has enough stock left for {count} orders")
     scarce = [product for product in catalogue if product["productName"] == "Last umbrella"]
-    # In a row, so that more of them pass the check at creation than there are umbrellas.
+    # Consecutive, so that more of them pass the check at creation than there are umbrellas.
     rush = range(count // 2, count // 2 + round(count * 0.03)) if scarce else range(0)
     baskets = [_basket(scarce, 1) if n in rush else _basket(plenty, 2) for n in range(count)]
     return [
@@ -83,7 +83,7 @@ async def _shop(
     start = monotonic()
     async with asyncio.TaskGroup() as group:
         for n, order in enumerate(orders):
-            # Each at its own time, whatever the others do: an open loop.
+            # An open loop: each order has its own time, whatever the others do.
             due = start + n / options.rate
             await asyncio.sleep(due - monotonic())
             shopper = Shopper(client, tokens[n % len(tokens)], due + options.patience)
@@ -125,7 +125,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
 
 
 def main(arguments: list[str]) -> int:
-    """0 where every order has ended as it should, 1 where not, 130 after Ctrl-C."""
+    """Return 0 if every order ended as it should, else 1; 130 after Ctrl-C."""
     options, console = _options(arguments), Console()
     columns = (TextColumn("{task.description:>8}"), BarColumn(), MofNCompleteColumn())
     hidden = options.json or not console.is_terminal

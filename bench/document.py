@@ -1,6 +1,6 @@
-"""`python -m bench.document`: the figures of a run into the pages that tell them, with charts.
+"""`python -m bench.document`: write the figures of a run and charts into the documentation.
 
-Between two markers of a name, everything is written anew; the rest of a page is left alone.
+Everything between a section's two markers is replaced; the rest of a page is left alone.
 """
 
 import json
@@ -18,7 +18,7 @@ KEPT = FIGURES / "figures.json"
 
 
 def fill(page: str, report: Json) -> str:
-    """The page with each section of the report in its place."""
+    """Return the page with each section of the report in its place."""
     for name, section in SECTIONS.items():
         if report.get(name) or name in OF_SITES:
             page = _replaced(page, name, section(report))
@@ -26,7 +26,7 @@ def fill(page: str, report: Json) -> str:
 
 
 def _check(report: Json) -> None:
-    """Raises SystemExit where a page would lack what it tells."""
+    """Raise SystemExit if the report lacks figures that the pages need."""
     measured = {site["workers"] for site in report["sites"]}
     if not {1, 2} <= measured:
         raise SystemExit(f"the pages tell of 1 and 2 workers; the report has {sorted(measured)}")
@@ -39,8 +39,10 @@ def _replaced(page: str, name: str, text: str) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Takes reports (JSON) of `make bench`, `make bench-scale` and `make profile`; what they do not
-    tell stays as it was."""
+    """Take reports (JSON) of `make bench`, `make bench-scale` and `make profile`.
+
+    Figures that they lack stay as they are.
+    """
     report: Json = json.loads(KEPT.read_text())
     for file in arguments:
         told = json.loads(Path(file).read_text())

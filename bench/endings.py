@@ -1,4 +1,4 @@
-"""How orders end, as Kafka tells it: when the event of their end arrives here."""
+"""Watch Kafka for the events that end orders."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,29 +11,29 @@ COMPLETED, CANCELLED = "order.completed", "order.cancelled"
 
 
 class Endings:
-    """Tells whoever waits for an order that its end has arrived, and when.
+    """Tells a waiting customer that its order has completed, and when.
 
-    One message an order, read by its key alone: asking the worker would be a load of its own.
+    It reads one message per order, and only its key: polling the worker would add load.
     """
 
     def __init__(self) -> None:
         self._awaited: dict[bytes, asyncio.Future[float]] = {}
         self.completed_at: list[float] = []
-        """Of every order that completed, `time.monotonic`, in order of arrival."""
+        """The time (`time.monotonic`) of each completion, in order of arrival."""
         self.cancelled = 0
 
     def expect(self, order_id: bytes) -> None:
-        """The order is about to be paid: its end is worth noting."""
+        """Record the end of this order, which is about to be paid."""
         self._awaited[order_id] = asyncio.get_running_loop().create_future()
 
     async def of(self, order_id: bytes) -> float:
-        """When (`time.monotonic`) the COMPLETED of an expected order arrived, once it has."""
+        """Wait for an expected order's completion; return its time (`time.monotonic`)."""
         arrived = await self._awaited[order_id]
         del self._awaited[order_id]
         return arrived
 
     def forget(self, order_id: bytes) -> None:
-        """Nobody waits for the order any more."""
+        """Stop expecting the order."""
         self._awaited.pop(order_id, None)
 
     async def read(self, consumer: AIOKafkaConsumer) -> None:
@@ -57,7 +57,7 @@ class Endings:
 
 @asynccontextmanager
 async def watching(brokers: str, partitions: int) -> AsyncIterator[Endings]:
-    """All endings from here on."""
+    """Watch all endings from now on."""
     consumer = AIOKafkaConsumer(bootstrap_servers=brokers, max_partition_fetch_bytes=4 * 1024**2)
     places = [
         TopicPartition(topic, number)
@@ -68,7 +68,7 @@ async def watching(brokers: str, partitions: int) -> AsyncIterator[Endings]:
     try:
         consumer.assign(places)
         await consumer.seek_to_end(*places)
-        # Until the positions are known, what is sent would be behind them.
+        # Wait for the positions, or messages sent before they are known would be missed.
         for place in places:
             await consumer.position(place)
         endings = Endings()

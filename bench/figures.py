@@ -1,4 +1,4 @@
-"""What a window has shown, as an object that goes into the JSON."""
+"""The result of a window, as an object for the JSON report."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -12,12 +12,12 @@ Json = dict[str, Any]
 
 
 def workers_text(count: int) -> str:
-    """So many workers, in words."""
+    """Return the number of workers in words."""
     return "1 worker" if count == 1 else f"{count} workers"
 
 
 def lifecycles(shop: Shop, window: Window, told: Mapping[bytes, float]) -> Json:
-    """Of whole lifecycles: throughput at each end, latencies, costs, and what went wrong.
+    """Return the figures of whole lifecycles: throughput, latencies, costs, and failures.
 
     Latencies are of the orders whose payment was due inside the window, however late they ended.
     """
@@ -46,7 +46,7 @@ def lifecycles(shop: Shop, window: Window, told: Mapping[bytes, float]) -> Json:
 
 
 def creations(shop: Shop, window: Window) -> Json:
-    """Of creations alone."""
+    """Return the figures of creations alone."""
     created = _rates((visit.placed for visit in shop.visits), window)
     return {
         "created": created,

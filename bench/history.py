@@ -1,7 +1,8 @@
-"""Orders that are in the tables already: completed, paid, reserved, told, with their events.
+"""Fill the tables with completed orders: paid, reserved, notified, with their events.
 
-Written by COPY as text, in the order of their ids, which rise with time as the service's own do.
-Customers' ids lie evenly over the whole range of UUIDs, so that new ones fall between them.
+They are written by COPY in text format, in the order of their ids, which rise with time as the
+service's own do. Customers' ids are spread evenly over all UUIDs, so that new ones fall between
+them.
 """
 
 import random
@@ -14,14 +15,16 @@ from bench.bare.events import event
 from bench.site import Say
 
 CHUNK = 50_000
-"""Orders of one COPY."""
+"""Orders per COPY."""
 NEWEST = timedelta(days=1)
-"""How long ago the last one was placed."""
+"""The age of the newest order."""
 SPAN = timedelta(days=19)
-"""In which all were placed; of more than a million, the latest million."""
+"""The period in which all were placed; with more than a million, the latest million."""
 WITH_EVENTS = 1_000_000
-"""The latest orders, whose events are there, as if those of older ones had been dropped for their
-age. The cut lies within a month: audit such books with --days."""
+"""How many of the latest orders have events; those of older ones count as dropped for their age.
+
+The cut lies within a month: audit such books with --days.
+"""
 ORDERS_OF_A_USER = 50
 TOPICS = (
     *("order.created", "order.payment_requested", "payment.succeeded"),
@@ -29,7 +32,7 @@ TOPICS = (
 )
 ORDER, PAYMENT = 0, 1
 PRICE = 1000
-"""Minor units."""
+"""In minor units."""
 
 COLUMNS = {
     "orders": "id user_id customer_email status total_minor currency version created_at updated_at",
@@ -45,7 +48,7 @@ COLUMNS = {
 
 
 class History:
-    """The lines of so many orders of those products, by table."""
+    """The COPY lines of `orders` orders of those products, by table."""
 
     def __init__(self, orders: int, products: Sequence[str]) -> None:
         self._products = [product.replace("-", "") for product in products]
@@ -56,12 +59,12 @@ class History:
         self._payloads = {topic: _payload(topic, n) for n, topic in enumerate(TOPICS, 1)}
 
     def lines(self, table: str, numbers: Sequence[int]) -> Iterator[str]:
-        """COPY's text format, of those orders."""
+        """Yield the lines of those orders in COPY's text format."""
         write = getattr(self, f"_{table}")
         return (line for number in numbers for line in write(number))
 
     def _id(self, number: int, kind: int = ORDER) -> str:
-        """A UUID of version 7."""
+        """Return a UUID of version 7."""
         milliseconds = self._placed(number).timestamp() * 1000
         return f"{int(milliseconds):012x}7{kind:03x}8{number:015x}"
 
@@ -119,11 +122,11 @@ class History:
 
 
 async def fill(database: str, orders: int, products: Sequence[str], say: Say) -> None:
-    """Put so many orders into the tables, and take their pieces from the products' stock."""
+    """Insert `orders` orders, and take their pieces from the products' stock."""
     history = History(orders, products)
     connection = await asyncpg.connect(database)
     try:
-        # What is written is whole by construction; the auditor checks it, row by row is slow.
+        # The rows are consistent by construction, and the auditor checks them; triggers are slow.
         await connection.execute("set session_replication_role = replica")
         for ago in (NEWEST + SPAN, NEWEST):
             await connection.execute("select make_outbox_partition($1)", datetime.now(UTC) - ago)
@@ -158,7 +161,7 @@ async def _blocks(lines: Iterator[str]) -> AsyncIterator[bytes]:
 
 
 def _payload(topic: str, sequence: int) -> str:
-    """As long as an event of that topic is, with places for the ids of order and payment."""
+    """Return the payload of an event of typical length, with placeholders for the ids."""
     money = {"totalAmount": 10, "currency": "PLN", "userId": "0" * 36}
     more = money | {"paymentId": "%(payment)s"}
     more |= {"answer": {**more, "items": [money]}} if sequence == 1 else {}

@@ -1,4 +1,4 @@
-"""The limit in the same run: our lifecycles as a share of what bare clients carry."""
+"""Compare the service's lifecycles with what bare clients carry on the same machine."""
 
 import json
 import subprocess
@@ -10,7 +10,7 @@ from bench.site import Failed, Say, Site
 
 
 def limit(site: Site, length: Length, say: Say) -> Json:
-    """What bare asyncpg and bare aiokafka carry of the same work. Raises Failed."""
+    """Return what bare asyncpg and aiokafka carry of the same work. Raises Failed."""
     say("the limit: the same statements and messages, without Faust and aiohttp")
     plan = site.plan("bare", IN_FLIGHT, length.seconds, length.warm_up)
     command = [sys.executable, "-m", "bench.bare"]
@@ -22,7 +22,7 @@ def limit(site: Site, length: Length, say: Say) -> Json:
 
 
 def ratio(ours: Json, bare: Json) -> Json:
-    """Throughput and CPU per order of a closed loop, each divided by the limit's."""
+    """Return throughput and CPU per order of a closed loop, each divided by the limit's."""
     cost = {
         name: _divided(ours["costs"][name]["cpuMsPerOrder"], bare["costs"][name]["cpuMsPerOrder"])
         for name in ("worker", "postgres", "kafka")

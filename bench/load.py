@@ -1,4 +1,4 @@
-"""`python -m bench.load`: the load generator, a process of its own.
+"""`python -m bench.load`: the load generator, a separate process.
 
 Reads one plan (JSON) from standard input and writes one object of figures to standard output.
 """
@@ -28,7 +28,7 @@ CUSTOMERS = 200
 
 @dataclass(frozen=True)
 class Plan:
-    """Where to, and what to do for how long.
+    """The targets, and what to do for how long.
 
     `size` is the customers of the closed loops, and lifecycles a second of the open one.
     """
@@ -40,7 +40,7 @@ class Plan:
     secret: str
     products: list[str]
     programs: dict[str, list[int]]
-    """Process ids by name: whose CPU and memory is told."""
+    """Process ids by name of the programs whose CPU and memory is measured."""
     scenario: str
     size: float
     seconds: float
@@ -49,7 +49,7 @@ class Plan:
 
 
 async def carry_out(plan: Plan) -> Json:
-    """The figures of the plan's scenario."""
+    """Return the figures of the plan's scenario."""
     return await SCENARIOS[plan.scenario](plan)
 
 
@@ -94,7 +94,7 @@ async def _shop(plan: Plan) -> AsyncIterator[Shop]:
 
 
 def main() -> None:
-    """Everything that is made here stays until the end, so there is little to collect."""
+    """Run the plan; garbage collection is rare, since most objects live until the end."""
     plan = Plan(**json.load(sys.stdin))
     gc.freeze()
     gc.set_threshold(100_000, 50, 50)

@@ -1,4 +1,4 @@
-"""Scenarios against a site, each by a load generator in a process of its own."""
+"""Scenarios against a site, each run by a load generator in a separate process."""
 
 import json
 import subprocess
@@ -10,27 +10,30 @@ from bench.figures import Json
 from bench.site import Failed, Say, Site
 
 IN_FLIGHT = 160
-"""Customers of the closed loop. Most of their orders are on their way: a worker lets 64 be created
-at once, and whoever is refused, as some are in the beginning, comes again."""
+"""Customers per worker in the closed loop.
+
+Most of their orders are in flight: a worker lets 64 be created at once, and a refused customer
+retries.
+"""
 CREATING = 48
 READING = 32
 SHARES = (25, 50, 75)
-"""Percent of the capacity, at which latencies are taken."""
+"""The loads at which latencies are measured, in percent of the capacity."""
 SETTLING_SECONDS = 2.0
 AUDIT_SECONDS = 1800.0
-"""How long one question of the auditor may take, among millions of orders."""
+"""How long one query of the auditor may take with millions of orders."""
 
 
 @dataclass(frozen=True)
 class Length:
-    """Seconds that are measured, and those before, in which caches and compilers warm up."""
+    """The measured seconds, and the seconds before, in which caches and compilers warm up."""
 
     seconds: float
     warm_up: float
 
 
 def load(site: Site, scenario: str, size: float, length: Length) -> Json:
-    """The figures of one scenario. Raises Failed."""
+    """Run one scenario; return its figures. Raises Failed."""
     plan = json.dumps(site.plan(scenario, size, length.seconds, length.warm_up))
     done = subprocess.run(
         [sys.executable, "-m", "bench.load"], input=plan, capture_output=True, text=True
@@ -43,7 +46,7 @@ def load(site: Site, scenario: str, size: float, length: Length) -> Json:
 
 
 def most(site: Site, in_flight: int, length: Length, say: Say) -> Json:
-    """The capacity: what a closed loop of whole lifecycles carries. Raises Failed where it is 0."""
+    """Return the capacity by a closed loop of whole lifecycles. Raises Failed if it is 0."""
     say(f"closed loop of {in_flight} customers")
     figures = load(site, "lifecycle", in_flight, length)
     if not figures["notified"]["count"]:
@@ -52,7 +55,7 @@ def most(site: Site, in_flight: int, length: Length, say: Say) -> Json:
 
 
 def at_share(site: Site, carried: Json, percent: int, length: Length, say: Say) -> Json:
-    """The open loop at so many percent of what was carried."""
+    """Run the open loop at that percentage of the capacity."""
     rate = carried["notified"]["perSecond"] * percent / 100
     say(f"open loop at {rate:.1f} a second, {percent} % of the capacity")
     return load(site, "paced", rate, length)
@@ -81,7 +84,7 @@ def all_figures(site: Site, length: Length, say: Say) -> Json:
 
 
 def audited(site: Site, say: Say, *more: str) -> Json:
-    """What the auditor says of the whole history, once all is at rest."""
+    """Return what the auditor says of the whole history once the system is at rest."""
     say("the auditor looks at the books")
     time.sleep(SETTLING_SECONDS)
     begun = time.monotonic()

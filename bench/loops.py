@@ -1,9 +1,9 @@
 """The two ways of offering load.
 
-Closed: so many customers, each with one order under way from the creation to its end. It finds the
-most that can be carried without a backlog, and never offers more.
-Open: customers come at a rate, whatever became of those before them. Latencies count from when
-something was meant to happen, so that waiting is in them.
+Closed: a number of customers, each with one order in flight from its creation to its end. It finds
+the highest load that can be carried without a backlog, and never offers more. Open: customers
+arrive at a rate, whatever became of those before them. Latencies count from the planned time, so
+they include waiting.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from time import monotonic
 from bench.visits import Shop
 
 THINKING_SECONDS = 1.0
-"""Between the creation that was meant and the payment that was meant."""
+"""From the planned creation to the planned payment."""
 PATIENCE_SECONDS = 60.0
 """How long after the last arrival an order may take before it counts as unfinished."""
 REFUSED_SECONDS = 0.2
@@ -23,11 +23,11 @@ REFUSED_SECONDS = 0.2
 RAMP_SECONDS = 2.0
 
 Drive = Callable[[Shop], AbstractAsyncContextManager[None]]
-"""Load for as long as its context lasts; its exit waits for what is under way."""
+"""Offers load while its context lasts; its exit waits for what is in flight."""
 
 
 def closed(customers: int, *, pays: bool = True) -> Drive:
-    """So many customers, who only order where they do not pay."""
+    """Return the closed loop of `customers`; if not `pays`, they only place orders."""
 
     @asynccontextmanager
     async def drive(shop: Shop) -> AsyncIterator[None]:
@@ -61,7 +61,7 @@ async def _buy(shop: Shop, pays: bool) -> bool:
 
 
 def paced(rate: float) -> Drive:
-    """Customers come at `rate` a second on average, independently of each other (Poisson)."""
+    """Return the open loop: independent arrivals (Poisson) at `rate` a second on average."""
 
     @asynccontextmanager
     async def drive(shop: Shop) -> AsyncIterator[None]:

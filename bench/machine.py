@@ -13,7 +13,7 @@ LIBRARIES = ("faust-streaming", "aiokafka", "asyncpg", "aiohttp", "uvloop")
 
 
 def machine() -> dict[str, Any]:
-    """What a reader has to know in order to compare."""
+    """Return what a reader needs in order to compare figures."""
     return {
         "cpu": _cpu(),
         "cores": os.cpu_count(),

@@ -1,4 +1,4 @@
-"""Sections of the pages that tell figures, as Markdown."""
+"""The Markdown sections of the pages that report figures."""
 
 from collections.abc import Callable, Iterable, Sequence
 from statistics import median
@@ -12,13 +12,13 @@ PROGRAMS = {"worker": "worker", "postgres": "PostgreSQL", "kafka": "Kafka", "red
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table, with the first column to the left."""
+    """Return a Markdown table with the first column left-aligned."""
     marks = ["---", *["--:" for _ in head[1:]]]
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, marks, *rows))
 
 
 def machine(report: Json) -> str:
-    """What was measured on."""
+    """The machine and the versions."""
     known = report["machine"]
     libraries = ", ".join(f"{name} {version}" for name, version in known["libraries"].items())
     others = max(site["most"]["costs"]["others"]["cpuSeconds"] for site in report["sites"])
@@ -33,7 +33,7 @@ def machine(report: Json) -> str:
 
 
 def headline(report: Json) -> str:
-    """What a README tells: the capacity, and how long an order takes."""
+    """The README's headline: the capacity, and how long an order takes."""
     carried = {site["workers"]: site["most"]["notified"]["perSecond"] for site in report["sites"]}
     paced = report["sites"][0]["paced"]["25"]
     told = paced["latencyMs"]["payToCompleted"]
@@ -49,7 +49,7 @@ def headline(report: Json) -> str:
 
 
 def throughput(report: Json) -> str:
-    """By number of workers."""
+    """Throughput by number of workers."""
     head = ("", "orders created/s", "full lifecycles/s", "each second: slowest, median, fastest")
     rows = [
         (
@@ -66,7 +66,7 @@ def throughput(report: Json) -> str:
 
 
 def latency(report: Json) -> str:
-    """pay → COMPLETED by load."""
+    """Latency from pay to COMPLETED by load."""
     head = ("", "at", "orders", "p50", "p90", "p99", "p99.9", "max")
     rows = [
         (
@@ -81,7 +81,7 @@ def latency(report: Json) -> str:
 
 
 def reads(report: Json) -> str:
-    """GET by id."""
+    """Latency of GET by id."""
     head = ("", "", "a second", "orders", "p50", "p90", "p99", "p99.9", "max")
     rows = [
         (
@@ -112,7 +112,7 @@ def costs(report: Json) -> str:
 
 
 def limit(report: Json) -> str:
-    """Ours as a ratio to the limit."""
+    """The service's figures as a ratio to the limit."""
     head = (
         "ours ÷ the limit",
         "throughput",
@@ -127,7 +127,7 @@ def limit(report: Json) -> str:
 
 
 def overload(report: Json) -> str:
-    """At twice the capacity."""
+    """Behaviour at twice the capacity."""
     head = ("", "offered/s", "completed/s", "refused", "never finished", "p50", "p99", "worker MiB")
     known = report["overload"]
     rows = []
@@ -152,7 +152,7 @@ def overload(report: Json) -> str:
 
 
 def scale(report: Json) -> str:
-    """By workers and partitions."""
+    """Throughput by workers and partitions."""
     known = report["scale"]
     cpu = ("worker CPU ms", "PostgreSQL CPU ms", "all CPU ms")
     head = ("", "lifecycles/s", *cpu, "p99 at half", "worker MiB")
@@ -172,7 +172,7 @@ def scale(report: Json) -> str:
 
 
 def history(report: Json) -> str:
-    """Among few and among many orders already in the tables, side by side: medians of all turns."""
+    """Medians over all turns with few and with many orders in the tables, side by side."""
     head = (
         *("orders already in the tables", "lifecycles/s", "worker CPU ms", "PostgreSQL CPU ms"),
         *("all CPU ms", "of neighbouring turns: all CPU"),
@@ -232,9 +232,9 @@ SECTIONS: dict[str, Callable[[Json], str]] = {
     "soak": soak,
     "functions": functions,
 }
-"""By the name of their markers."""
+"""The sections by the names of their markers."""
 OF_SITES = ("headline", "machine", "throughput", "latency", "reads", "costs")
-"""Those that tell of a report's `sites`, which it always has; the others may be missing from it."""
+"""The sections about a report's `sites`, which is always there; the others may be missing."""
 
 
 def _spread(rate: Json) -> str:

@@ -7,14 +7,14 @@ from bench.figures import Json, workers_text
 
 
 class _Nines(Axis):
-    """Shares of all on a scale of nines: 90 % at 1, 99 % at 2."""
+    """Latency percentiles on a scale of nines: 90 % at 1, 99 % at 2."""
 
     def ticks(self) -> list[float]:
         return [0.0, 1.0, 2.0, 3.0, 4.0]
 
 
 def pictures(report: Json) -> dict[str, str]:
-    """By file name."""
+    """Return the charts by file name."""
     drawn = {"throughput.svg": throughput(report), "cpu.svg": cpu(report)}
     drawn["latency.svg"] = latency(report["sites"][0])
     drawn["seconds.svg"] = seconds(report["sites"][0])
@@ -32,7 +32,7 @@ def memory(report: Json) -> str:
 
 
 def throughput(report: Json) -> str:
-    """Creations and lifecycles by workers, beside the limit."""
+    """Creations and lifecycles per second by workers, beside the limit."""
     groups = {
         workers_text(site["workers"]): {
             "orders created": site["create"]["created"]["perSecond"],
@@ -45,7 +45,7 @@ def throughput(report: Json) -> str:
 
 
 def cpu(report: Json) -> str:
-    """CPU of each program for a lifecycle, ours and the limit's."""
+    """CPU of each program per lifecycle, the service's and the limit's."""
     first = report["sites"][0]["most"]["costs"]
     both = {"ours": first, "the limit": report["limit"]["costs"]}
     groups = {
@@ -56,7 +56,7 @@ def cpu(report: Json) -> str:
 
 
 def latency(site: Json) -> str:
-    """pay → COMPLETED by load, on a scale of nines."""
+    """Latency from pay to COMPLETED by load, on a scale of nines."""
     series = {
         f"at {share} %": [
             (_nines(part), ms) for part, ms in paced["latencyMs"]["payToCompleted"]["curve"]
@@ -69,7 +69,7 @@ def latency(site: Json) -> str:
 
 
 def seconds(site: Json) -> str:
-    """What each second of the closed loop brought."""
+    """Throughput in each second of the closed loop."""
     each = site["most"]["notified"]["eachSecond"]
     points = [(float(second), float(count)) for second, count in enumerate(each)]
     x, y = Axis("second", 0.0, max(1.0, len(each) - 1.0)), axis_for("lifecycles", each)

@@ -1,8 +1,8 @@
-"""`python -m bench.profile`: where a worker under load spends its time, by py-spy.
+"""`python -m bench.profile`: show where a worker under load spends its time, by py-spy.
 
-Samples of the stack that holds Python's lock, of which a worker has one: what is not waiting. C
-code counts for the Python function that called it, or with `--native` for itself. Writes a table by
-own time, and the stacks, which any viewer of flame graphs reads.
+It samples the stack that holds the GIL, so only running code counts. C code counts for the Python
+function that called it, or with `--native` for itself. Writes a table by own time, and the stacks,
+which any flame graph viewer reads.
 """
 
 import argparse
@@ -23,15 +23,15 @@ from bench.site import Failed, Site
 from devstack.server import ServerFailed
 
 RATE = 199
-"""Samples a second; a prime, so as not to beat in time with timers."""
+"""Samples per second; a prime, so that it does not beat in time with timers."""
 ROWS = 25
 RESULTS = Path("bench/results")
 
 
 def profile(site: Site, length: Length, rate: float | None, native: bool) -> Json:
-    """The functions of a loaded worker by own time, and how busy it was. Raises Failed.
+    """Return the functions of a loaded worker by own time, and how busy it was. Raises Failed.
 
-    Under the closed loop, or the open one at `rate` lifecycles a second.
+    The load is the closed loop, or the open one at `rate` lifecycles a second.
     """
     scenario, size = ("paced", rate) if rate else ("lifecycle", IN_FLIGHT)
     with ThreadPoolExecutor(1) as thread:
@@ -49,7 +49,7 @@ def profile(site: Site, length: Length, rate: float | None, native: bool) -> Jso
 
 
 def _record(pid: int | None, length: Length, native: bool) -> str:
-    """Stacks in Brendan Gregg's collapsed form, one a line, behind each how often it was seen."""
+    """Return stacks in Brendan Gregg's collapsed form: one per line, followed by its count."""
     out = RESULTS / "stacks.txt"
     RESULTS.mkdir(exist_ok=True)
     command = [
@@ -74,7 +74,7 @@ def _record(pid: int | None, length: Length, native: bool) -> str:
 
 
 def by_own_time(stacks: str, rows: int = ROWS) -> list[Json]:
-    """The functions in which most samples ended: share of all, and with what they call."""
+    """Return the functions with the most samples: share of own time, and with what they call."""
     own: Counter[str] = Counter()
     whole: Counter[str] = Counter()
     for line in stacks.splitlines():
@@ -94,7 +94,7 @@ def by_own_time(stacks: str, rows: int = ROWS) -> list[Json]:
 
 
 def _function(frame: str) -> str:
-    """`work (asyncio/base.py:12)` without the line: a function is one row."""
+    """Return `work (asyncio/base.py:12)` without the line, so that a function is one row."""
     name, _, place = frame.rpartition(" (")
     return f"{name} ({place.rpartition(':')[0]})"
 
@@ -108,7 +108,7 @@ def _table(told: Json) -> Table:
 
 
 def main(arguments: list[str]) -> int:
-    """0 where there is a table."""
+    """Return 0 if the table was printed, 1 if the measurement failed."""
     parser = argparse.ArgumentParser(prog="python -m bench.profile", description=__doc__)
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--native", action="store_true", help="C code, too: slower, and coarser")

@@ -1,4 +1,4 @@
-"""GET of an order by its id: each for the first time, and then again."""
+"""Measure GET of an order by its id: first reads, and repeated ones."""
 
 import asyncio
 import random
@@ -24,10 +24,10 @@ RECENT = "select id, user_id from orders order by created_at desc limit $1"
 
 
 async def reads(plan: "Plan") -> Json:
-    """Figures of reads that the cache cannot answer, and of those that it can.
+    """Return the figures of reads that the cache cannot answer, and of those that it can.
 
-    The former read each order once, as long as there are orders nobody has read; the latter read
-    those again.
+    The former read each order once, as long as there are unread orders; the latter repeat those
+    reads.
     """
     requests = await _requests(plan)
     wire = Wire(plan.urls, int(plan.size))

@@ -1,4 +1,4 @@
-"""`python -m bench.recovery`: how long a worker without its disk takes to get its tables back."""
+"""`python -m bench.recovery`: how long a worker takes to recover its tables without its disk."""
 
 import argparse
 import asyncio
@@ -25,7 +25,7 @@ UNDER_WAY = 20_000
 
 
 async def fill(brokers: str, entries: int, console: Console) -> None:
-    """Put so many marks, as agents write them, into the changelog."""
+    """Write `entries` marks to the changelog, in the agents' format."""
     async with AIOKafkaProducer(bootstrap_servers=brokers, linger_ms=20) as producer:
         under_way: deque[asyncio.Future[object]] = deque()
         for _ in track(range(entries), "Writing marks", console=console, transient=True):
@@ -37,7 +37,7 @@ async def fill(brokers: str, entries: int, console: Console) -> None:
 
 
 def ready(worker: Worker) -> tuple[float, float]:
-    """Seconds from the start until the worker takes events, and the MiB that it has then."""
+    """Start the worker; return the seconds until it takes events, and its MiB at that point."""
     began = monotonic()
     worker.start()
     worker.wait_ready(600)
@@ -45,14 +45,14 @@ def ready(worker: Worker) -> tuple[float, float]:
 
 
 def resident_mib(worker: Worker) -> float:
-    """What of the worker is in memory."""
+    """Return the worker's resident memory in MiB."""
     status = Path(f"/proc/{worker.pid}/status").read_text()
     (line,) = [line for line in status.splitlines() if line.startswith("VmRSS:")]
     return int(line.split()[1]) / 1024
 
 
 def measure(folder: Path, entries: int, console: Console) -> list[tuple[str, float, float]]:
-    """By kind of start: seconds and MiB."""
+    """Return name, seconds and MiB of each kind of start."""
     with Stack(folder, say=console.log) as stack:
         environment = {**stack.environment, "JWT_SECRET": "x" * 32, "PORT": str(free_port())}
         subprocess.run(faust("migrate"), env={**os.environ, **environment}, check=True)
@@ -74,7 +74,7 @@ def measure(folder: Path, entries: int, console: Console) -> list[tuple[str, flo
 
 
 def main() -> int:
-    """The table of one run."""
+    """Measure once and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--entries", type=int, default=1_000_000)
     options, console = parser.parse_args(), Console()

@@ -1,4 +1,4 @@
-"""What a run of the demo has shown, as an object and as a table."""
+"""The result of a demo run, as an object and as a table."""
 
 from collections import Counter
 from math import ceil
@@ -13,7 +13,7 @@ _PERCENTILES = {"p50": 0.50, "p99": 0.99, "max": 1.0}
 
 
 def summary(orders: list[Order], seconds: float, retries: int) -> Json:
-    """All that the orders tell; latencies are in milliseconds, null without completed orders."""
+    """Return the result of all orders; latencies are in milliseconds, null if none completed."""
     ended: Counter[str] = Counter(order.status for order in orders)
     measured = [order for order in orders if not order.warms_up]
     took = sorted(order.latency_ms for order in measured if order.latency_ms is not None)
@@ -36,7 +36,7 @@ def summary(orders: list[Order], seconds: float, retries: int) -> Json:
 
 
 def stock(orders: list[Order], before: list[Json], after: list[Json] | None) -> Json:
-    """Pieces on all shelves, and whether the completed orders explain the difference."""
+    """Return the total stock, and whether the completed orders explain the difference."""
     done = [order for order in orders if order.status == "COMPLETED"]
     sold = sum(item["quantity"] for order in done for item in order.items)
     had = sum(one["availableQuantity"] for one in before)
@@ -46,7 +46,7 @@ def stock(orders: list[Order], before: list[Json], after: list[Json] | None) -> 
 
 
 def table(report: Json) -> Table:
-    """The same for people."""
+    """Return the same as a table."""
     pieces = report["stock"]
     latency = [f"{ms:.0f}" for ms in report["latencyMs"].values() if ms is not None]
     drawn = Table(show_header=False)

@@ -1,4 +1,4 @@
-"""`python -m bench.run`: what the service can do on this machine, measured."""
+"""`python -m bench.run`: measure the service on this machine."""
 
 import argparse
 import json
@@ -21,7 +21,7 @@ LATEST = Path("bench/results/latest.json")
 
 
 def quick(options: argparse.Namespace, say: Say) -> Json:
-    """One worker, one closed loop and half of what it carries: for whoever is tuning."""
+    """Measure one worker in a closed loop and at half of that load, for tuning."""
     length = Length(options.seconds, options.warm_up)
     with Site(FOLDER, options.workers[0], options.partitions, say) as site:
         carried = most(site, options.in_flight, length, say)
@@ -30,7 +30,7 @@ def quick(options: argparse.Namespace, say: Say) -> Json:
 
 
 def full(options: argparse.Namespace, say: Say) -> Json:
-    """Everything but the scale: each number of workers, the limit, and overload."""
+    """Measure everything but the scale: each number of workers, the limit, and overload."""
     length = Length(options.seconds, options.warm_up)
     report: Json = {"machine": machine(), "options": vars(options), "sites": []}
     for workers in options.workers:
@@ -48,13 +48,13 @@ def full(options: argparse.Namespace, say: Say) -> Json:
 
 
 def keep(report: Json) -> None:
-    """Write what is known so far."""
+    """Write the results so far."""
     LATEST.parent.mkdir(exist_ok=True)
     LATEST.write_text(json.dumps(report, indent=1) + "\n")
 
 
 def silent(report: Json) -> bool:
-    """Whether the auditor was, wherever in the report it was asked."""
+    """Return whether every audit in the report was silent."""
     audits = [report["audit"]] if "audit" in report else []
     audits += [site["audit"] for site in report.get("sites", [])]
     audits += [report[name]["audit"] for name in ("limit", "overload") if name in report]
@@ -73,12 +73,12 @@ def _options(arguments: list[str]) -> argparse.Namespace:
 
 
 def numbers(text: str) -> list[int]:
-    """`1,2`, as an argument; none where it is empty."""
+    """Parse an argument like `1,2`; empty gives an empty list."""
     return [int(part) for part in text.split(",") if part]
 
 
 def main(arguments: list[str]) -> int:
-    """0 where the auditor is silent in the end, 1 where it is not or nothing could be measured."""
+    """Return 0 if the audits are silent, 1 if one is not or nothing could be measured."""
     options, console = _options(arguments), Console()
     if not console.is_terminal:
         console.width = 110

@@ -26,11 +26,11 @@ RESULT = Path("bench/results/scale.json")
 PARTITIONS = 12
 TURNS = 6
 TODAY = ("--days", "0.5")
-"""What was there before is older than that, and not in Kafka."""
+"""Limits the audit to this run: prepared orders are older, and not in Kafka."""
 
 
 def scale(options: argparse.Namespace, say: Say) -> Iterator[Json]:
-    """A row of figures after the other."""
+    """Yield one row of figures after the other."""
     length = Length(options.seconds, options.warm_up)
     for workers in options.workers:
         yield _one(workers, PARTITIONS, length, say)
@@ -78,7 +78,7 @@ def _figures(told: Json) -> Json:
 
 
 def soak(orders: int, say: Say) -> Json:
-    """A worker's memory while it carries so many orders: [orders so far, MiB] by the minute."""
+    """Return a worker's memory, by the minute, until `orders` orders: [orders so far, MiB]."""
     carried, memory = 0, []
     with Site(FOLDER, 1, PARTITIONS, say) as site:
         while carried < orders:
@@ -106,7 +106,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
 
 
 def main(arguments: list[str]) -> int:
-    """0 where the auditor is silent after each."""
+    """Return 0 if every audit is silent."""
     options, console = _options(arguments), Console()
     rows, history = list[Json](), list[Json]()
     report: Json = {"scaleMachine": machine(), "scale": rows, "history": history}

@@ -1,4 +1,4 @@
-"""One order as its customer sees it: place, pay, wait for the end."""
+"""One order from its customer's view: place, pay, wait for the end."""
 
 import asyncio
 from collections.abc import Callable
@@ -13,35 +13,35 @@ from bench.client import Client, GaveUp, Json, Unexpected
 
 @dataclass
 class Order:
-    """What a customer is going to do, and what has become of it."""
+    """The plan of one order, and its outcome."""
 
     items: list[Json]
     pays_wrong: bool
     sends_twice: bool
     status: str = "UNANSWERED"
-    """The service's; UNANSWERED or REFUSED where it has made no order."""
+    """The order's status; UNANSWERED or REFUSED if none was created."""
     id: str = ""
     reason: str | None = None
-    """The problem's detail where REFUSED, else the cancelReason."""
+    """The problem's detail if REFUSED, else the cancelReason."""
     latency_ms: float | None = None
     """From the answer to pay to COMPLETED, by the server's clock."""
     is_replayed: bool = False
     warms_up: bool = False
-    """Among the first, which meet cold caches and compilers: not in the latency."""
+    """One of the first orders, which meet cold caches and compilers; excluded from the latency."""
     wrong: str | None = None
     """An answer that the service should not give."""
 
 
 @dataclass
 class Shopper:
-    """Carries one order through, until it has ended or the deadline has passed."""
+    """Takes one order through, until it has ended or the deadline has passed."""
 
     client: Client
     token: str
     deadline: float
 
     async def shop(self, order: Order, placed: Callable[[], None]) -> None:
-        """Calls `placed` once the creation is answered."""
+        """Carry the order through; call `placed` once its creation is answered."""
         try:
             total = await self._place(order)
             placed()
@@ -50,7 +50,7 @@ class Shopper:
         except Unexpected as answer:
             order.wrong = str(answer)
         except GaveUp:
-            pass  # the last known status tells
+            pass  # keep the last known status
 
     async def _place(self, order: Order) -> Any:
         request = {"headers": self._once(), "json": {"items": order.items}}
@@ -83,7 +83,7 @@ class Shopper:
                 await asyncio.sleep(max(0.05, min(wait, (self.deadline - monotonic()) / 2)))
                 seen = await self.client.expect("GET", path, self.deadline, headers=headers)
                 order.status, order.reason = seen["status"], seen["cancelReason"]
-                # A hundred reads a second in all: watching a backlog must not make it longer.
+                # A hundred reads a second in all, so that polling does not lengthen a backlog.
                 wait = max(0.1, self.client.watched / 100)
         finally:
             self.client.watched -= 1

@@ -1,4 +1,4 @@
-"""The system that is measured: servers, schema, a catalogue, and so many workers."""
+"""The system that is measured: servers, schema, a catalogue, and a number of workers."""
 
 import asyncio
 import json
@@ -23,24 +23,24 @@ from devstack.stack import Stack
 from devstack.worker import Worker, faust
 
 PRODUCTS = 100
-"""Orders lock the products they reserve: one product alone would measure its row's lock."""
+"""The size of the catalogue: with a single product, orders would contend for its row's lock."""
 PIECES = 1_000_000_000
 SETTINGS = {
-    # Orders that are only placed must not be cancelled while others are measured.
+    # Orders that are only placed must not expire while others are measured.
     "ORDER_TTL_SECONDS": "86400",
 }
-"""Beyond what a worker is given anyway. All else is as it comes."""
+"""Settings of the workers that differ from the defaults."""
 
 Say = Callable[[str], None]
-"""Is given a line for each thing that is begun."""
+"""A function that is given a line for each step that begins."""
 
 
 class Failed(Exception):
-    """Raised when something of the bench itself does not work; the text is one line."""
+    """Raised when the benchmark itself fails; the text is one line."""
 
 
 class Site:
-    """Everything from scratch in `folder`, with `workers` workers on `partitions` partitions."""
+    """A new system in `folder`, with `workers` workers and `partitions` partitions per topic."""
 
     def __init__(self, folder: Path, workers: int, partitions: int, say: Say) -> None:
         shutil.rmtree(folder, ignore_errors=True)
@@ -53,19 +53,19 @@ class Site:
         self._wanted = workers
         self.products: list[str] = []
         self.placed = 0
-        """Orders that should be in the tables, as far as their customers know."""
+        """How many orders should be in the tables, according to their customers."""
         self.is_broken = False
-        """Whether the auditor has found something: then data and logs are kept beside it."""
+        """Whether the auditor has found something; if so, data and logs are kept on exit."""
 
     @property
     def environment(self) -> dict[str, str]:
-        """What workers and commands are given."""
+        """The environment of workers and commands."""
         own = {"JWT_SECRET": self.secret, "KAFKA_PARTITIONS": str(self.partitions)}
         return {**os.environ, **SETTINGS, **own, **self.stack.environment}
 
     @property
     def programs(self) -> dict[str, list[int]]:
-        """Process ids, by what they are."""
+        """The process ids by program."""
         servers: dict[str, Sequence[Server]] = {
             "worker": self.workers,
             "postgres": [self.stack.postgres],
@@ -75,7 +75,7 @@ class Site:
         return {name: [one.pid for one in all if one.pid] for name, all in servers.items()}
 
     def plan(self, scenario: str, size: float, seconds: float, warm_up: float) -> dict[str, Any]:
-        """What the load generator needs to know."""
+        """Return what the load generator needs to know."""
         return {
             "urls": [worker.url.replace("localhost", "127.0.0.1") for worker in self.workers],
             "brokers": self.stack.broker.brokers,
@@ -114,7 +114,7 @@ class Site:
             self._folder.rename(evidence)
 
     def hire(self) -> None:
-        """One more worker."""
+        """Start one more worker."""
         number = len(self.workers)
         environment = {**self.environment, "PORT": str(free_port())}
         folder = self._folder / f"worker-{number}"
@@ -123,7 +123,10 @@ class Site:
         self.workers.append(worker)
 
     def wait_ready(self, seconds: float = 120) -> None:
-        """Until all are ready at once, which each that joins interrupts. Raises ServerFailed."""
+        """Wait until all workers are ready at once, since each that joins interrupts the others.
+
+        Raises ServerFailed.
+        """
         deadline = time.monotonic() + seconds
         for worker in self.workers:
             worker.wait_ready(seconds)
@@ -135,7 +138,7 @@ class Site:
             pause(0.2)
 
     def orders(self) -> int:
-        """How many orders are in the tables."""
+        """Return how many orders are in the tables."""
 
         async def count() -> int:
             connection = await asyncpg.connect(self.stack.postgres.url)
@@ -147,7 +150,7 @@ class Site:
         return asyncio.run(count())
 
     def command(self, *arguments: str, seconds: float = 600) -> tuple[int, str]:
-        """Runs `faust -A app …`: exit code and output. Raises Failed where `migrate` fails."""
+        """Run `faust -A app …`; return exit code and output. Raises Failed if `migrate` fails."""
         done = subprocess.run(
             faust(*arguments), env=self.environment, capture_output=True, text=True, timeout=seconds
         )

@@ -1,4 +1,4 @@
-"""A figure is never alone: percentiles of latencies, and of what each second brought."""
+"""Distributions: percentiles of latencies, and throughput by second."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -7,16 +7,16 @@ from typing import Any
 
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999}
 STEPS = 100
-"""Points of the curve that is kept of a distribution."""
+"""How many points of a distribution's curve are kept."""
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:
-    """The smallest value that this share of all does not exceed (nearest rank)."""
+    """Return the smallest value that this share of all values does not exceed (nearest rank)."""
     return ordered[max(0, ceil(len(ordered) * share) - 1)]
 
 
 def latencies(seconds: Sequence[float]) -> dict[str, Any]:
-    """Percentiles in milliseconds, and the curve: [share, ms], denser towards the end."""
+    """Return percentiles in milliseconds, and the curve as [share, ms], denser towards the end."""
     ordered = sorted(seconds)
     if not ordered:
         return {"count": 0}
@@ -31,7 +31,7 @@ def latencies(seconds: Sequence[float]) -> dict[str, Any]:
 
 
 def _shares(count: int) -> list[float]:
-    """1 - 1/x for x from 1 on, evenly on a logarithmic scale, as far as `count` values tell."""
+    """Return the curve's shares, evenly spaced in nines, as far as `count` values resolve."""
     found = [1 - 10 ** (-4 * step / STEPS) for step in range(STEPS + 1)]
     return [round(share, 6) for share in found if (1 - share) * count >= 1]
 
@@ -41,7 +41,7 @@ def _ms(seconds: float) -> float:
 
 
 def rates(moments: Sequence[float], begin: float, seconds: float) -> dict[str, Any]:
-    """How many a second between `begin` and `seconds` later, and how that spread over seconds."""
+    """Return the rate over `seconds` from `begin`, and its spread over single seconds."""
     inside = [moment - begin for moment in moments if 0 <= moment - begin < seconds]
     by_second = Counter(int(moment) for moment in inside)
     each = [by_second[second] for second in range(int(seconds))]

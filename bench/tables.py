@@ -1,4 +1,4 @@
-"""Figures for people."""
+"""Tables of figures for the terminal."""
 
 from rich.table import Table
 
@@ -8,7 +8,7 @@ PROGRAMS = ("worker", "postgres", "kafka", "redis", "load")
 
 
 def quick_table(report: Json) -> Table:
-    """What whoever is tuning looks at."""
+    """Return the figures of a quick run, for tuning."""
     table = Table("", "closed loop, at capacity", "open loop, at half")
     both = (report["most"], report["half"])
     for name in ("created", "completed", "notified"):
@@ -53,7 +53,7 @@ def _others(figures: Json) -> str:
 
 
 def full_table(report: Json) -> Table:
-    """The headlines of a whole run."""
+    """Return the headlines of a full run."""
     table = Table(
         "workers", "created/s", "lifecycles/s", "p50 / p99 / p99.9 ms at half", "worker CPU"
     )

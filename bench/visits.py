@@ -1,4 +1,4 @@
-"""Customers' visits: order, pay, and the wait for the end, with a clock beside each step."""
+"""Customers' visits: place an order, pay, wait for the end; each step is timed."""
 
 import random
 from collections import Counter
@@ -14,12 +14,12 @@ from bench.wire import Broken, Wire
 
 @dataclass(slots=True)
 class Visit:
-    """What was meant to happen and when it did, in seconds of `time.monotonic`."""
+    """The planned and actual times of one visit, in seconds of `time.monotonic`."""
 
     customer: Customer
     place_due: float
     pay_due: float = 0.0
-    """When paying was meant to begin: from there its latency counts, late or not."""
+    """The planned time of paying, from which its latency counts."""
     sent: float = 0.0
     order_id: bytes = b""
     placed: float = 0.0
@@ -28,7 +28,7 @@ class Visit:
 
 
 class Shop:
-    """What all visits share, and what was answered instead of success."""
+    """The state that all visits share, and a count of failed requests."""
 
     def __init__(
         self, wire: Wire, endings: Endings, customers: Sequence[Customer], baskets: Sequence[bytes]
@@ -40,17 +40,17 @@ class Shop:
         self._dice = random.Random(1)
         self.visits: list[Visit] = []
         self.troubles: Counter[str] = Counter()
-        """By what came instead of a success: a status or an error."""
+        """Failed requests by status or error."""
 
     def visit(self, place_due: float) -> Visit:
-        """The next customer comes in."""
+        """Begin the visit of the next customer."""
         customer = self._customers[len(self.visits) % len(self._customers)]
         visit = Visit(customer, place_due)
         self.visits.append(visit)
         return visit
 
     async def place(self, visit: Visit) -> bool:
-        """Order; whether it was accepted."""
+        """Place an order; return whether it was accepted."""
         visit.sent = monotonic()
         basket = self._dice.choice(self._baskets)
         body = await self._ask(visit.customer.place(basket), 201)
@@ -61,7 +61,7 @@ class Shop:
         return True
 
     async def pay(self, visit: Visit) -> bool:
-        """Pay the exact total; whether it was accepted. Then `complete` has something to await."""
+        """Pay the exact total; return whether that was accepted, so that `complete` may wait."""
         self._endings.expect(visit.order_id)
         if await self._ask(visit.customer.pay(visit.order_id), 200) is None:
             self._endings.forget(visit.order_id)
@@ -70,7 +70,7 @@ class Shop:
         return True
 
     async def complete(self, visit: Visit) -> None:
-        """Wait for the order's COMPLETED."""
+        """Wait until the order is COMPLETED."""
         visit.completed = await self._endings.of(visit.order_id)
 
     async def _ask(self, request: bytes, success: int) -> bytes | None:
@@ -86,7 +86,7 @@ class Shop:
 
 
 def _id(order: bytes) -> bytes:
-    """The id of an order, which stands first in it."""
+    """Return the order's id, the first field of the answer."""
     at = order.index(b'"id":"') + 6
     UUID(order[at : at + 36].decode())
     return order[at : at + 36]

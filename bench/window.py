@@ -1,4 +1,4 @@
-"""A measured window: what it costs from its begin to its end, and what happened in between."""
+"""A measured window: its costs from begin to end, and what happened within."""
 
 import asyncio
 import os
@@ -20,24 +20,24 @@ NOTIFIED = """
 
 @dataclass
 class Window:
-    """Between `begin` and `end` (`time.monotonic`)."""
+    """The window between `begin` and `end` (`time.monotonic`)."""
 
     begin: float = 0.0
     end: float = 0.0
     skew: float = 0.0
-    """To be added to `time.monotonic` for the clock of PostgreSQL, which is this machine's."""
+    """Added to `time.monotonic` it gives PostgreSQL's time, on the same machine."""
     before: dict[str, Cost] = field(default_factory=dict)
     after: dict[str, Cost] = field(default_factory=dict)
 
     def holds(self, moment: float) -> bool:
-        """Whether the moment is inside."""
+        """Return whether the moment is inside."""
         return self.begin <= moment < self.end
 
 
 async def measure(
     shop: Shop, drive: Drive, warm_up: float, seconds: float, programs: dict[str, list[int]]
 ) -> Window:
-    """Drive for `warm_up` and then `seconds`, the latter measured, and wait for the rest."""
+    """Drive load for `warm_up` and then for the measured `seconds`, and wait for the rest."""
     programs = {**programs, "load": [os.getpid()]}
     window = Window(skew=time.time() - monotonic())
     async with drive(shop):
@@ -49,7 +49,7 @@ async def measure(
 
 
 async def notified(database: str, shop: Shop, window: Window) -> dict[bytes, float]:
-    """When (`time.monotonic`) the customers of completed orders were told, by order id."""
+    """Return when (`time.monotonic`) each customer was notified of completion, by order id."""
     connection = await asyncpg.connect(database)
     completed = {visit.order_id for visit in shop.visits if visit.completed}
     began = min((visit.place_due for visit in shop.visits), default=window.begin)

@@ -1,7 +1,7 @@
-"""HTTP/1.1 as cheaply as Python can speak it: requests that are bytes already, hardly any parsing.
+"""A minimal HTTP/1.1 client: requests are ready as bytes, and answers are barely parsed.
 
-An HTTP library costs the client as much CPU as the request costs the worker; then it would be the
-client that is measured.
+An HTTP library costs the client as much CPU as the request costs the worker; the benchmark would
+then measure the client.
 """
 
 import asyncio
@@ -19,11 +19,11 @@ _LENGTH = b"\r\ncontent-length: "
 
 
 class Broken(Exception):
-    """Raised when the connection ends before the answer, or the answer is not of this HTTP."""
+    """Raised if the connection ends before the answer, or the answer cannot be parsed."""
 
 
 class Connection(asyncio.Protocol):
-    """One keep-alive connection, with at most one request under way."""
+    """One keep-alive connection, with at most one request in flight."""
 
     def __init__(self) -> None:
         self._received = b""
@@ -36,7 +36,7 @@ class Connection(asyncio.Protocol):
         return self._transport is not None
 
     async def ask(self, request: bytes) -> Answer:
-        """The answer to one whole request. Raises Broken."""
+        """Send one whole request and return the answer. Raises Broken."""
         if self._transport is None:
             raise Broken("not connected")
         self._answer = asyncio.get_running_loop().create_future()
@@ -44,11 +44,11 @@ class Connection(asyncio.Protocol):
         return await self._answer
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """asyncio's."""
+        """Implement asyncio.Protocol."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop's are none by class
 
     def data_received(self, data: bytes) -> None:
-        """asyncio's."""
+        """Implement asyncio.Protocol."""
         received = self._received = self._received + data if self._received else data
         head = received.find(_HEAD_END)
         if head < 0:
@@ -62,12 +62,12 @@ class Connection(asyncio.Protocol):
             self._give((int(received[9:12]), received[end : end + length]))
 
     def connection_lost(self, problem: Exception | None) -> None:
-        """asyncio's."""
+        """Implement asyncio.Protocol."""
         self._transport = None
         self._end(Broken(f"the connection ended: {problem!r}"))
 
     def close(self) -> None:
-        """Give the connection up."""
+        """Close the connection."""
         if self._transport:
             self._transport.close()
 
@@ -89,9 +89,9 @@ def _content_length(head: bytes) -> int | None:
 
 
 class Wire:
-    """Connections to all workers, in turn; whoever finds none idle opens one more.
+    """Connections to all workers in turn; if none is idle, one more is opened.
 
-    So nobody waits on this side, where the wait would not be seen.
+    So no request waits in the client, where the wait would not be measured.
     """
 
     def __init__(self, urls: Sequence[str], connections: int) -> None:
@@ -101,17 +101,17 @@ class Wire:
         self._idle: deque[tuple[int, Connection]] = deque()
 
     async def open(self) -> None:
-        """Make the first connections. Raises OSError."""
+        """Open the first connections. Raises OSError."""
         for _ in range(self._connections):
             self._idle.append(await self._connect(next(self._turn)))
 
     def close(self) -> None:
-        """Give up all that are idle."""
+        """Close all idle connections."""
         for _, connection in self._idle:
             connection.close()
 
     async def ask(self, request: bytes) -> Answer:
-        """The answer to one whole request, by whichever worker. Raises Broken, OSError."""
+        """Send one whole request to a worker and return the answer. Raises Broken, OSError."""
         place, connection = (
             self._idle.popleft() if self._idle else await self._connect(next(self._turn))
         )

@@ -34,23 +34,23 @@ from bench.site import PIECES, PRODUCTS
 from bench.spread import latencies, rates
 
 POOL = 12
-"""Connections for requests, and as many for agents: the worker's."""
+"""Connections for requests, and as many for agents; as in the worker."""
 MOST = 100
-"""Requests of a transaction: the worker's."""
+"""Requests per transaction at most; as in the worker."""
 FEW_ROWS = {
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
     "plan_cache_mode": "force_generic_plan",
 }
-"""How statements are planned, and below how much is sent at once: the worker's."""
+"""Planner settings of all connections; as in the worker. MAX_BATCH is the producer's, in bytes."""
 MAX_BATCH = 64 * 1024
 RAMP_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
 class Plan:
-    """As the load generator's, without the worker."""
+    """The load generator's plan, without the worker."""
 
     brokers: str
     partitions: int
@@ -62,20 +62,20 @@ class Plan:
 
 
 class Gathering:
-    """What is asked while others are under way shares the next transaction."""
+    """Requests that arrive while others are in progress share the next transaction."""
 
     def __init__(self, pool: asyncpg.Pool, hop: Any) -> None:
         self._pool, self._hop = pool, hop
         self._waiting: asyncio.Queue[tuple[Any, asyncio.Future[Any]]] = asyncio.Queue()
 
     async def ask(self, wanted: Any) -> Any:
-        """What comes of it."""
+        """Add a request to the next transaction; return its result."""
         future = asyncio.get_running_loop().create_future()
         self._waiting.put_nowait((wanted, future))
         return await future
 
     async def run(self) -> None:
-        """Do what is asked, until cancelled."""
+        """Execute requests until cancelled."""
         while True:
             batch = [await self._waiting.get()]
             while not self._waiting.empty() and len(batch) < MOST:
@@ -88,7 +88,7 @@ class Gathering:
 
 @dataclass
 class Bare:
-    """Everything connected."""
+    """All connected parts."""
 
     plan: Plan
     products: list[UUID]
@@ -97,10 +97,10 @@ class Bare:
     relay: Relay
     told: dict[str, asyncio.Future[None]] = field(default_factory=dict)
     finished: list[tuple[float, float]] = field(default_factory=list)
-    """When each order was paid and its customer told (`time.monotonic`)."""
+    """When each order was paid and its customer notified (`time.monotonic`)."""
 
     async def buy_on(self, number: int, over: asyncio.Event) -> None:
-        """One customer after another, until it is over."""
+        """Buy one order after another until `over` is set."""
         dice = random.Random(number)
         await asyncio.sleep(RAMP_SECONDS * number / self.plan.size)
         while not over.is_set():
@@ -116,14 +116,14 @@ class Bare:
         self.finished.append((paid, monotonic()))
 
     def after_commit(self, agent: Agent, messages: list[Message]) -> None:
-        """Wake the customers who were told."""
+        """Wake the customers who were notified."""
         if agent.topic == "order.completed":
             for message in messages:
                 self.told.pop(message["orderId"]).set_result(None)
 
 
 async def carry_out(plan: Plan) -> dict[str, Any]:
-    """The figures of the closed loop."""
+    """Return the figures of the closed loop."""
     async with AsyncExitStack() as stack:
         bare = await _connected(plan, stack)
         over, programs = asyncio.Event(), {**plan.programs, "worker": [os.getpid()]}
@@ -181,7 +181,7 @@ async def _connected(plan: Plan, stack: AsyncExitStack) -> Bare:
 
 
 def _end(everything: "asyncio.Task[Any] | None", work: "asyncio.Task[None]") -> None:
-    """Without one of its parts nothing would ever finish."""
+    """Cancel everything if one part ends, since nothing would ever finish without it."""
     if not work.cancelled():
         logging.error("a part of the bare system has ended", exc_info=work.exception())
         assert everything is not None
@@ -190,7 +190,7 @@ def _end(everything: "asyncio.Task[Any] | None", work: "asyncio.Task[None]") -> 
 
 def _pool(plan: Plan) -> asyncpg.Pool:
     async def nothing_to_reset(connection: asyncpg.Connection) -> None:
-        """As the worker."""
+        """Skip the reset, as the worker does."""
 
     return asyncpg.create_pool(
         plan.database,
@@ -231,7 +231,7 @@ async def _catalogue(statements: Statements, database: str) -> list[UUID]:
 
 
 def main() -> None:
-    """Everything that is made here stays until the end, so there is little to collect."""
+    """Run the plan; objects made before are excluded from garbage collection."""
     given = json.load(sys.stdin)
     plan = Plan(**{name: given[name] for name in given if name in Plan.__dataclass_fields__})
     gc.freeze()

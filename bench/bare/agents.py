@@ -1,4 +1,4 @@
-"""The topics, read by one consumer, and handled batch by batch, each handler for itself."""
+"""Agents on one consumer of all topics; each handles its batches separately."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ MARKS, REPLAYS = "orders-handled-changelog", "orders-replays-changelog"
 
 @dataclass
 class Agent:
-    """One handler: its topic, its transaction (none for one that only remembers), what arrived."""
+    """A handler: its topic, its transaction (None if it only remembers), and what has arrived."""
 
     topic: str
     name: str
@@ -27,7 +27,7 @@ class Agent:
     arrived: asyncio.Queue[Any] = field(default_factory=asyncio.Queue)
 
     async def batch(self) -> list[Any]:
-        """What has arrived, at least one message."""
+        """Wait for at least one message; return what has arrived."""
         messages = [await self.arrived.get()]
         while not self.arrived.empty() and len(messages) < BATCH:
             messages.append(self.arrived.get_nowait())
@@ -35,7 +35,7 @@ class Agent:
 
 
 class Agents:
-    """All handlers, one consumer, and the producer of the changelogs."""
+    """All handlers with one consumer, and the producer of the changelogs."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Events as the service writes them: rows of the outbox, and messages with the same headers."""
+"""Events as the service writes them: outbox rows, and messages with the same headers."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,18 +10,18 @@ from uuid_utils.compat import uuid7
 
 
 def text_of(moment: datetime) -> str:
-    """RFC 3339 with six digits."""
+    """Return the moment in RFC 3339 with six fractional digits."""
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def clock() -> datetime:
-    """This moment, in UTC."""
+    """Return the current time in UTC."""
     return datetime.now(UTC)
 
 
 @dataclass(slots=True)
 class Event:
-    """One row of the outbox to be."""
+    """One future row of the outbox."""
 
     id: str
     topic: str
@@ -33,7 +33,7 @@ class Event:
 
 
 def event(topic: str, order_id: str, sequence: int, request_id: str, **more: Any) -> Event:
-    """An event of an order with the fields that every event has, and `more`."""
+    """Return an event of an order with the fields that every event has, and `more`."""
     id, occurred_at = str(uuid7()), text_of(clock())
     payload = {
         "eventId": id,
@@ -48,7 +48,7 @@ def event(topic: str, order_id: str, sequence: int, request_id: str, **more: Any
 
 
 def columns(events: list[Event]) -> dict[str, list[Any]]:
-    """The parameters of `write_changes` that are about events."""
+    """Return the parameters of `write_changes` that concern events."""
     return {
         "event_ids": [one.id for one in events],
         "topics": [one.topic for one in events],
@@ -61,7 +61,7 @@ def columns(events: list[Event]) -> dict[str, list[Any]]:
 
 
 def headers(event: Event) -> list[tuple[str, bytes]]:
-    """The ten headers of a message, of the same names and lengths as the service's."""
+    """Return the ten headers of a message, with names and lengths as in the service."""
     trace = sha256(event.request_id.encode()).hexdigest()[:32]
     values = {
         "ce_id": event.id,

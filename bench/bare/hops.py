@@ -1,4 +1,4 @@
-"""The transactions of a lifecycle: the service's statements, and hardly anything around them."""
+"""The transactions of a lifecycle: the service's statements with a minimum of code around them."""
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
@@ -30,11 +30,11 @@ _TOLD_AT_CREATION = ("userId", "totalAmount", "currency", "createdAt", "items", 
 
 
 Answer = tuple[UUID, str, bytes, datetime, str]
-"""User, key, fingerprint, when it expires, and the answer's JSON."""
+"""User, key, fingerprint, expiry, and the answer's JSON."""
 
 
 class _Basket:
-    """What a customer wants, and what their Idempotency-Key needs."""
+    """What a customer orders, and the data of the Idempotency-Key."""
 
     def __init__(self, user: UUID, lines: dict[UUID, int], moment: datetime) -> None:
         self.id, self.user, self.lines = uuid7(), user, lines
@@ -43,22 +43,22 @@ class _Basket:
         self.moment, self.expires = moment, moment + timedelta(days=1)
 
     def row(self, prices: dict[UUID, int]) -> Message:
-        """Of `orders`, and its deadline."""
+        """Return the row of `orders`, with its deadline."""
         return order(self.id, self.user, self.email, self.total(prices), self.moment, self.expires)
 
     def rows(self, prices: dict[UUID, int]) -> list[Message]:
-        """Of `order_items`."""
+        """Return the rows of `order_items`."""
         return [
             line(self.id, place, product, pieces, prices[product])
             for place, (product, pieces) in enumerate(self.lines.items(), start=1)
         ]
 
     def total(self, prices: dict[UUID, int]) -> int:
-        """Minor units."""
+        """Return the total in minor units."""
         return sum(prices[id] * pieces for id, pieces in self.lines.items())
 
     def placed(self, prices: dict[UUID, int]) -> tuple[Event, Answer]:
-        """The event of its creation, and the answer to its key."""
+        """Return the event of the creation, and the answer stored for its key."""
         total = self.total(prices)
         answer = order_answer(
             self.id, self.user, self.email, total, self.lines, prices, self.moment
@@ -77,7 +77,7 @@ Hop = Callable[[asyncpg.Connection, Sequence[Message]], Awaitable[None]]
 
 
 class Hops:
-    """One method for each transaction that an order goes through; `carry` is given its events."""
+    """One method for each transaction of an order; `carry` receives the events it has committed."""
 
     def __init__(self, statements: Statements, carry: Callable[[list[Event]], None]) -> None:
         self._sql = statements
@@ -86,7 +86,7 @@ class Hops:
     async def place(
         self, connection: asyncpg.Connection, wanted: Sequence[tuple[UUID, dict[UUID, int]]]
     ) -> list[UUID]:
-        """New orders, each of a user's and of so many pieces by product: their ids."""
+        """Place an order for each user and pieces by product; return the orders' ids."""
         moment = clock()
         baskets = [_Basket(user, lines, moment) for user, lines in wanted]
         ids = list({id for one in baskets for id in one.lines})
@@ -105,7 +105,7 @@ class Hops:
         return [one.id for one in baskets]
 
     async def pay(self, connection: asyncpg.Connection, order_ids: Sequence[UUID]) -> None:
-        """Ask for the payments of the exact totals."""
+        """Request payments of the exact totals."""
         rows = await self._sql.fetch(connection, "whole_orders", ids=order_ids)
         payments, events = [], []
         for row in rows:
@@ -126,7 +126,7 @@ class Hops:
         self._carry(events)
 
     async def capture(self, connection: asyncpg.Connection, messages: Sequence[Message]) -> None:
-        """payment: capture."""
+        """Payment: capture."""
         async with connection.transaction():
             orders = await self._lock(connection, messages, "money_of")
             accounts = [one for row in orders.values() for one in orjson.loads(row["payments"])]
@@ -146,7 +146,7 @@ class Hops:
         self._carry(events)
 
     async def mark_paid(self, connection: asyncpg.Connection, messages: Sequence[Message]) -> None:
-        """order status: PAID."""
+        """Order status: PAID."""
         async with connection.transaction():
             orders = await self._lock(connection, messages, "money_of")
             events = [
@@ -159,7 +159,7 @@ class Hops:
         self._carry(events)
 
     async def reserve(self, connection: asyncpg.Connection, messages: Sequence[Message]) -> None:
-        """inventory: reserve."""
+        """Inventory: reserve."""
         async with connection.transaction():
             orders = await self._lock(connection, messages, "stock_of")
             lines: dict[UUID, dict[str, int]] = {}
@@ -181,7 +181,7 @@ class Hops:
         self._carry(events)
 
     async def complete(self, connection: asyncpg.Connection, messages: Sequence[Message]) -> None:
-        """order status: COMPLETED."""
+        """Order status: COMPLETED."""
         async with connection.transaction():
             orders = await self._lock(connection, messages)
             events = [
@@ -196,7 +196,7 @@ class Hops:
         self._carry(events)
 
     async def tell(self, connection: asyncpg.Connection, messages: Sequence[Message]) -> None:
-        """notification."""
+        """Notification."""
         told = [notification(message["orderId"]) for message in messages]
         async with connection.transaction():
             await self._write(connection, notifications=told, events=[])

@@ -1,4 +1,4 @@
-"""Events, carried to Kafka as the service's relay does it: sent once committed, then marked."""
+"""Carry events to Kafka as the service's relay does: send them once committed, then mark them."""
 
 import asyncio
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ MARK_SECONDS = 0.1
 
 
 class Relay:
-    """Carries what it is given, until cancelled; an order's next event once its last is there."""
+    """Sends events until cancelled; an order's next event waits until its last is acknowledged."""
 
     def __init__(
         self, statements: Statements, connection: asyncpg.Connection, producer: AIOKafkaProducer
@@ -25,12 +25,12 @@ class Relay:
         self._producer = producer
         self._committed: asyncio.Queue[Event] = asyncio.Queue()
         self._behind: dict[str, list[Event]] = {}
-        """By order of which an event is under way: those that wait for it."""
+        """The events that wait behind one in flight, by order."""
         self._sent: list[Event] = []
         self._marking = asyncio.Lock()
 
     def carry(self, events: Sequence[Event]) -> None:
-        """These were committed."""
+        """Queue events that have been committed."""
         for event in events:
             self._committed.put_nowait(event)
 
@@ -67,7 +67,7 @@ class Relay:
             await self.mark()
 
     async def mark(self) -> None:
-        """Mark what was acknowledged."""
+        """Mark the acknowledged events as published."""
         async with self._marking:
             sent, self._sent = self._sent, []
             times = [event.occurred_at for event in sent]

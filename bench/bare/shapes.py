@@ -1,4 +1,4 @@
-"""What the rows and messages of a lifecycle hold."""
+"""The contents of a lifecycle's rows and messages."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -14,7 +14,7 @@ CURRENCY = "PLN"
 
 
 def major(minor: int) -> float:
-    """Major units, as they stand in JSON."""
+    """Return the amount in major units, as in JSON."""
     return minor / 100 if minor % 100 else minor // 100
 
 
@@ -27,7 +27,7 @@ def order_answer(
     prices: Mapping[UUID, int],
     moment: datetime,
 ) -> Message:
-    """A new order as clients see it."""
+    """Return a new order as clients see it."""
     return {
         "id": str(id),
         "userId": str(user),
@@ -52,7 +52,7 @@ def order_answer(
 
 
 def told(payment_id: str, amount_minor: int) -> Message:
-    """What every event of a payment tells."""
+    """Return the fields of every event of a payment."""
     return {
         "paymentId": payment_id,
         "provider": "internal",
@@ -62,7 +62,7 @@ def told(payment_id: str, amount_minor: int) -> Message:
 
 
 def summary(row: Any) -> Message:
-    """What every event of an order's state tells."""
+    """Return the fields of every event of an order's state."""
     return {
         "userId": str(row["user_id"]),
         "totalAmount": major(row["total_minor"]),
@@ -71,14 +71,14 @@ def summary(row: Any) -> Message:
 
 
 def items(lines: Mapping[str, int]) -> list[Message]:
-    """What was reserved."""
+    """Return the reserved items."""
     return [{"productId": id, "quantity": pieces} for id, pieces in lines.items()]
 
 
 def order(
     id: UUID, user: UUID, email: str, total: int, moment: datetime, due_at: datetime
 ) -> Message:
-    """A row of `orders`, and its deadline."""
+    """Return a row of `orders`, with its deadline."""
     return {
         "id": id,
         "user_id": user,
@@ -91,7 +91,7 @@ def order(
 
 
 def line(order_id: UUID, place: int, product: UUID, pieces: int, price: int) -> Message:
-    """A row of `order_items`."""
+    """Return a row of `order_items`."""
     return {
         "order_id": order_id,
         "line": place,
@@ -102,7 +102,7 @@ def line(order_id: UUID, place: int, product: UUID, pieces: int, price: int) -> 
 
 
 def payment(id: str, order_id: str, amount_minor: int, status: str) -> Message:
-    """A row of `payments`."""
+    """Return a row of `payments`."""
     captured = status == "SUCCEEDED"
     return {
         "id": id,
@@ -126,7 +126,7 @@ def payment(id: str, order_id: str, amount_minor: int, status: str) -> Message:
 
 
 def report(payment_id: str, order_id: str, amount_minor: int) -> Message:
-    """A row of `provider_events`: the money was captured."""
+    """Return a row of `provider_events` that reports a capture."""
     return {
         "provider": "internal",
         "event_id": f"captured {payment_id}",
@@ -144,6 +144,6 @@ def report(payment_id: str, order_id: str, amount_minor: int) -> Message:
 
 
 def notification(order_id: str) -> Message:
-    """A row of `notifications`."""
+    """Return a row of `notifications`."""
     told = {"order_id": order_id, "kind": "completed", "channel": "log"}
     return {**told, "recipient": None, "reason": None, "at_once": True}

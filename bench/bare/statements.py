@@ -22,7 +22,7 @@ class Statements:
                 self._known[name] = _numbered(text.strip())
 
     async def fetch(self, connection: asyncpg.Connection, name: str, /, **values: Any) -> list[Any]:
-        """The rows that the statement of that name gives."""
+        """Execute the statement of that name; return its rows."""
         text, order = self._known[name]
         rows: list[Any] = await connection.fetch(text, *[values[parameter] for parameter in order])
         return rows
@@ -36,6 +36,6 @@ def _without_comments(text: str) -> str:
 
 
 def _numbered(text: str) -> tuple[str, list[str]]:
-    """Parameters are numbered in the order of their first appearance."""
+    """Number the parameters in the order of their first appearance."""
     order: list[str] = list(dict.fromkeys(_PARAMETER.findall(text)))
     return _PARAMETER.sub(lambda found: f"${order.index(found[1]) + 1}", text), order
