@@ -18,7 +18,7 @@ from devstack.worker import Worker, faust
 
 SECRET = "a secret for tests, long enough for HS256"
 
-# `import app` reads its settings; a test that needs a server is given that server's address.
+# `import app` reads its settings; a test that needs a server passes that server's address.
 os.environ.update(
     JWT_SECRET=SECRET,
     DB_URL="postgresql://nobody@127.0.0.1:1/nothing",
@@ -28,14 +28,14 @@ os.environ.update(
 
 
 def run_command(environment: dict[str, str], *arguments: str, stdin: str = "") -> str:
-    """Run `faust -A app …` to its end; its output. Fails the test when the command fails."""
+    """Run `faust -A app …` and return its output. Fails the test if the command fails."""
     done = run(environment, arguments, stdin)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
 def run_in_vain(environment: dict[str, str], *arguments: str) -> str:
-    """Run `faust -A app …` to its end; all it says. Fails the test when the command succeeds."""
+    """Run `faust -A app …` and return stdout and stderr. Fails the test if the command succeeds."""
     done = run(environment, arguments, "")
     assert done.returncode != 0, done.stdout
     return done.stdout + done.stderr
@@ -44,7 +44,7 @@ def run_in_vain(environment: dict[str, str], *arguments: str) -> str:
 def run(
     environment: dict[str, str], arguments: tuple[str, ...], stdin: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run `faust -A app …` to its end, whatever that is."""
+    """Run `faust -A app …` and return the result, whether it failed or not."""
     return subprocess.run(
         faust(*arguments),
         env={**os.environ, **environment},
@@ -64,13 +64,13 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture(scope="session")
 def port() -> int:
-    """Where the worker listens."""
+    """The port of the worker."""
     return free_port()
 
 
 @pytest.fixture(scope="session")
 def stripe_stand_in(port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stripe]:
-    """Stripe, as far as the worker can tell."""
+    """The stand-in for Stripe, with webhooks to the worker."""
     webhook_url = f"http://127.0.0.1:{port}/api/stripe/webhook"
     with Stripe(tmp_path_factory.mktemp("stripe"), webhook_url=webhook_url) as stripe:
         yield stripe
@@ -78,7 +78,7 @@ def stripe_stand_in(port: int, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 @pytest.fixture(scope="session")
 def environment(stack: Stack, stripe_stand_in: Stripe, port: int) -> dict[str, str]:
-    """What a worker is given: servers with schema, topics and the demo catalogue, and Stripe."""
+    """The worker's environment: servers with schema, topics and the demo catalogue, and Stripe."""
     environment = {**stack.environment, **stripe_stand_in.worker_environment}
     environment |= {"JWT_SECRET": SECRET, "PORT": str(port)}
     run_command(environment, "migrate")

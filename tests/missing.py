@@ -1,4 +1,4 @@
-"""What a test needs, and this machine does not have."""
+"""Skip tests that need something this machine does not have."""
 
 import os
 from typing import NoReturn
@@ -9,7 +9,7 @@ NOT_DURABLE = "Java 17 or Maven is missing: Kafka's in-memory stand-in keeps not
 
 
 def skip(reason: str) -> NoReturn:
-    """Skip the test; in CI, which has to have everything, fail it."""
+    """Skip the test; fail it in CI, which must have everything."""
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)

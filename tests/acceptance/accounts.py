@@ -1,4 +1,4 @@
-"""Accounts of this service: how they are made, and what opens them."""
+"""Register and log in to accounts of this service."""
 
 from typing import Any
 from uuid import uuid4

@@ -1,4 +1,4 @@
-"""What stands in Kafka, and a way to put there what should not."""
+"""Read what is in Kafka, and send what should not be there."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -32,7 +32,7 @@ class Broker:
         self._producer = producer
 
     async def read(self, topics: Iterable[str]) -> list[ConsumerRecord]:
-        """Everything from the beginning to what is the end at the time of the call."""
+        """Return all messages up to the end of the topics at the time of the call."""
         consumer = AIOKafkaConsumer(
             *topics,
             bootstrap_servers=self._brokers,
@@ -43,7 +43,7 @@ class Broker:
             return await _to_the_end(consumer)
 
     async def events_of(self, order: dict[str, Any]) -> list[ConsumerRecord]:
-        """The order's events from all topics, in sequence."""
+        """Return the order's events of all topics, in sequence."""
         key = order["id"].encode()
         events = [message for message in await self.read(EVENT_TOPICS) if message.key == key]
         return sorted(events, key=lambda message: value_of(message)["sequence"])
@@ -55,31 +55,31 @@ class Broker:
         return [letter for letter in letters if origin_of(letter) in wanted]
 
     async def partitions(self, topic: str) -> list[int]:
-        """The partitions of a topic."""
+        """Return the partitions of a topic."""
         return sorted(await self._producer.partitions_for(topic))
 
     async def send(self, topic: str, **message: Any) -> RecordMetadata:
-        """Put a message there; its place, once the broker has it."""
+        """Send a message; return its partition and offset once the broker has it."""
         return await self._producer.send_and_wait(topic, **message)
 
     async def send_again(self, message: ConsumerRecord) -> None:
-        """Deliver a message a second time, as a crash between send and mark would."""
+        """Send a message a second time, as a crash between send and mark would."""
         copy = {"key": message.key, "value": message.value, "headers": list(message.headers)}
         await self.send(message.topic, partition=message.partition, **copy)
 
 
 def value_of(message: ConsumerRecord) -> dict[str, Any]:
-    """The message's JSON."""
+    """Return the message's JSON."""
     return dict(orjson.loads(message.value))
 
 
 def headers_of(message: ConsumerRecord) -> dict[str, str]:
-    """The message's headers as text."""
+    """Return the message's headers as text."""
     return {name: value.decode() for name, value in message.headers}
 
 
 def origin_of(letter: dict[str, Any]) -> tuple[str, int, int]:
-    """Where a dead letter's message came from: topic, partition, offset."""
+    """Return where a dead letter's message came from: topic, partition, offset."""
     return letter["topic"], letter["partition"], letter["offset"]
 
 

@@ -1,4 +1,4 @@
-"""Counts the calls of Python functions in a worker that knows nothing of it."""
+"""Count the calls of Python functions in a worker, without its cooperation."""
 
 import mmap
 import struct
@@ -19,11 +19,11 @@ def count(frame, event, argument):
 threading.setprofile(count)
 sys.setprofile(count)
 """
-"""`sitecustomize` of the worker: Python imports it before anything else."""
+"""The worker's `sitecustomize`, which Python imports before anything else."""
 
 
 class Calls:
-    """The number is in a file that the worker has mapped; reading it does not disturb."""
+    """The counter is in a file that the worker has mapped, so reading it does not disturb it."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
@@ -35,5 +35,5 @@ class Calls:
             self._map = mmap.mmap(opened.fileno(), 8)
 
     def so_far(self) -> int:
-        """How many since the worker began."""
+        """Return the number of calls since the worker started."""
         return int(struct.unpack("Q", self._map[:8])[0])

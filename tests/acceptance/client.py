@@ -1,4 +1,4 @@
-"""The service as its clients meet it: a request, an answer, and patience."""
+"""An HTTP client of the service, and a wait for what happens eventually."""
 
 import asyncio
 import json
@@ -44,9 +44,9 @@ class Api:
         documented: bool = True,
         **more: Any,
     ) -> Answer:
-        """Send one request; `text` is a body of JSON that is sent as it stands.
+        """Send one request; `text` is a JSON body that is sent verbatim.
 
-        `documented` is false where a bug is provoked, since no document promises one.
+        `documented` is false where a test provokes a bug, since no document promises one.
         """
         self._document = self._document or asyncio.create_task(self._read_document())
         document = await self._document
@@ -67,7 +67,7 @@ class Api:
 
 
 async def eventually(look: Callable[[], Awaitable[T]], enough: Callable[[T], Any]) -> T:
-    """What `look` finds once that is `enough`; fails the test when it never is."""
+    """Return what `look` finds once it is `enough`; fails the test if it never is."""
     deadline = monotonic() + PATIENCE_SECONDS
     while not enough(found := await look()):
         assert monotonic() < deadline, f"after {PATIENCE_SECONDS} s it is still {found!r}"

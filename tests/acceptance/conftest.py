@@ -1,4 +1,4 @@
-"""The worker's clients, and windows on what it keeps in PostgreSQL, Kafka and its log."""
+"""Clients of the worker, and access to what it keeps in PostgreSQL, Kafka and its log."""
 
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -29,14 +29,14 @@ NewCustomer = Callable[..., Customer]
 
 @pytest.fixture(scope="session")
 async def api(worker: Worker) -> AsyncIterator[Api]:
-    """The worker, for somebody without a token."""
+    """The worker, for a client without a token."""
     async with aiohttp.ClientSession() as session:
         yield Api(session, worker.url)
 
 
 @pytest.fixture(scope="session")
 def new_customer(api: Api) -> NewCustomer:
-    """Makes customers, each with a token from elsewhere: no account here stands behind it."""
+    """Makes customers with tokens of another issuer, which have no account here."""
 
     def make(**claims: Any) -> Customer:
         id = str(uuid4())
@@ -48,13 +48,13 @@ def new_customer(api: Api) -> NewCustomer:
 
 @pytest.fixture
 def customer(new_customer: NewCustomer) -> Customer:
-    """Somebody who has not been here before."""
+    """A new customer."""
     return new_customer()
 
 
 @pytest.fixture
 def stranger(new_customer: NewCustomer) -> Customer:
-    """Somebody else."""
+    """Another new customer."""
     return new_customer()
 
 
@@ -73,13 +73,13 @@ async def admin(api: Api, environment: dict[str, str]) -> Admin:
 
 @pytest.fixture
 async def product(admin: Admin) -> dict[str, Any]:
-    """Ten pieces of 499."""
+    """A product with ten pieces at 499."""
     return await admin.adds()
 
 
 @pytest.fixture(scope="session")
 async def records(environment: dict[str, str], worker: Worker) -> AsyncIterator[Records]:
-    """What PostgreSQL holds."""
+    """Access to what PostgreSQL holds."""
     connection = await asyncpg.connect(environment["DB_URL"])
     yield Records(connection)
     await connection.close()
@@ -89,7 +89,7 @@ async def records(environment: dict[str, str], worker: Worker) -> AsyncIterator[
 async def shop(
     stripe_stand_in: Stripe, environment: dict[str, str], worker: Worker
 ) -> AsyncIterator[OrderShop]:
-    """Stripe at rest, with nothing left of what other tests have told it to do."""
+    """Stripe at rest; on exit, everything the test told it to do is reset."""
     connection = await asyncpg.connect(environment["DB_URL"])
     async with aiohttp.ClientSession() as session:
         shop = OrderShop(Shop(stripe_stand_in, session), connection)
@@ -105,7 +105,7 @@ async def shop(
 
 @pytest.fixture(scope="session")
 async def rows(environment: dict[str, str], worker: Worker) -> AsyncIterator[Rows]:
-    """A way to put into PostgreSQL what no client can."""
+    """A way to insert rows that no client can."""
     connection = await asyncpg.connect(environment["DB_URL"])
     yield Rows(connection)
     await connection.close()
@@ -113,7 +113,7 @@ async def rows(environment: dict[str, str], worker: Worker) -> AsyncIterator[Row
 
 @pytest.fixture(scope="session")
 async def broker(environment: dict[str, str], worker: Worker) -> AsyncIterator[Broker]:
-    """What stands in Kafka."""
+    """Access to what is in Kafka."""
     brokers = environment["KAFKA_BROKERS"]
     async with AIOKafkaProducer(bootstrap_servers=brokers) as producer:
         yield Broker(brokers, producer)
@@ -121,7 +121,7 @@ async def broker(environment: dict[str, str], worker: Worker) -> AsyncIterator[B
 
 @pytest.fixture(scope="session")
 def metric(api: Api) -> Metric:
-    """Reads a sample of /metrics by its name and labels; one that is not there is 0."""
+    """Reads a sample of /metrics by its name and labels; a missing one is 0."""
 
     async def read(name: str, **labels: str) -> float:
         text = (await api.ask("GET", "/metrics")).body
@@ -136,7 +136,7 @@ def metric(api: Api) -> Metric:
 
 @pytest.fixture(scope="session")
 def log_lines(worker: Worker) -> Callable[[str], list[str]]:
-    """Finds the lines of the worker's log that hold a text."""
+    """Finds the lines of the worker's log that contain a text."""
 
     def find(text: str) -> list[str]:
         return [line for line in worker.log.read_text().splitlines() if text in line]
@@ -146,7 +146,7 @@ def log_lines(worker: Worker) -> Callable[[str], list[str]]:
 
 @pytest.fixture(scope="session")
 def logged(log_lines: Callable[[str], list[str]]) -> Callable[[str], Awaitable[list[str]]]:
-    """Waits for a text in the worker's log; the lines that hold it."""
+    """Waits for a text in the worker's log; returns the lines that contain it."""
 
     async def wait(text: str) -> list[str]:
         async def look() -> list[str]:

@@ -1,4 +1,4 @@
-"""Holds answers against the OpenAPI document of the worker that gave them."""
+"""Check answers against the OpenAPI document of the worker that gave them."""
 
 import re
 from collections.abc import Mapping
@@ -11,11 +11,11 @@ Json = dict[str, Any]
 
 
 class Document:
-    """One worker's description of itself, its schemas compiled at their first use."""
+    """One worker's OpenAPI document; its schemas are compiled on first use."""
 
     def __init__(self, document: Json) -> None:
         self._document = document
-        # An address without a parameter goes before one that has some: /orders/admin is no id.
+        # A path without parameters goes before one with some: `/orders/admin` is not an id.
         paths = sorted(document["paths"], key=lambda path: path.count("{"))
         self._paths = [(re.compile(re.sub(r"{\w+}", "[^/]+", path)), path) for path in paths]
         self._validator = cache(self._compile)
@@ -23,7 +23,7 @@ class Document:
     def hold(
         self, method: str, path: str, status: int, headers: Mapping[str, str], body: Any
     ) -> None:
-        """Fail where the answer is none that is documented; undeclared operations are exempt."""
+        """Fail if the answer is not documented; undeclared operations are exempt."""
         template = self._template(path)
         operation = self._document["paths"].get(template, {}).get(method.lower())
         if operation is None:

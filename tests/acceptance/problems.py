@@ -1,4 +1,4 @@
-"""What every refusal looks like (RFC 9457)."""
+"""The form of every refusal (RFC 9457)."""
 
 from typing import Any
 
@@ -23,11 +23,11 @@ NOT_AMOUNTS = [
 """JSON that is not an amount of money."""
 
 NOT_JSON_NUMBERS = ["NaN", "Infinity", "-Infinity", "1" * 5000, "1e99999999999999999999"]
-"""What some parsers take for a number, or choke on."""
+"""What some parsers accept as a number, or fail on."""
 
 
 def assert_problem(answer: Answer, status: int, detail: str | None = None) -> dict[str, Any]:
-    """The answer is a problem of this status, with this detail if one is given."""
+    """Assert that the answer is a problem of that status, and that detail if given; return it."""
     problem = answer.body
     assert answer.status == status, answer
     assert answer.headers["Content-Type"].split(";")[0] == "application/problem+json", answer
@@ -41,12 +41,12 @@ def assert_problem(answer: Answer, status: int, detail: str | None = None) -> di
 
 
 def slug(answer: Answer) -> str:
-    """Which type of problem the answer is."""
+    """Return the answer's problem type."""
     return str(answer.body["type"]).removeprefix(TYPES)
 
 
 def pointers(answer: Answer) -> set[str]:
-    """Which fields a refusal of bad input names."""
+    """Return the pointers of the fields that a refusal of bad input names."""
     assert_problem(answer, 400)
     assert all(error["detail"] for error in answer.body["errors"])
     return {error["pointer"] for error in answer.body["errors"]}

@@ -1,4 +1,4 @@
-"""What PostgreSQL holds."""
+"""Read what PostgreSQL holds."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ _TRACES = """
 
 
 class Records:
-    """Looks, never writes."""
+    """Queries that only read."""
 
     def __init__(self, connection: asyncpg.Connection) -> None:
         self._connection = connection
@@ -25,26 +25,26 @@ class Records:
         return dict(await self._connection.fetchrow(_TRACES, user_id))
 
     async def payments(self, order: dict[str, Any]) -> list[str]:
-        """The status of each of the order's payments."""
+        """Return the status of each of the order's payments, oldest first."""
         query = "select status from payments where order_id = $1 order by created_at"
         return [row["status"] for row in await self._connection.fetch(query, order["id"])]
 
     async def events(self, order: dict[str, Any]) -> list[str]:
-        """The topics of the order's events, in sequence."""
+        """Return the topics of the order's events, in sequence."""
         query = "select topic from outbox where order_id = $1 order by sequence"
         return [row["topic"] for row in await self._connection.fetch(query, order["id"])]
 
     async def user(self, email: str) -> asyncpg.Record | None:
-        """The account of that email."""
+        """Return the account with that email."""
         return await self._connection.fetchrow("select * from users where email = $1", email)
 
     async def user_exists(self, user_id: str) -> bool:
-        """Whether there is an account of that id."""
+        """Return whether an account with that id exists."""
         query = "select exists (select from users where id = $1)"
         return bool(await self._connection.fetchval(query, user_id))
 
     async def parked(self, order: dict[str, Any]) -> list[tuple[str, str, int, int]]:
-        """Handler, topic, partition and offset of the order's messages that were put aside."""
+        """Return handler, topic, partition and offset of the order's parked messages."""
         rows = await self._connection.fetch(
             'select handler, topic, partition, "offset" from parked_messages'
             " where order_id = $1 order by handler",

@@ -1,4 +1,4 @@
-"""Rows that no client can make stand still, put where a worker comes across them."""
+"""Insert rows that no client can, for a worker to come across."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -26,13 +26,13 @@ _CLAIMED = "insert into idempotency_keys values ($1, $2, 'x', null, now() + inte
 
 
 class Rows:
-    """Writes past the service, in a session of its own."""
+    """Writes directly to PostgreSQL, in a session of its own."""
 
     def __init__(self, connection: asyncpg.Connection) -> None:
         self._connection = connection
 
     async def add_pending_payment(self, order: dict[str, Any]) -> None:
-        """A payment that no agent has heard of, and none will capture."""
+        """Add a payment that no agent was told of, so none captures it."""
         await self._connection.execute(_PENDING, uuid4(), order["id"])
 
     async def add_unsettled_key(self, user_id: str, key: str) -> None:
@@ -40,12 +40,12 @@ class Rows:
         await self._connection.execute(_CLAIMED, user_id, key)
 
     async def park(self, order: dict[str, Any]) -> str:
-        """The order's creation, parked though nothing is wrong with it; the message's id."""
+        """Park the order's creation, though nothing is wrong with it; return the message's id."""
         return str(await self._connection.fetchval(_PARKED, order["id"]))
 
     @asynccontextmanager
     async def unreservable(self, order: dict[str, Any]) -> AsyncIterator[None]:
-        """Meanwhile PostgreSQL refuses whatever inventory decides on the order."""
+        """Let PostgreSQL refuse inventory's decision on the order while the context lasts."""
         flaw = f"check (order_id <> '{order['id']}')"
         await self._connection.execute(
             f"alter table reservations add constraint unreservable {flaw} not valid"
@@ -57,14 +57,14 @@ class Rows:
 
     @asynccontextmanager
     async def running_request(self, user_id: str, key: str) -> AsyncIterator[None]:
-        """A request with that key that is under way meanwhile, and leaves nothing."""
+        """Simulate a request with that key that is in progress while the context lasts."""
         async with self._rolled_back():
             await self.add_unsettled_key(user_id, key)
             yield
 
     @asynccontextmanager
     async def locked(self, order: dict[str, Any]) -> AsyncIterator[None]:
-        """Somebody else's transaction that holds the order meanwhile."""
+        """Hold a lock on the order while the context lasts."""
         async with self._rolled_back():
             await self._connection.execute(
                 "select from orders where id = $1 for update", order["id"]

@@ -1,4 +1,4 @@
-"""What PostgreSQL itself says it was asked: its log of statements."""
+"""Count the statements that PostgreSQL executes, from its log."""
 
 import re
 from collections.abc import Awaitable
@@ -13,20 +13,20 @@ REQUESTS = re.compile(r"^<orders requests> LOG:  (?:statement|execute [^:]+): *(
 
 
 class Cost(NamedTuple):
-    """Statements besides BEGIN and COMMIT, and how many transactions hold them."""
+    """The statements besides BEGIN and COMMIT, and the transactions that contain them."""
 
     queries: int
     transactions: int = 0
 
 
 class StatementLog:
-    """The statements of the pool that serves requests, as they stand in the server's log."""
+    """The statements of the pool that serves requests, read from the server's log."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
 
     async def cost_of(self, asked: Awaitable[Answer]) -> Cost:
-        """What answering costs. PostgreSQL logs a statement before it carries it out."""
+        """Return the cost of an answer; PostgreSQL logs a statement before it executes it."""
         with self._file.open(encoding="utf-8", errors="replace") as log:
             log.seek(0, 2)
             answer = await asked

@@ -1,4 +1,4 @@
-"""Stripe's stand-in, seen from one order; and the calls of it that the worker has noted."""
+"""The stand-in for Stripe from the view of one order, and the provider calls of the worker."""
 
 import json
 import time
@@ -16,7 +16,7 @@ Json = dict[str, Any]
 
 
 def session_event(order: Json, **changes: Any) -> Json:
-    """A paid session that was made elsewhere, for an order of 998."""
+    """Return the event of a paid session of 998.00 that was created outside the service."""
     session = {
         "object": "checkout.session",
         "id": f"cs_{uuid4().hex}",
@@ -36,54 +36,54 @@ def session_event(order: Json, **changes: Any) -> Json:
 
 
 def as_bytes(event: Json) -> bytes:
-    """The event as a body."""
+    """Return the event as a request body."""
     return json.dumps(event).encode()
 
 
 def signed(body: bytes, secret: str, moment: int | None = None) -> str:
-    """The header Stripe-Signature, of this moment unless another is given."""
+    """Return the Stripe-Signature header for `moment`, by default the current time."""
     return signature(body, [secret], int(time.time()) if moment is None else moment)
 
 
 class OrderShop:
-    """What the stand-in has for orders, and what customers do on its page."""
+    """The stand-in's objects by order, and what customers do on its page."""
 
     def __init__(self, shop: Shop, connection: asyncpg.Connection) -> None:
         self._shop = shop
         self._connection = connection
 
     async def press(self, checkout: Json, button: str = "pay") -> str:
-        """Press a button of the checkout's page; where it leads, or the refusing status."""
+        """Press a button of the checkout page; return where it leads, or a refusal's status."""
         return await self._shop.press(checkout["checkoutUrl"].rsplit("/", 1)[1], button)
 
     async def fault(self, kind: str, path: str = "/v1/", **more: Any) -> None:
-        """Let calls to that path go wrong: see `devstack.stripe.faults`."""
+        """Make calls to that path fail; see `devstack.stripe.faults`."""
         await self._shop.control("faults", kind=kind, path=path, **more)
 
     async def whims(self, **told: Any) -> None:
-        """How payments and refunds go from here on."""
+        """Set how payments and refunds go from now on."""
         await self._shop.control("whims", **told)
 
     async def hold(self, hold: bool = True, copies: int = 1) -> None:
-        """Keep webhooks until they are asked for, or send each so often."""
+        """Hold webhooks until `deliver`, and send each `copies` times."""
         await self._shop.control("webhooks", hold=hold, copies=copies)
 
     async def deliver(self, events: Sequence[str] = (), **how: Any) -> list[int]:
-        """Deliver held webhooks; what each was answered."""
+        """Deliver held webhooks; return the statuses of the answers."""
         return await self._shop.deliver(events, **how)
 
     async def refund_by_hand(self, order: Json, amount: int) -> None:
-        """A person gives money back, in Stripe's dashboard."""
+        """Refund as a person does in Stripe's dashboard."""
         (charge,) = (await self.of(order))["charges"]
         await self._shop.control("refunds", payment_intent=charge["payment_intent"], amount=amount)
 
     async def settle(self, order: Json, *, paid: bool) -> None:
-        """What becomes of a delayed payment."""
+        """Let a delayed payment succeed or fail."""
         (session,) = (await self.of(order))["sessions"]
         await self._shop.control(f"sessions/{session['id']}/settle", paid=paid)
 
     async def of(self, order: Json) -> Json:
-        """The order's sessions, charges, refunds and events."""
+        """Return the order's sessions, charges and refunds, and the events of all orders."""
         told = await self._shop.look()
         sessions = [s for s in told["sessions"] if s["client_reference_id"] == order["id"]]
         intents = {session["payment_intent"] for session in sessions} - {None}
@@ -99,12 +99,12 @@ class OrderShop:
         }
 
     async def counts(self, order: Json) -> tuple[int, int, int]:
-        """How many sessions, charges and refunds the order has."""
+        """Return the numbers of the order's sessions, charges and refunds."""
         told = await self.of(order)
         return len(told["sessions"]), len(told["charges"]), len(told["refunds"])
 
     async def come_to_rest(self) -> None:
-        """Wait until no call is to be made, but those that wait long after a refusal."""
+        """Wait until no call is pending, except those with no attempt that are due in over 5 s."""
         query = (
             "select count(*) from provider_calls where done_at is null"
             " and (attempts > 0 or due_at < now() + interval '5 s')"
@@ -112,17 +112,17 @@ class OrderShop:
         await eventually(lambda: self._connection.fetchval(query), lambda left: left == 0)
 
     async def hurry(self) -> None:
-        """Make every call that waits for its next try due."""
+        """Make every call that waits for a retry due."""
         await self._connection.execute(
             "update provider_calls set due_at = now() where done_at is null"
         )
 
     async def make_due(self, order: Json) -> None:
-        """Let the time to pay the order pass."""
+        """Let the order's payment deadline pass."""
         await self._connection.execute(
             "update order_deadlines set due_at = now() where order_id = $1", order["id"]
         )
 
     async def row(self, query: str, *arguments: Any) -> Any:
-        """One row of PostgreSQL."""
+        """Return one row of PostgreSQL."""
         return await self._connection.fetchrow(query, *arguments)

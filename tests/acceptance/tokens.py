@@ -1,4 +1,4 @@
-"""Bearer tokens that another identity provider issues, with the shared secret or its own key."""
+"""Bearer tokens of another identity provider, signed with the shared secret or its own key."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,17 +11,17 @@ from tests.conftest import SECRET
 
 
 def in_an_hour() -> datetime:
-    """When the tokens of these tests expire."""
+    """Return the time at which the tokens of these tests expire."""
     return datetime.now(UTC) + timedelta(hours=1)
 
 
 def token(secret: str = SECRET, algorithm: str = "HS256", **claims: Any) -> str:
-    """A valid customer's token but for the `claims` given; a claim of None is left out."""
+    """Return a customer's token, valid unless `claims` say otherwise; None removes a claim."""
     return jwt.encode(_told(claims), secret, algorithm)
 
 
 def signed_by(key: EllipticCurvePrivateKey, algorithm: str, kid: str, **claims: Any) -> str:
-    """The same, of an issuer that has a key of its own."""
+    """Return a token of an issuer that has its own key."""
     return jwt.encode(_told(claims), key, algorithm, headers={"kid": kid})
 
 

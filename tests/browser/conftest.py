@@ -1,4 +1,4 @@
-"""A browser of this machine, and pages that note what they ask for and complain about."""
+"""A browser, and pages that record their requests and errors."""
 
 import os
 import shutil
@@ -29,7 +29,7 @@ QUIET = (
 
 @dataclass
 class Visit:
-    """A page, the addresses it asked for, and what it complained about."""
+    """A page, the addresses it requested, and its errors."""
 
     page: Page
     asked: list[str] = field(default_factory=list)
@@ -37,14 +37,14 @@ class Visit:
 
 
 def chromium() -> str:
-    """The program."""
+    """Return the path of the program."""
     named = os.environ.get("CHROMIUM") or shutil.which("chromium")
     return named or skip("install the package chromium, or name the program in CHROMIUM")
 
 
 @pytest.fixture(scope="session")
 async def browser() -> AsyncIterator[Browser]:
-    """Chromium, without a window."""
+    """Headless Chromium."""
     program = chromium()
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=program, args=QUIET)
@@ -54,7 +54,7 @@ async def browser() -> AsyncIterator[Browser]:
 
 @pytest.fixture
 async def visit(browser: Browser) -> AsyncIterator[Visit]:
-    """An empty page of a visitor who was never here."""
+    """An empty page in a new browser context."""
     context = await browser.new_context(viewport={"width": 1280, "height": 900})
     visit = Visit(await context.new_page())
     visit.page.set_default_timeout(PATIENCE_MS)

@@ -1,4 +1,4 @@
-"""Swagger UI, as somebody uses it who tries an operation out."""
+"""Drive Swagger UI as a user who tries an operation out."""
 
 import json
 from typing import Any
@@ -13,7 +13,7 @@ class SwaggerUi:
         self.page = page
 
     def operation(self, method: str, path: str) -> Locator:
-        """The block of one operation."""
+        """Return the block of one operation."""
         place = self.page.locator(f'[data-path="{path}"]')
         return self.page.locator(f".opblock-{method.lower()}").filter(has=place)
 
@@ -32,7 +32,7 @@ class SwaggerUi:
         return int(status.split()[0]), json.loads(told)
 
     async def authorises(self, token: str) -> None:
-        """Give the bearer token in the dialog of the button Authorize."""
+        """Enter the bearer token in the Authorize dialog."""
         await self.page.locator("button.authorize").first.click()
         dialog = self.page.locator(".dialog-ux")
         await dialog.locator("input").fill(token)

@@ -1,4 +1,4 @@
-"""The product's own auditor, asked when everything has come to rest, and what customers saw."""
+"""Run the product's own auditor once the system is at rest, and compare with what customers saw."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -26,7 +26,7 @@ TABLES = (
 
 @asynccontextmanager
 async def reading(shop: Shop) -> AsyncIterator[asyncpg.Connection]:
-    """A connection to PostgreSQL that cannot write."""
+    """Open a connection to PostgreSQL that cannot write."""
     settings = {"default_transaction_read_only": "on"}
     connection = await asyncpg.connect(shop.database, server_settings=settings)
     try:
@@ -36,13 +36,13 @@ async def reading(shop: Shop) -> AsyncIterator[asyncpg.Connection]:
 
 
 async def count(shop: Shop, query: str) -> int:
-    """The number that the query asks for."""
+    """Return the single number that the query selects."""
     async with reading(shop) as connection:
         return int(await connection.fetchval(query))
 
 
 async def snapshot(shop: Shop) -> dict[str, list[Any]]:
-    """Every row that an event could change, by table."""
+    """Return every row that an event could change, by table."""
     async with reading(shop) as connection:
         return {
             table: sorted(map(str, await connection.fetch(f"select * from {table}")))
@@ -51,13 +51,13 @@ async def snapshot(shop: Shop) -> dict[str, list[Any]]:
 
 
 async def books(shop: Shop) -> Report:
-    """What the auditor finds in PostgreSQL, where nothing may be on its way."""
+    """Run the PostgreSQL audit with no tolerance for work in progress."""
     async with reading(shop) as connection, connection.transaction():
         return await look(connection, AT_REST)
 
 
 async def rest(shop: Shop, seconds: float = 60) -> bool:
-    """Wait until nothing is left to do; whether that came about."""
+    """Wait until nothing is left to do; return whether that happened in time."""
 
     async def is_at_rest() -> bool:
         return not await lag(shop.brokers) and (await books(shop)).is_silent
@@ -66,16 +66,16 @@ async def rest(shop: Shop, seconds: float = 60) -> bool:
 
 
 async def audit(shop: Shop, promised: Mapping[str, str | None]) -> None:
-    """Fail the test with everything that is wrong with the books, once all has come to rest.
+    """Fail the test with every fault that is found once the system is at rest.
 
-    `promised` are the orders that customers were promised, and the end each of them saw.
+    `promised` maps each order that a customer was promised to the final status the customer saw.
     """
     found = await faults(shop, promised)
     assert not found, "\n".join(found)
 
 
 async def faults(shop: Shop, promised: Mapping[str, str | None], seconds: float = 60) -> list[str]:
-    """What is wrong once all has come to rest, or has not within `seconds`: a text for each."""
+    """Return one text per fault, found once the system is at rest or `seconds` have passed."""
     restless = [] if await rest(shop, seconds) else [f"not at rest: lag {await lag(shop.brokers)}"]
     report = await books(shop) + await kafka(shop)
     async with reading(shop) as connection:
@@ -86,7 +86,7 @@ async def faults(shop: Shop, promised: Mapping[str, str | None], seconds: float 
 
 
 async def kafka(shop: Shop) -> list[Finding]:
-    """What the auditor finds in Kafka."""
+    """Return what the auditor finds in Kafka."""
     database, partitions = Database({"dsn": shop.database}, 1), app.conf.topic_partitions
     return await audit_kafka(database, [shop.brokers], partitions, AT_REST)
 

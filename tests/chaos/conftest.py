@@ -1,4 +1,4 @@
-"""Each test has servers of its own, because it kills them."""
+"""Fixtures that give each test its own servers, because the test kills them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +13,7 @@ from tests.missing import NOT_DURABLE, skip
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Iterator[Shop]:
-    """Servers that keep what they were given, with schema, topics and catalogue; no worker yet."""
+    """Durable servers with schema, topics and catalogue, without a worker."""
     with Stack(tmp_path) as stack:
         if not stack.broker.durable:
             skip(NOT_DURABLE)

@@ -1,4 +1,4 @@
-"""Counters of workers that come and go, added up."""
+"""Add up the counters of workers that start and die during a run."""
 
 import asyncio
 from collections import Counter
@@ -15,11 +15,11 @@ COUNTERS = {
     "orders_duplicate_events_total": "events",
     "orders_idempotent_replays_total": "replays of requests",
 }
-"""What is counted, and what it is called."""
+"""The label by which a run reports each counter."""
 
 
 class Counting:
-    """Adds to `total` what the workers' counters have risen by."""
+    """Adds each increase of the workers' counters to `total`."""
 
     def __init__(self, shop: Shop, total: Counter[str]) -> None:
         self._shop = shop
@@ -28,7 +28,7 @@ class Counting:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Look often, for a killed worker takes along what came since the last look."""
+        """Poll the counters often: a killed worker loses what it counted since the last poll."""
         counting = asyncio.create_task(self._count())
         try:
             yield

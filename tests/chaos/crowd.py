@@ -1,4 +1,4 @@
-"""A steady flow of customers of every kind, until they are told that the shop closes."""
+"""A steady flow of customers of every kind, until the shop is closed."""
 
 import asyncio
 import random
@@ -18,16 +18,16 @@ PATIENCE_SECONDS = 86_400.0
 WAIT_SECONDS = 120.0
 """How long an order may take to end after the shop has closed."""
 AT_ONCE = 150
-"""Customers in the shop; more wait outside, so that an outage does not pile up thousands."""
+"""The number of customers served at once; others wait, so an outage does not pile up thousands."""
 
 
 class Crowd:
-    """Customers, by what they do; each follows the order to its end."""
+    """Customers of several kinds; each follows its order to the end."""
 
     def __init__(self, town: Town, load: Load, dice: random.Random, rate: float) -> None:
         self.load = load
         self.orders: Counter[str] = Counter()
-        """By kind: how many were placed."""
+        """How many orders were placed, by kind."""
         self._town = town
         self._dice = dice
         self._rate = rate
@@ -43,15 +43,15 @@ class Crowd:
             "stripe": (3, self._pay_at_stripe),
             "replayed": (2, self._repeat),
         }
-        """By name: how often it comes, and what it does."""
+        """The weight and the visit of each kind of customer."""
 
     async def open(self) -> None:
-        """Let customers in."""
+        """Start to let customers in."""
         await self._restock()
         self._door = asyncio.create_task(self._let_in())
 
     async def close(self) -> list[str]:
-        """Let no more in, and wait for those inside; what went wrong with them."""
+        """Let no more customers in and wait for those inside; return what went wrong with them."""
         if self._door:
             self._door.cancel()
         if not await comes_true(lambda: not self._inside, WAIT_SECONDS):
@@ -63,12 +63,12 @@ class Crowd:
         return troubles
 
     async def burst(self, orders: int) -> None:
-        """So many customers at once."""
+        """Let `orders` paying customers in at once."""
         for _ in range(orders):
             self._enter("paid")
 
     async def probe(self, orders: int) -> None:
-        """So many orders, placed at once, until all of them are completed."""
+        """Place and pay `orders` orders at once, and wait until all are completed."""
         self.orders["paid"] += orders
         await asyncio.gather(*(self._pay() for _ in range(orders)))
 
@@ -109,7 +109,7 @@ class Crowd:
         await self.load.place_again(order["id"])
 
     async def _fight_for_the_last(self) -> None:
-        """More customers than pieces; sometimes there are pieces again."""
+        """Order the scarce product, of which there is too little; restock it now and then."""
         if self._dice.random() < 0.3:
             await self._restock()
         order = await self.load.try_to_place([SCARCE])
@@ -134,7 +134,7 @@ class Crowd:
         await self._see_the_end(order, *ENDED)
 
     async def _press(self, url: str, button: str) -> None:
-        """The customer's browser reaches Stripe whatever the worker's way to it is like."""
+        """Press a button on Stripe's page, past the proxy between the worker and Stripe."""
         path = url.partition("/c/pay/")[2]
         async with aiohttp.ClientSession() as browser:
             address = f"{self._town.stripe.url}/c/pay/{path}/{button}"
@@ -146,7 +146,7 @@ class Crowd:
         await self._see_the_end(order, *ends)
 
     async def _see_the_end(self, order: Json, *ends: str) -> None:
-        """Any order may expire: the harness lets deadlines come early."""
+        """Follow the order to one of `ends`, or to its expiry, which a fault brings about early."""
         seen = await self.load.follow(order)
         assert seen["status"] in ends or seen["cancelReason"] == "expired", seen
 
@@ -158,7 +158,7 @@ class Crowd:
 
 @asynccontextmanager
 async def crowd(town: Town, dice: random.Random, rate: float) -> AsyncIterator[Crowd]:
-    """Customers at the door of a shop that is not open yet."""
+    """Prepare customers for a shop that is not open yet."""
     connector = aiohttp.TCPConnector(limit=400)
     timeout = aiohttp.ClientTimeout(total=15)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:

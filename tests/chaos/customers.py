@@ -1,4 +1,4 @@
-"""What customers do, and Stripe. What follows a journey's `yield` meets the crash."""
+"""Journeys of customers and of Stripe; the crash happens in what follows a journey's `yield`."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -30,7 +30,7 @@ async def placed(stage: Stage) -> AsyncIterator[None]:
 
 
 async def placed_alone(stage: Stage) -> AsyncIterator[None]:
-    """An order comes with a key that was used long ago, which is looked at by itself."""
+    """An order is placed with an expired key, so that it is placed in a transaction of its own."""
     key = await _key_used_long_ago(stage)
     yield
     order = await stage.load.place(PLENTIFUL, key)
@@ -38,7 +38,7 @@ async def placed_alone(stage: Stage) -> AsyncIterator[None]:
 
 
 async def paid_alone(stage: Stage) -> AsyncIterator[None]:
-    """So does a payment."""
+    """A payment is requested with an expired key, so that it has a transaction of its own."""
     order = await stage.load.place(PLENTIFUL)
     key = await _key_used_long_ago(stage)
     yield
@@ -69,7 +69,7 @@ async def paid(stage: Stage) -> AsyncIterator[None]:
 
 
 async def mailed(stage: Stage) -> AsyncIterator[None]:
-    """A customer hears of an order, by mails of one Message-ID."""
+    """A customer is mailed about an order; repeated mails have the same Message-ID."""
     without_email, stage.load.token = stage.load.token, token(email="ann@example.com")
     order = await stage.load.place(PLENTIFUL)
     yield
@@ -87,7 +87,7 @@ async def wrongly_paid(stage: Stage) -> AsyncIterator[None]:
 
 
 async def out_of_stock(stage: Stage) -> AsyncIterator[None]:
-    """An order is paid of which nothing is left; its money goes back."""
+    """A paid order is out of stock, so its money is refunded."""
     order = await stage.load.place([SCARCE])
     taken = await empty_shelf(stage)
     yield
@@ -96,14 +96,14 @@ async def out_of_stock(stage: Stage) -> AsyncIterator[None]:
 
 
 async def cancelled(stage: Stage) -> AsyncIterator[None]:
-    """A customer cancels."""
+    """A customer cancels an order."""
     order = await stage.load.place(PLENTIFUL)
     yield
     await _cancel(stage, order)
 
 
 async def cancelled_late(stage: Stage) -> AsyncIterator[None]:
-    """A customer cancels when everything is set aside, and the order not yet completed."""
+    """A customer cancels after the stock is reserved and before the order is completed."""
     order = await stage.load.place(PLENTIFUL)
     blocker = await stage.block("orders.complete", order["id"])
     await stage.again()
@@ -126,7 +126,7 @@ async def paid_at_stripe(stage: Stage) -> AsyncIterator[None]:
 
 
 async def refunded_at_stripe(stage: Stage) -> AsyncIterator[None]:
-    """An order is paid at Stripe of which nothing is left."""
+    """An order that is out of stock is paid at Stripe, and refunded there."""
     order = await stage.load.place([SCARCE])
     url = await stage.load.check_out(order)
     taken = await empty_shelf(stage)
@@ -138,7 +138,7 @@ async def refunded_at_stripe(stage: Stage) -> AsyncIterator[None]:
 
 
 async def closed_at_stripe(stage: Stage) -> AsyncIterator[None]:
-    """A customer cancels an order that has a page at Stripe."""
+    """A customer cancels an order that has an open Checkout Session at Stripe."""
     order = await stage.load.place(PLENTIFUL)
     url = await stage.load.check_out(order)
     yield
@@ -149,7 +149,7 @@ async def closed_at_stripe(stage: Stage) -> AsyncIterator[None]:
 
 
 async def expired(stage: Stage) -> AsyncIterator[None]:
-    """The time to pay an order passes while no worker lives."""
+    """An order's deadline passes while no worker is alive."""
     order = await stage.load.place(PLENTIFUL)
     await until(lambda: _is_told(stage, order), "its creation is told")
     stage.worker.kill()
@@ -161,7 +161,7 @@ async def expired(stage: Stage) -> AsyncIterator[None]:
 
 
 async def reported_early(stage: Stage) -> AsyncIterator[None]:
-    """Stripe reports the money of an order that comes after its report."""
+    """Stripe reports the payment of an order before the order is placed."""
     id, customer = uuid4(), Identity(uuid4(), None, USER)
     basket = orders.Basket(dict.fromkeys(await product_ids(stage.shop), 1), None)
     yield
@@ -177,7 +177,7 @@ async def reported_early(stage: Stage) -> AsyncIterator[None]:
 
 
 async def registered(stage: Stage) -> AsyncIterator[None]:
-    """A customer makes an account; asked again, it is there already."""
+    """A customer registers; a repeated request may find the account registered already."""
     yield
     account = {"email": f"{uuid4()}@example.com", "password": "of a customer"}
     client = stage.load.client
@@ -186,7 +186,7 @@ async def registered(stage: Stage) -> AsyncIterator[None]:
 
 
 async def _key_used_long_ago(stage: Stage) -> str:
-    """An Idempotency-Key that has expired, and that nobody has forgotten yet."""
+    """Insert an Idempotency-Key that has expired and is not deleted yet; return it."""
     key = str(uuid4())
     user = jwt.decode(stage.load.token, options={"verify_signature": False})["userId"]
     use = """
@@ -204,7 +204,7 @@ async def _cancel(stage: Stage, order: Json) -> None:
 
 
 async def _report(stage: Stage, event: Json) -> None:
-    """Send an event as Stripe does."""
+    """Send a signed event as Stripe does."""
     body = as_bytes(event)
     headers = {"Stripe-Signature": signed(body, "whsec_stand_in")}
     address = f"{stage.worker.url}/api/stripe/webhook"

@@ -1,6 +1,6 @@
-"""What can go wrong, by name: each fault is done to the town, and over when its function returns.
+"""The faults by name: each is done to the town, and is over when its function returns.
 
-What it has broken starts again by itself, or the function starts it, with the data that are left.
+What a fault breaks is restarted with its remaining data, by a supervisor or by the function itself.
 """
 
 import asyncio
@@ -23,11 +23,11 @@ from tests.chaos.waiting import until
 WAITING = "select count(*) from outbox where published_at is null"
 BURST = 100
 SHORT, LONG = 2.0, 12.0
-"""Seconds that something is away: the longest is more than a consumer's session."""
+"""The range of an outage in seconds; the longest exceeds a consumer's session timeout."""
 
 
 class Scene:
-    """What a fault is done to, and chance, which a seed repeats."""
+    """What a fault acts on, and the random numbers that a seed reproduces."""
 
     def __init__(self, town: Town, crowd: Crowd, dice: random.Random) -> None:
         self.town = town
@@ -36,21 +36,21 @@ class Scene:
         self.dice = dice
 
     def some_worker(self) -> Worker:
-        """One of those that are there."""
+        """Return a random worker."""
         return self.dice.choice(self.shop.workers)
 
     async def while_away(self) -> None:
-        """Let the time pass for which something is away."""
+        """Wait for the duration of an outage."""
         await asyncio.sleep(self.dice.uniform(SHORT, LONG))
 
 
 async def kill_worker(scene: Scene) -> None:
-    """Its supervisor starts it again."""
+    """Kill a worker; its supervisor restarts it."""
     scene.some_worker().kill()
 
 
 async def terminate_worker(scene: Scene) -> None:
-    """SIGTERM; it must end by itself."""
+    """Send a worker SIGTERM; it must end by itself."""
     worker = scene.some_worker()
     pid = worker.pid
     if worker.alive and pid:
@@ -59,7 +59,7 @@ async def terminate_worker(scene: Scene) -> None:
 
 
 async def lose_disk(scene: Scene) -> None:
-    """A worker is killed and its tables are gone; they come back from the changelog."""
+    """Kill a worker and delete its tables, which it then rebuilds from the changelog."""
     worker = scene.some_worker()
     worker.kill()
     shutil.rmtree(worker.folder, ignore_errors=True)
@@ -92,7 +92,7 @@ async def cut_broker(scene: Scene) -> None:
 
 
 async def _cut(scene: Scene, way: Proxy) -> None:
-    """Some times, so that it meets what is under way and what begins anew."""
+    """Cut the connections several times, to hit requests in flight and reconnections."""
     for _ in range(scene.dice.randint(1, 4)):
         way.cut()
         await asyncio.sleep(scene.dice.uniform(0, 0.5))
@@ -127,19 +127,19 @@ async def _stall(scene: Scene, way: Proxy) -> None:
 
 
 async def add_worker(scene: Scene) -> None:
-    """The group rebalances."""
+    """Add a worker, so that the consumer group rebalances."""
     await scene.shop.hire_ready()
 
 
 async def remove_worker(scene: Scene) -> None:
-    """One that nobody starts again; two are always left."""
+    """Kill a worker that nobody restarts; at least two are left."""
     while len(scene.shop.workers) < 3:
         await scene.shop.hire_ready()
     scene.shop.lose(scene.some_worker())
 
 
 async def fill_outbox(scene: Scene) -> None:
-    """Events pile up while the broker is not to be reached."""
+    """Stall the broker until events pile up in the outbox."""
     way = scene.town.ways["broker"]
     way.stall()
     try:
@@ -154,17 +154,17 @@ async def _holds(scene: Scene, events: int) -> bool:
 
 
 async def poison(scene: Scene) -> None:
-    """Messages that no handler can take, on each topic that has one."""
+    """Plant messages that no handler can process on each topic that has a handler."""
     await plant_poison(scene.shop, scene.dice)
 
 
 async def repeat_events(scene: Scene) -> None:
-    """The latest events come again, and in another order."""
+    """Publish copies of the latest events, in another order."""
     await duplicate_events(scene.shop, scene.dice)
 
 
 async def let_deadlines_come(scene: Scene) -> None:
-    """The clock of the timers: what may wait for half an hour is due at once."""
+    """Make the payment deadline of every order due at once."""
     await scene.shop.change("update order_deadlines set due_at = now()")
 
 

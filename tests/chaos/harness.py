@@ -1,4 +1,4 @@
-"""Rounds of faults against a busy shop, each with an audit at its end."""
+"""Run rounds of faults against a busy shop, with an audit at the end of each round."""
 
 import asyncio
 import random
@@ -21,25 +21,25 @@ QUIET_SECONDS = 1.0
 """The longest time between two faults."""
 REST_SECONDS = 120.0
 PROBES = 8
-"""Orders by which recovery is measured: more than partitions, so that each is likely among them."""
+"""The orders that measure a recovery: more than partitions, so that most partitions get one."""
 
 
 @dataclass
 class Tally:
-    """What has happened so far."""
+    """The running totals of a run."""
 
     faults: dict[str, list[float]] = field(default_factory=dict)
-    """By fault: the seconds from its end until orders that were placed then were completed."""
+    """By fault: seconds from its end until orders placed at that moment were completed."""
     orders: Counter[str] = field(default_factory=Counter)
-    """By kind: how many were placed."""
+    """How many orders were placed, by kind."""
     absorbed: Counter[str] = field(default_factory=Counter)
-    """What came twice and was recognised, at least: a killed worker takes its last count along."""
+    """Recognised duplicates by kind; a lower bound, for a killed worker loses its last counts."""
     findings: list[str] = field(default_factory=list)
     began: float = field(default_factory=monotonic)
 
     @property
     def seconds(self) -> float:
-        """Since the first round began."""
+        """The time since the run began."""
         return monotonic() - self.began
 
     @property
@@ -48,7 +48,7 @@ class Tally:
         return max((max(times) for times in self.faults.values()), default=0.0)
 
     def table(self) -> str:
-        """What a reader wants to know of it, as Markdown."""
+        """Return the summary as Markdown."""
         rows = [
             f"| {name} | {len(times)} | {max(times):.1f} s |"
             for name, times in sorted(self.faults.items())
@@ -70,7 +70,7 @@ class Tally:
 
 
 def deck(dice: random.Random) -> Iterator[str]:
-    """Every fault once, shuffled, and again."""
+    """Yield every fault once in random order, and repeat that for ever."""
     while True:
         names = list(FAULTS)
         dice.shuffle(names)
@@ -85,11 +85,10 @@ async def play(
     enough: Callable[[int, Tally], bool],
     say: Callable[[str], None],
 ) -> Tally:
-    """Rounds until they are `enough` (a function of rounds and tally), or one has a finding.
+    """Play rounds until `enough(rounds, tally)` is true or a round has a finding.
 
-    `rate` is of customers a second.
-    The seed repeats the faults, their order and their lengths, and what customers do; not, of
-    course, what meets what.
+    `rate` is in customers per second. The seed reproduces the faults, their order and their
+    lengths, and what customers do, but not how these interleave.
     """
     tally, dice, rounds = Tally(), random.Random(seed), 0
     names = deck(random.Random(seed))
@@ -114,7 +113,7 @@ async def play(
 
 
 async def _hit(scene: Scene, name: str, tally: Tally, say: Callable[[str], None]) -> None:
-    """One fault, and how long after it an order is completed again."""
+    """Do one fault, and measure how long after it orders are completed again."""
     await asyncio.sleep(scene.dice.uniform(0, QUIET_SECONDS))
     say(f"{tally.seconds:6.1f} s  {name}")
     await FAULTS[name](scene)
@@ -130,7 +129,7 @@ async def _hit(scene: Scene, name: str, tally: Tally, say: Callable[[str], None]
 
 
 async def _settle(scene: Scene) -> list[str]:
-    """Close the shop, wait until all has come to rest, and audit."""
+    """Close the shop, wait until the system is at rest, and audit it."""
     crowd: Crowd = scene.crowd
     troubles = await crowd.close()
     await comes_true(lambda: _no_lag(scene), REST_SECONDS)

@@ -1,4 +1,4 @@
-"""What must not be found in PostgreSQL, once all has come to rest."""
+"""Queries for what must not be in PostgreSQL once the system is at rest."""
 
 COMPLETED = (
     "order.created order.payment_requested payment.succeeded order.paid"
@@ -9,13 +9,13 @@ UNSTOCKED = (
     "order.created order.payment_requested payment.succeeded order.paid"
     " inventory.rejected order.cancelled payment.refund_requested payment.refunded"
 )
-"""The whole histories an order may have, each event once."""
+"""The full event histories an order may have; each event occurs once."""
 BY_HAND = (
     "^order.created( order.payment_requested)? order.cancelled$|"
     "^order.created order.payment_requested payment.succeeded( order.paid( inventory.reserved)?)?"
     " order.cancelled payment.refund_requested payment.refunded$"
 )
-"""The histories of an order that was cancelled by hand, or expired."""
+"""The histories of an order that was cancelled on request or expired, as a regular expression."""
 
 FAULTS = {
     "an order has not ended": """
@@ -117,4 +117,4 @@ FAULTS = {
         having count(n.order_id) <> 1 or bool_or(lower(o.status) <> n.kind or n.sent_at is null)
     """,
 }
-"""Sentence by query; a query finds what makes the sentence true."""
+"""Queries by the fault that each detects: the rows a query returns are at fault."""

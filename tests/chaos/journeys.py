@@ -1,4 +1,4 @@
-"""What leads a worker to each crash point."""
+"""The journeys that lead a worker to each crash point."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -54,11 +54,11 @@ JOURNEYS: Mapping[str, Journey] = {
     "stripe_events.record": customers.paid_at_stripe,
     "stripe_events.settle_kept": customers.reported_early,
 }
-"""By subject: what leads to its points."""
+"""The journey to each subject's crash points."""
 
 
 def journey_to(place: Place) -> Journey:
-    """What leads there. Raises KeyError where nothing does."""
+    """Return the journey to that place. Raises KeyError if there is none."""
     point, subject = place
     if point is Point.HELD_BACK:
         return lambda stage: _behind_a_blocker(stage, subject)
@@ -70,7 +70,7 @@ def journey_to(place: Place) -> Journey:
 
 
 async def _behind_a_blocker(stage: Stage, handler: str) -> AsyncIterator[None]:
-    """The handler's message comes behind a parked one of its order, until that is given up."""
+    """Let the handler's message wait behind a parked one of its order, until that is discarded."""
     journey = JOURNEYS[handler](stage)
     await anext(journey)
     order = {"id": list(stage.load.ends)[-1]}
@@ -84,7 +84,7 @@ async def _behind_a_blocker(stage: Stage, handler: str) -> AsyncIterator[None]:
 
 
 async def _poisoned(stage: Stage, handler: str) -> AsyncIterator[None]:
-    """Bytes come that are no event."""
+    """Send bytes that are no event, and wait until every reader of the topic has parked them."""
     record = HANDLERS[handler].record
     assert record
     key = uuid4()

@@ -1,6 +1,6 @@
 """Customers at a fixed rate: each places an order, pays it, and follows it to its end.
 
-They send a request again, with its Idempotency-Key, until it is answered.
+They retry a request, with the same Idempotency-Key, until it is answered.
 """
 
 import asyncio
@@ -20,9 +20,9 @@ from tests.chaos.shop import Shop
 from tests.chaos.waiting import until
 
 SCARCE, PIECES = "Last umbrella", 3
-"""What more orders ask for than there is."""
+"""A product of which more is ordered than there is, and its stock."""
 PLENTIFUL = ["Envelope", "Notebook", "Postcard"]
-"""What there is enough of; few products, so that orders queue for the same rows."""
+"""Products in ample stock; only a few, so that orders contend for the same rows."""
 ENDED = frozenset({"COMPLETED", "CANCELLED"})
 PATIENCE_SECONDS = 100.0
 
@@ -30,7 +30,7 @@ Json = dict[str, Any]
 
 
 class Client:
-    """Asks one worker after the other until one answers."""
+    """An HTTP client that tries one worker after the other until one answers."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class Client:
         patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         self.troubles: list[str] = []
-        """What made it ask again."""
+        """Why requests were retried."""
         self._session = session
         self._urls = urls
         self._turn = count()
@@ -47,13 +47,13 @@ class Client:
 
     @property
     def patient(self) -> bool:
-        """Whether an answer is still worth having."""
+        """Whether there is still time for an answer."""
         return monotonic() < self._deadline
 
     async def ask(
         self, method: str, path: str, token: str = "", key: str = "", **content: Any
     ) -> tuple[int, Json]:
-        """The status and body of the answer. Fails the test when none comes."""
+        """Return the status and body of the answer. Fails the test if none comes in time."""
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         headers |= {"Idempotency-Key": key} if key else {}
         while self.patient:
@@ -68,7 +68,7 @@ class Client:
         raise AssertionError(f"never answered: {self.troubles[-3:]}")
 
     async def expect(self, statuses: set[int], method: str, path: str, **content: Any) -> Json:
-        """The body of an answer of one of these statuses. Fails the test for any other."""
+        """Return the body of an answer with one of these statuses. Fails the test for any other."""
         status, body = await self.ask(method, path, **content)
         assert status in statuses, f"{method} {path} answered {status}: {body}"
         return body
@@ -89,16 +89,16 @@ class Load:
     def __init__(self, client: Client, orders: int, rate: float) -> None:
         self.client = client
         self.ends: dict[str, str | None] = {}
-        """By order that was promised to its customer: the end the customer saw."""
+        """By promised order: the final status its customer saw, or None."""
         self._expected: dict[str, set[str]] = {}
         self._count = orders
         self._rate = rate
         self.longest_wait = 1.0
-        """Seconds between two looks at an order."""
+        """The longest pause in seconds between two polls of an order."""
         self.token = ""
-        """The customer's; `open` logs in."""
+        """The customer's token; `open` sets it."""
         self.products: dict[str, str] = {}
-        """Ids by name."""
+        """Product ids by name."""
         self._requests: dict[str, Json] = {}
         self._unpaid: list[Json] = []
         self._running: asyncio.Task[None] | None = None
@@ -114,31 +114,31 @@ class Load:
         self._unpaid = [await self.place([SCARCE]) for _ in range(self._count // 10)]
 
     def start(self) -> None:
-        """Let the customers in."""
+        """Start to let customers in."""
         self._running = asyncio.create_task(self._run())
 
     async def reaches(self, share: float) -> None:
-        """Wait until that share of the orders has been promised."""
+        """Wait until that share of the orders has been placed."""
         await until(
             lambda: self._has_stopped() or len(self.ends) >= share * self._count,
             f"{share:.0%} of the orders are placed",
         )
 
     async def is_turned_away(self) -> None:
-        """Wait until a customer has to ask again."""
+        """Wait until a request has to be retried."""
         await until(
             lambda: self._has_stopped() or self.client.troubles, "a customer has to ask again"
         )
 
     async def finish(self) -> None:
-        """Wait until each customer saw the end of the order, or lost patience."""
+        """Wait for all customers, and fail the test if an order ended as it should not."""
         if self._running:
             await self._running
         wrong = {i: end for i, end in self.ends.items() if end and end not in self._expected[i]}
         assert not wrong, f"ended as they should not: {wrong}"
 
     def abort(self) -> None:
-        """Send the customers home."""
+        """Stop all customers."""
         if self._running:
             self._running.cancel()
 
@@ -149,7 +149,7 @@ class Load:
         return order
 
     async def try_to_place(self, products: list[str], key: str = "") -> Json | None:
-        """The same; None where there is not enough."""
+        """Place an order as `place` does; return None if there is not enough stock."""
         items = [{"productId": self.products[name], "quantity": 1} for name in products]
         request = {"token": self.token, "key": key or str(uuid4()), "json": {"items": items}}
         order = await self.client.expect({200, 201, 409}, "POST", "/api/orders", **request)
@@ -160,7 +160,7 @@ class Load:
         return order
 
     async def place_again(self, order_id: str) -> None:
-        """Send the creation again; fails the test unless the answer is the same order."""
+        """Repeat the request that placed the order; the answer must be the same order."""
         request = self._requests[order_id]
         again = await self.client.expect({200}, "POST", "/api/orders", **request)
         assert (again["id"], again["isDuplicate"]) == (order_id, True)
@@ -178,20 +178,20 @@ class Load:
         await self.follow(order)
 
     async def pay(self, order: Json, surplus: int = 0, key: str = "") -> None:
-        """Ask to pay `surplus` more than the total; an order that has expired takes nothing."""
+        """Ask to pay `surplus` more than the total; an order that has expired answers 409."""
         request = {"token": self.token, "key": key or str(uuid4())}
         amount = {"amount": str(order["totalAmount"] + surplus)}
         path = f"/api/orders/{order['id']}/pay"
         await self.client.expect({200, 409}, "PATCH", path, params=amount, **request)
 
     async def cancel(self, order: Json) -> None:
-        """Ask for the order to be cancelled; it may be too late."""
+        """Ask to cancel the order; 409 if it is too late."""
         request = {"token": self.token, "key": str(uuid4())}
         path = f"/api/orders/{order['id']}/cancel"
         await self.client.expect({200, 409}, "POST", path, json={}, **request)
 
     async def check_out(self, order: Json) -> str | None:
-        """Ask for Stripe's page and wait for it; its address, or None where there will be none."""
+        """Ask for a checkout at Stripe; return its URL when it is ready, or None."""
         path = f"/api/orders/{order['id']}/payments/stripe"
         await self.client.expect({202, 409}, "POST", path, token=self.token, key=str(uuid4()))
         while self.client.patient:
@@ -202,7 +202,7 @@ class Load:
         return None
 
     async def follow(self, order: Json) -> Json:
-        """Look at the order until it has ended; how it was seen last."""
+        """Poll the order until it has ended; return its last state."""
         wait, path, seen = 0.1, f"/api/orders/{order['id']}", order
         while self.ends[order["id"]] is None and self.client.patient:
             await asyncio.sleep(wait)
@@ -213,7 +213,7 @@ class Load:
         return seen
 
     def unended(self) -> list[str]:
-        """The orders whose end nobody has seen."""
+        """Return the orders whose end no customer has seen."""
         return [id for id, end in self.ends.items() if end is None]
 
     async def _run(self) -> None:
@@ -236,7 +236,7 @@ class Load:
 
 @asynccontextmanager
 async def customers(shop: Shop, orders: int = 200, rate: float = 80) -> AsyncIterator[Load]:
-    """Let customers in; leaving waits until each has seen the end of the order."""
+    """Let customers in; on exit, wait until each has seen the end of its order."""
     async with at_the_counter(shop, orders, rate) as load:
         load.start()
         try:
@@ -250,7 +250,7 @@ async def customers(shop: Shop, orders: int = 200, rate: float = 80) -> AsyncIte
 async def at_the_counter(
     shop: Shop, orders: int = 0, rate: float = 1, patience_seconds: float = PATIENCE_SECONDS
 ) -> AsyncIterator[Load]:
-    """A customer who is logged in and does what the test says."""
+    """Provide a logged-in customer who does only what the test asks."""
     connector = aiohttp.TCPConnector(limit=200)
     timeout = aiohttp.ClientTimeout(total=15)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:

@@ -1,4 +1,4 @@
-"""What is in Kafka, what the workers have taken of it, and putting a message there again."""
+"""Read what is in Kafka, read the consumer lag, and produce messages again."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
@@ -13,7 +13,7 @@ GROUP = app.conf.id
 
 
 def handlers() -> Mapping[str, list[str]]:
-    """The names of the handlers of each topic that has any."""
+    """Return the handlers' names by topic."""
     for module in AUTODISCOVER:
         if module.startswith("agents."):
             import_module(module)
@@ -25,7 +25,7 @@ def handlers() -> Mapping[str, list[str]]:
 
 
 async def read_all(brokers: str) -> list[ConsumerRecord]:
-    """Every message of every topic, each partition's in order."""
+    """Return every message of every topic, in order within each partition."""
     async with AIOKafkaConsumer(bootstrap_servers=brokers, auto_offset_reset="earliest") as reader:
         partitions = _partitions(topic_names())
         reader.assign(partitions)
@@ -38,7 +38,7 @@ async def read_all(brokers: str) -> list[ConsumerRecord]:
 
 
 async def read_latest(brokers: str, most: int) -> list[ConsumerRecord]:
-    """The latest messages of every topic that is handled, at most so many of a partition."""
+    """Return the latest messages of every handled topic, at most `most` of each partition."""
     async with AIOKafkaConsumer(bootstrap_servers=brokers) as reader:
         partitions = _partitions(handlers())
         reader.assign(partitions)
@@ -53,7 +53,7 @@ async def read_latest(brokers: str, most: int) -> list[ConsumerRecord]:
 
 
 async def lag(brokers: str) -> Counter[str]:
-    """By topic: how many messages the workers have not acknowledged; those without are left out."""
+    """Return the consumer lag by topic; topics without lag are left out."""
     settings = {"group_id": GROUP, "enable_auto_commit": False}
     async with AIOKafkaConsumer(bootstrap_servers=brokers, **settings) as reader:
         partitions = _partitions(handlers())
@@ -65,7 +65,7 @@ async def lag(brokers: str) -> Counter[str]:
 
 
 async def produce(brokers: str, messages: Iterable[ConsumerRecord]) -> None:
-    """Send copies of the messages, and wait until Kafka has them."""
+    """Send copies of the messages, and wait until Kafka has acknowledged them."""
     async with AIOKafkaProducer(bootstrap_servers=brokers, acks="all") as producer:
         for one in messages:
             await producer.send_and_wait(one.topic, one.value, one.key, headers=[*one.headers])

@@ -1,7 +1,7 @@
-"""Workers in a third of the time: each is forked from a process that has imported everything.
+"""Start workers in a third of the time: fork each from a process that has imported everything.
 
-A test that kills a hundred workers would else spend its time on imports. What is forked is the
-worker that the CLI runs; only the way to arm it, while it runs, is the nursery's.
+A test that kills a hundred workers would otherwise spend its time on imports. The forked process is
+the worker that the CLI runs; only the way to arm it at runtime is added here.
 """
 
 import ctypes
@@ -22,10 +22,10 @@ PARENT_DIED = 1  # PR_SET_PDEATHSIG
 
 
 class Nursery:
-    """The process that forks; at most one worker of it lives at a time."""
+    """The process that forks workers; at most one of them is alive at a time."""
 
     def __init__(self, environment: Mapping[str, str], folder: Path, log: Path) -> None:
-        """Its workers keep their data in `folder`."""
+        """Start the process; its workers keep their data in `folder`."""
         # The CLI's --datadir is read when the application is imported.
         more = {"F_DATADIR": str(folder), "PYTHONPATH": str(Path(__file__).parents[2])}
         with log.open("ab") as errors:
@@ -39,19 +39,19 @@ class Nursery:
         self._told = b""
 
     def close(self) -> None:
-        """End it, and whoever lives."""
+        """Kill the process, and with it a living worker."""
         self._program.kill()
         self._program.wait()
 
     def fork(self, log: Path, place: str) -> int:
-        """Start a worker, armed if a place is given; its process id."""
+        """Start a worker, armed if a place is given; return its process id."""
         self.tell(json.dumps([str(log), place]))
         pid = self.listen(30)
         assert pid is not None, "the nursery does not answer"
         return pid
 
     def tell(self, line: str) -> None:
-        """Say something to the nursery, or to the worker that lives."""
+        """Send a line to the process, or to the worker if one is alive."""
         assert self._program.stdin
         os.write(self._program.stdin.fileno(), f"{line}\n".encode())
 
@@ -70,7 +70,7 @@ class Nursery:
 
 
 class _Forked(Process):
-    """A worker of a nursery."""
+    """The process of a forked worker."""
 
     def __init__(self, nursery: Nursery, log: Path, place: str) -> None:
         super().__init__([], log)
@@ -114,10 +114,10 @@ class Mortal(Worker):
         super().__init__(environment, folder, log)
         self._nursery = nursery
         self.place = ""
-        """Where its next life is to end; nowhere if empty."""
+        """Where the next process is to die, as `point:subject`; empty for nowhere."""
 
     def arm(self, place: str) -> None:
-        """Let it die at `point:subject`, once it has answered with a line of its log."""
+        """Let the worker die at `point:subject`; it is armed once its log says so."""
         self._nursery.tell(place)
 
     def _program(self, command: list[str]) -> Process:
@@ -125,7 +125,7 @@ class Mortal(Worker):
 
 
 def _lines_from(place: int) -> str:
-    """The next line; empty at the end. Unbuffered, for parent and child read in turns."""
+    """Return the next line, empty at the end; unbuffered, because parent and child take turns."""
     line = b""
     while not line.endswith(b"\n") and (byte := os.read(place, 1)):
         line += byte
@@ -137,7 +137,7 @@ def _say(number: int) -> None:
 
 
 def _live(log: str, place: str) -> None:
-    """Be a worker."""
+    """Run a worker in this process."""
     from faust.cli.faust import cli
 
     from app.crashes import arm

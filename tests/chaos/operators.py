@@ -1,4 +1,4 @@
-"""What administrators and operators do. What follows a journey's `yield` meets the crash."""
+"""Journeys of administrators and operators; the crash happens in what follows the `yield`."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -14,7 +14,7 @@ from tests.chaos.waiting import until
 
 
 async def refused_by_the_broker(stage: Stage) -> AsyncIterator[None]:
-    """An event is larger than its topic takes; the topic takes more when an operator comes."""
+    """An event is larger than its topic allows, until an operator raises the topic's limit."""
     order = await stage.load.place(PLENTIFUL)
     await stage.limit("order.payment_requested", 100)
     yield
@@ -26,7 +26,7 @@ async def refused_by_the_broker(stage: Stage) -> AsyncIterator[None]:
 
 
 async def intervened(stage: Stage) -> AsyncIterator[None]:
-    """An operator gives a message up, and what waits behind it goes on."""
+    """An operator discards a parked message, and replays what waits behind it."""
     order = await stage.load.place(PLENTIFUL)
     blocker = await stage.block("payments.capture", order["id"])
     await stage.again()
@@ -40,7 +40,7 @@ async def intervened(stage: Stage) -> AsyncIterator[None]:
 
 
 async def restocked(stage: Stage) -> AsyncIterator[None]:
-    """An administrator adds a piece, and asks again where there was no answer."""
+    """An administrator adds a piece; the request is retried if there was no answer."""
     yield
     product_id = stage.load.products[SCARCE]
     await stock(stage, 1)
@@ -50,7 +50,7 @@ async def restocked(stage: Stage) -> AsyncIterator[None]:
 
 
 async def stocked(stage: Stage) -> AsyncIterator[None]:
-    """An administrator adds a product; asked again, it is there already."""
+    """An administrator adds a product; a repeated request may find it added already."""
     yield
     product = {"productName": f"Product {uuid4()}", "price": 1, "quantity": 1}
     await stage.administer("POST", "/api/products", {201, 409}, product)
@@ -59,7 +59,7 @@ async def stocked(stage: Stage) -> AsyncIterator[None]:
 
 
 async def parked_refund(stage: Stage) -> str:
-    """The id of a payment that Stripe has refused to give back for good; it would do so by now."""
+    """Return the id of a payment whose refund Stripe refused for good; a retry would succeed."""
     order = await stage.load.place([SCARCE])
     url = await stage.load.check_out(order)
     taken = await empty_shelf(stage)
@@ -76,7 +76,7 @@ async def parked_refund(stage: Stage) -> str:
 
 
 async def becomes(stage: Stage, payment: UUID, status: str) -> None:
-    """Wait until the payment stands there; its calls wait for nothing."""
+    """Wait until the payment has that status; its provider calls are made due at once."""
 
     async def is_there() -> bool:
         await stage.hurry()

@@ -1,4 +1,4 @@
-"""Every crash point, with everything that comes to it."""
+"""All crash points, each with every subject that reaches it."""
 
 import ast
 from collections.abc import Iterator
@@ -33,14 +33,14 @@ WORKS = (
     "stripe_events.record",
     "stripe_events.settle_kept",
 )
-"""What transacts in a worker besides the agents and the calls of a provider."""
+"""The transactions of a worker, besides those of the agents and of provider calls."""
 BEGINNINGS = ("database.transaction", "database.single_statement")
 COMMANDS = ("accounts.make_admin", "payments.retry_refund")
-"""What transacts in a command."""
+"""The transactions of commands."""
 
 
 def places() -> list[Place]:
-    """All of them, each subject's together."""
+    """Return all places, grouped by subject."""
     return [(point, subject) for subject, points in _points().items() for point in points]
 
 
@@ -64,7 +64,7 @@ def _points() -> dict[str, tuple[Point, ...]]:
 
 
 def works_in_code() -> list[str]:
-    """What each transaction of a database calls its work; an answer's is its call's."""
+    """Return the name of each transaction in the code; one named by a variable is left out."""
     (folder,) = app.__path__
     calls = [call for file in Path(folder).rglob("*.py") for call in _calls(file)]
     return [name for call in calls if (name := _work(call)) != "work"]
@@ -77,5 +77,5 @@ def _calls(file: Path) -> Iterator[ast.Call]:
 
 
 def _work(call: ast.Call) -> str:
-    """Empty where it is called nothing."""
+    """Return the name, or an empty string if the transaction has none."""
     return ast.unparse(call.args[0]).strip("'") if call.args else ""

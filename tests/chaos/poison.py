@@ -1,4 +1,4 @@
-"""Messages that should not be there: what no handler can take, and what was handled already."""
+"""Messages that should not be there: ones no handler can process, and duplicates."""
 
 import random
 from uuid import UUID, uuid4
@@ -13,14 +13,14 @@ from tests.chaos.messages import handlers, produce, read_latest
 from tests.chaos.shop import Shop
 
 COPIES = 60
-"""Of the latest events of each partition, so many come again."""
+"""How many of the latest events of each partition are sent again."""
 
 
 async def plant_poison(shop: Shop, dice: random.Random) -> None:
-    """On each topic that a handler reads: bytes of no event, and an event of no order.
+    """Send bytes that are no event and an event of no order to each topic that a handler reads.
 
-    Their keys are of no order, so that no order waits behind them. Who remembers creations does not
-    look for the order: to it, that event is a good one.
+    Their keys belong to no order, so that no order waits behind them. The handler of
+    `order.created` does not look up the order: for it, an event of no order is valid.
     """
     async with AIOKafkaProducer(bootstrap_servers=shop.brokers, acks="all") as producer:
         for topic in handlers():
@@ -33,7 +33,7 @@ async def plant_poison(shop: Shop, dice: random.Random) -> None:
 
 
 def _of_no_order(order_id: UUID) -> bytes:
-    """What every event has at least; whose topic needs more is not read as its Record."""
+    """Return an event with the fields of all topics, of an order that does not exist."""
     event = {"eventId": str(uuid4()), "orderId": str(order_id), "sequence": 1}
     event |= {"occurredAt": "2026-01-01T00:00:00.000000Z", "requestId": "chaos"}
     event |= {"paymentId": str(uuid4()), "provider": "internal", "amount": 1, "reason": "none"}
@@ -42,14 +42,14 @@ def _of_no_order(order_id: UUID) -> bytes:
 
 
 async def duplicate_events(shop: Shop, dice: random.Random) -> None:
-    """Send copies of the latest events, in an order of their own."""
+    """Send copies of the latest events, shuffled."""
     messages = await read_latest(shop.brokers, COPIES)
     dice.shuffle(messages)
     await produce(shop.brokers, messages)
 
 
 async def discard_poison(shop: Shop) -> None:
-    """As an operator does who has looked at it."""
+    """Discard the planted messages as an operator does."""
     database = Database({"dsn": shop.database}, 1)
     await database.open()
     try:

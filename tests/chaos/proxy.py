@@ -1,4 +1,4 @@
-"""A TCP proxy in front of a server: it lets through, cuts, or stalls."""
+"""A TCP proxy in front of a server, which forwards, cuts or stalls connections."""
 
 import asyncio
 import threading
@@ -12,7 +12,7 @@ CHUNK = 2**16
 
 
 class Proxy:
-    """Forwards connections to wherever `target` (a port of this machine) is at the moment."""
+    """Forwards connections to the port of this machine that `target` returns at the moment."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, target: Callable[[], int]) -> None:
         self.port = free_port()
@@ -23,11 +23,11 @@ class Proxy:
         self._flows.set()
 
     async def open(self) -> None:
-        """Listen."""
+        """Start to listen."""
         self._server = await asyncio.start_server(self._forward, "127.0.0.1", self.port)
 
     async def close(self) -> None:
-        """Listen no more, and end every connection."""
+        """Stop listening, and end every connection."""
         self._server.close()
         self._abort()
 
@@ -36,11 +36,11 @@ class Proxy:
         self._loop.call_soon_threadsafe(self._abort)
 
     def stall(self) -> None:
-        """Let nothing through, in old connections and new ones; nobody is told."""
+        """Hold back all data of old and new connections, without any error."""
         self._loop.call_soon_threadsafe(self._flows.clear)
 
     def flow(self) -> None:
-        """Let everything through again, also what has been held back."""
+        """Forward everything again, including what was held back."""
         self._loop.call_soon_threadsafe(self._flows.set)
 
     def _abort(self) -> None:
@@ -71,7 +71,7 @@ class Proxy:
 
 
 class Proxies:
-    """A loop of their own, so that they forward also while the test's loop waits for a server."""
+    """Proxies on a separate event loop, so that they forward while the test's loop is blocked."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -79,7 +79,7 @@ class Proxies:
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
     def in_front_of(self, target: Callable[[], int]) -> Proxy:
-        """A proxy that listens."""
+        """Return a proxy that listens in front of `target`."""
         proxy = Proxy(self._loop, target)
         self._run(proxy.open())
         self._opened.append(proxy)

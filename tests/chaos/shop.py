@@ -21,13 +21,13 @@ log = logging.getLogger(__name__)
 
 
 class Shop:
-    """Servers with schema and catalogue, and the workers that were hired so far."""
+    """Servers with schema and catalogue, and the workers that were started so far."""
 
     def __init__(self, stack: Stack, environment: dict[str, str], folder: Path) -> None:
         self.stack = stack
         self.workers: list[Worker] = []
         self.poison: set[UUID] = set()
-        """Keys of messages that were planted and no handler can take."""
+        """Keys of planted messages that no handler can process."""
         self._environment = environment
         self._folder = folder
         self._kept: dict[Worker, Kept] = {}
@@ -39,7 +39,7 @@ class Shop:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What workers and commands are given."""
+        """The environment of workers and commands."""
         return self._environment
 
     @property
@@ -48,7 +48,7 @@ class Shop:
         return self.stack.broker.brokers
 
     def urls(self) -> list[str]:
-        """Where the workers listen."""
+        """Return the addresses of the workers."""
         return [worker.url for worker in self.workers]
 
     def hire(self) -> Worker:
@@ -63,7 +63,7 @@ class Shop:
         return worker
 
     async def change(self, statement: str, *arguments: Any) -> None:
-        """Do to PostgreSQL what no part of the service does."""
+        """Execute a statement that no part of the service would."""
         connection = await asyncpg.connect(self.database)
         try:
             await connection.execute(statement, *arguments)
@@ -77,18 +77,18 @@ class Shop:
         return worker
 
     def lose(self, worker: Worker) -> None:
-        """Kill a worker that nobody starts again."""
+        """Kill a worker and do not restart it."""
         self.workers.remove(worker)
         worker.kill()
 
     def close(self) -> None:
-        """End every worker."""
+        """Kill every worker."""
         for worker in self.workers:
             worker.kill()
 
     @asynccontextmanager
     async def supervised(self) -> AsyncIterator[None]:
-        """Start workers again that end, as whatever runs them in production does."""
+        """Restart workers that end, as a supervisor in production does."""
         supervisor = asyncio.create_task(self._supervise())
         try:
             yield
@@ -103,7 +103,7 @@ class Shop:
 
 
 async def start_again(server: Server) -> None:
-    """Start a killed server with its data, and wait for it while everything else goes on."""
-    # From this thread: what another one starts would not end with this process.
+    """Restart a killed server with its data, without blocking the event loop."""
+    # Launched from this thread: a child that another thread starts would not end with this process.
     server.launch()
     await asyncio.to_thread(server.wait)

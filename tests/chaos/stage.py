@@ -1,4 +1,4 @@
-"""One worker after the other: each lives until a test has armed it and brought it to its place."""
+"""Run one worker after the other: a test arms each and leads it to the place where it dies."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -48,7 +48,7 @@ class Stage:
             await asyncio.to_thread(self.worker.wait_ready)
 
     async def again(self) -> None:
-        """Kill the worker where it stands, and start the next one."""
+        """Kill the worker, and start the next one."""
         self.worker.kill()
         await self.live()
 
@@ -62,7 +62,7 @@ class Stage:
         )
 
     async def dies_at(self, place: str) -> None:
-        """Wait until the worker has died there, and nowhere else."""
+        """Wait until the worker dies, and assert that it died there."""
         await until(lambda: not self.worker.alive, f"the worker comes to {place}", 30)
         assert self.worker.why_ended() == "killed by SIGKILL"
         last = self.worker.log.read_text().splitlines()[-1]
@@ -73,7 +73,7 @@ class Stage:
         await asyncio.to_thread(run_command, self.shop.environment, *arguments, stdin=stdin)
 
     async def command_dies_at(self, place: str, *arguments: str, stdin: str = "") -> None:
-        """Run `faust -A app …`, armed from outside, to its death there."""
+        """Run `faust -A app …`, armed by its environment, and assert that it dies at that place."""
         environment = {**self.shop.environment, "CRASH_AT": place, "CRASH_FOR_TESTS": "yes"}
         done = await asyncio.to_thread(run, environment, arguments, stdin)
         assert done.returncode == -SIGKILL, done.stderr
@@ -81,32 +81,32 @@ class Stage:
         assert f"This process kills itself at {place}" in told, told
 
     async def hurry(self) -> None:
-        """End the leases of the dead: what they took, calls and mails, is due."""
+        """Make the calls and mails that dead workers had leased due at once."""
         await self.database.execute(
             "update provider_calls set due_at = now() where done_at is null"
         )
         await self.database.execute("update notifications set due_at = now() where sent_at is null")
 
     async def block(self, handler: str, order_id: str) -> UUID:
-        """Park a message that the handler's next messages of the order come behind; its id."""
+        """Park a message, so that the handler's later ones of the order wait; return its id."""
         return UUID(str(await self.database.fetchval(BLOCKER, handler, order_id, str(uuid4()))))
 
     async def waiting(self, order_id: str) -> list[Any]:
-        """The order's messages that wait behind others, or for an operator."""
+        """Return the order's unresolved messages: parked ones and ones that wait behind them."""
         return list(await self.database.fetch(WAITING, order_id))
 
     async def administer(self, method: str, path: str, statuses: set[int], body: Json) -> Json:
-        """What an administrator asks for, until it is answered."""
+        """Send a request as an administrator until it is answered."""
         request: dict[str, Any] = {"token": token(role="ADMIN"), "json": body}
         return await self.load.client.expect(statuses, method, path, **request)
 
     async def discard(self, parked_id: UUID) -> None:
-        """Give up a parked message; what waits behind it goes on."""
+        """Discard a parked message, so that what waits behind it goes on."""
         path, body = f"/api/parked/{parked_id}/discard", {"reason": "chaos"}
         await self.administer("POST", path, {200, 409}, body)
 
     async def limit(self, topic: str, size: int) -> None:
-        """Let the topic take messages of so many bytes at most."""
+        """Limit the topic's messages to `size` bytes."""
         admin = AIOKafkaAdminClient(bootstrap_servers=self.shop.brokers)
         await admin.start()
         resource = ConfigResource(
@@ -133,7 +133,7 @@ WAITING = """
 
 
 async def forget_the_dead(brokers: str) -> None:
-    """Do to the group's members what the broker does 10 s after it has last heard of them."""
+    """Remove the group's members at once; the broker does so 10 s after it last heard of them."""
     admin = AIOKafkaAdminClient(bootstrap_servers=brokers)
     await admin.start()
     try:
@@ -157,7 +157,7 @@ def _mailbox() -> Iterator[tuple[Mailbox, str]]:
 
 @asynccontextmanager
 async def stage(folder: Path) -> AsyncIterator[Stage]:
-    """Everything is there, and the first worker takes requests."""
+    """Start all servers and the first worker, and log a customer in."""
     port = free_port()
     webhooks = f"http://127.0.0.1:{port}/api/stripe/webhook"
     with (

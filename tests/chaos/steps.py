@@ -1,4 +1,4 @@
-"""What journeys are made of."""
+"""Steps that journeys share."""
 
 from uuid import UUID
 
@@ -11,9 +11,9 @@ from tests.chaos.waiting import until
 
 
 async def waits(stage: Stage, order: Json, handler: str) -> UUID:
-    """Wait until a message of the order waits behind another of the handler; its id.
+    """Wait until a message of the order waits behind a parked one of the handler; return its id.
 
-    Of the relay: an event that the broker refuses.
+    For the relay: wait until an event that the broker refuses is parked.
     """
     state = "PARKED" if handler == RELAY else "WAITING"
 
@@ -26,7 +26,7 @@ async def waits(stage: Stage, order: Json, handler: str) -> UUID:
 
 
 async def empty_shelf(stage: Stage) -> int:
-    """Take away all of the scarce product; how many pieces that were."""
+    """Remove the whole stock of the scarce product; return how many pieces that were."""
     query = "select available from products where name = $1"
     available = await stage.database.fetchval(query, SCARCE)
     await stock(stage, -available)
@@ -34,13 +34,13 @@ async def empty_shelf(stage: Stage) -> int:
 
 
 async def stock(stage: Stage, pieces: int) -> None:
-    """Add so many pieces of the scarce product; fewer than none: take them away."""
+    """Add `pieces` of the scarce product; a negative number removes them."""
     path = f"/api/products/{stage.load.products[SCARCE]}"
     await stage.administer("PATCH", path, {200}, {"addQuantity": pieces})
 
 
 async def press(stage: Stage, url: str | None, button: str) -> None:
-    """Press a button of a page at Stripe."""
+    """Press a button of a Checkout page at Stripe."""
     assert url, "Stripe has a page"
     address = f"{stage.stripe.url}/c/pay/{url.partition('/c/pay/')[2]}/{button}"
     async with aiohttp.request("POST", address, allow_redirects=False) as answer:

@@ -1,4 +1,4 @@
-"""Servers, Stripe and two workers, with a proxy on every way between them."""
+"""Servers and Stripe, with a proxy on every path between them and the workers."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,18 +18,18 @@ ORDER_TTL_SECONDS = 3600
 
 
 class Town:
-    """A deployment, and the ways by which its parts reach each other."""
+    """A deployment, and the proxies between its parts."""
 
     def __init__(self, shop: Shop, stripe: Stripe, ways: dict[str, Proxy]) -> None:
         self.shop = shop
         self.stripe = stripe
         self.ways = ways
-        """By what is reached: `database`, `broker`, `cache`, `stripe`."""
+        """The proxies by what is behind them: `database`, `broker`, `cache`, `stripe`."""
 
 
 @contextmanager
 def town(folder: Path) -> Iterator[Town]:
-    """Schema, topics and catalogue are there; no worker yet."""
+    """Start servers with schema, topics and catalogue, without a worker."""
     stack = Stack(folder)
     with Proxies() as proxies:
         ways = {
@@ -63,7 +63,7 @@ def _furnish(
     turns = count()
 
     def some_worker() -> int:
-        """A port behind which a worker is, or nothing where there is none."""
+        """Return the port of a living worker, or an unused port if there is none."""
         alive = [worker.port for worker in shop.workers if worker.alive]
         return alive[next(turns) % len(alive)] if alive else free_port()
 

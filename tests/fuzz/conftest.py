@@ -1,4 +1,4 @@
-"""A worker with servers of its own: what is sent here would drown what other tests look for."""
+"""A worker with its own servers, because fuzzing would drown what other tests look for."""
 
 import json
 from collections.abc import AsyncIterator, Iterator
@@ -25,21 +25,21 @@ from tests.fuzz.run import Caller
 
 PRODUCTS, ORDERS = 30, 20
 LATE = datetime.now(UTC) + timedelta(days=7)
-"""However many requests are sent, their tokens outlast them."""
-# One address sends everything here; what a limit does is tried elsewhere.
+"""The expiry of the tokens, later than the end of any run."""
+# All requests come from one address; other tests cover rate limits.
 UNLIMITED = {"AUTH_RATE_LIMIT": "1000000/minute", "LOGIN_FAILURES_LIMIT": "1000000/minute"}
 
 
 @pytest.fixture(scope="session")
 def fuzz_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Its servers."""
+    """The servers of the fuzzed worker."""
     with Stack(tmp_path_factory.mktemp("fuzz-servers")) as stack:
         yield stack
 
 
 @pytest.fixture(scope="session")
 def fuzzed(fuzz_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
-    """The worker that odd requests are sent to."""
+    """The worker that receives the fuzzed requests."""
     folder = tmp_path_factory.mktemp("fuzz")
     environment = {**fuzz_stack.environment, **UNLIMITED, "JWT_SECRET": SECRET}
     environment["PORT"] = str(free_port())
@@ -51,7 +51,7 @@ def fuzzed(fuzz_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @pytest.fixture(scope="session")
 async def api(fuzzed: Worker) -> AsyncIterator[Api]:
-    """The worker, for somebody without a token."""
+    """The worker, for a client without a token."""
     async with aiohttp.ClientSession() as session:
         yield Api(session, fuzzed.url)
 
@@ -70,7 +70,7 @@ def customer(api: Api) -> Customer:
 
 @pytest.fixture(scope="session")
 def callers(admin: Admin, customer: Customer) -> list[Caller]:
-    """Everyone who asks."""
+    """Everyone who sends requests."""
     stranger, *_ = _identity("USER")
     return [
         Caller("customer", customer.token, stranger),
@@ -86,7 +86,7 @@ async def known(
     fuzz_stack: Stack,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
-    """Dictionaries of what is there.
+    """Dictionaries of what exists.
 
     Products in stock, the customer's orders, parked messages of them, an account, and problems.
     """

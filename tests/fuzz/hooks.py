@@ -1,4 +1,4 @@
-"""Loaded by Schemathesis: what it cannot know of this service, and a tally of what was answered."""
+"""Hooks that tell Schemathesis what it cannot know of this service, and tally the answers."""
 
 import atexit
 import json
@@ -15,7 +15,7 @@ from schemathesis.hooks import HookContext
 from schemathesis.openapi.checks import ObjectLevelAuthorizationViolation, RejectedPositiveData
 
 TALLY = "FUZZ_TALLY"
-"""Names the file for the tally: how often an operation was answered with a status."""
+"""Names the environment variable with the tally's file: answers by operation and status."""
 
 CENTS = "must have at most two decimals"
 BEYOND_SCHEMAS: dict[str, str | tuple[str, ...]] = {
@@ -26,33 +26,35 @@ BEYOND_SCHEMAS: dict[str, str | tuple[str, ...]] = {
     "#/items": "the order's total is more than 9999999999999.99",
     "#/email": "value is not a valid email address",
 }
-"""How the refusal of a field begins where JSON Schema cannot say what is wrong: a random cursor is
-none, as is one of another list; two amounts must agree; prices times quantities may be more than
-money can hold; a domain may be reserved (RFC 6761)."""
+"""How the refusal of a field begins where JSON Schema cannot express what is wrong.
+
+A random cursor is invalid, as is one of another list; two amounts must agree; prices times
+quantities may exceed what money can hold; a domain may be reserved (RFC 6761).
+"""
 
 _answers: list[tuple[str, int]] = []
 
 
 @schemathesis.hook
 def after_call(context: HookContext, case: Case, response: Response) -> None:
-    """Count the answer, if it is one to the operation and not to another method."""
+    """Count the answer if its method is the operation's own."""
     if response.request.method == case.operation.method.upper():
         _answers.append((case.operation.label, response.status_code))
 
 
 @schemathesis.hook
 def filter_failure(context: HookContext, failure: Failure, case: Case, response: Response) -> bool:
-    """Whether the failure is one."""
+    """Return whether the failure is a real one."""
     if isinstance(failure, RejectedPositiveData) and response.status_code == 400:
         problem = response.json()
         return not (_is_unsigned(problem) or _is_beyond_schemas(problem))
-    # The catalogue is everybody's; orders are their owner's.
+    # The catalogue is public; orders belong to their owner.
     is_public = "products" in case.operation.tags
     return not (isinstance(failure, ObjectLevelAuthorizationViolation) and is_public)
 
 
 def _is_unsigned(problem: dict[str, Any]) -> bool:
-    """Nobody but Stripe can sign what Stripe sends."""
+    """Return whether a signature is missing: only Stripe can sign what Stripe sends."""
     return str(problem["type"]).endswith("/bad-signature")
 
 

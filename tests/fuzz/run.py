@@ -1,4 +1,4 @@
-"""One run of Schemathesis against a worker, in a process of its own."""
+"""Run Schemathesis against a worker, in a separate process."""
 
 import json
 import os
@@ -13,13 +13,13 @@ from typing import Any
 from tests.fuzz.hooks import TALLY
 
 EXAMPLES = 40
-"""Random cases an operation; there are about as many that are derived from the schema."""
+"""Random cases per operation; about as many more are derived from the schema."""
 HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks. `peer` is the token of somebody who must not see what belongs to the caller."""
+    """Who sends the requests. `peer` is the token of a user who must not see the caller's data."""
 
     name: str
     token: str | None = None
@@ -46,12 +46,12 @@ def _user(name: str, token: str) -> dict[str, Any]:
 
 
 class Run:
-    """Schemathesis at work as one caller; `finish` waits for it."""
+    """A running Schemathesis process for one caller; `finish` waits for it."""
 
     def __init__(
         self, url: str, caller: Caller, known: Path, folder: Path, options: Iterable[str]
     ) -> None:
-        """`known` holds the dictionaries of ids that are there."""
+        """Start the process; `known` contains the dictionaries of existing ids."""
         folder.mkdir(parents=True)
         for dictionary in known.glob("*.dict"):
             copy(dictionary, folder)
@@ -82,7 +82,7 @@ class Run:
         return Done(code, cases["generated"], answers, output)
 
     def kill(self) -> None:
-        """End it at once, where it has not ended."""
+        """End the process if it still runs."""
         self._process.kill()
         self._process.wait()
 

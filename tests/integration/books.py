@@ -1,4 +1,4 @@
-"""Books that are in order: a database of its own, with an order of every end in it."""
+"""Consistent books: a separate database with one order for each way an order can end."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -37,27 +37,27 @@ notifier = Notifier(sends_mail=True)
 
 @dataclass(frozen=True)
 class Books:
-    """`product` has ten pieces; the orders are named after how they ended."""
+    """The ids in the books; `product` has ten pieces, orders are named after how they ended."""
 
     url: str
     database: Database
     product: UUID
     completed: UUID
     unpaid: UUID
-    """Cancelled, for its payment was wrong."""
+    """Cancelled, because its payment was wrong."""
     unstocked: UUID
-    """Cancelled, and its money given back."""
+    """Cancelled because it was out of stock, and refunded."""
     released: UUID
-    """Cancelled by hand when its stock was reserved already."""
+    """Cancelled on request, after its stock was reserved."""
     waiting: UUID
-    """Nobody has paid it yet, and it has time."""
+    """Not paid yet, within its deadline."""
     user: UUID
-    """Who placed them."""
+    """The customer of all orders."""
 
 
 @asynccontextmanager
 async def books_in_order(server: str) -> AsyncIterator[Books]:
-    """A database on that server (a URL), dropped on leaving."""
+    """Create such a database on that server (a URL), and drop it on exit."""
     url = await _new_database(server)
     database = Database({"dsn": url}, 4)
     await database.open()
@@ -139,7 +139,7 @@ async def _place_with_key(database: Database, product: UUID) -> UUID:
 
 
 async def _tell_all(connection: asyncpg.Connection) -> None:
-    """What the relay and the mail task leave."""
+    """Leave what the relay and the mail task leave, and a deadline for each unpaid order."""
     await connection.execute(
         "update outbox set published_at = clock_timestamp() + id * interval '1 microsecond'"
     )

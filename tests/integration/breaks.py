@@ -1,14 +1,14 @@
-"""How each invariant is broken: by name, the statements that do it and whom it must blame.
+"""Statements that break each invariant, by its name, and the id that the audit must report.
 
-Statements and subjects are filled in with the ids of `Books`. A break that the schema refuses lifts
-the constraint first; all of it is rolled back.
+Both are filled in with the ids of `Books`. A break that the schema would refuse drops the
+constraint first; all of it is rolled back.
 """
 
 from typing import NamedTuple
 
 
 class Break(NamedTuple):
-    """What is done, and the `Books` field whose id must be told."""
+    """The statements, and the `Books` field whose id must be reported."""
 
     subject: str
     statements: str

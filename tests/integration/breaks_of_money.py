@@ -1,4 +1,4 @@
-"""How each invariant of money is broken; see `breaks`."""
+"""Statements that break each invariant of money; see `breaks`."""
 
 from tests.integration.breaks import Break
 

@@ -23,7 +23,7 @@ async def database(environment: dict[str, str]) -> AsyncIterator[Database]:
 
 @pytest.fixture
 async def hasty(database: Database) -> AsyncIterator[Database]:
-    """A pool for what is done together, which waits for no lock for long."""
+    """A pool for batches, which waits only briefly for locks."""
     hasty = Database(database._dsn, 2, "hasty", **SHORT_WAITS)
     await hasty.open()
     yield hasty

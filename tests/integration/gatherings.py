@@ -1,4 +1,4 @@
-"""Orders and payments that arrive at once, as the service gathers them."""
+"""Batches of orders and payments that arrive at once, as the service gathers them."""
 
 import asyncio
 from datetime import timedelta
@@ -28,11 +28,11 @@ def paying_in(database: Database) -> Gathering[Paying, Any]:
 
 
 def key_of(request: bytes) -> Key:
-    """A key that nobody has used, for that request."""
+    """Return an unused key for that request."""
     return Key(ANN.id, str(uuid4()), request, now() + timedelta(hours=1))
 
 
 async def done(gathering: Gathering[Any, Any], *wanted: Any) -> list[Any]:
-    """What comes of requests that arrive at once."""
+    """Return the results, or the exceptions, of requests that arrive at once."""
     work = (gathering.do(one) for one in wanted)
     return list(await asyncio.gather(*work, return_exceptions=True))

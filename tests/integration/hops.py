@@ -18,14 +18,14 @@ Handle = Callable[[Any, Any], Awaitable[None]]
 
 
 async def add_product(database: Database, quantity: int = 10, **changes: Any) -> UUID:
-    """A product of its own name."""
+    """Create a product with a unique name."""
     whole = {"name": f"Product {uuid4()}", "price_minor": 9999, "currency": "PLN"}
     whole |= {"quantity": quantity, "description": None, "category": None}
     return UUID((await stock.create_product(database, **{**whole, **changes}))["id"])
 
 
 async def order_of(database: Database, pieces: dict[UUID, int]) -> UUID:
-    """An order that Ann placed."""
+    """Place an order for Ann."""
     order, _ = await orders.place(
         database, orders.Placing(ANN, Basket(pieces, None), None, "a request")
     )
@@ -48,14 +48,14 @@ async def deliver(
 
 
 async def request_payment(database: Database, order_id: UUID) -> None:
-    """Ann asks to pay the exact total."""
+    """Ask to pay the exact total, as Ann."""
     await payments.request_payment(
         database, payments.Paying(ANN, order_id, None, None, None, "a request")
     )
 
 
 async def pay(database: Database, *order_ids: UUID) -> None:
-    """The orders become PAID."""
+    """Make the orders PAID."""
     for order_id in order_ids:
         await request_payment(database, order_id)
     await deliver(database, payments.capture, PaymentRequested, *order_ids)
@@ -63,24 +63,24 @@ async def pay(database: Database, *order_ids: UUID) -> None:
 
 
 async def reserve(database: Database, *order_ids: UUID) -> None:
-    """Inventory decides on PAID orders."""
+    """Let inventory decide on PAID orders."""
     await deliver(database, stock.reserve, OrderPaid, *order_ids)
 
 
 async def cancel(database: Database, order_id: UUID, **changes: Any) -> dict[str, Any]:
-    """Ann cancels the order, or whatever `changes` say."""
+    """Cancel the order as Ann; `changes` override the arguments."""
     whole = {"user": ANN, "reason": None, "versions": None, "key": None, "request_id": "a request"}
     return await orders.request_cancel(database, order_id=order_id, **{**whole, **changes})
 
 
 async def status(database: Database, order_id: UUID) -> str:
-    """Where the order stands."""
+    """Return the order's status."""
     _, order = await orders.get(database, order_id)
     return str(order["status"])
 
 
 async def topics(database: Database, order_id: UUID) -> list[str]:
-    """The order's events, oldest first."""
+    """Return the topics of the order's events, oldest first."""
     async with database.connection() as connection:
         rows = await connection.fetch(
             "select topic from outbox where order_id = $1 order by sequence", order_id

@@ -1,4 +1,4 @@
-"""A course of one order's money against PostgreSQL: Stripe's reports, our agents, our calls.
+"""Drive one order's money against PostgreSQL: Stripe's reports, our agents, our calls.
 
 Nothing happens by itself: a test lets each report arrive, each event be handled, each call be made.
 """
@@ -50,12 +50,12 @@ HANDLERS: list[tuple[type[Event], Callable[..., Awaitable[None]]]] = [
 ]
 
 LATE = timedelta(hours=1)
-"""So long from now an order's time to pay is over."""
+"""From now until an order's deadline has surely passed."""
 MAX_ROUNDS = 60
 
 
 class Course:
-    """One order, and all that can happen to it."""
+    """One order, and everything that can happen to it."""
 
     def __init__(self, database: Database, order_id: UUID) -> None:
         self.database, self.order_id = database, order_id
@@ -65,17 +65,17 @@ class Course:
         self._handled: set[tuple[Any, Any]] = set()
 
     def in_transit(self) -> list[Report]:
-        """Reports that have not arrived yet."""
+        """Return the reports that have not arrived yet."""
         told = [report for books in self.bank.books for report in books.reports]
         return [report for report in told if report.event_id not in self.arrived]
 
     async def arrive(self, report: Report) -> None:
-        """A report arrives."""
+        """Let a report arrive."""
         self.arrived[report.event_id] = report
         await events.record(self.database, report, b"{}", "a webhook")
 
     async def waiting(self) -> list[tuple[Any, Any, Event]]:
-        """Handler by event that it has not handled."""
+        """Return the pairs of event and handler that are not handled yet."""
         rows = await self.fetch("select event_id, topic, payload from outbox where order_id = $1")
         return [
             (row["event_id"], handle, read_event(record, row["payload"].encode()))
@@ -85,19 +85,19 @@ class Course:
         ]
 
     async def handle(self, event_id: Any, handle: Any, event: Event) -> None:
-        """An agent handles an event."""
+        """Let an agent handle an event."""
         async with self.database.transaction() as transaction:
             await handle(transaction, [event])
         self._handled.add((event_id, handle))
 
     async def handle_all(self) -> None:
-        """Agents handle whatever waits, and what comes of it."""
+        """Let agents handle all events, including those that result."""
         while waiting := await self.waiting():
             for each in waiting:
                 await self.handle(*each)
 
     async def call(self) -> int:
-        """Make the calls that are due, those included that wait to be tried again; how many."""
+        """Make all open calls, including those that wait for a retry; return how many."""
         async with self.database.connection() as connection:
             await connection.execute(
                 "update provider_calls set due_at = now() where done_at is null"
@@ -108,22 +108,22 @@ class Course:
         return len(started)
 
     async def pay(self) -> None:
-        """The customer pays through the internal provider, if that may be."""
+        """Pay through the internal provider, if the order allows it."""
         with suppress(NotPayable, PaymentInProgress):
             await request_payment(self.database, self.order_id)
 
     async def check_out(self) -> None:
-        """The customer asks for a checkout, if that may be."""
+        """Ask for a checkout, if the order allows it."""
         with suppress(NotPayable, PaymentInProgress):
             await checkout.request_checkout(self.database, ANN, self.order_id, None, "check out")
 
     async def cancel(self) -> None:
-        """The customer cancels, if that may be."""
+        """Cancel as the customer, if the order allows it."""
         with suppress(NotCancellable):
             await cancel(self.database, self.order_id)
 
     async def expire(self) -> None:
-        """The time to pay is over."""
+        """Let the order's deadline pass."""
         async with self.database.connection() as connection:
             await connection.execute(
                 "update order_deadlines set due_at = now() - interval '1 s' where order_id = $1",
@@ -132,7 +132,7 @@ class Course:
         await expire_due(self.database, now() + timedelta(seconds=1))
 
     async def come_to_rest(self) -> None:
-        """All that waits happens; an order that then waits for money in vain expires."""
+        """Let everything pending happen; expire the order if it then still waits for money."""
         for _ in range(MAX_ROUNDS):
             moved = await self.call()
             for report in self.in_transit():
@@ -159,32 +159,32 @@ class Course:
         return [row["topic"] for row in await self.fetch(query)]
 
     async def fetch(self, query: str) -> list[Any]:
-        """Rows by the order's id."""
+        """Return the rows that the query finds by the order's id."""
         async with self.database.connection() as connection:
             return list(await connection.fetch(query, self.order_id))
 
 
 async def forget_what_is_due(database: Database) -> None:
-    """Calls and deadlines that other tests left would count too."""
+    """Remove calls and deadlines of other tests, which would count too."""
     async with database.connection() as connection:
         await connection.execute("delete from order_deadlines")
         await connection.execute("update provider_calls set done_at = now() where done_at is null")
 
 
 async def overdue(database: Database) -> int:
-    """Calls of Stripe that operators are shown as overdue."""
+    """Return how many of Stripe's calls operators are shown as overdue."""
     async with database.connection() as connection:
         waiting = await sql.calls_waiting(connection, patience=timedelta(seconds=5))
     return int(waiting["overdue"])
 
 
 async def course(database: Database, pieces: int = 10) -> Course:
-    """An order of 99.99."""
+    """Place an order of 99.99."""
     return Course(database, await order_of(database, {await add_product(database, pieces): 1}))
 
 
 async def ready(database: Database, pieces: int = 10) -> tuple[Course, Books]:
-    """An order whose checkout is open."""
+    """Place an order, and open its checkout."""
     one = await course(database, pieces)
     await one.check_out()
     for waiting in await one.waiting():
@@ -195,7 +195,7 @@ async def ready(database: Database, pieces: int = 10) -> tuple[Course, Books]:
 
 
 async def assert_conserved(one: Course) -> None:
-    """What we think is what Stripe did; the order keeps its total, or nothing."""
+    """Assert that our records match Stripe's, and that the order keeps its total or nothing."""
     rows = await one.payments()
     kept = [row for row in rows if row["status"] == "SUCCEEDED"]
     status = await one.status()

@@ -1,4 +1,4 @@
-"""What Stripe did for an order, and its reports of that; and Stripe as the calls meet it."""
+"""What Stripe did for an order and reports of it, and a fake Stripe for the provider calls."""
 
 from dataclasses import dataclass, field, replace
 from uuid import UUID, uuid4
@@ -24,7 +24,7 @@ def report_of(
     intent: str | None,
     attempt_id: UUID | None = None,
 ) -> Report:
-    """A report as the webhook reads it; each has an id of its own."""
+    """Return a report as the webhook reads it, with an id of its own."""
     is_session = fact.kind in ("captured", "failed")
     return Report(
         event_id=f"evt_{uuid4().hex}",
@@ -40,7 +40,7 @@ def report_of(
 
 @dataclass
 class Books:
-    """One Checkout Session at Stripe: what was taken and given, and the reports of it."""
+    """One Checkout Session at Stripe: what was captured and refunded, and the reports of it."""
 
     order_id: UUID
     amount: int
@@ -66,18 +66,18 @@ class Books:
         self.tell(captured(self.amount, self.currency))
 
     def fail(self) -> None:
-        """A delayed payment comes to nothing."""
+        """A delayed payment fails."""
         self.status = "complete"
         self.tell(failed("The payment failed"))
 
     def expire(self) -> None:
-        """Its time is over."""
+        """The session expires if it is open."""
         if self.status == "open":
             self.status = "expired"
             self.tell(expired())
 
     def give(self, amount: int, request: UUID | None = None) -> str:
-        """Refund `amount`; the refund's id. Raises ProviderRefused for more than there is."""
+        """Refund `amount`; return the refund's id. Raises ProviderRefused for more than is left."""
         if request in self.refunds:
             return self.refunds[request]
         if self.given + amount > self.taken:
@@ -93,7 +93,7 @@ class Books:
 
 
 class Bank:
-    """Stripe as `Calls` meets it, with the books of every session."""
+    """A fake Stripe for `Calls`, with the books of every session."""
 
     def __init__(self) -> None:
         self.books: list[Books] = []

@@ -1,4 +1,4 @@
-"""A stand-in for Stripe, its control, and somebody who takes its webhooks."""
+"""The stand-in for Stripe, its control API, and a receiver of its webhooks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ SECRET = "whsec_for_tests"
 
 
 def checkout(order_id: UUID | None = None, attempt_id: UUID | None = None) -> Checkout:
-    """Two lines, 2 × 99.99 and 1.00, to be paid within 31 minutes."""
+    """Return a checkout of two lines, 2 × 99.99 and 1.00, to be paid within 31 minutes."""
     return Checkout(
         attempt_id or uuid4(),
         order_id or uuid4(),
@@ -33,7 +33,7 @@ def checkout(order_id: UUID | None = None, attempt_id: UUID | None = None) -> Ch
 
 
 def provider(url: str, key: str = "sk_test_stand_in", patience: float = 10.0) -> StripeProvider:
-    """Stripe at `url`."""
+    """Return the client of a Stripe at `url`."""
     return StripeProvider(
         key, url, "http://shop.example/paid", "http://shop.example/left", patience
     )
@@ -41,14 +41,14 @@ def provider(url: str, key: str = "sk_test_stand_in", patience: float = 10.0) ->
 
 @dataclass
 class Receiver:
-    """Takes webhooks as the service is to: verifies, then reads. `statuses` come first."""
+    """Verifies and reads webhooks as the service does, after answering `statuses` in turn."""
 
     reports: list[Report] = field(default_factory=list)
     statuses: list[int] = field(default_factory=list)
     server: TestServer = field(init=False)
 
     async def start(self) -> str:
-        """Listen; the URL for webhooks."""
+        """Start to listen; return the URL for webhooks."""
         app = web.Application()
         app.router.add_post("/api/stripe/webhook", self._take)
         self.server = TestServer(app)
@@ -64,7 +64,7 @@ class Receiver:
         return web.Response()
 
     def money(self) -> Money:
-        """What all reports together tell."""
+        """Return the money that all reports together add up to."""
         return money_of([report.fact for report in self.reports if report.fact])
 
     def types(self) -> list[str]:
@@ -72,14 +72,14 @@ class Receiver:
 
 
 class Shop:
-    """The stand-in, seen by a customer and by whoever controls it."""
+    """The stand-in as a customer and the owner of its control API see it."""
 
     def __init__(self, stripe: Stripe, client: aiohttp.ClientSession) -> None:
         self._stripe = stripe
         self._client = client
 
     async def press(self, session_id: str, button: str) -> str:
-        """Press a button of the checkout page; where it leads, or the refusing status."""
+        """Press a button of the checkout page; return where it leads, or a refusal's status."""
         url = f"{self._stripe.url}/c/pay/{session_id}/{button}"
         async with self._client.post(url, allow_redirects=False) as answer:
             return answer.headers.get("Location", str(answer.status))
@@ -91,11 +91,11 @@ class Shop:
             return await answer.json()
 
     async def look(self) -> Any:
-        """What it has done."""
+        """Return the stand-in's state."""
         async with self._client.get(f"{self._stripe.url}/_control") as answer:
             return await answer.json()
 
     async def deliver(self, events: Sequence[str] = (), *, backwards: bool = False) -> list[int]:
-        """Deliver held events, or these; what each was answered."""
+        """Deliver all held events, or the given ones; return the statuses of the answers."""
         told = {"events": list(events), "reversed": backwards}
         return list((await self.control("deliver", **told))["answers"])

@@ -10,11 +10,11 @@ from app.money.settlement import PaymentState
 
 TOTAL, CURRENCY = 9999, "PLN"
 ATTEMPTS = 2
-"""Of refunds, before one is parked."""
+"""How many refunds are tried before the payment is parked."""
 
 
 class Entry(NamedTuple):
-    """An state as a value."""
+    """A payment's state as a value."""
 
     status: PaymentStatus
     money: Money = Money()
@@ -25,7 +25,7 @@ class Entry(NamedTuple):
 
 
 class Payment(NamedTuple):
-    """One payment: what its provider truly did, what of that was reported, and its entry here."""
+    """One payment: what its provider did, what of that was reported, and our record of it."""
 
     amount: int = TOTAL
     taken: int = 0
@@ -37,19 +37,19 @@ class Payment(NamedTuple):
     in_transit: frozenset[Fact] = frozenset()
     arrived: frozenset[Fact] = frozenset()
     entry: Entry | None = None
-    """None where nobody here knows of it."""
+    """None if we have no record of it."""
 
     def has(self, *statuses: PaymentStatus) -> bool:
         return self.entry is not None and self.entry.status in statuses
 
 
 def paid(amount: int = TOTAL, currency: str = CURRENCY, *before: Fact) -> Payment:
-    """A session that the customer has paid."""
+    """Return the payment of a session that the customer has paid."""
     return Payment(amount, amount, in_transit=frozenset({captured(amount, currency), *before}))
 
 
 def by_hand(payment: Payment, *amounts: int, fails: bool = False) -> Payment:
-    """The payment, of which a person has refunded `amounts`, in vain where that `fails`."""
+    """Return the payment after a person refunded `amounts`; the refunds fail if `fails`."""
     for number, amount in enumerate(amounts):
         id, gone = f"by hand {number}", payment.given + amount
         sent = {refund(id, amount, "succeeded"), refunded_in_all(gone)}
@@ -62,7 +62,7 @@ def by_hand(payment: Payment, *amounts: int, fails: bool = False) -> Payment:
 
 
 def lost(id: str, amount: int, in_all: int, request_id: str | None = None) -> frozenset[Fact]:
-    """The reports of a refund that fails after it was accepted."""
+    """Return the reports of a refund that fails after it was accepted."""
     return frozenset(
         {
             refund(id, amount, "pending", request_id),
@@ -74,7 +74,7 @@ def lost(id: str, amount: int, in_all: int, request_id: str | None = None) -> fr
 
 @cache
 def money(facts: frozenset[Fact]) -> Money:
-    """The money that `facts` tell of, in whatever order and however often."""
+    """Return the money that `facts` add up to; assert that order and duplicates change nothing."""
     told = sorted(facts, key=repr)
     result = money_of(told)
     assert money_of(reversed(told)) == money_of(told * 2) == result

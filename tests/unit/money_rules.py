@@ -1,4 +1,4 @@
-"""What must hold of an order's money: of each step, and where nothing is left to do."""
+"""Rules for an order's money: for each step, and for the end, when nothing is left to do."""
 
 from collections.abc import Sequence
 
@@ -19,13 +19,13 @@ from tests.unit.money_books import CURRENCY, TOTAL, Entry, Payment
 
 
 def settles(money: Money) -> bool:
-    """Whether this is an order's exact money, and nothing of it is going back."""
+    """Return whether this is an order's exact money, with no refund made or in flight."""
     came = (money.captured_minor, money.currency) == (TOTAL, CURRENCY)
     return came and not money.refunded_minor and not money.returning_minor
 
 
 def assert_called_for(status: Status, step: Step, accounts: dict[int, PaymentState]) -> None:
-    """Each step by itself is called for, whatever the others are."""
+    """Assert that the step is justified by itself, whatever the other steps are."""
     paid = [one for one in accounts.values() if one.status is PaymentStatus.SUCCEEDED]
     kept = paid if status is not Status.CANCELLED else []
     if isinstance(step, Cancel):
@@ -56,7 +56,7 @@ def assert_called_for(status: Status, step: Step, accounts: dict[int, PaymentSta
 
 
 def assert_final(status: Status, payments: Sequence[Payment]) -> None:
-    """Nothing waits: the order has its exact money, or none, or still waits for a payment."""
+    """Assert a final state: the order has its exact money, has none, or still waits for it."""
     kept = [one for one in payments if one.has(PaymentStatus.SUCCEEDED)]
     assert status is not Status.PAID
     assert len(kept) == (status is Status.COMPLETED)

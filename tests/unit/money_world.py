@@ -1,8 +1,8 @@
-"""A world of one order: providers with books of their own, the reports they send, and the ledger.
+"""A model of one order: providers with their books, the reports they send, and our ledger.
 
-A world is a value. `moves` tells all that can happen in it next, and the worlds that this leads to,
-so that a test can visit each of them, or walk through a larger one at random. What is reported,
-published or to be asked waits until it is its turn; whatever waits too may overtake it.
+A world is a value. `moves` yields everything that can happen next with the resulting worlds, so
+that a test can visit all of them, or take a random walk through a larger one. Reports, events and
+calls stay pending until they are chosen, in any order.
 """
 
 from collections.abc import Iterator
@@ -26,18 +26,18 @@ from tests.unit.money_books import (
 from tests.unit.money_rules import assert_called_for, settles
 
 Message = tuple[str, int, int]
-"""A topic, the payment by its place, and the refund of it by its number."""
+"""A topic, the payment's place, and the number of its refund."""
 
 
 class World(NamedTuple):
-    """One order, its payments, what was published and handled, and the calls to be made."""
+    """One order, its payments, the published and handled messages, and the calls to be made."""
 
     status: Status
     payments: tuple[Payment, ...]
     may_pay: tuple[int, ...] = (TOTAL, TOTAL - 1)
-    """What the customer may yet ask the internal provider to take, once."""
+    """The amounts of which the customer may ask the internal provider to take one, once."""
     may_fail: int = 1
-    """How many refunds may yet fail after they were accepted."""
+    """How many refunds may still fail after they were accepted."""
     messages: frozenset[Message] = frozenset()
     handled: frozenset[Message] = frozenset()
     calls: frozenset[Message] = frozenset()
@@ -61,7 +61,7 @@ Move = tuple[str, World]
 
 
 def moves(world: World, in_stock: tuple[bool, ...] = (True, False)) -> Iterator[Move]:
-    """What can happen by itself; `in_stock` is what inventory may find."""
+    """Yield what can happen by itself; `in_stock` is what inventory may find."""
     for place, payment in enumerate(world.payments):
         if payment.entry or not payment.requested:
             for fact in payment.in_transit:
@@ -77,7 +77,7 @@ def moves(world: World, in_stock: tuple[bool, ...] = (True, False)) -> Iterator[
 
 
 def whims(world: World) -> Iterator[Move]:
-    """What the customer may do."""
+    """Yield what the customer may do."""
     if Status.CANCELLED in MOVES[world.status]:
         yield "cancel", cancel(world)
     if world.status is not Status.CREATED or any(
@@ -92,7 +92,7 @@ def whims(world: World) -> Iterator[Move]:
 
 
 def arrive(world: World, place: int, fact: Fact) -> World:
-    """A report arrives: the payment is worked out from all of them, and the order settled."""
+    """Let a report arrive: update the payment from all its reports, and settle the order."""
     payment = world.payments[place]
     # Money of a session that we have no attempt for counts too.
     entry = payment.entry or Entry(PaymentStatus.VOIDED)
@@ -108,7 +108,7 @@ def arrive(world: World, place: int, fact: Fact) -> World:
 
 
 def settled(world: World) -> World:
-    """The world with its order settled."""
+    """Return the world with its order settled."""
     known = [place for place, payment in enumerate(world.payments) if payment.entry]
     entries = tuple((place, entry) for place in known if (entry := world.payments[place].entry))
     steps, after = _settled(world.status, entries)
@@ -140,7 +140,7 @@ def _settled(status: Status, entries: Entries) -> tuple[list[Step], Entries]:
 
 
 def follow(world: World, step: Step) -> World:
-    """What a step leads to beyond the state: an event, or a call."""
+    """Return the world after what a step leads to besides the state: an event, or a call."""
     match step:
         case Cancel():
             return cancel(world)
@@ -159,12 +159,12 @@ def follow(world: World, step: Step) -> World:
 
 
 def cancel(world: World) -> World:
-    """The customer cancels, the order expires, or cannot be had: what it leads to comes later."""
+    """Cancel the order, on request, on expiry or for lack of stock; the consequences come later."""
     return end(world, Status.CANCELLED).publish(("order.cancelled", 0, 0))
 
 
 MOOT = ("payment.succeeded", "payment.failed", "order.paid")
-"""Of which nothing comes once an order has ended."""
+"""Topics whose pending messages have no effect once an order has ended."""
 
 
 def end(world: World, status: Status) -> World:
@@ -173,7 +173,7 @@ def end(world: World, status: Status) -> World:
 
 
 def pay(world: World, amount: int) -> World:
-    """The customer asks the internal provider."""
+    """Let the customer pay through the internal provider."""
     place = len(world.payments)
     payment = Payment(amount, internal=True, entry=Entry(PaymentStatus.PENDING))
     world = world._replace(payments=(*world.payments, payment), may_pay=())
@@ -181,7 +181,7 @@ def pay(world: World, amount: int) -> World:
 
 
 def handle(world: World, message: Message, in_stock: bool) -> World:
-    """What the agents do with what was published."""
+    """Return the world after the agents have handled a message."""
     topic, place, number = message
     holds = any(one.has(PaymentStatus.SUCCEEDED) for one in world.payments)
     match topic:
@@ -201,7 +201,7 @@ def handle(world: World, message: Message, in_stock: bool) -> World:
 
 
 def capture(world: World, place: int) -> World:
-    """The internal provider takes the exact amount, of an attempt that its order waits for."""
+    """Let the internal provider capture the exact amount, if the attempt is still pending."""
     payment = world.payments[place]
     if not payment.has(PaymentStatus.PENDING):
         return world
@@ -217,7 +217,7 @@ def complete(world: World) -> World:
 
 
 def give_back(world: World, place: int, number: int) -> World:
-    """The internal provider refunds at once."""
+    """Let the internal provider refund, which succeeds at once."""
     payment = world.payments[place]
     assert payment.entry
     id = f"{place}.{number}"
@@ -229,7 +229,7 @@ def give_back(world: World, place: int, number: int) -> World:
 
 
 def ask(world: World, call: Message) -> Iterator[Move]:
-    """The refund call: refused, or accepted; then it settles, or fails. Answers are reports."""
+    """Yield the outcomes of a refund call: refused, or accepted, and then settled or failed."""
     _, place, number = call
     payment = world.payments[place]
     world = world._replace(calls=world.calls - {call})
@@ -252,7 +252,7 @@ def ask(world: World, call: Message) -> Iterator[Move]:
 
 
 def retry(world: World, place: int) -> World:
-    """An operator has a parked refund tried again."""
+    """Let an operator retry a parked refund."""
     entry = world.payments[place].entry
     assert entry
     failed_refunds = as_state(place, entry).failed_refunds
