@@ -31,9 +31,9 @@ class Client:
         """Orders that are being polled."""
 
     async def ask(self, method: str, path: str, deadline: float, **more: Any) -> tuple[int, Json]:
-        """Status and body of the final answer; amounts are int or Decimal. Raises GaveUp.
+        """Return status and body of the final answer; amounts are exact. Raises GaveUp, Unexpected.
 
-        What is sent again is the very same request, Idempotency-Key included.
+        A retry sends exactly the same request, Idempotency-Key included.
         """
         wait = 0.1
         while (left := deadline - monotonic()) > 0:

@@ -76,7 +76,7 @@ def _processes() -> list[Path]:
 
 
 def _stat(pid: int | str) -> list[str]:
-    """proc(5), from the state on; empty where the process is gone."""
+    """Return the fields of proc(5)'s stat from the state on; empty if the process is gone."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

@@ -62,7 +62,7 @@ def at_share(site: Site, carried: Json, percent: int, length: Length, say: Say) 
 
 
 def all_figures(site: Site, length: Length, say: Say) -> Json:
-    """Every figure of one site: creations, lifecycles, latencies by load, reads, the audit."""
+    """Return all figures of a site: creations, lifecycles, latencies by load, reads, audit."""
     in_flight = IN_FLIGHT * len(site.workers)
     carried = most(site, in_flight, length, say)
     short = Length(length.seconds, 3)

@@ -49,7 +49,7 @@ def _one(workers: int, partitions: int, length: Length, say: Say) -> Json:
 
 
 def beside(few: int, many: int, length: Length, say: Say) -> Json:
-    """A system among few orders and one among many, in turns, for the machine's speed varies."""
+    """Measure a system with few orders and one with many in turns: the machine's speed varies."""
     with ExitStack() as stack:
         sites = {}
         for orders in (few, many):

@@ -49,7 +49,7 @@ class Broker:
         return sorted(events, key=lambda message: value_of(message)["sequence"])
 
     async def dead_letters(self, origins: Iterable[TopicPartition]) -> list[dict[str, Any]]:
-        """The dead letters whose message came from one of the (topic, partition, offset)s."""
+        """Return the dead letters whose message came from one of `origins`."""
         wanted = set(origins)
         letters = [value_of(message) for message in await self.read(["dead_letter"])]
         return [letter for letter in letters if origin_of(letter) in wanted]

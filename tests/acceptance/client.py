@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Answer:
-    """`body` is the JSON value, amounts exact; the text where it is not JSON."""
+    """An HTTP answer; `body` is the JSON value with exact amounts, or the text if not JSON."""
 
     status: int
     body: Any
@@ -28,7 +28,7 @@ class Answer:
 
 
 class Api:
-    """One worker's HTTP interface; what it answers must be documented in its OpenAPI."""
+    """One worker's HTTP interface; every answer must match the worker's OpenAPI document."""
 
     def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
         self._session = session

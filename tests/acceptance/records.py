@@ -21,7 +21,7 @@ class Records:
         self._connection = connection
 
     async def traces_of(self, user_id: str) -> dict[str, int]:
-        """How many orders, keys, payments, and events that name the user."""
+        """Return how many orders, keys and payments the user has, and events that name the user."""
         return dict(await self._connection.fetchrow(_TRACES, user_id))
 
     async def payments(self, order: dict[str, Any]) -> list[str]:

@@ -36,7 +36,7 @@ class Rows:
         await self._connection.execute(_PENDING, uuid4(), order["id"])
 
     async def add_unsettled_key(self, user_id: str, key: str) -> None:
-        """A finished request without an answer: a state that the service never leaves."""
+        """Add the key of a finished request without an answer, a state the service never leaves."""
         await self._connection.execute(_CLAIMED, user_id, key)
 
     async def park(self, order: dict[str, Any]) -> str:

@@ -70,7 +70,7 @@ class Tally:
 
 
 def deck(dice: random.Random) -> Iterator[str]:
-    """Yield every fault once in random order, and repeat that for ever."""
+    """Yield every fault once in random order, and repeat that endlessly."""
     while True:
         names = list(FAULTS)
         dice.shuffle(names)

@@ -104,7 +104,7 @@ class Load:
         self._running: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Log in, look at the catalogue, and order too many of the scarce product."""
+        """Log in, read the catalogue, and place unpaid orders for the scarce product."""
         account = {"email": f"{secrets.token_hex(6)}@example.com", "password": "of a customer"}
         await self.client.expect({200}, "POST", "/api/auth/register", json=account)
         login = await self.client.expect({200}, "POST", "/api/auth/login", json=account)

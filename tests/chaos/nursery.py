@@ -56,7 +56,7 @@ class Nursery:
         os.write(self._program.stdin.fileno(), f"{line}\n".encode())
 
     def listen(self, seconds: float) -> int | None:
-        """The next number it says; None where it says nothing for so long."""
+        """Return the next number that the process writes, or None if none comes in `seconds`."""
         assert self._program.stdout
         place = self._program.stdout.fileno()
         while b"\n" not in self._told:

@@ -64,7 +64,7 @@ def admin(api: Api) -> Admin:
 
 @pytest.fixture(scope="session")
 def customer(api: Api) -> Customer:
-    """The customer whose orders are known."""
+    """The customer whose orders are in the dictionaries."""
     return Customer(api, *_identity("USER"))
 
 

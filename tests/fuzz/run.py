@@ -89,7 +89,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Done:
-    """What came of a run; `code` is 0 where nothing failed.
+    """The result of a run; `code` is 0 if nothing failed.
 
     `answers` counts by operation and status.
     """
