@@ -1,4 +1,4 @@
-"""Who may ask, and who they are."""
+"""Accounts, logins and tokens: who may use the service, and as whom."""
 
 import base64
 import json
@@ -105,7 +105,7 @@ async def test_a_command_makes_a_customer_an_administrator(
 
 
 def with_role_changed(good: str) -> str:
-    """The token, its payload changed and its signature kept."""
+    """Return the token with a changed payload and its old signature."""
     head, _, signature = good.split(".")
     claims = {"userId": str(uuid4()), "role": "ADMIN", "exp": in_an_hour().timestamp()}
     payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")

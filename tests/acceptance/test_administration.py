@@ -1,4 +1,4 @@
-"""What administrators do: change products, restock, see everybody's orders, watch."""
+"""What administrators do: change products, restock, see everyone's orders, watch metrics."""
 
 from typing import Any
 from uuid import uuid4

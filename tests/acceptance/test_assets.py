@@ -1,4 +1,4 @@
-"""The files that pages load are served as they are, and nothing beside them is."""
+"""The files that pages load are served unchanged, and no other files are."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""What stands in Kafka is what /asyncapi.json says."""
+"""What is in Kafka matches /asyncapi.json."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ Json = dict[str, Any]
 
 @pytest.fixture(scope="module")
 async def document(api: Api) -> Json:
-    """The description of the topics."""
+    """The AsyncAPI document."""
     return dict((await api.ask("GET", "/asyncapi.json")).body)
 
 
@@ -25,7 +25,7 @@ async def document(api: Api) -> Json:
 async def messages(
     new_customer: NewCustomer, admin: Admin, broker: Broker, rows: Rows
 ) -> dict[str, list[ConsumerRecord]]:
-    """By topic: events of orders that end in each way, or are paid at Stripe; and dead letters."""
+    """Messages by topic: events of orders with different ends, and dead letters."""
     customer, product = new_customer(), await admin.adds(quantity=2)
     late = await customer.placed(product, 2, key="late")
     unpaid = await customer.placed(product)
@@ -54,14 +54,14 @@ async def messages(
 
 
 def described(document: Json, topic: str) -> Json:
-    """The one message of a topic."""
+    """Return the only message of a topic."""
     (channel,) = [c for c in document["channels"].values() if c["address"] == topic]
     ((name, _),) = channel["messages"].items()
     return dict(document["components"]["messages"][name])
 
 
 def flaws(document: Json, schema: Json, value: Any) -> list[str]:
-    """What a schema of the document finds wrong with the value."""
+    """Return the errors that a schema of the document finds in the value."""
     whole = {**schema, "components": document["components"]}
     validator = Draft202012Validator(whole, format_checker=FormatChecker())
     return [error.message for error in validator.iter_errors(value)]

@@ -1,4 +1,4 @@
-"""Reads that Redis answers, and never with an older state."""
+"""Reads from Redis, which never return an older state."""
 
 from typing import Any
 
@@ -17,9 +17,9 @@ async def hits(metric: Metric, kind: str) -> float:
 
 
 async def read_from_redis(metric: Metric, reader: Customer, order: Order) -> Answer:
-    """What the reader is answered when Redis holds the order.
+    """Read the order until Redis answers; return that answer.
 
-    An agent that handles the order's events may evict it meanwhile, so one read may be a miss.
+    An agent that handles the order's events may evict it meanwhile, so a read may be a miss.
     """
     answers = []
 
@@ -34,13 +34,13 @@ async def read_from_redis(metric: Metric, reader: Customer, order: Order) -> Ans
 
 @pytest.fixture(scope="module")
 async def owner(new_customer: NewCustomer) -> Customer:
-    """Whose orders are cached."""
+    """The owner of the cached orders."""
     return new_customer()
 
 
 @pytest.fixture(scope="module")
 async def product(admin: Admin) -> dict[str, Any]:
-    """Ten pieces, read once."""
+    """A product with ten pieces, read once."""
     product = await admin.adds()
     await admin.see_product(product)
     return product

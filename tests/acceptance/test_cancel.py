@@ -15,7 +15,7 @@ Order = dict[str, Any]
 
 @pytest.fixture
 async def order(customer: Customer, product: dict[str, Any]) -> Order:
-    """Two of ten pieces, not paid."""
+    """An unpaid order of two of ten pieces."""
     return await customer.placed(product, 2)
 
 

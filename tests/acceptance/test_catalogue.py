@@ -1,4 +1,4 @@
-"""What can be ordered."""
+"""The product catalogue."""
 
 from decimal import Decimal
 from typing import Any

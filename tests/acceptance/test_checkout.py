@@ -22,7 +22,7 @@ PAID = [
 
 @pytest.fixture
 async def order(customer: Customer, product: Json) -> Json:
-    """Two pieces, 998 in all, not paid."""
+    """An unpaid order of two pieces, 998 in total."""
     return await customer.placed(product, 2)
 
 
@@ -173,7 +173,7 @@ async def test_when_the_time_is_up_the_page_is_closed_first(
 async def test_who_pays_in_the_last_moment_has_paid(
     customer: Customer, order: Json, shop: OrderShop
 ) -> None:
-    """Stripe says that the session is complete, and the webhook comes later."""
+    """Stripe answers that the session is complete, and its webhook comes later."""
     ready = await customer.ready_checkout(order)
     await shop.hold()
     await shop.press(ready)

@@ -1,4 +1,4 @@
-"""A message that cannot be handled is put aside, and holds nothing up."""
+"""A message that cannot be handled goes to `dead_letter`, and holds nothing up."""
 
 import base64
 from collections.abc import Awaitable, Callable
@@ -20,7 +20,7 @@ NOT_UTF8 = b"\xff\xfe"
 
 
 def event(**changes: Any) -> bytes:
-    """An event with every field that any topic asks for, of an order that was never placed."""
+    """Return an event with the fields of all topics, of an order that was never placed."""
     whole = {
         "eventId": str(uuid4()),
         "orderId": str(uuid4()),
@@ -43,7 +43,7 @@ def event(**changes: Any) -> bytes:
 
 
 def bad_messages(topic: str) -> list[Message]:
-    """Keys and values that no handler of the topic can take."""
+    """Return keys and values that no handler of the topic can process."""
     shapes = [b"{}", b"[]", b"null", b"5", b'"text"', event(sequence="two")]
     garbage = [b"", b"garbage", b"\xff\x00\xfe", b"[" * 10_000, None]
     ids = [event(orderId="no-uuid"), event(orderId=5), event(orderId=None), event(eventId="x")]
@@ -54,7 +54,7 @@ def bad_messages(topic: str) -> list[Message]:
 
 
 async def spoil(broker: Broker, topic: str) -> dict[Origin, Message]:
-    """Put all bad messages on every partition of the topic; where they went."""
+    """Send all bad messages to every partition of the topic; return them by origin."""
     sent: dict[Origin, Message] = {}
     for partition in await broker.partitions(topic):
         for key, value in bad_messages(topic):
@@ -68,7 +68,7 @@ def decoded(text: str | None) -> bytes | None:
 
 
 async def assert_buried(broker: Broker, sent: dict[Origin, Message]) -> None:
-    """Each message stands in dead_letter as it came, with its origin, the error, the attempts."""
+    """Assert that each message is in `dead_letter` unchanged, with origin, error and attempts."""
     letters = await eventually(
         lambda: broker.dead_letters(sent), lambda found: sent.keys() <= set(map(origin_of, found))
     )
@@ -79,24 +79,24 @@ async def assert_buried(broker: Broker, sent: dict[Origin, Message]) -> None:
 
 
 class Buyer:
-    """Sends orders down the ways that an order can go."""
+    """Takes orders through each of the courses an order can take."""
 
     def __init__(self, customer: Customer, rival: Customer, admin: Admin, records: Records) -> None:
         self._customer, self._rival = customer, rival
         self._admin, self._records = admin, records
 
     async def completes(self) -> dict[str, Any]:
-        """An order that was paid."""
+        """Return an order that was paid and completed."""
         return await self._customer.buys(await self._admin.adds())
 
     async def pays_wrongly(self) -> dict[str, Any]:
-        """An order that was paid with another amount."""
+        """Return an order that was paid with a wrong amount."""
         order = await self._customer.placed(await self._admin.adds())
         await self._customer.paid(order, 1)
         return await self._customer.wait_until(order, "CANCELLED")
 
     async def comes_late(self) -> dict[str, Any]:
-        """An order that was paid, found nothing left, and was refunded."""
+        """Return an order that was paid, found nothing in stock, and was refunded."""
         last = await self._admin.adds(quantity=1)
         order = await self._customer.placed(last)
         await self._rival.buys(last)
@@ -107,7 +107,7 @@ class Buyer:
 
 @pytest.fixture
 def buyer(customer: Customer, stranger: Customer, admin: Admin, records: Records) -> Buyer:
-    """Somebody who orders after the bad messages."""
+    """A customer who orders after the bad messages."""
     return Buyer(customer, stranger, admin, records)
 
 
@@ -123,7 +123,7 @@ WAYS: dict[str, Callable[[Buyer], Awaitable[dict[str, Any]]]] = {
     "inventory.reserved": Buyer.completes,
     "inventory.rejected": Buyer.comes_late,
 }
-"""By consumed topic, the way that leads over it."""
+"""By consumed topic: the course on which an order passes it."""
 
 
 @pytest.mark.parametrize("topic", WAYS)

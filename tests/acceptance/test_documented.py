@@ -1,4 +1,4 @@
-"""What is documented is what there is."""
+"""The OpenAPI document matches what is served."""
 
 import re
 from typing import Any
@@ -21,7 +21,7 @@ async def document(api: Api) -> Json:
 
 
 def some(path: str) -> str:
-    """The path with ids of nothing in it."""
+    """Return the path with ids of things that do not exist."""
     return re.sub("{.*?}", str(uuid4()), path)
 
 
@@ -53,7 +53,7 @@ async def test_head_is_answered_like_get_without_the_body(admin: Admin, document
 
 
 def answer_of(document: Json, **change: Any) -> Json:
-    """An answer of /livez as it should be, but for the change."""
+    """Return a correct answer of /livez with the given changes."""
     headers = {"Content-Type": "application/json", "X-Request-Id": "x"}
     usual = {"method": "GET", "path": "/livez", "status": 200, "headers": headers}
     return {**usual, "body": {"status": "ok"}, **change}

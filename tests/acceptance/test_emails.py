@@ -1,4 +1,4 @@
-"""An email is an address alone, and one account in whatever case and spelling."""
+"""An email is an address only, and belongs to one account in any case and spelling."""
 
 import asyncio
 from typing import Any

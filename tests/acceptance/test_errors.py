@@ -1,4 +1,4 @@
-"""Bad input is told as such, whole and safely, and leaves nothing behind."""
+"""Bad input is reported completely and safely, and leaves nothing behind."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ NOTHING = {"orders": 0, "keys": 0, "events": 0, "payments": 0}
 
 
 async def post(customer: Customer, body: str | bytes, **headers: str) -> Answer:
-    """POST the body, as it is, as an order."""
+    """POST the body verbatim as an order."""
     return await customer.ask("POST", "/api/orders", body, headers=headers)
 
 
@@ -223,7 +223,7 @@ async def test_a_problem_names_the_address_that_was_asked(
 async def test_a_problem_names_the_address_as_a_uri_does(
     worker: Worker, path: str, instance: str
 ) -> None:
-    # An HTTP client would write the address anew.
+    # An HTTP client would normalise the address.
     reader, writer = await asyncio.open_connection("127.0.0.1", worker.port)
     writer.write(f"GET {path} HTTP/1.1\r\nHost: orders\r\nConnection: close\r\n\r\n".encode())
     _, _, body = (await reader.read()).partition(b"\r\n\r\n")

@@ -1,4 +1,4 @@
-"""An order that is not paid in time is cancelled by the worker itself."""
+"""The worker cancels an order that is not paid in time."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -14,7 +14,7 @@ MakeDue = Callable[[Json], Awaitable[None]]
 
 @pytest.fixture
 async def make_due(environment: dict[str, str]) -> AsyncIterator[MakeDue]:
-    """Lets the time to pay an order pass."""
+    """Lets the order's payment deadline pass."""
     connection = await asyncpg.connect(environment["DB_URL"])
 
     async def make(order: Json) -> None:

@@ -1,4 +1,4 @@
-"""The same request twice is one request, where it carries an Idempotency-Key."""
+"""A repeated request with an Idempotency-Key has one effect."""
 
 import asyncio
 from typing import Any
@@ -20,12 +20,12 @@ Product = dict[str, Any]
 
 @pytest.fixture
 def key() -> str:
-    """A key that nobody has used."""
+    """An unused key."""
     return str(uuid4())
 
 
 def assert_replay(again: Answer, first: Answer) -> None:
-    """The stored answer, marked as a duplicate."""
+    """Assert that the answer is the stored one, marked as a duplicate."""
     assert (first.status, first.body["isDuplicate"]) == (201, False)
     assert (again.status, again.body) == (200, {**first.body, "isDuplicate": True})
     assert again.headers["Location"] == first.headers["Location"]

@@ -1,6 +1,6 @@
-"""Workers that are told whom to trust: another issuer's keys, other origins, proxies, few attempts.
+"""Workers with other settings of trust: another issuer's keys, origins, proxies, low rate limits.
 
-They have servers of their own, because a second worker would take partitions from the first.
+They have their own servers, because a second worker would take partitions from the first.
 """
 
 import json
@@ -39,7 +39,7 @@ USUAL = {
 
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """What a worker needs to find servers with schema and topics."""
+    """The environment of servers with schema and topics."""
     with Stack(tmp_path_factory.mktemp("servers")) as stack:
         run_command(stack.environment, "migrate")
         yield stack.environment
@@ -49,7 +49,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
 def verifying(
     servers: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, str]]:
-    """A worker that keeps no accounts and trusts the keys of another issuer."""
+    """The environment of a worker without accounts that trusts the keys of another issuer."""
     file: Path = tmp_path_factory.mktemp("keys") / "jwks.json"
     jwk = ECAlgorithm.to_jwk(KEY.public_key(), as_dict=True)
     file.write_text(json.dumps({"keys": [{**jwk, "kid": "one", "use": "sig"}]}))
@@ -62,14 +62,14 @@ def verifying(
         "PORT": str(free_port()),
     }
     with pytest.MonkeyPatch.context() as patch:
-        # A worker is given this process's environment besides.
+        # A worker also inherits this process's environment.
         patch.delenv("JWT_SECRET")
         yield {**servers, **told}
 
 
 @pytest.fixture(scope="module")
 def limiting(servers: dict[str, str]) -> dict[str, str]:
-    """A worker behind one proxy that lets nobody try often."""
+    """The environment of a worker behind one proxy, with low rate limits."""
     told = {
         "JWT_SECRET": SECRET,
         "AUTH_RATE_LIMIT": "8/minute",
@@ -85,7 +85,7 @@ def limiting(servers: dict[str, str]) -> dict[str, str]:
 async def apis(
     verifying: dict[str, str], limiting: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[tuple[Api, Api]]:
-    """The two workers."""
+    """Both workers."""
     with ExitStack() as workers:
         hired = [
             workers.enter_context(Worker(environment, folder / "data", folder / "worker.log"))

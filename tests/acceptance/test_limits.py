@@ -1,4 +1,4 @@
-"""What is too much, too many or too slow is refused as a problem, and hurts nobody else."""
+"""Requests that are too large, too many or too slow get a problem, and affect nobody else."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ SLOW_CONNECTIONS = 300
 
 
 def head(customer: Customer, *lines: str, path: str = "/api/orders") -> bytes:
-    """The head of a POST, without the empty line that ends it."""
+    """Return the head of a POST, without the empty line that ends it."""
     usual = (
         f"POST {path} HTTP/1.1",
         "Host: orders",
@@ -34,7 +34,7 @@ def head(customer: Customer, *lines: str, path: str = "/api/orders") -> bytes:
 async def connected(
     worker: Worker,
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A connection to the worker, for what no HTTP client would send."""
+    """Open a raw connection to the worker, for what no HTTP client would send."""
     reader, writer = await asyncio.open_connection("127.0.0.1", worker.port)
     try:
         yield reader, writer
@@ -43,7 +43,7 @@ async def connected(
 
 
 async def answer_of(reader: asyncio.StreamReader) -> Answer:
-    """The one answer that comes."""
+    """Read the only answer."""
     status, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().splitlines()[:-1]
     headers = dict(line.split(": ", 1) for line in lines)
     body = await reader.readexactly(int(headers["Content-Length"]))
@@ -51,7 +51,7 @@ async def answer_of(reader: asyncio.StreamReader) -> Answer:
 
 
 async def send(worker: Worker, *parts: bytes) -> Answer:
-    """Send the bytes as they are; the answer. The worker may answer before it has read them all."""
+    """Send the bytes verbatim; return the answer, which may come before all are read."""
     async with connected(worker) as (reader, writer):
         for part in parts:
             writer.write(part)
@@ -59,7 +59,7 @@ async def send(worker: Worker, *parts: bytes) -> Answer:
 
 
 def chunks(body: bytes, size: int) -> bytes:
-    """The body in chunks, whose sum no header tells."""
+    """Return the body in chunks, without a total length."""
     parts = [body[start : start + size] for start in range(0, len(body), size)]
     return b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
 

@@ -26,7 +26,7 @@ async def five(customer: Customer, product: Product) -> list[str]:
 
 @pytest.fixture(scope="module")
 async def regular(new_customer: NewCustomer, admin: Admin) -> Customer:
-    """Somebody with 101 orders."""
+    """A customer with 101 orders."""
     regular, product = new_customer(), await admin.adds()
     for _ in range(10):
         await asyncio.gather(*[regular.placed(product) for _ in range(10)])
@@ -108,7 +108,7 @@ async def test_a_bad_cursor_is_refused(customer: Customer, cursor: str) -> None:
 
 
 def forged(cursor: str, old: str, new: str) -> str:
-    """The cursor, changed inside."""
+    """Return the cursor with its content changed."""
     inside = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
     return encoded(inside.replace(old, new))
 

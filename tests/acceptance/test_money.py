@@ -1,4 +1,4 @@
-"""What an order costs."""
+"""The total of an order."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ Product = dict[str, Any]
 
 
 async def place_for(customer: Customer, product: Product, total: str) -> Answer:
-    """Ask for one piece, expecting a total of this JSON text."""
+    """Order one piece, expecting a total of this JSON text."""
     items = f'[{{"productId": "{product["id"]}", "quantity": 1}}]'
     text = f'{{"items": {items}, "totalAmount": {total}}}'
     return await customer.ask("POST", "/api/orders", text)

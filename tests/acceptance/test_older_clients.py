@@ -1,4 +1,4 @@
-"""What clients of two older systems rely on: the examples in their documents, word for word."""
+"""What clients of two older systems rely on: the examples of their documentation, verbatim."""
 
 from typing import Any
 from uuid import UUID
@@ -14,7 +14,7 @@ KEY = "123e4567-e89b-12d3-a456-426614174000"
 
 @pytest.fixture
 async def placed(customer: Customer, admin: Admin) -> Answer:
-    """The answer to the example's order: two pieces, 499 in all, under the example's key."""
+    """The answer to the example's order: two pieces, 499 in total, with the example's key."""
     product = await admin.adds(price=249.5)
     body = {"items": [{"productId": product["id"], "quantity": 2}], "totalAmount": 499}
     headers = {"Idempotency-Key": KEY, "X-Request-Id": "trace-id"}

@@ -1,4 +1,4 @@
-"""From an order placed to an order completed."""
+"""The life of an order from its creation to its completion."""
 
 import re
 from collections.abc import Awaitable, Callable

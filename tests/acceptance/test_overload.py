@@ -1,4 +1,4 @@
-"""More at once than the worker can take is refused, and what it took is finished."""
+"""Requests beyond the worker's capacity are refused, and accepted ones are finished."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ from tests.acceptance.customer import Admin, Customer
 from tests.acceptance.problems import assert_problem, slug
 
 AT_ONCE = 300
-"""More than a worker has under way, and lets wait for their turn."""
+"""More than a worker processes and queues."""
 
 
 async def test_a_flood_of_new_orders_is_shed_and_leaves_nothing_behind(

@@ -1,4 +1,4 @@
-"""A packed body is taken as what it unpacks to, and refused as any other where it does not."""
+"""A compressed body is treated as its content, and refused if it cannot be decompressed."""
 
 import gzip
 import json
@@ -14,7 +14,7 @@ from tests.acceptance.problems import assert_problem
 
 
 async def post(customer: Customer, body: bytes, packing: str, **headers: str) -> Answer:
-    """POST the packed body as an order."""
+    """POST the compressed body as an order."""
     headers = {"Content-Encoding": packing, **headers}
     return await customer.ask("POST", "/api/orders", body, headers=headers)
 

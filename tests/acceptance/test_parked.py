@@ -1,4 +1,4 @@
-"""An order whose event no handler can take stands still alone, until an administrator acts."""
+"""An order whose event no handler can process waits by itself until an administrator acts."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -21,7 +21,7 @@ Stuck = Callable[[], Awaitable[Json]]
 
 @pytest.fixture
 def stuck(customer: Customer, product: Json, admin: Admin, rows: Rows, broker: Broker) -> Stuck:
-    """Makes a paid order that inventory could not decide on, told of twice; now it could."""
+    """Makes a paid order with two parked events that inventory could now process."""
 
     async def make() -> Json:
         order = await customer.placed(product)
@@ -38,14 +38,14 @@ def stuck(customer: Customer, product: Json, admin: Admin, rows: Rows, broker: B
 
 
 def _as_another(message: Any) -> Any:
-    """The same event under another id, which no table knows."""
+    """Return the same event with another id, which no table knows."""
     id = dict(message.headers)["ce_id"].decode()
     message.value = message.value.replace(id.encode(), (id[:-4] + "beef").encode())
     return message
 
 
 async def parked(admin: Admin, order: Json, **filters: Any) -> list[Json]:
-    """The order's parked messages, the first first."""
+    """Return the order's parked messages by offset."""
     query = {"orderId": order["id"], **filters}
     answer = await admin.ask("GET", "/api/parked", params=query)
     assert answer.status == 200, answer
@@ -78,7 +78,7 @@ async def test_an_order_stands_still_alone_and_goes_on_after_a_replay(
 
 
 async def replay(admin: Admin, message: Json, **body: Any) -> Json:
-    """What came of the message, or would have."""
+    """Replay the message; return the actual or, in a dry run, the expected outcome."""
     answer = await admin.ask("POST", f"/api/parked/{message['id']}/replay", json=body)
     assert answer.status == 200, answer
     return dict(answer.body)

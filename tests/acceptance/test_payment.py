@@ -18,7 +18,7 @@ Order = dict[str, Any]
 
 @pytest.fixture
 async def order(customer: Customer, product: dict[str, Any]) -> Order:
-    """Two pieces, 998 in all, not paid."""
+    """An unpaid order of two pieces, 998 in total."""
     return await customer.placed(product, 2)
 
 

@@ -1,4 +1,4 @@
-"""Every problem of the catalogue, met over HTTP."""
+"""Every problem of the catalogue, provoked over HTTP."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ PASSWORD = "correct horse"
 
 @dataclass
 class Scene:
-    """Who asks, and what is there."""
+    """The clients and the data that problems are provoked with."""
 
     api: Api
     admin: Admin
@@ -29,18 +29,18 @@ class Scene:
     rows: Rows
 
     async def order(self) -> Json:
-        """One piece, 499, not paid."""
+        """Place an order of one piece, 499, and do not pay it."""
         return await self.customer.placed(self.product)
 
     async def cancelled(self) -> Json:
-        """An order that was not paid as it should be."""
+        """Return an order that was cancelled for a wrong payment."""
         order = await self.customer.paid(await self.order(), 1)
         return await self.customer.wait_until(order, "CANCELLED")
 
 
 @pytest.fixture
 def scene(api: Api, admin: Admin, customer: Customer, product: Json, rows: Rows) -> Scene:
-    """Ten pieces of 499, and somebody who was never here."""
+    """A new customer, and a product with ten pieces at 499."""
     return Scene(api, admin, customer, product, rows)
 
 
@@ -212,7 +212,7 @@ ELSEWHERE: dict[type[Problem], str] = {
     errors.TooManyRequests: "test_identity.py: it takes a worker with low limits",
     errors.BodyTooSlow: "test_limits.py: it takes half a body, as no HTTP client sends it",
 }
-"""What this table does not provoke, and where it is met."""
+"""The problems that this table does not provoke, and the tests that do."""
 
 
 def test_every_problem_is_provoked_here_or_elsewhere() -> None:

@@ -1,4 +1,4 @@
-"""Money that an order does not keep goes back through Stripe, once, however that answers."""
+"""Money that an order does not keep is refunded at Stripe once, whatever Stripe answers."""
 
 import asyncio
 from typing import Any
@@ -16,12 +16,12 @@ Json = dict[str, Any]
 
 @pytest.fixture
 async def order(customer: Customer, product: Json) -> Json:
-    """Two pieces, 998 in all, not paid."""
+    """An unpaid order of two pieces, 998 in total."""
     return await customer.placed(product, 2)
 
 
 async def refunded(customer: Customer, order: Json) -> list[str]:
-    """The order's events once money has gone back."""
+    """Return the order's events once its money is refunded."""
 
     async def types() -> list[str]:
         return [event["type"] for event in await customer.timeline(order)]
@@ -84,7 +84,7 @@ async def test_a_person_s_refund_of_a_completed_order_is_told(
 
 
 async def cancelled_with_money(customer: Customer, order: Json, shop: OrderShop) -> None:
-    """Money of a wrong amount: the order is cancelled, and the money has to go back."""
+    """Cancel the order before its payment is reported, so that the money has to be refunded."""
     ready = await customer.ready_checkout(order)
     await shop.hold()
     await shop.press(ready)
@@ -129,7 +129,7 @@ async def test_a_refund_that_is_refused_too_often_waits_for_an_operator(
         explained = (await customer.ask("GET", f"/api/orders/{order['id']}/explain")).body
         return str(explained["waitingFor"]["what"])
 
-    # The last event is noted as sent a moment after it is.
+    # The last event is noted as sent a moment after it is sent.
     await eventually(awaited, lambda what: what == "an operator, to refund the money")
     await eventually(lambda: metric("orders_parked_refunds"), lambda count: count == 1)
     await shop.whims()
@@ -184,7 +184,7 @@ async def test_a_refund_is_made_once_however_stripe_answers(
 async def test_a_slow_stripe_holds_up_no_other_order(
     customer: Customer, admin: Admin, order: Json, shop: OrderShop
 ) -> None:
-    """One answer comes after 30 s, to a call that was given up after 10 and made again."""
+    """An answer comes after 30 s to a call that timed out after 10 s and was retried."""
     product = await admin.adds(quantity=100)
     await shop.fault("slow", "/v1/checkout/sessions", seconds=30)
     await customer.check_out(order)

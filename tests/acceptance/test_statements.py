@@ -1,4 +1,4 @@
-"""How often each operation asks PostgreSQL: by its own log, exactly, and whatever the size."""
+"""How many statements each operation executes, by PostgreSQL's log, whatever the data's size."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ LOGGING = {"log_statement": "all", "log_line_prefix": PREFIX}
 
 @dataclass
 class Scene:
-    """Who asks, and what is there to be asked for."""
+    """The clients and the data for requests."""
 
     api: Api
     admin: Admin
@@ -33,13 +33,13 @@ class Scene:
     rows: Rows
 
     async def order(self, lines: int = 1) -> Json:
-        """An order that nobody has read."""
+        """Place an order that nobody has read."""
         answer = await self.customer.post_order(await self.basket(lines))
         assert answer.status == 201, answer
         return dict(answer.body)
 
     async def basket(self, lines: int) -> Json:
-        """The body of an order of that many products."""
+        """Return the body of an order of that many products."""
         more = [await self.admin.adds() for _ in range(lines - 1)]
         return basket(*[(product, 1) for product in [self.product, *more]])
 
@@ -50,13 +50,13 @@ Prepare = Callable[[Scene], Awaitable[Ask]]
 
 @pytest.fixture(scope="module")
 async def log(stack: Stack, api: Api) -> AsyncIterator[StatementLog]:
-    """PostgreSQL's log, while it notes every statement."""
+    """PostgreSQL's log, while it records every statement."""
     connection = await asyncpg.connect(stack.postgres.url)
     for name, value in LOGGING.items():
         await connection.execute(f"alter system set {name} = '{value}'")
     await connection.execute("select pg_reload_conf()")
     log = StatementLog(stack.postgres.log)
-    # Each connection of the server takes notice of it with its next statement.
+    # Each connection applies the new settings with its next statement.
     await eventually(lambda: log.cost_of(api.ask("GET", "/readyz")), lambda cost: cost != NOTHING)
     yield log
     for name in LOGGING:
@@ -69,21 +69,21 @@ async def log(stack: Stack, api: Api) -> AsyncIterator[StatementLog]:
 async def scene(
     api: Api, admin: Admin, new_customer: Any, environment: dict[str, str], rows: Rows
 ) -> Scene:
-    """Somebody with an account and a hundred orders, and a catalogue of as many products."""
+    """A customer with an account and a hundred orders, and a catalogue of as many products."""
     account = {"email": f"{uuid4()}@example.com", "password": "correct horse"}
     await api.ask("POST", "/api/auth/register", json=account)
     customer = new_customer()
     products = [await admin.adds(quantity=1000) for _ in range(101)]
     for product in products:
         order = await customer.placed(product)
-    # The first statement of a connection makes asyncpg look at the types of its parameters.
+    # A connection's first statement makes asyncpg look up the types of its parameters.
     await customer.ask("POST", f"/api/orders/{order['id']}/cancel")
     secret = environment["STRIPE_WEBHOOK_SECRET"]
     return Scene(api, admin, customer, products[0], account, secret, rows)
 
 
 def simply(method: str, path: str, **more: Any) -> Prepare:
-    """Something that an administrator, or anybody, may ask at any time."""
+    """A request that an administrator, or anyone, may send at any time."""
 
     async def prepare(scene: Scene) -> Ask:
         return lambda: scene.admin.ask(method, path, **more)
@@ -92,7 +92,7 @@ def simply(method: str, path: str, **more: Any) -> Prepare:
 
 
 def listing(path: str, **query: Any) -> Prepare:
-    """A page of a list of the customer's."""
+    """A request for a page of one of the customer's lists."""
 
     async def prepare(scene: Scene) -> Ask:
         return lambda: scene.customer.ask("GET", path, params=query)
@@ -124,7 +124,7 @@ async def reading_a_new_product(scene: Scene) -> Ask:
 
 
 async def reporting(scene: Scene) -> Ask:
-    """Stripe's word of the money for an order that is not paid yet."""
+    """A report by Stripe of the payment of an unpaid order."""
     event = as_bytes(session_event(await scene.order(), amount_total=49900))
     headers = {"Stripe-Signature": signed(event, scene.stripe_secret)}
     return lambda: scene.api.ask("POST", "/api/stripe/webhook", event, headers=headers)
@@ -139,7 +139,7 @@ def placing(lines: int, **headers: Any) -> Prepare:
 
 
 def with_order(method: str, path: str = "", lines: int = 1, **headers: str) -> Prepare:
-    """Something that its owner may ask of a new order."""
+    """A request that its owner may send for a new order."""
 
     async def prepare(scene: Scene) -> Ask:
         order = await scene.order(lines)
@@ -150,7 +150,7 @@ def with_order(method: str, path: str = "", lines: int = 1, **headers: str) -> P
 
 
 def with_parked(method: str, path: str = "", **body: Any) -> Prepare:
-    """Something that an administrator may ask of a parked message."""
+    """A request that an administrator may send for a parked message."""
 
     async def prepare(scene: Scene) -> Ask:
         address = f"/api/parked/{await scene.rows.park(await scene.order())}{path}"
@@ -160,7 +160,7 @@ def with_parked(method: str, path: str = "", **body: Any) -> Prepare:
 
 
 def a_key() -> dict[str, str]:
-    """A header that nobody has sent."""
+    """Return the header with an unused key."""
     return {"Idempotency-Key": str(uuid4())}
 
 
@@ -242,7 +242,7 @@ OPERATIONS: dict[str, tuple[Prepare, Cost]] = {
     "explainOrder": (with_order("GET", "/explain"), Cost(3)),
     "explainOrder: of a hundred lines": (with_order("GET", "/explain", lines=100), Cost(3)),
 }
-"""By operation, and what is special about the request: how it is asked, and what it costs."""
+"""By operation, with what is special about the request: how to send it, and its cost."""
 
 
 async def test_every_operation_is_counted(api: Api) -> None:

@@ -1,4 +1,4 @@
-"""No piece is sold twice, and no money kept for nothing."""
+"""No piece is sold twice, and no payment is kept without its goods."""
 
 import asyncio
 from collections import Counter

@@ -1,4 +1,4 @@
-"""What Stripe reports: late, twice, in any order, and by others than Stripe."""
+"""Webhooks that are late, duplicate, out of order, or not sent by Stripe."""
 
 import time
 from collections.abc import Awaitable, Callable
@@ -27,7 +27,7 @@ OF_ORDER = (
 
 @pytest.fixture
 async def order(customer: Customer, product: Json) -> Json:
-    """Two pieces, 998 in all, not paid."""
+    """An unpaid order of two pieces, 998 in total."""
     return await customer.placed(product, 2)
 
 
@@ -41,7 +41,7 @@ Send = Callable[..., Awaitable[Answer]]
 
 @pytest.fixture
 def send(api: Api) -> Send:
-    """POST a body with a signature header, as anybody can."""
+    """POST a body with a signature header, as anyone can."""
 
     async def post(body: bytes, header: str | None) -> Answer:
         headers = {} if header is None else {"Stripe-Signature": header}
@@ -51,7 +51,7 @@ def send(api: Api) -> Send:
 
 
 async def rows_of(shop: OrderShop, order: Json) -> Any:
-    """Everything that PostgreSQL has of an order, and how many events it has that name none."""
+    """Return all rows of an order, and the number of provider events that name no order."""
     rows = ", ".join(
         f"(select json_agg(t) from {table} t where order_id = $1)::text as {table}"
         for table in OF_ORDER

@@ -1,4 +1,4 @@
-"""What happened to an order, as a list and as a live stream, and what it waits for."""
+"""An order's events as a list and as a live stream, and what it waits for."""
 
 import asyncio
 import json
@@ -42,7 +42,7 @@ Stream = AsyncIterator[dict[str, str]]
 async def streaming(
     worker: Worker, customer: Customer, order: Order, last: str | None = None
 ) -> AsyncIterator[Stream]:
-    """The live events of an order, each as its fields."""
+    """Stream an order's live events, each as its fields."""
     headers = {"Authorization": f"Bearer {customer.token}", "Accept": "Text/Event-Stream"}
     headers |= {} if last is None else {"Last-Event-ID": last}
     url = f"{worker.url}/api/orders/{order['id']}/events"
@@ -147,7 +147,7 @@ async def test_a_stream_ends_with_its_token(
     worker: Worker, api: Api, customer: Customer, product: dict[str, Any]
 ) -> None:
     order = await customer.placed(product)
-    # Clocks may differ by five seconds: it is good for three more.
+    # Tokens have a leeway of five seconds, so this one is good for three more.
     expired = datetime.now(UTC) - timedelta(seconds=2)
     bearer = token(userId=customer.id, exp=expired)
     brief = Customer(api, bearer, customer.id, None)

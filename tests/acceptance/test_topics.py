@@ -35,12 +35,12 @@ REFUNDED_FLOW = [
 
 
 def flow(events: list[ConsumerRecord]) -> list[tuple[int, str]]:
-    """Sequence and topic of each event."""
+    """Return sequence and topic of each event."""
     return [(value_of(event)["sequence"], event.topic) for event in events]
 
 
 async def events_up_to(broker: Broker, order: dict[str, Any], last: str) -> list[ConsumerRecord]:
-    """The order's events, once one of the topic `last` is there."""
+    """Return the order's events once there is one of the topic `last`."""
     return await eventually(
         lambda: broker.events_of(order), lambda events: last in [event.topic for event in events]
     )
@@ -48,7 +48,7 @@ async def events_up_to(broker: Broker, order: dict[str, Any], last: str) -> list
 
 @pytest.fixture(scope="module")
 async def ids() -> tuple[str, str]:
-    """The ids of the request that places, and of the one that pays."""
+    """The ids of the request that places the order, and of the one that pays it."""
     return f"place {uuid4()}", f"pay {uuid4()}"
 
 

@@ -1,8 +1,7 @@
-"""What one order costs, counted instead of timed: the same on every machine, and it may not grow.
+"""The cost of one order, counted instead of timed: the same on every machine, and it may not grow.
 
-A worker of its own, on servers of its own, carries orders one after the other, each with an
-Idempotency-Key, one line, and a payment. Where a change makes one of these numbers smaller, let the
-budget follow it.
+A worker with its own servers processes orders one after the other, each with an Idempotency-Key,
+one line, and a payment. If a change lowers one of these numbers, lower the budget accordingly.
 """
 
 import asyncio
@@ -32,15 +31,21 @@ from tests.conftest import SECRET, run_command
 ORDERS = 20
 
 STATEMENTS = 13
-"""Without BEGIN and COMMIT, which only agents need: one that reads, and one that writes, of create,
-pay, capture, PAID, reserve and COMPLETED; one that writes of notify."""
+"""Statements per order, without BEGIN and COMMIT, which only agents need.
+
+One that reads and one that writes for each of create, pay, capture, PAID, reserve and COMPLETED;
+one that writes for notify.
+"""
 MESSAGES = 13
-"""Six events, a mark of each in the table of what was handled, and the answer for replays."""
+"""Six events, a mark for each in the table of handled events, and the answer for replays."""
 ROWS = 27
-"""Inserted, updated or deleted: orders 6, lines 1, deadlines 1, keys 1, payments 2, reports 1,
-reservations 1, products 1, notifications 1, outbox 12."""
+"""Rows inserted, updated or deleted per order.
+
+Orders 6, lines 1, deadlines 1, keys 1, payments 2, reports 1, reservations 1, products 1,
+notifications 1, outbox 12.
+"""
 CALLS = 13_400
-"""Of Python functions, by all threads, without what a worker does anyway in that time."""
+"""Calls of Python functions by all threads, without the worker's idle activity in that time."""
 IDLE_SECONDS = 3.0
 
 STATEMENT = re.compile(
@@ -53,7 +58,7 @@ NOTIFIED = "select count(*) from notifications where order_id = $1"
 
 @dataclass
 class Site:
-    """Somebody who buys, and windows on what that costs."""
+    """A customer, and counters of what an order costs."""
 
     customer: Customer
     product: dict[str, Any]
@@ -63,11 +68,11 @@ class Site:
     log: Path
     calls: Calls
     written_before: int
-    """Rows, with the product's."""
+    """Rows, including the product's."""
     bought: int = 0
 
     async def buys(self) -> None:
-        """One order, until its customer is told."""
+        """Buy once, and wait until the customer is notified."""
         order = await self.customer.placed(self.product, key=str(uuid4()))
         await self.customer.paid(order)
 
@@ -78,7 +83,7 @@ class Site:
         self.bought += 1
 
     async def messages(self) -> int:
-        """In all topics, changelogs included."""
+        """Return the number of messages in all topics, including changelogs."""
         names = [name for name in await self.admin.list_topics() if not name.startswith("__")]
         places = [
             TopicPartition(topic["topic"], partition["partition"])
@@ -88,30 +93,30 @@ class Site:
         return sum((await self.consumer.end_offsets(places)).values())
 
     async def rows(self) -> int:
-        """Written so far, as far as the server's statistics know."""
+        """Return the number of rows written so far, by the server's statistics."""
         return int(await self.connection.fetchval(WRITTEN))
 
     async def idle_calls_a_second(self) -> float:
-        """What timers and fetches cost while nobody buys."""
+        """Return the calls per second for timers and fetches without any order."""
         before, begun = self.calls.so_far(), monotonic()
         await asyncio.sleep(IDLE_SECONDS)
         return (self.calls.so_far() - before) / (monotonic() - begun)
 
     def statements(self) -> int:
-        """In the server's log so far."""
+        """Return the number of statements in the server's log so far."""
         return len(STATEMENT.findall(self.log.read_text(errors="replace")))
 
 
 @pytest.fixture(scope="module")
 def own_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Servers that nobody else uses."""
+    """Servers for these tests alone."""
     with Stack(tmp_path_factory.mktemp("work")) as stack:
         yield stack
 
 
 @pytest.fixture(scope="module")
 async def site(own_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
-    """A worker that is watched, warm and at rest."""
+    """An observed worker, warmed up and idle."""
     folder = tmp_path_factory.mktemp("watched")
     environment = {**own_stack.environment, "JWT_SECRET": SECRET, "PORT": str(free_port())}
     run_command(environment, "migrate")

@@ -1,6 +1,6 @@
-"""A message that dead_letter itself can hardly hold; it comes after all other tests.
+"""A message that `dead_letter` itself can hardly hold; this file runs after all other tests.
 
-A worker that cannot put it aside stands still, and would fail whatever came next.
+A worker that cannot bury it stops, which would fail all tests after it.
 """
 
 import asyncio

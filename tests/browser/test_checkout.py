@@ -1,4 +1,4 @@
-"""A customer pays on the page of Stripe's stand-in, and sees the order end, all in a browser."""
+"""A customer pays on the page of Stripe's stand-in, and sees the order end, in a browser."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ async ({path, token}) => {
   follow()
 }
 """
-"""Follows an order's live stream: EventSource cannot send a token."""
+"""Follows an order's live stream with `fetch`, since EventSource cannot send a token."""
 ENDED = "() => window.events.includes('order.completed')"
 
 

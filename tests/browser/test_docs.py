@@ -1,4 +1,4 @@
-"""The documentation in a browser: whole from this service alone, and good for trying it out."""
+"""The documentation in a browser: loaded from this service only, and usable to send requests."""
 
 from typing import Any
 from uuid import uuid4
@@ -16,7 +16,7 @@ ADDRESSES = ("/docs", "/swagger-ui/index.html")
 
 
 def assert_at_peace(visit: Visit, worker: Worker) -> None:
-    """The page asked this service only, and complained of no error and no broken policy."""
+    """Assert that the page loaded from this service only, without errors or policy violations."""
     assert visit.asked
     assert [url for url in visit.asked if not url.startswith((f"{worker.url}/", "data:"))] == []
     assert visit.complaints == []

@@ -1,4 +1,4 @@
-"""Customers cancel while their orders are on their way, and the worker is killed meanwhile."""
+"""Customers cancel orders in progress while the worker is killed."""
 
 import asyncio
 import random
@@ -19,7 +19,7 @@ RELEASED = "select count(*) from reservations where outcome = 'RELEASED'"
 
 
 async def test_what_is_cancelled_on_its_way_gives_everything_back(shop: Shop) -> None:
-    """Wherever the cancel meets the order: the money is refunded and the stock released, once."""
+    """Whenever the cancel comes, the money is refunded and the stock released exactly once."""
     worker = await shop.hire_ready()
     database = Database({"dsn": shop.database}, 8)
     await database.open()
@@ -39,7 +39,7 @@ async def test_what_is_cancelled_on_its_way_gives_everything_back(shop: Shop) ->
 
 
 async def pieces_of_each(shop: Shop) -> orders.Basket:
-    """One of each product there is plenty of."""
+    """Return a basket with one piece of each plentiful product."""
     async with reading(shop) as connection:
         query = "select id from products where name = any($1)"
         rows = await connection.fetch(query, PLENTIFUL)
@@ -49,7 +49,7 @@ async def pieces_of_each(shop: Shop) -> orders.Basket:
 async def race(
     database: Database, basket: orders.Basket, at_once: asyncio.Semaphore
 ) -> tuple[str, str]:
-    """Place and pay an order, and cancel it somewhere on its way; its id and its end."""
+    """Place, pay and cancel an order at a random moment; return its id and final status."""
     async with at_once:
         order, _ = await orders.place(database, orders.Placing(CUSTOMER, basket, None, "chaos"))
         id = UUID(order["id"])
@@ -65,7 +65,7 @@ async def race(
 
 
 async def reaches(database: Database, order_id: UUID, version: int) -> None:
-    """Wait until the order has had so many events."""
+    """Wait until the order has had `version` events."""
 
     async def has_come() -> bool:
         return (await orders.get(database, order_id))[0] >= version

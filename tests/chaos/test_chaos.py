@@ -1,7 +1,7 @@
-"""Everything is broken while customers are in the shop, and nothing is lost and nothing doubled.
+"""Everything is broken under load, and no order is lost or processed twice.
 
-`make chaos ROUNDS=… SEED=… RATE=…` plays so many rounds with so many customers a second, and tells
-all that happens as it happens.
+`make chaos ROUNDS=… SEED=… RATE=…` plays that many rounds with that many customers a second, and
+logs everything that happens.
 """
 
 import logging
@@ -20,7 +20,7 @@ LEAST_SECONDS, LEAST_KINDS = 180, 10
 
 
 def enough(rounds: int, tally: Tally) -> bool:
-    """So many rounds as were asked for; else three minutes and ten kinds of faults."""
+    """Return whether the requested rounds, else three minutes and ten kinds of faults, are over."""
     if wanted := os.environ.get("CHAOS_ROUNDS"):
         return rounds >= int(wanted)
     return tally.seconds >= LEAST_SECONDS and len(tally.faults) >= LEAST_KINDS

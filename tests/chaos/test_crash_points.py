@@ -20,13 +20,13 @@ ARMED_FROM_BIRTH = {"expiry.expire_due"}
 
 @pytest.fixture(scope="module")
 async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
-    """One shop for all visits, and a worker."""
+    """One shop with a worker for all places."""
     async with stage(tmp_path_factory.mktemp("crashes")) as scene:
         yield scene
 
 
 def test_every_place_is_visited() -> None:
-    """An agent, a point or a transaction that has no visit fails here."""
+    """Fails for an agent, a crash point or a transaction without a journey."""
     assert {point for point, _ in places()} == set(Point)
     assert {subject for _, subject in BY_WORKERS} == set(JOURNEYS)
     assert sorted(works_in_code()) == sorted([*WORKS, *COMMANDS])
@@ -60,7 +60,7 @@ async def test_its_successor_finishes_what_a_worker_began(place: Place, scene: S
 
 @pytest.mark.parametrize("point", TRANSACTION)
 async def test_a_command_that_dies_is_given_again(point: Point, scene: Stage) -> None:
-    """The account is there in the end, and can log in."""
+    """The account exists in the end, and can log in."""
     email, word = f"{uuid4()}@example.com", "of an administrator"
     command = ("create-admin", "--email", email, "--password-stdin")
     await scene.command_dies_at(f"{point}:accounts.make_admin", *command, stdin=word)
@@ -71,7 +71,7 @@ async def test_a_command_that_dies_is_given_again(point: Point, scene: Stage) ->
 
 @pytest.mark.parametrize("point", TRANSACTION)
 async def test_a_refund_that_was_asked_for_again_is_made_once(point: Point, scene: Stage) -> None:
-    """A parked refund stays parked, or is asked for; Stripe makes it once."""
+    """A parked refund stays parked or is requested again; Stripe makes it once."""
     payment = await parked_refund(scene)
     await scene.command_dies_at(f"{point}:payments.retry_refund", "retry-refund", payment)
     if point is Point.WRITTEN:

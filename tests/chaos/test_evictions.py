@@ -1,4 +1,4 @@
-"""A worker dies while it owes the cache evictions."""
+"""A worker dies while it still has to evict cache entries."""
 
 import asyncio
 
@@ -10,7 +10,7 @@ from tests.chaos.shop import Shop
 
 
 async def test_what_a_dead_worker_owed_the_cache_is_evicted(shop: Shop) -> None:
-    """Its successor evicts what was changed lately: no event comes again that would."""
+    """Its successor evicts entries of recent changes, since no further event would."""
     stack, is_away = shop.stack, False
 
     def target() -> int:
@@ -39,7 +39,7 @@ async def test_what_a_dead_worker_owed_the_cache_is_evicted(shop: Shop) -> None:
 
 
 async def look(load: Load) -> int:
-    """How many pieces of the scarce product are there."""
+    """Return the available pieces of the scarce product."""
     path = f"/api/products/{load.products[SCARCE]}"
     product = await load.client.expect({200}, "GET", path, token=load.token)
     return int(product["availableQuantity"])

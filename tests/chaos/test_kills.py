@@ -1,4 +1,4 @@
-"""Something is killed with -9 while customers are in the shop; no order is lost or done twice."""
+"""A process is killed with -9 under load; no order is lost or processed twice."""
 
 import aiohttp
 
@@ -11,7 +11,7 @@ WAITING = "select count(*) from outbox where published_at is null"
 
 
 async def test_a_killed_worker_loses_no_order(shop: Shop) -> None:
-    """What it had in hand is taken up by its successor."""
+    """Its successor takes over the orders in progress."""
     worker = await shop.hire_ready()
     async with shop.supervised(), customers(shop) as load:
         await load.reaches(0.5)
@@ -32,7 +32,7 @@ async def test_a_killed_broker_loses_no_order(shop: Shop) -> None:
 
 
 async def test_a_killed_database_loses_no_order(shop: Shop) -> None:
-    """What it has confirmed is there when it is back, and customers ask again until then."""
+    """What it has committed survives, and customers retry until it is back."""
     await shop.hire_ready()
     async with shop.supervised(), customers(shop) as load:
         await load.reaches(0.5)

@@ -1,4 +1,4 @@
-"""Orders are committed and nobody tells of it; their events wait in the outbox."""
+"""Orders are committed without any notice; their events wait in the outbox."""
 
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -20,7 +20,7 @@ PUBLISHED = "select count(*) from outbox where published_at is not null"
 
 
 async def test_what_is_marked_as_published_is_in_kafka(shop: Shop) -> None:
-    """At every moment, though the worker is killed while it publishes."""
+    """Holds at every moment, though the worker is killed while it publishes."""
     placed = await commit_orders(shop)
     assert await count(shop, WAITING) == 2 * ORDERS
     worker = shop.hire()
@@ -33,7 +33,7 @@ async def test_what_is_marked_as_published_is_in_kafka(shop: Shop) -> None:
 
 
 async def test_two_workers_publish_each_event_once_and_in_sequence(shop: Shop) -> None:
-    """One of them relays for both, and for whoever died before it could tell of its commit."""
+    """One of them relays for both, and for a process that died before it could give notice."""
     workers = [await shop.hire_ready(), await shop.hire_ready()]
     placed = await commit_orders(shop)
     assert await rest(shop)
@@ -44,7 +44,7 @@ async def test_two_workers_publish_each_event_once_and_in_sequence(shop: Shop) -
 
 
 async def commit_orders(shop: Shop) -> dict[str, str]:
-    """Place orders and ask for their payment, without telling a worker; how they will end."""
+    """Place orders and request payment without notice to a worker; return their expected ends."""
     customer = Identity(uuid4(), "customer@example.com", USER)
     async with open_database(shop) as database:
         basket = orders.Basket(dict.fromkeys(await product_ids(shop), 1), None)
@@ -61,7 +61,7 @@ async def commit_orders(shop: Shop) -> dict[str, str]:
 
 @asynccontextmanager
 async def open_database(shop: Shop) -> AsyncIterator[Database]:
-    """The application's own way to PostgreSQL, with no relay to wake."""
+    """Open the application's own pool, without a relay to wake."""
     database = Database({"dsn": shop.database}, 4)
     await database.open()
     try:
@@ -71,14 +71,14 @@ async def open_database(shop: Shop) -> AsyncIterator[Database]:
 
 
 async def product_ids(shop: Shop) -> list[UUID]:
-    """The products there are plenty of."""
+    """Return the ids of the plentiful products."""
     async with reading(shop) as connection:
         query = "select id from products where name = any($1)"
         return [row["id"] for row in await connection.fetch(query, PLENTIFUL)]
 
 
 async def nothing_waits(shop: Shop) -> bool:
-    """Whether all is published; fails the test where something is marked that is not in Kafka."""
+    """Return whether everything is published; fail if a marked event is not in Kafka."""
     async with reading(shop) as connection:
         events = await connection.fetch("select event_id, published_at from outbox")
     present = {dict(message.headers)["ce_id"].decode() for message in await read_all(shop.brokers)}

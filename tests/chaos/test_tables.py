@@ -1,4 +1,4 @@
-"""An event comes a second time: the tables recognise it, and where they do not, PostgreSQL does."""
+"""A redelivered event is recognised by the tables or, if they lost it, by PostgreSQL."""
 
 import shutil
 from collections import Counter
@@ -22,7 +22,7 @@ REPLAYS = "orders_idempotent_replays_total"
 
 
 async def test_a_worker_that_lost_its_disk_recognises_every_event(shop: Shop) -> None:
-    """The tables come back from the changelog, so an event redelivered changes nothing."""
+    """The tables are rebuilt from the changelog, so a redelivered event changes nothing."""
     worker = await shop.hire_ready()
     async with at_the_counter(shop) as load:
         await every_ending(load)
@@ -37,7 +37,7 @@ async def test_a_worker_that_lost_its_disk_recognises_every_event(shop: Shop) ->
 
 
 async def test_a_worker_that_lost_its_disk_repeats_its_answers(shop: Shop) -> None:
-    """A creation sent again is answered from the table, not made again."""
+    """A repeated creation is answered from the table."""
     worker = await shop.hire_ready()
     async with at_the_counter(shop) as load:
         orders = await every_ending(load)
@@ -49,7 +49,7 @@ async def test_a_worker_that_lost_its_disk_repeats_its_answers(shop: Shop) -> No
 
 
 async def test_an_event_that_no_table_knows_is_decided_by_postgresql(shop: Shop) -> None:
-    """With its mark lost an event is handled again, and finds its effect there already."""
+    """Without its mark an event is handled again, and finds its effect already there."""
     worker = await shop.hire_ready()
     async with at_the_counter(shop) as load:
         await every_ending(load)
@@ -64,7 +64,7 @@ async def test_an_event_that_no_table_knows_is_decided_by_postgresql(shop: Shop)
 
 @pytest.mark.parametrize("topic", ["order.paid", "orders-handled-changelog"])
 async def test_what_comes_to_a_topic_that_lost_its_end_is_handled(shop: Shop, topic: str) -> None:
-    """The worker has read further than the broker now writes, and so has one that starts again."""
+    """Both a running and a restarted worker handle new messages below their old offsets."""
     worker = await shop.hire_ready()
     async with at_the_counter(shop) as load:
         for _ in range(8):
@@ -85,7 +85,7 @@ async def test_what_comes_to_a_topic_that_lost_its_end_is_handled(shop: Shop, to
 
 
 async def every_ending(load: Load) -> list[str]:
-    """The orders that customers placed: completed, out of stock, wrongly paid."""
+    """Place orders that complete, find nothing in stock, or are paid wrongly; return their ids."""
     rivals = [await load.place([SCARCE]) for _ in range(PIECES + 1)]
     for rival in rivals:
         await load.settle(rival, {"COMPLETED", "CANCELLED"})
@@ -96,7 +96,7 @@ async def every_ending(load: Load) -> list[str]:
 
 
 async def lose_disk(shop: Shop, worker: Worker) -> None:
-    """Kill the worker when it has nothing left to do, and start it with an empty folder."""
+    """Kill the idle worker, and start it with an empty folder."""
     assert await rest(shop)
     worker.kill()
     shutil.rmtree(worker.folder)
@@ -105,20 +105,20 @@ async def lose_disk(shop: Shop, worker: Worker) -> None:
 
 
 def handlings(messages: Iterable[ConsumerRecord]) -> Counter[str]:
-    """By handler: how many of the messages it is given."""
+    """Return by handler how many of the messages it receives."""
     by_topic = handlers()
     return Counter(name for message in messages for name in by_topic.get(message.topic, []))
 
 
 def unknown(message: ConsumerRecord) -> ConsumerRecord:
-    """The same message with an event id that no table knows."""
+    """Return the same message with an event id that no table knows."""
     event = {**orjson.loads(message.value), "eventId": str(uuid4())}
     message.value = orjson.dumps(event)
     return message
 
 
 async def metric(worker: Worker, name: str) -> Counter[str]:
-    """The counter's values by its one label."""
+    """Return the counter's values by its only label."""
     async with aiohttp.request("GET", f"{worker.url}/metrics") as response:
         families = text_string_to_metric_families(await response.text())
     samples = [sample for family in families for sample in family.samples if sample.name == name]

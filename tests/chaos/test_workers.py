@@ -1,4 +1,4 @@
-"""Workers come and go while customers are in the shop."""
+"""Workers come and go under load."""
 
 import asyncio
 import logging
@@ -24,7 +24,7 @@ BLOCKED = "select exists (select from pg_locks where not granted)"
 
 
 async def test_workers_take_over_from_one_another(shop: Shop) -> None:
-    """Of two, the one that relays is killed for good, and later a third one joins."""
+    """The relaying one of two is killed for good, and later a third one joins."""
     first = await shop.hire_ready()
     await shop.hire_ready()
     async with shop.supervised(), customers(shop, orders=300) as load:
@@ -36,7 +36,7 @@ async def test_workers_take_over_from_one_another(shop: Shop) -> None:
 
 
 async def test_a_rolling_restart_loses_no_request(shop: Shop) -> None:
-    """Whoever is refused a connection asks the other worker; nobody hears of a failure."""
+    """A customer who is refused a connection asks the other worker; no request fails."""
     workers = [await shop.hire_ready(), await shop.hire_ready()]
     async with customers(shop, orders=400, rate=20) as load:
         for share, worker in ((0.1, workers[0]), (0.5, workers[1])):
@@ -54,7 +54,7 @@ async def test_a_rolling_restart_loses_no_request(shop: Shop) -> None:
 
 
 async def test_a_worker_that_stops_answers_and_ends_its_connections(shop: Shop) -> None:
-    """It takes requests for as long as a batch is under way, and none will follow on these."""
+    """It answers while a batch is in progress, and closes each connection after its answer."""
     await commit_orders(shop)
     blocker = await asyncpg.connect(shop.database)
     async with blocker.transaction():
@@ -73,13 +73,13 @@ async def test_a_worker_that_stops_answers_and_ends_its_connections(shop: Shop) 
 
 
 async def refuses_new_work(session: aiohttp.ClientSession) -> bool:
-    """Whether the worker is ready no more."""
+    """Return whether the worker is no longer ready."""
     return (await session.get("/readyz")).status == 503
 
 
 def was_refused(trouble: str) -> bool:
-    """Whether there was nobody to take the request."""
-    # A connection that was kept alive may be closed while a request is on its way there.
+    """Return whether no worker accepted the request."""
+    # A kept-alive connection may be closed while a request is in flight.
     refusals = (
         *("ClientConnectorError", "ServerDisconnected", "Connection reset by peer"),
         "Can not write request body",
@@ -88,7 +88,7 @@ def was_refused(trouble: str) -> bool:
 
 
 async def test_what_piled_up_for_a_dead_worker_is_handled_by_the_other(shop: Shop) -> None:
-    """The one that is left takes over partitions that are full, and skips nothing of them."""
+    """The remaining worker takes over partitions with a backlog, and skips none of it."""
     await shop.hire_ready()
     shop.lose(await shop.hire_ready())
     placed = await commit_orders(shop)

@@ -1,7 +1,7 @@
-"""No request, however odd, gets an answer that is not documented.
+"""No request, however odd, gets an undocumented answer.
 
-FUZZ_CASES says how many are sent at least, FUZZ_SEED which: the same seed draws the same, as far
-as answers are the same.
+FUZZ_CASES is the minimum number of cases, FUZZ_SEED selects them: the same seed draws the same
+cases, as far as the answers are the same.
 """
 
 import logging
@@ -26,17 +26,17 @@ ALL_PHASES, RANDOM_PHASES = (
 )
 
 UNSENT = {"GET /openapi.json"}
-"""What Schemathesis reads the whole description from, and so does not send again."""
+"""Requests that Schemathesis makes only to load the document, not as cases."""
 UNSIGNED = {"POST /api/stripe/webhook"}
-"""What only Stripe can ask for; tests/acceptance/test_stripe_webhook.py does, with its secret."""
+"""Requests that only Stripe can sign; tests/acceptance/test_stripe_webhook.py covers them."""
 
-# Ten cases a second is a fifth of what two busy cores do: whatever is slower hangs.
+# Ten cases a second is a fifth of what two busy cores achieve; a slower run hangs.
 pytestmark = pytest.mark.timeout(300 + CASES / 10)
 log = logging.getLogger(__name__)
 
 
 class Campaign:
-    """Rounds of runs, one a caller, until enough cases were sent or something failed."""
+    """Rounds of one run per caller, until enough cases were sent or something failed."""
 
     def __init__(self, url: str, callers: list[Caller], known: Path, folder: Path) -> None:
         self._url, self._callers, self._known, self._folder = url, callers, known, folder
@@ -45,10 +45,10 @@ class Campaign:
         self.answers: Counter[tuple[str, int]] = Counter()
 
     def carry_out(self) -> None:
-        """Send the cases; tell how it goes."""
+        """Send the cases, and log the progress."""
         begun, seed = monotonic(), SEED
         while self.cases < CASES and not self.failures:
-            # What the other phases send does not depend on the seed.
+            # The cases of the other phases do not depend on the seed.
             self._round(seed, ALL_PHASES if seed == SEED else RANDOM_PHASES)
             rate = self.cases / (monotonic() - begun)
             log.info("seed %d: %d of %d cases, %.0f a second", seed, self.cases, CASES, rate)
@@ -76,7 +76,7 @@ class Campaign:
 def campaign(
     fuzzed: Worker, callers: list[Caller], known: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Campaign:
-    """What was sent, and what was answered."""
+    """All runs and their answers."""
     campaign = Campaign(fuzzed.url, callers, known, tmp_path_factory.mktemp("campaign"))
     campaign.carry_out()
     return campaign

@@ -1,4 +1,4 @@
-"""Each invariant is broken on purpose, and found by its name."""
+"""Each invariant is broken on purpose, and the audit finds it by name."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -31,7 +31,7 @@ async def books(environment: dict[str, str]) -> AsyncIterator[Books]:
 
 @asynccontextmanager
 async def broken(books: Books, change: Break) -> AsyncIterator[asyncpg.Connection]:
-    """A transaction in which the books are broken; it comes to nothing."""
+    """Break the books in a transaction, which is rolled back on exit."""
     ids = {name: str(value) for name, value in vars(books).items()}
     async with books.database.connection() as connection:
         transaction = connection.transaction()
@@ -134,7 +134,7 @@ async def test_what_takes_too_long_is_given_up_and_told(books: Books) -> None:
 
 @pytest.fixture
 def commands(environment: dict[str, str], books: Books) -> dict[str, str]:
-    """The environment of a command that is to look at these books."""
+    """The environment of a command on these books."""
     return {**environment, "DB_URL": books.url}
 
 
@@ -191,7 +191,7 @@ STOCK = "stock_is_what_was_stocked_minus_what_is_reserved"
 
 @asynccontextmanager
 async def one_piece_too_many(books: Books) -> AsyncIterator[None]:
-    """A break that is committed, and mended again."""
+    """Commit a break, and repair it on exit."""
     change = "update products set stocked = stocked + $2 where id = $1"
     async with books.database.connection() as connection:
         await connection.execute(change, books.product, 1)
@@ -200,7 +200,7 @@ async def one_piece_too_many(books: Books) -> AsyncIterator[None]:
 
 
 async def auditors(books: Books) -> int:
-    """How many hold the lock of whoever audits."""
+    """Return how many connections hold the auditor's lock."""
     async with books.database.connection() as connection:
         return int(
             await connection.fetchval(

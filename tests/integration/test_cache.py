@@ -1,4 +1,4 @@
-"""The cache never shows what is old, and is never missed."""
+"""The cache never returns stale data, and reads work without it."""
 
 import asyncio
 import os
@@ -34,7 +34,7 @@ async def cache(server: Redis) -> AsyncIterator[Cache]:
 
 
 async def evict(cache: Cache, product_id: UUID, version: int) -> None:
-    """As after the commit of a transaction that made `version` of a product."""
+    """Evict as after the commit of a transaction that made `version` of a product."""
     transaction = Transaction(cast(Any, None), product_versions={product_id: version})
     await cache.after_commit(transaction)
 
@@ -59,7 +59,7 @@ async def test_a_second_read_comes_from_the_cache(cache: Cache) -> None:
 async def test_what_may_have_been_committed_is_evicted(
     cache: Cache, environment: dict[str, str]
 ) -> None:
-    """The connection breaks at COMMIT: nobody knows whether it was done."""
+    """The connection breaks at COMMIT, so its outcome is unknown."""
     id = uuid4()
     await cache.get(PRODUCTS, id, loads(1))
     database = Database({"dsn": environment["DB_URL"]}, 1)
@@ -135,7 +135,7 @@ async def test_what_is_older_is_evicted_once_redis_answers(server: Redis, cache:
     try:
         versions = {older: 2, same: 2, uuid4(): 1}
         evicting = asyncio.create_task(cache.evict_older(PRODUCTS, versions))
-        await cache.get(PRODUCTS, uuid4(), loads(1))  # Redis has been waited for in vain
+        await cache.get(PRODUCTS, uuid4(), loads(1))  # this waits for Redis until the timeout
         assert not evicting.done()
     finally:
         os.kill(server.pid, signal.SIGCONT)
@@ -146,7 +146,7 @@ async def test_what_is_older_is_evicted_once_redis_answers(server: Redis, cache:
 
 
 async def _is_back(cache: Cache, id: UUID) -> bool:
-    """Whether Redis has taken what it was owed and keeps entries again."""
+    """Return whether Redis has taken all owed evictions and keeps entries again."""
     await cache.evict_owed()
     await cache.get(PRODUCTS, id, loads(1))
     try:

@@ -175,7 +175,7 @@ async def test_a_release_evicts_its_products_also_when_it_is_repeated(database: 
 async def test_cancels_races_with_reservations_and_every_piece_is_accounted_for(
     database: Database,
 ) -> None:
-    """Cancel, reserve, complete and release at once: stocked minus what is still reserved."""
+    """Cancel, reserve, complete and release at once: available is stocked minus reserved."""
     product = await add_product(database, quantity=1000)
     order_ids = [await order_of(database, {product: 1 + n % 3}) for n in range(20)]
     await pay(database, *order_ids)

@@ -1,4 +1,4 @@
-"""Orders with an open checkout, when their time is up: many workers, and Stripe that is away."""
+"""Expiry of orders with an open checkout, with many workers, and with Stripe unreachable."""
 
 import asyncio
 from datetime import timedelta
@@ -26,7 +26,7 @@ from tests.integration.money_course import (
 
 @pytest.fixture(autouse=True)
 async def nothing_due(database: Database) -> None:
-    """What other tests left would count too."""
+    """Remove what is due from other tests."""
     await forget_what_is_due(database)
 
 
@@ -36,7 +36,7 @@ async def due_at(one: Course) -> Any:
 
 
 async def asked(database: Database) -> Course:
-    """A course whose checkout waits for a call of Stripe."""
+    """Return a course whose checkout waits for a call of Stripe."""
     one = await course(database)
     await one.check_out()
     await one.handle_all()
@@ -44,7 +44,7 @@ async def asked(database: Database) -> Course:
 
 
 async def lose_an_answer(one: Course) -> None:
-    """Stripe opens the session, and nobody hears of it."""
+    """Let Stripe open the session while its answer is lost."""
     create = one.bank.create_session
 
     async def answer_is_lost(wanted: Any) -> Any:
@@ -84,7 +84,7 @@ async def test_an_open_checkout_ends_first_whoever_of_many_workers_comes(
     asked: list[str] = []
 
     class Bank:
-        """Finds the right books."""
+        """Finds the session's books among all courses."""
 
         async def expire_session(self, session_id: str) -> Any:
             asked.append(session_id)

@@ -1,4 +1,4 @@
-"""Batches of several agents that come at once share a transaction, and none costs another."""
+"""Batches of several agents share a transaction, and none delays or fails another."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -58,7 +58,7 @@ LEFT = "select available from products join order_items on id = product_id where
 
 
 class Commits:
-    """The orders of each transaction that was committed."""
+    """The orders of each committed transaction, shared or alone."""
 
     def __init__(self) -> None:
         self.shared: list[set[UUID]] = []
@@ -66,7 +66,7 @@ class Commits:
 
 
 async def waits(database: Database) -> bool:
-    """Whether a batch that is committed alone waits for a lock."""
+    """Return whether a batch that is committed alone waits for a lock."""
     async with database.connection() as connection:
         return bool(await connection.fetchval(WAITING))
 
@@ -77,7 +77,7 @@ async def note(found: list[set[UUID]], transaction: Transaction) -> None:
 
 @pytest.fixture
 async def committed(database: Database, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Commits]:
-    """What the agents' own pools commit; one that commits alone waits for locks."""
+    """The commits of the agents' own pools; a batch that is committed alone waits for locks."""
     committed = Commits()
     gathered = Database(database._dsn, 2, "gathered", **FEW_ROWS, **SHORT_WAITS)
     pipeline = Database(database._dsn, 4, "pipeline", **FEW_ROWS, lock_timeout="60s")
@@ -93,7 +93,7 @@ async def committed(database: Database, monkeypatch: pytest.MonkeyPatch) -> Asyn
 
 
 def batch(handle: Handle, *events: Event, offset: int = 0) -> Batch:
-    """The events as the handler's agent is given them."""
+    """Return the batch that the handler's agent would get."""
     name = f"{handle.__name__}-{uuid4()}"  # type: ignore[attr-defined]
     messages = [
         message(event, UUID(event.orderId), offset + n, name)  # type: ignore[arg-type]
@@ -103,13 +103,13 @@ def batch(handle: Handle, *events: Event, offset: int = 0) -> Batch:
 
 
 async def single_statement(*batches: Batch) -> list[Any]:
-    """What comes of batches that are ready at once."""
+    """Return the results of batches that are ready at once."""
     work = (commits.commits.do(one) for one in batches)
     return list(await asyncio.gather(*work, return_exceptions=True))
 
 
 async def last(database: Database, order_id: UUID, record: type[Event]) -> Any:
-    """The order's last event of that type."""
+    """Return the order's last event of that type."""
     async with database.connection() as connection:
         query = "select payload from outbox where order_id = $1 and topic = $2 order by id desc"
         payload = await connection.fetchval(query, order_id, record.topic_name)
@@ -121,14 +121,14 @@ async def new_order(database: Database) -> UUID:
 
 
 async def asked(database: Database) -> tuple[UUID, PaymentRequested]:
-    """An order whose payment is asked for, and the event of it."""
+    """Return an order whose payment is requested, and its event."""
     order_id = await new_order(database)
     await request_payment(database, order_id)
     return order_id, await last(database, order_id, PaymentRequested)
 
 
 async def captured(database: Database) -> tuple[UUID, PaymentSucceeded]:
-    """An order whose payment is captured, and the event of it."""
+    """Return an order whose payment is captured, and its event."""
     order_id, _ = await asked(database)
     await deliver(database, payments.capture, PaymentRequested, order_id)
     return order_id, await last(database, order_id, PaymentSucceeded)
@@ -254,7 +254,7 @@ async def test_what_comes_behind_a_parked_message_waits_while_a_neighbour_commit
 async def test_who_waits_for_a_parked_message_holds_no_order(
     database: Database, committed: Commits
 ) -> None:
-    """A replay locks what is parked and then the order: the two must not wait in a circle."""
+    """A replay locks the parked message and then the order; the reverse order would deadlock."""
     one, requested = await asked(database)
     capture = batch(payments.capture, requested)
     await park(database, capture.messages[0].message, capture.name, "it was refused", 1, one)
@@ -267,7 +267,7 @@ async def test_who_waits_for_a_parked_message_holds_no_order(
 
 
 async def paid(database: Database) -> tuple[UUID, OrderPaid]:
-    """An order that is paid, and the event of it."""
+    """Return a paid order, and its event."""
     order_id, _ = await captured(database)
     await deliver(database, orders.mark_paid, PaymentSucceeded, order_id)
     return order_id, await last(database, order_id, OrderPaid)
@@ -288,7 +288,7 @@ async def test_what_is_set_aside_is_read_and_written_with_a_neighbour(
 async def test_two_batches_of_inventory_do_not_share(
     database: Database, committed: Commits
 ) -> None:
-    """One decides by what is there before the other gives back."""
+    """A reservation must not decide before the other batch has released its stock."""
     one, is_paid = await paid(database)
     two = await new_order(database)
     await cancel(database, two)

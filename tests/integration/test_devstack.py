@@ -211,7 +211,7 @@ async def _consume(brokers: str) -> bytes | None:
 
 
 def _processes(server: Server) -> list[int]:
-    """The living processes that were started as this server or by it."""
+    """Return the living processes of this server and its children."""
     if not Path("/proc/self/stat").exists():
         pytest.skip("processes are listed through /proc")
     folder = str(server.folder)

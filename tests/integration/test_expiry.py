@@ -1,4 +1,4 @@
-"""An order that is not paid by its deadline is cancelled, once, by whichever worker is first."""
+"""An order that is not paid by its deadline is cancelled once, by the first worker to see it."""
 
 import asyncio
 from datetime import datetime, timedelta
@@ -25,7 +25,7 @@ from tests.integration.hops import (
 
 @pytest.fixture(autouse=True)
 async def no_other_deadlines(database: Database) -> None:
-    """Deadlines that other tests left would count too."""
+    """Remove deadlines of other tests."""
     async with database.connection() as connection:
         await connection.execute("delete from order_deadlines")
 

@@ -1,4 +1,4 @@
-"""What an order waits for, asked of real rows; and the messages of it that were parked."""
+"""What an order waits for, explained from real rows, and its parked messages."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -30,7 +30,7 @@ from tests.integration.hops import (
 
 
 async def publish_all(database: Database) -> None:
-    """As if the relay had sent everything."""
+    """Mark all events as published, as the relay does."""
     async with database.connection() as connection:
         await connection.execute("update outbox set published_at = now()")
 
@@ -101,7 +101,7 @@ async def test_an_unknown_order_is_not_found(database: Database) -> None:
 
 
 def message(key: bytes | None, offset: int = 7, **changes: Any) -> Any:
-    """A message as Faust gives it, of a topic of its own."""
+    """Return a message as Faust provides it, with a unique topic."""
     whole = {"topic": f"topic-{uuid4()}", "partition": 3, "offset": offset, "key": key}
     return SimpleNamespace(
         **{**whole, "value": b"\xff\x00", "headers": [("h", b"\xff")], **changes}

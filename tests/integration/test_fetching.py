@@ -1,4 +1,4 @@
-"""A consumer in fetch sessions reads the same, and names only what has changed."""
+"""A consumer in fetch sessions reads the same messages, and names only what has changed."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -16,14 +16,14 @@ PARTITIONS = 4
 
 
 class Reader:
-    """A consumer of a topic of its own, and what it asked the broker for."""
+    """A consumer of its own topic, and the fetches it sent."""
 
     def __init__(self, consumer: AIOKafkaConsumer, topic: str) -> None:
         self.consumer = consumer
         self.partitions = [TopicPartition(topic, number) for number in range(PARTITIONS)]
         self.asked: list[Any] = []
         self.lie: Callable[[Session], Session] | None = None
-        """What the next fetch makes of its session."""
+        """Changes the session of the next fetch."""
         send = consumer._client.send
 
         async def note(node_id: int, request: Any, **options: Any) -> Any:
@@ -38,7 +38,7 @@ class Reader:
         self.sessions = FetchSessions(consumer._client)
 
     async def reads(self, *values: str) -> None:
-        """Wait until exactly these have come, an order's own in sequence."""
+        """Wait until exactly these values have arrived."""
         found: list[str] = []
         async with asyncio.timeout(20):
             while len(found) < len(values):
@@ -47,7 +47,7 @@ class Reader:
         assert sorted(found) == sorted(values)
 
     async def rests(self) -> None:
-        """Until the next fetch that asks for nothing new has been sent."""
+        """Wait until a fetch without new partitions has been sent."""
         async with asyncio.timeout(20):
             asked = len(self.asked)
             while len(self.asked) < asked + 2:
@@ -81,7 +81,7 @@ async def put(producer: AIOKafkaProducer, place: TopicPartition, *values: str) -
 
 
 def named(request: Any) -> list[int]:
-    """The partitions that a fetch names, and the ones that it lets the broker forget."""
+    """Return the partitions that a fetch names."""
     return sorted(place[0] for _, places in request.topics for place in places)
 
 

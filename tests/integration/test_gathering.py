@@ -1,4 +1,4 @@
-"""Requests that come at once share a transaction, and each gets the answer it would get alone."""
+"""Concurrent requests share a transaction, and each gets the answer it would get alone."""
 
 import asyncio
 from dataclasses import replace
@@ -127,7 +127,7 @@ async def test_a_locked_order_holds_up_no_other(database: Database, hasty: Datab
     )
     async with database.connection() as connection, connection.transaction():
         await connection.execute("select from orders where id = $1 for update", pay[2].order_id)
-        # Alone, the database waits for two seconds.
+        # A single request waits two seconds for a lock.
         async with asyncio.timeout(3.5):
             answers = await done(payings, *pay)
     kinds = [type(answer) for answer in answers]
@@ -135,5 +135,5 @@ async def test_a_locked_order_holds_up_no_other(database: Database, hasty: Datab
 
 
 def replace_basket(wanted: Placing, pieces: dict[UUID, int]) -> Placing:
-    """The same, for something else."""
+    """Return the same request with another basket."""
     return wanted._replace(basket=Basket(pieces, None))

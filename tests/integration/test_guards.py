@@ -1,4 +1,4 @@
-"""What is read without a lock moves before it is written: the one statement writes nothing then."""
+"""What is read without a lock changes before it is written: then the statement writes nothing."""
 
 import asyncio
 from functools import partial
@@ -20,7 +20,7 @@ from tests.integration.hops import ANN, add_product, order_of
 
 
 def first(function: Any, and_then: Any) -> Any:
-    """The function, behind whose first result something else happens before its caller goes on."""
+    """Wrap the function so that `and_then` runs once, between its result and its caller."""
     due = [and_then]
 
     async def wrapped(*arguments: Any) -> Any:
@@ -41,7 +41,7 @@ async def test_an_order_that_is_cancelled_behind_its_read_is_not_paid(
 
     async def cancel() -> None:
         await orders.request_cancel(database, ANN, ids[1], None, None, None, "cancel")
-        # Sequences are unique in each month's partition: at its turn, only the version tells.
+        # Sequences are unique per monthly partition, so across months only the version decides.
         async with database.connection() as connection:
             move = (
                 "update outbox set occurred_at = occurred_at - interval '1 y' where order_id = $1"
@@ -76,13 +76,13 @@ async def test_a_key_that_is_used_behind_the_read_makes_no_second_order(
 
 
 async def paying_of_a_new_order(database: Database) -> Paying:
-    """A request to pay, all of it."""
+    """Return a request to pay the full total of a new order."""
     order_id = await order_of(database, {await add_product(database): 1})
     return Paying(ANN, order_id, None, None, None, "pay")
 
 
 async def waits_for_a_lock(database: Database) -> None:
-    """Until a connection of a hasty pool waits for a lock."""
+    """Wait until a connection of the hasty pool waits for a lock."""
     query = """
         select count(*) from pg_stat_activity
         where application_name = 'hasty' and wait_event_type = 'Lock'
@@ -95,7 +95,7 @@ async def waits_for_a_lock(database: Database) -> None:
 async def test_an_order_that_moves_while_its_payment_waits_for_it_is_not_paid(
     database: Database,
 ) -> None:
-    """The statement has begun, and goes on with the row that it waited for."""
+    """The statement has begun, and continues with the row that it waited for."""
     patient = Database(database._dsn, 2, "hasty", lock_timeout="10s")
     await patient.open()
     pay = await paying_of_a_new_order(database)
@@ -119,7 +119,7 @@ async def test_an_order_that_moves_while_its_payment_waits_for_it_is_not_paid(
 async def test_whoever_holds_an_order_goes_ahead_of_a_payment_that_waits_for_it(
     database: Database, hasty: Database
 ) -> None:
-    """Both are about to write the order's next event: the payment gives up, and is done alone."""
+    """Both want to write the order's next event: the payment gives up, and is retried alone."""
     pay = await paying_of_a_new_order(database)
     payings = Gathering(
         partial(payments.request_payments_together, hasty),

@@ -1,4 +1,4 @@
-"""What stands in Kafka is held to the outbox; each difference is found by its name."""
+"""The topics are compared with the outbox; each difference is found by its name."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -35,7 +35,7 @@ PARTITIONS = 4
 
 @dataclass(frozen=True)
 class Topics:
-    """What stands in the topics since this test began, and a way to put more there."""
+    """The topics' messages since the test began, and a way to send more."""
 
     database: Database
     brokers: str
@@ -48,14 +48,14 @@ class Topics:
         return Scope(bound=timedelta(0), since=self.since)
 
     async def found(self, scope: Scope | None = None) -> dict[str, list[str]]:
-        """The subjects of each invariant that is broken."""
+        """Return the subjects of each broken invariant."""
         async with AIOKafkaConsumer(bootstrap_servers=self.brokers) as consumer:
             pass_ = Comparison(self.connection, consumer, PARTITIONS, scope or self.scope)
             found = await pass_.findings()
         return {one.invariant: [id for id, _ in one.subjects] for one in found}
 
     async def put(self, row: Any, **changes: Any) -> Any:
-        """Send a row's event as the relay does, but for the changes; where it stands."""
+        """Send a row's event as the relay does, with `changes`; return its place."""
         whole = {"key": str(row["order_id"]).encode(), "value": row["payload"].encode()}
         whole |= {"headers": headers_of(as_row(row)), **changes}
         return await self.producer.send_and_wait(row["topic"], **whole)
@@ -68,7 +68,7 @@ class Topics:
 
 @pytest.fixture
 async def topics(database: Database, environment: dict[str, str]) -> AsyncIterator[Topics]:
-    """All that earlier tests left in the outbox counts as sent long ago."""
+    """The topics; events left by earlier tests count as sent long ago."""
     brokers = environment["KAFKA_BROKERS"]
     async with database.connection() as connection:
         await connection.execute("update outbox set published_at = 'epoch'")

@@ -1,4 +1,4 @@
-"""Events of Stripe that come before what they speak of."""
+"""Events of Stripe that arrive before what they refer to."""
 
 from dataclasses import replace
 from uuid import UUID
@@ -24,14 +24,14 @@ from tests.integration.stripe_books import Books
 
 @pytest.fixture(autouse=True)
 async def nothing_due(database: Database) -> None:
-    """What other tests left would count too."""
+    """Remove what is due from other tests."""
     await forget_what_is_due(database)
 
 
 async def test_an_event_of_an_unknown_order_is_kept_and_applied_when_it_appears(
     database: Database,
 ) -> None:
-    """Nobody sees an order before it commits."""
+    """An order is invisible before its commit."""
     basket = Basket({await add_product(database): 1}, None)
     async with database.connection() as connection, connection.transaction():
         transaction = Transaction(connection)
@@ -69,7 +69,7 @@ async def test_what_is_told_before_its_payment_is_known_counts_when_that_is_know
 
 
 async def test_a_refund_that_names_the_order_waits_for_its_session(database: Database) -> None:
-    """A tool that refunds may name the order: that makes no payment of its own."""
+    """A refund tool may name the order, which creates no payment of its own."""
     one, books = await ready(database)
     books.pay()
     books.give(99)
@@ -108,7 +108,7 @@ async def test_two_reports_that_passed_each_other_find_together(database: Databa
 
 
 async def test_money_at_stripe_is_never_taken_for_another_provider_s(database: Database) -> None:
-    """Whoever makes a session by hand may name any payment in its metadata."""
+    """A session that is created manually may name any payment in its metadata."""
     one = await course(database)
     await one.pay()
     (internal,) = await one.payments()

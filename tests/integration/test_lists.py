@@ -1,4 +1,4 @@
-"""A page costs the same wherever it lies: counted in rows and buffers, not in time."""
+"""A page costs the same wherever it is, measured in rows and buffers instead of time."""
 
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
@@ -21,7 +21,7 @@ MANY = 100_000
 SIZE = 21
 START = datetime(2025, 1, 1, tzinfo=UTC)
 RARE = Status.CREATED
-"""Every thousandth order, the oldest among them; the others are COMPLETED."""
+"""The status of every thousandth order, the oldest among them; the others are COMPLETED."""
 
 Parameters = dict[str, Any]
 
@@ -35,14 +35,14 @@ PRODUCT_COLUMNS = (
     *("created_at", "updated_at"),
 )
 MUCH = 120.0
-"""Seconds that a hundred thousand rows may take on a busy machine."""
+"""Timeout in seconds for a hundred thousand rows on a busy machine."""
 
 Row = tuple[Any, ...]
 
 
 @pytest.fixture(scope="module")
 async def crowd(database: Database) -> AsyncIterator[UUID]:
-    """A user of 100,000 orders, a minute apart, in a catalogue of 20,000 products."""
+    """A user with 100,000 orders, a minute apart, and a catalogue of 20,000 products."""
     user_id, mark = uuid4(), str(uuid4())
     await add_orders(database, _orders(user_id))
     async with database.connection() as connection:
@@ -62,7 +62,7 @@ async def crowd(database: Database) -> AsyncIterator[UUID]:
 
 
 async def add_orders(database: Database, rows: Iterable[Row]) -> None:
-    """Orders of one line."""
+    """Insert orders of one line each."""
     orders = list(rows)
     lines = [(order[0], 1, uuid4(), 1, 100) for order in orders]
     async with database.connection() as connection:
@@ -86,7 +86,7 @@ def _products(mark: str) -> Iterator[Row]:
 
 
 class Cost:
-    """What a plan that was executed read."""
+    """What an executed plan has read."""
 
     def __init__(self, plan: dict[str, Any]) -> None:
         self.nodes = list(_nodes(plan))
@@ -94,7 +94,7 @@ class Cost:
 
     @property
     def rows(self) -> int:
-        """Rows that scans gave or threw away."""
+        """The rows that scans returned or filtered out."""
         return sum(
             (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
             for node in self.nodes
@@ -102,7 +102,7 @@ class Cost:
         )
 
     def is_index_scan(self, table: str) -> bool:
-        """Whether the table was read by its indexes alone, in their order."""
+        """Return whether the table was read by index scans only."""
         scans = {n["Node Type"] for n in self.nodes if n.get("Relation Name") == table}
         return scans in ({"Index Scan"}, {"Index Scan", "Index Only Scan"})
 
@@ -115,7 +115,7 @@ def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 @asynccontextmanager
 async def generic_plans(database: Database) -> AsyncIterator[asyncpg.Connection]:
-    """A connection that plans as a statement prepared long ago: without knowing its parameters."""
+    """Open a connection that uses generic plans, as for a statement prepared long ago."""
     connection = await database.connect(plan_cache_mode="force_generic_plan")
     try:
         yield connection
@@ -124,14 +124,14 @@ async def generic_plans(database: Database) -> AsyncIterator[asyncpg.Connection]
 
 
 async def cost(connection: asyncpg.Connection, query: Any, **parameters: Any) -> Cost:
-    """What the named query costs with these parameters, once its pages are in memory."""
+    """Return the cost of the query with these parameters, once its pages are in memory."""
     explaining = _Explaining(connection)
     await query(explaining, **parameters)
     return await query(explaining, **parameters)
 
 
 class _Explaining:
-    """A connection that executes its queries, and gives what they cost."""
+    """A connection that executes queries and returns their cost."""
 
     def __init__(self, connection: asyncpg.Connection) -> None:
         self._connection = connection
@@ -154,7 +154,7 @@ def _literal(value: Any) -> str:
 
 
 def behind(n: int) -> Parameters:
-    """The place behind the n-th order from the newest."""
+    """Return the position after the n-th order from the newest."""
     return {"before": START + timedelta(minutes=MANY - n), "before_id": UUID(int=0)}
 
 

@@ -1,4 +1,4 @@
-"""What Stripe has done, and no webhook tells: Stripe is asked."""
+"""Stripe is asked about what it has done if no webhook reports it."""
 
 from dataclasses import replace
 from typing import Any
@@ -23,17 +23,17 @@ from tests.integration.stripe_books import Books, report_of
 
 @pytest.fixture(autouse=True)
 async def nothing_due(database: Database) -> None:
-    """What other tests left would count too."""
+    """Remove what is due from other tests."""
     await forget_what_is_due(database)
 
 
 async def an_hour_later(one: Course) -> None:
-    """The session has ended long ago, and so should its webhook have come."""
+    """Move the session's end so far back that its webhook should have arrived."""
     await ended(one, "61 minutes")
 
 
 async def ended(one: Course, ago: str) -> None:
-    """The session's time was over so long ago."""
+    """Move the session's end into the past by `ago`."""
     await one.fetch(
         f"update payments set expires_at = now() - interval '{ago}' where order_id = $1"
     )

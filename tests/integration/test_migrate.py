@@ -1,4 +1,4 @@
-"""The schema and the topics come into being once, and are held to what they were."""
+"""Schema and topics are created once, and checked against what they were."""
 
 import asyncio
 from uuid import UUID
@@ -22,7 +22,7 @@ from devstack.stack import Stack
 
 @pytest.fixture
 async def empty(environment: dict[str, str]) -> Database:
-    """A database of its own, without a schema."""
+    """A separate database without a schema."""
     connection = await asyncpg.connect(environment["DB_URL"])
     await connection.execute("drop database if exists empty")
     await connection.execute("create database empty")

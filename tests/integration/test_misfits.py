@@ -1,4 +1,4 @@
-"""An event tells what PostgreSQL knows; one that tells anything else changes nothing."""
+"""An event must agree with PostgreSQL; one that does not changes nothing."""
 
 from typing import Any
 from uuid import UUID, uuid4

@@ -1,4 +1,4 @@
-"""An order's money in PostgreSQL, whatever Stripe reports of it: none is lost, or given twice."""
+"""An order's money in PostgreSQL, whatever Stripe reports: none is lost or refunded twice."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ from tests.integration.stripe_books import Books
 
 @pytest.fixture(autouse=True)
 async def nothing_due(database: Database) -> None:
-    """What other tests left would count too."""
+    """Remove what is due from other tests."""
     await forget_what_is_due(database)
 
 
@@ -102,7 +102,7 @@ async def test_a_cancel_closes_the_open_session(database: Database) -> None:
 async def test_a_session_that_was_opened_for_a_cancelled_order_is_closed(
     database: Database,
 ) -> None:
-    """The order is cancelled while Stripe is being asked."""
+    """The order is cancelled while Stripe opens the session."""
     one = await course(database)
     await one.check_out()
     for waiting in await one.waiting():
@@ -206,7 +206,7 @@ async def test_a_refused_refund_is_tried_again_then_parked_then_retried(
     await one.come_to_rest()
     second = Books(one.order_id, TOTAL, "PLN")
     second.pay()
-    second.taken = 0  # Stripe will give nothing back
+    second.taken = 0  # makes Stripe refuse the refund
     one.bank.books.append(second)
     await one.come_to_rest()
     parked = next(row for row in await one.payments() if not row["requested"])

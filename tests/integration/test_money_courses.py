@@ -22,7 +22,7 @@ ACTIONS = ["pay", "cancel", "expire", "arrive", "arrive", "repeat", "handle", "h
 
 
 async def happen(one: Course, action: str, data: st.DataObject) -> None:
-    """One thing, where it can happen."""
+    """Do one action, if it is possible."""
 
     def choose(things: list[Any]) -> Any:
         return things[data.draw(st.integers(0, len(things) - 1))]
@@ -45,7 +45,7 @@ async def happen(one: Course, action: str, data: st.DataObject) -> None:
 
 
 def course_of(books: Books, what: str) -> None:
-    """What a session goes through by itself."""
+    """Let a session take that course at Stripe."""
     match what:
         case "paid":
             books.pay()
@@ -110,7 +110,7 @@ async def test_every_course_of_events_conserves_the_money(
 
 
 async def test_every_permutation_of_the_same_reports_ends_alike(database: Database) -> None:
-    """A capture, told twice, and a refund in two parts, with the sum over both."""
+    """A capture, reported twice, and a refund in two parts, with its running totals."""
     ends = set()
     for places in permutations(range(4)):
         one = await course(database)

@@ -1,4 +1,4 @@
-"""What happens to an order's money at the same moment, on as many connections."""
+"""Concurrent changes of an order's money, on as many connections."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -25,12 +25,12 @@ from tests.integration.money_course import (
 from tests.integration.stripe_books import Books
 
 ROUNDS = 8
-"""A race has more than one end."""
+"""Repetitions, since a race has more than one outcome."""
 
 
 @pytest.fixture(autouse=True)
 async def nothing_due(database: Database) -> None:
-    """What other tests left would count too."""
+    """Remove what is due from other tests."""
     await forget_what_is_due(database)
 
 
@@ -95,7 +95,7 @@ async def test_the_money_counts_once_that_comes_while_its_session_is_stored(
 
 
 async def test_a_capture_and_the_refund_of_it_at_once_find_together(database: Database) -> None:
-    """The refund names neither order nor session: whichever commits last has to see the other."""
+    """The refund names neither order nor session: the later commit has to see the other."""
     for _ in range(ROUNDS):
         one, books = await ready(database)
         books.pay()
@@ -108,7 +108,7 @@ async def test_a_capture_and_the_refund_of_it_at_once_find_together(database: Da
 
 
 async def cancelled_after_it_was_paid(database: Database) -> tuple[Course, Books]:
-    """The refund is asked for, and not made yet."""
+    """Return a cancelled order whose refund is requested and not made yet."""
     one, books = await ready(database)
     books.pay()
     await one.cancel()
@@ -135,7 +135,7 @@ async def test_a_refund_whose_answer_is_lost_is_made_once(database: Database) ->
 
 
 async def test_a_refund_that_two_workers_make_is_told_once(database: Database) -> None:
-    """The lease of the first has run out while it waits for the answer."""
+    """The first worker's lease expires while it waits for the answer."""
     one, books = await cancelled_after_it_was_paid(database)
     async with database.connection() as connection:
         calls = await sql.take_due_calls(connection, batch=9, lease=timedelta(0))

@@ -1,4 +1,4 @@
-"""Customers are told once, by every channel, through a real SMTP server."""
+"""Customers are notified once, through every channel, by a real SMTP server."""
 
 import asyncio
 import smtplib
@@ -20,9 +20,9 @@ MAIL = {"kind": "completed", "recipient": "ann@example.com", "reason": None}
 
 
 class Mailbox:
-    """An SMTP server's handler that keeps what it gets and refuses `nobody@…`.
+    """An SMTP server's handler that keeps its mails and refuses `nobody@…`.
 
-    And whoever sends, while it does not know us.
+    It refuses every sender while `knows_us` is false.
     """
 
     def __init__(self) -> None:
@@ -101,7 +101,7 @@ async def tell_completed(database: Database, event: OrderCompleted) -> None:
 
 
 async def make_due(database: Database, order_id: UUID, attempts: int = 0) -> None:
-    """As if the time until the next attempt had passed."""
+    """Make the next attempt due."""
     async with database.connection() as connection:
         await connection.execute(
             "update notifications set due_at = now(), attempts = $2 where order_id = $1",
@@ -154,7 +154,7 @@ async def test_an_event_that_no_longer_fits_tells_nobody(
 
 ODD = [
     *("a@", "<", "x\ny@example.com", "é@exämple.com", ".:", ".user:1", "\t.\t>", "(" * 3000),
-    # Python's library takes them, and fails when it folds them.
+    # Python's library accepts these, and fails when it folds them.
     *("()" * 39 + "@b.co", "@b.co.@b.co" + "ü" * 40 + ')ü"'),
 ]
 

@@ -1,4 +1,4 @@
-"""The outbox: in partitions that come and go, where the relay finds what waits."""
+"""The outbox: partitions are created and dropped, and the relay finds waiting events."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -24,7 +24,7 @@ LIE_IN = "select tableoid::regclass::text from outbox where order_id = $1 order 
 
 @pytest.fixture
 async def empty(environment: dict[str, str]) -> AsyncIterator[asyncpg.Connection]:
-    """A database of its own with the schema, where nothing is sent."""
+    """A separate database with the schema, where nothing is sent."""
     connection = await asyncpg.connect(environment["DB_URL"])
     await connection.execute("drop database if exists outbox_alone")
     await connection.execute("create database outbox_alone")
@@ -39,7 +39,7 @@ async def empty(environment: dict[str, str]) -> AsyncIterator[asyncpg.Connection
 async def add(
     connection: asyncpg.Connection, moment: datetime, sent: bool = True, **known: Any
 ) -> int:
-    """An event of that moment; its id."""
+    """Add an event of that moment; return its id."""
     order_id, sequence = known.get("order_id", uuid4()), known.get("sequence", 1)
     return int(
         await connection.fetchval(
@@ -49,7 +49,7 @@ async def add(
 
 
 async def partitions(connection: asyncpg.Connection) -> set[str]:
-    """The names of the outbox's partitions."""
+    """Return the names of the outbox's partitions."""
     query = "select inhrelid::regclass::text from pg_inherits where inhparent = 'outbox'::regclass"
     return {row[0] for row in await connection.fetch(query)}
 
@@ -110,7 +110,7 @@ async def test_the_events_of_an_older_version_are_kept_as_they_were(
 
 
 async def test_the_relay_finds_what_waits_by_its_index(empty: asyncpg.Connection) -> None:
-    """Also when it was planned without knowing the parameters, as the relay's statements are."""
+    """Also with a generic plan, which the relay's statements use."""
     for n in range(2000):
         await add(empty, now(), sent=n % 100 != 0)
     await empty.execute("analyze outbox; set plan_cache_mode = force_generic_plan")

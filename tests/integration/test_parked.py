@@ -1,4 +1,4 @@
-"""Messages that are parked hold up their order alone, and go on in order when somebody says so."""
+"""Parked messages hold up only their order, and are processed in order once resolved."""
 
 import asyncio
 from types import SimpleNamespace
@@ -30,7 +30,7 @@ Json = dict[str, Any]
 
 
 def message(event: OrderPaid | None, order_id: UUID, offset: int, topic: str) -> Any:
-    """An event of `order.paid` as Faust gives it; None is what cannot be read."""
+    """Return an event of `order.paid` as Faust provides it; None stands for an unreadable one."""
     value = event.dumps() if event else b"garbage"
     raw = SimpleNamespace(
         topic=topic, partition=0, offset=offset, key=str(order_id).encode(), value=value, headers=[]
@@ -39,7 +39,7 @@ def message(event: OrderPaid | None, order_id: UUID, offset: int, topic: str) ->
 
 
 async def paid(database: Database, order_id: UUID, *offsets: int) -> list[Any]:
-    """The order's `order.paid`, delivered at each of the offsets."""
+    """Return the order's `order.paid`, delivered at each of the offsets."""
     async with database.connection() as connection:
         query = "select payload from outbox where order_id = $1 and topic = 'order.paid'"
         event = read_event(OrderPaid, (await connection.fetchval(query, order_id)).encode())
@@ -48,20 +48,20 @@ async def paid(database: Database, order_id: UUID, *offsets: int) -> list[Any]:
 
 
 async def paid_order(database: Database) -> UUID:
-    """An order that inventory has yet to decide on."""
+    """Return an order that inventory has yet to decide on."""
     order_id = await order_of(database, {await add_product(database): 1})
     await pay(database, order_id)
     return order_id
 
 
 async def admitted(database: Database, gate: Gate, *messages: Any) -> list[int]:
-    """The offsets of those that a gate lets through."""
+    """Return the offsets of the messages that a gate admits."""
     async with database.transaction() as transaction:
         return [m.message.offset for m in await gate.admit(transaction, list(messages))]
 
 
 async def park_it(database: Database, parked: Any, order_id: UUID | None) -> UUID:
-    """The id of a message that was parked, and holds up the order."""
+    """Park a message, which may hold up the order; return its id."""
     await park(database, parked.message, HANDLER, "it was refused", 1, order_id)
     async with database.connection() as connection:
         query = "select id from parked_messages where topic = $1 and handler = $2"
@@ -70,7 +70,7 @@ async def park_it(database: Database, parked: Any, order_id: UUID | None) -> UUI
 
 
 async def states(database: Database, order_id: UUID) -> list[tuple[int, str]]:
-    """Offset and state of the order's parked messages, the first first."""
+    """Return offset and state of the order's parked messages, by offset."""
     pages = [await page(database, None, order_id, state, None, 100) for state in State]
     found = [(m["offset"], m["state"]) for entries in pages for m, _ in entries]
     return sorted(found)
@@ -92,7 +92,7 @@ async def test_what_comes_behind_a_parked_message_waits_and_other_orders_flow(
 
 
 async def test_a_partition_that_begins_again_loses_nothing(database: Database) -> None:
-    """What was parked at an offset once keeps out no other message that comes there."""
+    """A message parked earlier does not keep out another one at the same offset."""
     earlier, order_id = await paid_order(database), await paid_order(database)
     (bad,) = await paid(database, earlier, 5)
     id = await park_it(database, bad, earlier)
@@ -176,7 +176,7 @@ async def test_a_message_that_is_refused_again_stays_and_so_does_what_waits(
 
 
 async def test_what_is_refused_only_when_it_is_written_is_told_once(database: Database) -> None:
-    """Nobody can be told of an order that does not exist, which the last statement notices."""
+    """An order that does not exist cannot be notified, which only the last statement detects."""
     no_order, handler = uuid4(), notification.completed.name
     event = OrderCompleted(
         eventId=str(uuid4()),
@@ -242,7 +242,7 @@ async def test_what_was_never_parked_is_not_found(database: Database) -> None:
 async def test_a_message_that_comes_while_the_last_is_replayed_waits_for_that_and_is_handled(
     database: Database,
 ) -> None:
-    """It must not be parked behind what nobody will replay any more."""
+    """It must not be parked behind a message that nobody will replay again."""
     order_id = await paid_order(database)
     bad, new = await paid(database, order_id, 5, 6)
     id = await park_it(database, bad, order_id)
@@ -291,7 +291,7 @@ def test_every_agent_can_be_given_its_messages_by_hand() -> None:
 
 
 async def blocked(database: Database) -> None:
-    """Wait until somebody waits for a row lock."""
+    """Wait until a connection waits for a lock."""
     query = "select exists (select from pg_locks where not granted)"
     async with database.connection() as connection, asyncio.timeout(10):
         while not await connection.fetchval(query):

@@ -1,4 +1,4 @@
-"""Who tries too often waits, whether Redis is there, hangs or is away."""
+"""Too many attempts are limited, whether Redis is reachable, hangs or is down."""
 
 import asyncio
 import os
@@ -51,7 +51,7 @@ def new_email() -> str:
 
 
 async def fail(limits: RateLimits, email: str) -> None:
-    """A login with a wrong password, which takes a moment."""
+    """Try to log in with a wrong password, which takes a moment."""
     with pytest.raises(InvalidCredentials):
         async with limits.login(email):
             await asyncio.sleep(0)
@@ -59,7 +59,7 @@ async def fail(limits: RateLimits, email: str) -> None:
 
 
 async def log_in(limits: RateLimits, email: str) -> None:
-    """A login with the right password."""
+    """Log in with the right password."""
     async with limits.login(email):
         await asyncio.sleep(0)
 
@@ -169,7 +169,7 @@ async def test_while_redis_hangs_the_worker_counts_for_itself_and_after_that_the
 
 
 async def _counts_with(other: RateLimits, one: RateLimits) -> bool:
-    """Whether one worker refuses an address that has spent its requests at another."""
+    """Return whether one worker refuses an address whose requests were spent at another."""
     address = new_address()
     await spend(one, address)
     try:

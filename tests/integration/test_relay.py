@@ -1,4 +1,4 @@
-"""The relay: what it is told, what the broker refuses, and when it gives up the lead."""
+"""The relay: the notices it gets, events that the broker refuses, and when it gives up the lead."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -24,7 +24,7 @@ BOSS = Actor("boss@example.com", "the limit was raised", "a request")
 
 @asynccontextmanager
 async def relaying(environment: dict[str, str], database: Database) -> AsyncIterator[Relay]:
-    """A relay at work."""
+    """Run a relay."""
     relay = Relay(environment["KAFKA_BROKERS"].split(","), database)
     work = asyncio.create_task(relay.run())
     try:
@@ -44,7 +44,7 @@ async def leads(relay: Relay) -> None:
 
 @pytest.fixture
 async def elsewhere(database: Database, environment: dict[str, str]) -> AsyncIterator[Database]:
-    """What another worker, which does not lead, commits with."""
+    """The pool of another worker, which does not lead."""
     elsewhere = Database(database._dsn, 2)
     relay = Relay(environment["KAFKA_BROKERS"].split(","), database)
     elsewhere.after_commit = [relay.after_commit]
@@ -63,7 +63,7 @@ class Unreachable:
 
 
 class Dead:
-    """A producer that takes everything and sends nothing."""
+    """A producer that accepts everything and sends nothing."""
 
     client = SimpleNamespace(cluster=ClusterMetadata())
 
@@ -72,21 +72,21 @@ class Dead:
 
 
 async def published(database: Database, order_id: UUID) -> list[bool]:
-    """Of each of the order's events, in sequence, whether it is sent."""
+    """Return whether each of the order's events is published, in sequence."""
     query = "select published_at is not null from outbox where order_id = $1 order by sequence"
     async with database.connection() as connection:
         return [row[0] for row in await connection.fetch(query, order_id)]
 
 
 async def comes(database: Database, order_id: UUID, wanted: list[bool]) -> None:
-    """Wait until so much of the order is sent."""
+    """Wait until the order's events are published as `wanted` says."""
     async with asyncio.timeout(30):
         while await published(database, order_id) != wanted:
             await asyncio.sleep(0.05)
 
 
 async def cancelled_order(database: Database) -> UUID:
-    """An order of two events."""
+    """Return an order with two events."""
     order_id = await order_of(database, {await add_product(database): 1})
     await cancel(database, order_id)
     return order_id
@@ -98,7 +98,7 @@ async def test_what_another_worker_commits_is_sent_as_it_is_told(
     environment: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(outbox, "BATCH", 0)  # looks find nothing
+    monkeypatch.setattr(outbox, "BATCH", 0)  # sweeps find nothing
     async with relaying(environment, database) as leader:
         await leads(leader)
         await comes(database, await cancelled_order(elsewhere), [True, True])
@@ -122,7 +122,7 @@ async def test_what_is_too_long_to_be_told_is_looked_for_at_once(
         await leads(leader)
         monkeypatch.setattr(outbox, "SWEEP_SECONDS", 3600)
         looked.clear()
-        await looked.wait()  # the last time that the relay looks unasked
+        await looked.wait()  # the last unprompted sweep
         await comes(database, await cancelled_order(elsewhere), [True, True])
 
 
@@ -184,7 +184,7 @@ async def test_a_leader_that_cannot_send_gives_up_the_lead(
         leader = Relay(environment["KAFKA_BROKERS"].split(","), database)
         leading = asyncio.create_task(leader.run())
         await leads(leader)
-    # From here on it is only the producer of the first that is broken.
+    # From here on only the first relay's producer is broken.
     monkeypatch.setattr(outbox, "SILENT_SECONDS", 0.5)
     try:
         async with relaying(environment, database):

@@ -1,4 +1,4 @@
-"""A product is changed and restocked, and never falls below what is reserved."""
+"""A product is changed and restocked, and its stock never falls below what is reserved."""
 
 import asyncio
 from uuid import UUID, uuid4

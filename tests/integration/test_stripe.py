@@ -1,4 +1,4 @@
-"""Our calls of Stripe, and its webhooks, against the stand-in."""
+"""Provider calls to Stripe, and its webhooks, against the stand-in."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -18,7 +18,7 @@ from devstack.stripe import Stripe
 from tests.integration.stripe_shop import SECRET, Receiver, Shop, checkout, provider
 
 A_PAGE = 100
-"""Of a list at Stripe, at most."""
+"""The largest page of a list at Stripe."""
 
 
 @pytest.fixture
@@ -49,13 +49,13 @@ async def ours(stripe: Stripe) -> AsyncIterator[StripeProvider]:
 
 
 async def until(true: Any) -> None:
-    """Webhooks come when they come; the test's timeout is the limit."""
+    """Poll until `true()`; webhooks have no deadline, so the test's timeout is the limit."""
     while not true():
         await asyncio.sleep(0.01)
 
 
 async def pay(shop: Shop, ours: StripeProvider, receiver: Receiver) -> str:
-    """A checkout that is paid, and reported; its payment intent."""
+    """Pay a checkout, and wait until that is reported; return its payment intent."""
     session = await ours.create_session(checkout())
     assert await shop.press(session.id, "pay") == "http://shop.example/paid"
     await until(lambda: receiver.money().captured_minor == 20_098)
@@ -135,7 +135,7 @@ async def test_a_call_that_may_be_repeated_is_told_apart(
 async def test_a_failure_that_stripe_keeps_for_the_key_is_a_refusal_once_it_is_repeated(
     shop: Shop, ours: StripeProvider
 ) -> None:
-    """With the same key Stripe answers a 500 again, for a day: an attempt must not wait for it."""
+    """Stripe repeats a 500 for the same key for a day, so an attempt must not wait for it."""
     await shop.control("faults", kind="stuck")
     wanted = checkout()
     with pytest.raises(ProviderAway):

@@ -1,4 +1,4 @@
-"""Our calls of Stripe, against its own description of them."""
+"""Provider calls to Stripe, checked against its own API description."""
 
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Tables on the worker's disk and in Kafka: what is written is found, and forgotten in time."""
+"""Tables on the worker's disk and in Kafka: entries are found, and deleted in time."""
 
 import asyncio
 from collections import defaultdict
@@ -52,11 +52,11 @@ async def test_kafka_keeps_a_changelog_no_longer(environment: dict[str, str]) ->
 
 
 PARTITIONS = range(4)
-"""This worker's."""
+"""The partitions of this worker."""
 
 
 class Batch(BatchBuilder):
-    """A batch of the producer's that shows what is in it."""
+    """A batch of the producer that exposes its entries."""
 
     def __init__(self, size: int) -> None:
         super().__init__(size, 0)
@@ -70,14 +70,14 @@ class Batch(BatchBuilder):
 
 
 class Producer:
-    """Notes what it is to send; the test answers for the broker."""
+    """Records what it is given to send; the test answers for the broker."""
 
     def __init__(self) -> None:
         self.batch_size = 16_384
         self.sent: dict[tuple[str, int], list[dict[bytes, bytes]]] = defaultdict(list)
-        """By topic and partition: the entries of each batch."""
+        """The entries of each batch, by topic and partition."""
         self.answers: list[asyncio.Future[Any]] = []
-        """One for each batch."""
+        """One future for each batch."""
         self.error: KafkaError | None = None
         cluster = SimpleNamespace(partitions_for_topic=lambda topic: set(PARTITIONS))
         self.client = SimpleNamespace(cluster=cluster)
@@ -95,7 +95,7 @@ class Producer:
 
 @pytest.fixture
 def producer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Producer]:
-    """What the tables send their changelogs with; their partitions are new, and on the disk."""
+    """The producer of the tables' changelogs; the tables have new partitions on disk."""
     producer, tables = Producer(), (handled, replays)
     monkeypatch.setattr(Store, "path", tmp_path)
     monkeypatch.setattr("tables.table.NOTE_SECONDS", 0)
@@ -113,7 +113,7 @@ def producer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Produc
 
 
 def stored(partition: int, key: str) -> bool:
-    """Whether the disk has the entry."""
+    """Return whether the disk has the entry."""
     return handled.data._dbs[partition].get(handled.data._encode_key(key)) is not None
 
 
@@ -220,7 +220,7 @@ async def test_an_entry_that_the_broker_never_gets_is_on_the_disk(producer: Prod
 async def test_a_partition_that_the_changelog_does_not_have_is_done_without(
     producer: Producer,
 ) -> None:
-    """Somebody gave one topic more partitions: the others are marked as ever."""
+    """A topic has more partitions than the changelog: events of the others are marked as usual."""
     handled.put([(len(PARTITIONS), "stock.reserve/1", 1), (0, "stock.reserve/2", 1)])
     await handled.write()
     assert producer.sent == {(handled.changelog_topic_name, 0): [{b'"stock.reserve/2"': b"1"}]}
@@ -240,6 +240,6 @@ async def test_a_partition_that_has_gone_to_another_worker_is_not_opened_again(
 
 
 async def noted() -> None:
-    """The callbacks of what the broker answered are through, and what they called."""
+    """Let callbacks of the broker's answers, and what they start, run."""
     for _ in range(3):
         await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""The timeline, and the word that those who follow it get: from this worker and from others."""
+"""The timeline, and notices to its followers, from this worker and from others."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -22,7 +22,7 @@ PATIENCE = 30.0
 
 @asynccontextmanager
 async def worker(database: Database) -> AsyncIterator[tuple[Database, Followers]]:
-    """A worker's own pool, and those who follow there."""
+    """Open a worker's own pool, with its followers."""
     mine = Database(database._dsn, 4, "orders test")
     await mine.open()
     followers = Followers(mine)
@@ -176,7 +176,7 @@ async def test_nothing_is_asked_while_nobody_follows(here: tuple[Database, Follo
 async def test_followers_outlast_postgresql(
     here: tuple[Database, Followers], there: tuple[Database, Followers]
 ) -> None:
-    """Connections are cut under the followers; a later look finds what happened meanwhile."""
+    """Connections are cut under the followers; a later read finds what happened meanwhile."""
     database, followers = here
     order_id = await order_of(database, {await add_product(database): 1})
     async with followers.follow(order_id) as wake:

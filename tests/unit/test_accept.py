@@ -1,4 +1,4 @@
-"""Which of two kinds of answers a client would rather have."""
+"""Which of two media types a client prefers."""
 
 import pytest
 

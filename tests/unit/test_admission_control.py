@@ -20,14 +20,14 @@ from app.metrics import ADMITTED, WAIT
 
 STEP = 0.004
 LEARNING = 60.0
-"""Seconds in which a worker gets to know what gets through."""
+"""Seconds in which a worker learns how many orders get through."""
 OFFERED = 5000
-"""A second."""
+"""Orders offered per second."""
 HANDLER = "stock.reserve"
 
 
 class Clock:
-    """Stands still until it is moved."""
+    """A clock that advances only when told."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -37,7 +37,7 @@ class Clock:
 
 
 class Worker:
-    """Its admission, the clock, and customers."""
+    """A worker's admission control with its clock."""
 
     def __init__(self) -> None:
         self.clock = Clock()
@@ -45,7 +45,7 @@ class Worker:
         self.clock.now += 100
 
     def wait(self, seconds: float, handler: str = HANDLER, times: int = 1) -> None:
-        """Events that have waited so long are taken."""
+        """Take events that have waited that long."""
         self.admission.note(handler, self.clock.now - seconds, times)
 
     def admitted(
@@ -55,7 +55,7 @@ class Worker:
         offered: float = OFFERED,
         through: float = 0.0,
     ) -> float:
-        """New orders taken a second, of so many offered; None leaves the waits alone."""
+        """Return the orders admitted per second; with `wait` None, no events are taken."""
         taken = 0
         for _ in range(round(seconds / STEP)):
             self.clock.now += STEP

@@ -1,4 +1,4 @@
-"""The AsyncAPI document tells every topic, every Record and every agent."""
+"""The AsyncAPI document describes every topic, every Record and every agent."""
 
 from typing import Any
 
@@ -22,12 +22,12 @@ def readers() -> list[tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def document(readers: list[tuple[str, str]]) -> Json:
-    """What a worker serves as /asyncapi.json."""
+    """The AsyncAPI document that a worker serves."""
     return asyncapi.document(readers, ["broker:9092"], VERSION)
 
 
 def referred(document: Json, reference: Json) -> Any:
-    """What a `$ref` of the document stands for. Raises KeyError where it leads nowhere."""
+    """Resolve a `$ref` of the document. Raises KeyError if it does not exist."""
     found: Any = document
     for part in reference["$ref"].removeprefix("#/").split("/"):
         found = found[part]

@@ -1,4 +1,4 @@
-"""What an agent takes from its stream's queue at once."""
+"""Which of its stream's queued events an agent takes as one batch."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -33,7 +33,7 @@ class Stream:
 
 
 class Worker:
-    """Stands for the app: its generation, and what it was told of messages."""
+    """A stand-in for the app, which records tracked and seen messages."""
 
     def __init__(self) -> None:
         self.consumer_generation_id = GENERATION
@@ -72,7 +72,7 @@ def batches(stream: Stream) -> AsyncIterator[list[Any]]:
 
 
 async def offsets(found: AsyncIterator[list[Any]]) -> list[int]:
-    """Those of the next batch."""
+    """Return the offsets of the next batch."""
     return [one.message.offset for one in await anext(found)]
 
 

@@ -1,4 +1,4 @@
-"""The arithmetic of the bench."""
+"""The arithmetic of the benchmark."""
 
 from bench.bare.statements import Statements
 from bench.profile import by_own_time

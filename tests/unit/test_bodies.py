@@ -1,4 +1,4 @@
-"""What a body may say, and how it is told what is wrong with it."""
+"""What a request body may contain, and how errors in it are reported."""
 
 from decimal import Decimal
 from typing import Any

@@ -1,4 +1,4 @@
-"""When a checkout ends, and how long a call waits that Stripe did not answer."""
+"""When a checkout ends, and how long to wait before a call to Stripe is retried."""
 
 from datetime import UTC, datetime, timedelta
 

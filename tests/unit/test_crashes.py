@@ -1,4 +1,4 @@
-"""Nothing is armed by accident: a test's word is needed, from the process's own environment."""
+"""Nothing is armed by accident: it takes the test's setting in the process's own environment."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from app.crashes import Point, arm_from, crash_here
 
 @pytest.fixture
 def killed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The signals that this process was sent; it lives on."""
+    """The signals sent to this process, which survives them."""
     signals: list[int] = []
     monkeypatch.setattr(crashes, "_armed", None)
     monkeypatch.setattr(crashes.os, "kill", lambda pid, number: signals.append(number))

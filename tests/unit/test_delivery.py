@@ -1,4 +1,4 @@
-"""What is fetched and committed, and when: records go straight into their streams' queues."""
+"""When records are fetched, delivered straight to their streams' queues, and committed."""
 
 import asyncio
 import logging
@@ -19,7 +19,7 @@ HIGHWATER = 99
 
 
 class Schema:
-    """Decodes a value to itself, and counts."""
+    """Decodes a value to itself, and records the calls."""
 
     def __init__(self) -> None:
         self.decoded: list[bytes] = []
@@ -30,7 +30,7 @@ class Schema:
 
 
 class Consumer:
-    """What a consumer works with: two streams of one topic, and what was read of it."""
+    """A stand-in for a consumer, with two streams of one topic."""
 
     def __init__(self) -> None:
         self.schema, flow = Schema(), FlowControlEvent(initially_suspended=False)
@@ -87,7 +87,7 @@ class Consumer:
         return _Consumer._is_next(cast(Any, self), PAID, offset)
 
     def received(self) -> list[list[Any]]:
-        """The events in each stream's queue."""
+        """Return the events in each stream's queue."""
         return [[queue.get_nowait() for _ in range(queue.qsize())] for queue in self.queues]
 
 

@@ -1,4 +1,4 @@
-"""The demo's client against a worker that goes away in the middle."""
+"""The demo's client against a worker that goes away in between."""
 
 from time import monotonic
 
@@ -13,7 +13,7 @@ from bench.shopping import Order
 
 
 class Worker:
-    """Is overloaded first, then loses its answer, then gives it."""
+    """A worker that is overloaded first, then drops the connection, then answers."""
 
     def __init__(self) -> None:
         self.keys: list[str] = []

@@ -1,4 +1,4 @@
-"""What a consumer asks of which broker, and how little it looks at to know it."""
+"""What a consumer asks of which broker, with few look-ups."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +14,7 @@ ZERO, ONE, TWO, THREE = (TopicPartition("order.paid", number) for number in rang
 
 
 class Cluster:
-    """Brokers 1 and 2, of which 2 leads partition 2, and 1 all others."""
+    """Brokers 1 and 2; 2 leads partition 2, and 1 all others."""
 
     def __init__(self) -> None:
         self._partitions: dict[str, Any] = {}
@@ -30,7 +30,7 @@ class Cluster:
 
 
 def at(position: int | None, resume: object = None) -> Any:
-    """A partition to be read there; it is paused where there is something that resumes it."""
+    """Return the state of a partition at `position`; it is paused if `resume` is given."""
     return SimpleNamespace(
         _position=position,
         position=position,
@@ -43,7 +43,7 @@ def at(position: int | None, resume: object = None) -> Any:
 
 
 def assigned(**states: Any) -> Any:
-    """An assignment of `_0=at(3)` and the like."""
+    """Return an assignment from `_0=at(3)` and the like."""
     by_place = {TopicPartition("order.paid", int(name[1:])): one for name, one in states.items()}
     return SimpleNamespace(
         _tp_state=by_place, tps=frozenset(by_place), state_value=by_place.__getitem__
@@ -51,7 +51,7 @@ def assigned(**states: Any) -> Any:
 
 
 def fetcher(in_flight: set[int] = frozenset(), **untaken: float) -> Any:  # type: ignore[assignment]
-    """With fetches under way, and results that may still wait to be taken for so many seconds."""
+    """Return a fetcher with fetches in flight, and results that may wait for those seconds."""
     fetcher: Any = SparingFetcher.__new__(SparingFetcher)
     fetcher._client = SimpleNamespace(cluster=Cluster())
     fetcher._preferred_read_replica = {}
@@ -71,13 +71,13 @@ def fetcher(in_flight: set[int] = frozenset(), **untaken: float) -> Any:  # type
 
 
 def asks(fetcher: Any, assignment: Any) -> tuple[dict[int, Any], Any]:
-    """By broker where it is asked to read from, and all else that is to be done."""
+    """Return what to ask by broker, as partition and offset, and all other actions."""
     fetches, *others = fetcher._get_actions_per_node(assignment)
     return {node: fetch.offsets for node, fetch in fetches}, others
 
 
 def answer_of_aiokafka(fetcher: Any, assignment: Any) -> tuple[dict[int, Any], Any]:
-    """The same, as aiokafka finds it."""
+    """Return the same, computed by aiokafka."""
     fetches, *others = Fetcher._get_actions_per_node(fetcher, assignment)
     found = {
         node: {
@@ -91,7 +91,7 @@ def answer_of_aiokafka(fetcher: Any, assignment: Any) -> tuple[dict[int, Any], A
 
 
 class Nothing:
-    """An assignment that may not be looked at."""
+    """An assignment that must not be accessed."""
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What becomes of requests that are done together, whatever happens to the whole."""
+"""The outcome of each request in a batch, whatever happens to the whole."""
 
 import asyncio
 from collections.abc import Sequence
@@ -14,19 +14,19 @@ who: ContextVar[str] = ContextVar("who", default="nobody")
 
 
 class Journal:
-    """Does what it is told, and notes how."""
+    """Executes requests, and records how."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self.error = error
         self.alone: list[tuple[str, str]] = []
-        """What was done alone, and in whose context."""
+        """Requests done alone, each with its context."""
         self.together: list[tuple[Sequence[str], str]] = []
         self.begun = asyncio.Event()
         self.gate = asyncio.Event()
         self.gate.set()
 
     async def do_together(self, wanted: Sequence[str]) -> list[str | None]:
-        """All but what is odd."""
+        """Do all requests except odd ones."""
         self.begun.set()
         await self.gate.wait()
         self.together.append((list(wanted), who.get()))
@@ -47,7 +47,7 @@ def gathering(journal: Journal) -> Gathering[str, str]:
 
 
 async def ask(one: Gathering[str, str], wanted: str) -> str:
-    """A request with a context of its own."""
+    """Send a request with its own context."""
     who.set(wanted)
     return await one.do(wanted)
 

@@ -1,4 +1,4 @@
-"""What every answer carries, and whose address a request has, whatever the handler does."""
+"""The headers of every answer, and the client address of a request."""
 
 from collections.abc import AsyncIterator
 
@@ -42,7 +42,7 @@ def application(origins: list[str], proxies: int) -> web.Application:
 
 @pytest.fixture
 async def client(request: pytest.FixtureRequest) -> AsyncIterator[Client]:
-    """Of an application of the (origins, proxies) that the test is marked with."""
+    """A client of an application with the (origins, proxies) of the test's parameter."""
     origins, proxies = getattr(request, "param", ([SHOP], 2))
     async with TestClient(TestServer(application(origins, proxies))) as client:
         yield client

@@ -1,4 +1,4 @@
-"""What is under way to the broker: who is sent, who rests, and what is refused for good."""
+"""Events in flight to the broker: which are sent, which wait, and which are refused for good."""
 
 import asyncio
 from collections.abc import Callable
@@ -16,7 +16,7 @@ ANN, BOB = uuid4(), uuid4()
 
 
 class Broker:
-    """Acknowledges what it is sent, but for topics it was given an answer for; None: not yet."""
+    """Acknowledges each message unless its topic has another answer; None leaves it pending."""
 
     def __init__(self, **answers: Exception | None) -> None:
         self.answers = answers
@@ -39,7 +39,7 @@ class Broker:
 
 
 class Clock:
-    """Seconds that pass when it is told, and a little whenever it is looked at."""
+    """A clock that advances when told, and slightly whenever it is read."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -66,7 +66,7 @@ def in_flight_to(broker: Broker, landed: Callable[[], None] = lambda: None) -> I
 
 
 async def come_down() -> None:
-    """Let happen what can."""
+    """Let all pending callbacks run."""
     for _ in range(20):
         await asyncio.sleep(0)
 

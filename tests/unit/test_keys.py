@@ -1,4 +1,4 @@
-"""Each key verifies tokens of its own algorithm, and of no other."""
+"""Each key verifies tokens of its own algorithm only."""
 
 import hmac
 import json
@@ -30,7 +30,7 @@ ED = ed25519.Ed25519PrivateKey.generate()
 
 
 def pem(private: Any) -> str:
-    """The public half, as its owner hands it out."""
+    """Return the public key in PEM."""
     form = serialization.PublicFormat.SubjectPublicKeyInfo
     return str(private.public_key().public_bytes(serialization.Encoding.PEM, form).decode())
 
@@ -41,7 +41,7 @@ def private_pem(private: Any) -> str:
 
 
 def jwk(key: Any, **more: Any) -> dict[str, Any]:
-    """A key of a set; a private one stays private."""
+    """Return the key in JWK format; a private key stays private."""
     kind = RSAAlgorithm if isinstance(key, rsa.RSAPrivateKey | rsa.RSAPublicKey) else ECAlgorithm
     return {**kind.to_jwk(key, as_dict=True), "kid": "one", **more}
 
@@ -56,7 +56,7 @@ def signed(key: Any, algorithm: str, kid: str | None = None) -> str:
 
 
 def forged(header: dict[str, str], known: bytes) -> str:
-    """An HS256 token signed with what everybody knows; the library would refuse to make it."""
+    """Return an HS256 token signed with a public key, which the library refuses to make."""
     claims = {"sub": str(uuid4()), "exp": int(now().timestamp()) + 60}
     parts = [
         base64url_encode(json.dumps(part).encode()) for part in ({"alg": "HS256", **header}, claims)

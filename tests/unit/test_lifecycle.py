@@ -1,4 +1,4 @@
-"""The rules of an order, without a loop or a server."""
+"""The rules of an order's status."""
 
 from datetime import UTC, datetime
 from itertools import product

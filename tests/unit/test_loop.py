@@ -1,4 +1,4 @@
-"""The loop of the agents, with a handler that fails in every way it can; no server needed."""
+"""The agents' loop with a handler that fails in every possible way."""
 
 from collections.abc import Callable, Iterable, Sequence
 from time import time
@@ -19,7 +19,7 @@ from app.topics import OrderPaid
 
 
 class Journal:
-    """Stands for stream, PostgreSQL, table and dead_letter, and tells what happened, in order."""
+    """A stand-in for stream, PostgreSQL, table and dead_letter, which records calls in order."""
 
     def __init__(self) -> None:
         self.lines: list[tuple[str, Any]] = []
@@ -28,7 +28,7 @@ class Journal:
         self.held: list[Any] = []
         self.outages: list[Exception] = []
         self.behind: set[int] = set()
-        """What comes behind a parked message of its order."""
+        """The messages that wait behind a parked one of their order."""
 
     async def ack(self, message: Any) -> None:
         self.lines.append(("ack", message.n))
@@ -107,7 +107,7 @@ def message(n: int) -> Any:
 
 
 def fails(journal: Journal, decide: Callable[[int], Exception | None]) -> Loop:
-    """A loop whose handler raises what `decide` gives for an event's number, if anything."""
+    """Return a loop whose handler raises what `decide` returns for an event's number."""
 
     async def handle(work: list[int], events: Sequence[OrderPaid]) -> None:
         for event in events:

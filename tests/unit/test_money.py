@@ -1,4 +1,4 @@
-"""Money goes in and out of JSON without losing a digit."""
+"""Amounts are read from and written to JSON without losing a digit."""
 
 from decimal import Decimal
 

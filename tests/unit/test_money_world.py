@@ -1,8 +1,8 @@
-"""Whatever providers report, in whatever order, whatever is done in between: nothing is lost.
+"""Whatever providers report and whatever happens in between, in any order, no money is lost.
 
 Every course of an order with up to two sessions is walked to its end: up to six reports, and those
-of our own refunds, come in every order, between all that agents, calls and the customer may do.
-Larger worlds are walked at random.
+of our own refunds, arrive in every order, interleaved with everything that agents, calls and the
+customer may do. Larger worlds are walked at random.
 """
 
 from collections import deque
@@ -34,11 +34,11 @@ COURSES = {
 }
 SHORT = list(COURSES)[:8]
 PAIRS = [pair for pair in combinations_with_replacement(SHORT, 2) if set(pair) != {SHORT[-1]}]
-"""Two that are refunded in part have more courses than the rest together."""
+"""Excludes two sessions refunded in part, which have more courses than all others together."""
 
 
 class Path:
-    """How a world came about, for who has to understand it."""
+    """The moves that led to a world, for the message of a failure."""
 
     def __init__(self, label: str, before: "Path | None" = None) -> None:
         self.label, self.before = label, before
@@ -48,14 +48,14 @@ class Path:
 
 
 def assert_repeats_change_nothing(world: World) -> None:
-    """Kafka delivers at least once. What is to be settled anyway may be settled by that."""
+    """Assert that redelivery (at-least-once) changes nothing, but may settle the order."""
     for message in world.handled:
         again = handle(world, message, True)
         assert again == world or again == settled(world)
 
 
 def ends(start: World, *, undisturbed: bool = False) -> set[Status]:
-    """Walk every course to its end, each state once; where they end.
+    """Walk every course to its end, each state once; return the final statuses.
 
     `undisturbed`: there is stock, and the customer does nothing further.
     """

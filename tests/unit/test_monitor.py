@@ -1,4 +1,4 @@
-"""Metrics whose labels are looked up once."""
+"""Metrics that look up their labels once."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from app.kafka.monitor import _Labelled
 
 
 class Metric:
-    """A counter of Prometheus with its own registry, and how often its labels were looked up."""
+    """A Prometheus counter with its own registry, which counts look-ups of its labels."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -29,7 +29,7 @@ class Metric:
         return self._counter.collect()
 
     def value(self, topic: str, partition: str) -> float | None:
-        """What Prometheus is told; None where it is told nothing."""
+        """Return the value that Prometheus reads, or None if there is none."""
         labels = {"topic": topic, "partition": partition}
         return self.registry.get_sample_value("messages_total", labels)
 
@@ -40,7 +40,7 @@ def metric() -> Metric:
 
 
 def told(labelled: _Labelled) -> dict[tuple[str, ...], float]:
-    """The totals that are collected, by the values of their labels."""
+    """Return the collected totals by the values of their labels."""
     return {
         tuple(sample.labels.values()): sample.value
         for family in labelled.collect()

@@ -1,4 +1,4 @@
-"""The OpenAPI document leaves nothing out that is served, and promises nothing that is not."""
+"""The OpenAPI document covers everything that is served, and nothing else."""
 
 import re
 from collections import Counter
@@ -29,25 +29,25 @@ ANYWHERE: dict[type[Problem], str] = {
     MethodNotAllowed: "any address, asked with a method that it does not take",
     BadSignature: "Stripe's webhook, for as long as it is not served",
 }
-"""What no operation declares, and when it is answered."""
+"""The problems that no operation declares, and when they are answered."""
 
 
 @pytest.fixture(scope="module")
 def document() -> Json:
-    """What a worker serves as /openapi.json."""
+    """The OpenAPI document that a worker serves."""
     app.discover()
     return openapi.document(cast(Web, app.web).views.items(), VERSION)
 
 
 def operations(document: Json) -> Iterator[tuple[str, str, Json]]:
-    """Path, method and description of each."""
+    """Yield path, method and description of each operation."""
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
             yield path, method, operation
 
 
 def served() -> set[tuple[str, str]]:
-    """Every (path, method) that aiohttp routes; HEAD comes with GET."""
+    """Return every (path, method) that aiohttp routes; HEAD comes with GET."""
     return {
         (route.resource.canonical, route.method.lower())
         for route in cast(Web, app.web).web_app.router.routes()
@@ -56,7 +56,7 @@ def served() -> set[tuple[str, str]]:
 
 
 def problem_types(value: Any) -> Iterator[str]:
-    """The types of problem that a part of the document names."""
+    """Yield the problem types that a part of the document names."""
     if isinstance(value, dict):
         for part in value.values():
             yield from problem_types(part)

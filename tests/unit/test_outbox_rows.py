@@ -1,4 +1,4 @@
-"""What workers tell each other of an event, and what its headers tell everybody."""
+"""The notices of events between workers, and the headers of events."""
 
 from uuid import uuid4
 

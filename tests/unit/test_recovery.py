@@ -17,7 +17,7 @@ SHORT, LONG = TP("orders-handled-changelog", 0), TP("orders-handled-changelog", 
 
 @pytest.fixture
 async def recovery() -> Recovery:
-    """One that is not started."""
+    """A recovery that is not started."""
     recovery = Tables(app).recovery
     cast(Any, recovery)._loop = asyncio.get_running_loop()
     return recovery
@@ -43,7 +43,7 @@ async def test_the_end_of_the_last_recovery_is_not_the_end_of_the_next(recovery:
 
 
 async def test_a_changelog_that_lost_its_end_is_read_from_its_beginning(recovery: Recovery) -> None:
-    """The disk has seen 99 of both; one is at 50 since."""
+    """The disk has seen offset 99 of both; one now ends at 50."""
     recovery.active_highwaters.update({SHORT: 50, LONG: 200})
     offsets: Counter[TP] = Counter({SHORT: 99, LONG: 99})
     consumer = SimpleNamespace(earliest_offsets=earliest_offsets)
@@ -52,5 +52,5 @@ async def test_a_changelog_that_lost_its_end_is_read_from_its_beginning(recovery
 
 
 async def earliest_offsets(*places: TP) -> dict[TP, int]:
-    """As a consumer of which nothing was deleted tells them."""
+    """Return the earliest offsets of a consumer whose topics have lost nothing."""
     return dict.fromkeys(places, 0)

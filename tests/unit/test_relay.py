@@ -1,4 +1,4 @@
-"""What a worker does with its commits when it leads, does not, or begins to."""
+"""What a worker does with its commits while it leads, does not lead, or begins to."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
@@ -16,7 +16,7 @@ from app.transaction import OutboxRow
 
 
 class Leader:
-    """Stands for PostgreSQL, which carries what is told, and for the flights of whoever leads."""
+    """A stand-in for PostgreSQL, which carries notices, and for the leader's events in flight."""
 
     def __init__(self) -> None:
         self.told: list[list[str]] = []
@@ -52,13 +52,13 @@ def row() -> OutboxRow:
 
 
 async def commit(relay: Relay, *rows: OutboxRow, surely: bool = True) -> None:
-    """A transaction has published these; `surely` where PostgreSQL's answer has come."""
+    """Commit these rows; `surely` if PostgreSQL has confirmed it."""
     done = SimpleNamespace(events=rows, written=list(rows), is_committed=surely)
     await relay.after_commit(cast(Any, done))
 
 
 async def come_down() -> None:
-    """What is to be sent is sent, and what is to be told is told."""
+    """Let everything pending be sent and notified."""
     for _ in range(10):
         await asyncio.sleep(0)
 

@@ -1,4 +1,4 @@
-"""Whatever providers report, in whatever order, whatever is done in between: nothing is lost."""
+"""The settlement of an order, whatever providers report, in any order: no money is lost."""
 
 from itertools import permutations
 from uuid import uuid4
@@ -189,7 +189,7 @@ def test_a_payment_of_nothing_ends_with_its_order() -> None:
 
 
 def test_what_was_told_as_gone_and_is_only_under_way_is_not_told_again() -> None:
-    """The sum over all refunds comes first, and counts one that is under way."""
+    """The running total of refunds comes first, and includes one that is in flight."""
     part = state(PaymentStatus.REFUNDING, captured(TOTAL, CURRENCY))
     facts = [captured(TOTAL, CURRENCY), refunded_in_all(TOTAL)]
     for fact in (refund("re_1", TOTAL, "pending"), refund("re_1", TOTAL, "succeeded")):

@@ -1,4 +1,4 @@
-"""Tokens are trusted for their signature, never for what they say of it."""
+"""Tokens are trusted for their signature, never for what they claim about it."""
 
 import base64
 import json
@@ -25,7 +25,7 @@ def signed(secret: str = SECRET, algorithm: str = "HS256", **claims: Any) -> str
 
 
 def odd(header: str, payload: str = "{}") -> str:
-    """A token of JSON that no library would write, without a signature."""
+    """Return an unsigned token of JSON that no library would write."""
     parts = (
         base64.urlsafe_b64encode(part.encode()).decode().rstrip("=") for part in (header, payload)
     )
@@ -33,7 +33,7 @@ def odd(header: str, payload: str = "{}") -> str:
 
 
 def signed_text(payload: str) -> str:
-    """A well-signed token of this text."""
+    """Return a correctly signed token of this text."""
     return jwt.api_jws.encode(payload.encode(), SECRET, "HS256")
 
 

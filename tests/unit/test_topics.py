@@ -1,4 +1,4 @@
-"""Records read what is on the topics, today's and yesterday's, and never raise over it."""
+"""Records read current and older events, and report malformed ones without raising."""
 
 import json
 from typing import Any

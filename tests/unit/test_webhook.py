@@ -1,4 +1,4 @@
-"""Stripe's webhook: whose message it is, and what it says."""
+"""Stripe's webhook: verification of the sender, and the content."""
 
 import hashlib
 import hmac
@@ -19,7 +19,7 @@ OLD, NEW, FOREIGN = "whsec_old", "whsec_new", "whsec_foreign"
 
 
 def signature(secret: str, moment: datetime = NOW, body: bytes = BODY) -> str:
-    """As Stripe documents it, not as its library computes it."""
+    """Return the signature as Stripe documents it, not as its library computes it."""
     signed = b"%d." % moment.timestamp() + body
     return hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest()
 
