@@ -10,17 +10,13 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from agents.gate import Gate
-from app import agent_batch_pool, agent_pool, stock
+from app import agent_batch_pool, agent_pool
 from app.errors import BadEvent
 from app.gathering import Gathering
 from app.handlers import Handle
 from app.kafka.messages import Message, event_of, order_of
 from app.order_rows import Reads, lock_all
 from app.transaction import Transaction
-
-MOVES_STOCK = (stock.reserve, stock.release)
-"""At most one batch of these per shared transaction: together, `reserve` would decide by stock that
-was read before `release` gave pieces back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +28,9 @@ class Batch:
     handle: Handle
     messages: list[Message]
     reads: Reads
+    moves_stock: bool
+    """Whether it takes or returns pieces: two such batches do not share a transaction, as one would
+    decide by stock that was read before the other gave pieces back."""
 
     @property
     def orders(self) -> set[UUID]:
@@ -90,7 +89,7 @@ def _apart(batches: Sequence[Batch]) -> list[Batch]:
     seen: set[UUID | str] = set()
     shared = []
     for batch in batches:
-        touched = batch.orders | ({"stock"} if batch.handle in MOVES_STOCK else set())
+        touched = batch.orders | ({"stock"} if batch.moves_stock else set())
         if seen.isdisjoint(touched):
             shared.append(batch)
             seen |= touched

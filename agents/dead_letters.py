@@ -6,10 +6,10 @@ from typing import Any
 from faust.types import EventT, Message
 
 from app import app
-from app.kafka.decoding import MAX_ERROR
 from app.kafka.faust_app import MAX_MESSAGE
 from app.metrics import DEAD_LETTERS
 from app.parked import headers_of
+from app.text import MAX_ERROR
 from app.times import now, rfc3339
 from app.topics import DeadLetter
 

@@ -5,5 +5,5 @@ from app import stock
 from app.order_rows import Reads
 from app.topics import OrderCancelled, OrderPaid
 
-reserve = on(OrderPaid, stock.reserve, reads=Reads.STOCK)
-release = on(OrderCancelled, stock.release)
+reserve = on(OrderPaid, stock.reserve, reads=Reads.STOCK, moves_stock=True)
+release = on(OrderCancelled, stock.release, moves_stock=True)

@@ -51,11 +51,12 @@ def on(
     *,
     remember: Remember | None = None,
     reads: Reads = Reads.ORDERS,
+    moves_stock: bool = False,
 ) -> AgentT[Any]:
     """Create an agent on the record's topic, named after its function: `orders.mark_paid`.
 
     `reads` is what `handle` needs of the orders; it is read for all batches of a transaction in one
-    round trip.
+    round trip. `moves_stock` keeps the handler's batches apart from others that do.
     """
     work = handle or remember
     assert work is not None
@@ -67,7 +68,7 @@ def on(
 
     async def run(stream: Any) -> None:
         stream = stream.noack()
-        loop = Loop(name, stream, handle, remember, reads)
+        loop = Loop(name, stream, handle, remember, reads, moves_stock)
         async for messages in batches(stream):
             with app.batch():
                 await loop.process(messages)
@@ -126,12 +127,14 @@ class Loop:
         handle: Handle | None,
         remember: Remember | None,
         reads: Reads,
+        moves_stock: bool = False,
     ) -> None:
         self._name = name
         self._stream = stream
         self._handle = handle
         self._remember = remember
         self._reads = reads
+        self._moves_stock = moves_stock
         self._gate = Gate(name)
 
     async def process(self, messages: list[Message]) -> None:
@@ -179,7 +182,9 @@ class Loop:
         """Handle and commit the messages that are not behind a parked one, and return them."""
         if self._handle is None:
             return messages
-        batch = Batch(self._name, self._gate, self._handle, messages, self._reads)
+        batch = Batch(
+            self._name, self._gate, self._handle, messages, self._reads, self._moves_stock
+        )
         return await self._insist(lambda: commits.do(batch))
 
     async def _refuse(self, message: Message, error: Exception, attempts: int) -> None:

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from app import idempotency, order_rows
 from app.db import Database
-from app.errors import Forbidden, NothingToPay, NotPayable, OrderNotFound, PaymentInProgress
+from app.errors import NothingToPay, NotPayable, OrderNotFound, PaymentInProgress
 from app.ids import new_id
 from app.lifecycle import Order, Payment, PaymentStatus, payable
 from app.money.ledger import CHECKOUT_EXPIRED
@@ -61,8 +61,7 @@ async def request_checkout(
 
 
 def _require_payable(order: Order, user: Identity) -> None:
-    if order.user_id != user.id:
-        raise Forbidden("You are not allowed to access this order")
+    user.require_owner(order.user_id)
     if not payable(order.status):
         raise NotPayable
     if order.total_minor == 0:
@@ -86,7 +85,7 @@ async def _start_attempt(
     )
     transaction.payments[payment.id] = payment
     await sql.move_deadline(transaction.connection, order_id=order.id, due_at=ends)
-    stamp, paid = order_rows.stamp(order, request_id), payment_fields(payment)
+    stamp, paid = order_rows.next_event(order, request_id), payment_fields(payment)
     transaction.publish(CheckoutRequested(**stamp, **paid, expiresAt=rfc3339(ends)))
 
 
@@ -118,8 +117,7 @@ async def status(database: Database, user: Identity, order_id: UUID) -> dict[str
         row = await sql.latest_checkout(connection, order_id=order_id)
     if row is None:
         raise OrderNotFound
-    if row["user_id"] != user.id:
-        raise Forbidden("You are not allowed to access this order")
+    user.require_owner(row["user_id"])
     stands = _stands(row["status"], row["checkout_url"], row["failure_reason"])
     is_open = stands == READY and row["status"] == PaymentStatus.PENDING
     return {

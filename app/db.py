@@ -27,6 +27,8 @@ LOST = (
 AWAY = (
     *LOST,
     asyncpg.InsufficientResourcesError,
+    # A migration has changed a table since the statement was prepared; asyncpg prepares it anew.
+    asyncpg.InvalidCachedStatementError,
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
     asyncpg.ObjectNotInPrerequisiteStateError,

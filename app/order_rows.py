@@ -31,7 +31,7 @@ class Reads(Enum):
 async def lock(transaction: Transaction, events: Sequence[Event]) -> dict[UUID, Order]:
     """Lock the orders of `events` and return them by id.
 
-    Orders that the transaction publishes events for are written back when it commits. Raises
+    An order is written back when the transaction commits, if it publishes an event of it. Raises
     UnknownOrder when one does not exist.
     """
     wanted = {event.order_id for event in events}
@@ -123,7 +123,7 @@ def changed(row: Mapping[str, Any], order: Order) -> dict[str, Any]:
     )
 
 
-def stamp(order: Order, request_id: str) -> dict[str, Any]:
+def next_event(order: Order, request_id: str) -> dict[str, Any]:
     """Advance the order's version; return the fields that its next event shares with all events."""
     moment = now()
     return {

@@ -9,7 +9,7 @@ from uuid import UUID
 from app import idempotency, order_rows, placing
 from app.config import ORDER_TTL_SECONDS
 from app.db import Database
-from app.errors import Forbidden, NotCancellable, OrderNotFound, Problem, StaleVersion
+from app.errors import NotCancellable, OrderNotFound, Problem, StaleVersion
 from app.lifecycle import (
     CANCELLED_BY_ADMIN,
     CANCELLED_BY_OWNER,
@@ -134,8 +134,7 @@ async def request_cancel(
 
 
 def _require_cancellable(order: Order, user: Identity, versions: frozenset[int] | None) -> None:
-    if order.user_id != user.id and not user.is_admin:
-        raise Forbidden("You are not allowed to access this order")
+    user.require_owner_or_admin(order.user_id)
     if versions is not None and order.version not in versions:
         raise StaleVersion
     if not cancellable(order.status):
@@ -188,7 +187,7 @@ def cancel(transaction: Transaction, order: Order, reason: str, request_id: str)
     order.become(Status.CANCELLED, reason)
     transaction.publish(
         OrderCancelled(
-            **order_rows.stamp(order, request_id),
+            **order_rows.next_event(order, request_id),
             **_summary(order),
             reason=reason,
             customerEmail=order.customer_email,
@@ -206,7 +205,7 @@ async def mark_paid(transaction: Transaction, events: Sequence[PaymentSucceeded]
             order.become(Status.PAID)
             transaction.publish(
                 OrderPaid(
-                    **order_rows.stamp(order, event.requestId),
+                    **order_rows.next_event(order, event.requestId),
                     **_summary(order),
                     paymentId=event.paymentId,
                 )
@@ -242,7 +241,7 @@ async def complete(transaction: Transaction, events: Sequence[InventoryReserved]
             order.become(Status.COMPLETED)
             transaction.publish(
                 OrderCompleted(
-                    **order_rows.stamp(order, event.requestId),
+                    **order_rows.next_event(order, event.requestId),
                     **_summary(order),
                     customerEmail=order.customer_email,
                 )

@@ -30,7 +30,7 @@ from app.leadership import leadership
 from app.metrics import REFUSED
 from app.outbox_rows import LOOK, as_row, decode_notice, encode_notice
 from app.queries import sql
-from app.text import storable
+from app.text import storable_error
 from app.timeouts import move_on_after
 from app.times import now, parse_time
 from app.topics import topic_names
@@ -294,7 +294,7 @@ async def _park(connection: asyncpg.Connection, row: OutboxRow, error: BaseExcep
         order_id=row.order_id,
         sequence=row.sequence,
         occurred_at=row.occurred_at,
-        error=storable(f"{type(error).__name__}: {error}"[:500]),
+        error=storable_error(f"{type(error).__name__}: {error}"),
         now=now(),
     )
     crash_here(Point.PARKED, RELAY)

@@ -13,7 +13,7 @@ from app.db import Database
 from app.errors import ParkedNotFound
 from app.kafka.messages import order_of_key
 from app.queries import sql
-from app.text import storable
+from app.text import storable_error
 from app.times import now, rfc3339
 from app.transaction import Transaction
 
@@ -58,7 +58,7 @@ async def park(
             key=message.key,
             value=message.value,
             headers=_headers_json(message),
-            error=storable(error[:500]),
+            error=storable_error(error),
             attempts=attempts,
             now=now(),
         )

@@ -11,7 +11,6 @@ import asyncpg
 from app import idempotency, order_rows
 from app.db import Database
 from app.errors import (
-    Forbidden,
     NotPayable,
     PaymentInProgress,
     Problem,
@@ -109,8 +108,7 @@ async def _request_those(
 
 
 def _require_payable(order: Order, wanted: Paying) -> None:
-    if order.user_id != wanted.user.id:
-        raise Forbidden("You are not allowed to access this order")
+    wanted.user.require_owner(order.user_id)
     if wanted.versions is not None and order.version not in wanted.versions:
         raise StaleVersion
     if not payable(order.status):
@@ -126,7 +124,7 @@ def _start_attempt(
     transaction.payments[payment.id] = payment
     transaction.publish(
         PaymentRequested(
-            **order_rows.stamp(order, wanted.request_id),
+            **order_rows.next_event(order, wanted.request_id),
             **payment_fields(payment),
             expectedAmount=to_major(order.total_minor),
         )

@@ -149,12 +149,12 @@ async def reserve(transaction: Transaction, events: Sequence[OrderPaid]) -> None
             continue
         if missing := shortages(lines, available):
             transaction.outcomes[order.id] = "REJECTED"
-            transaction.publish(_rejected(order_rows.stamp(order, event.requestId), missing))
+            transaction.publish(_rejected(order_rows.next_event(order, event.requestId), missing))
         else:
             transaction.outcomes[order.id] = "RESERVED"
             transaction.taken.update(lines)
             available.update({id: available[id] - pieces for id, pieces in lines.items()})
-            transaction.publish(_reserved(order_rows.stamp(order, event.requestId), lines))
+            transaction.publish(_reserved(order_rows.next_event(order, event.requestId), lines))
     await _evict_again(transaction, locked.keys() - transaction.outcomes.keys())
 
 

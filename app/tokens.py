@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 import jwt
 
-from app.errors import Unauthorized
+from app.errors import Forbidden, Unauthorized
 from app.keys import HS256, Keys
 from app.text import flaw
 from app.times import now
@@ -37,6 +37,16 @@ class Identity:
     def is_admin(self) -> bool:
         """Whether the user has the administrator's role."""
         return self.role == ADMIN
+
+    def require_owner(self, owner: UUID) -> None:
+        """Raise Forbidden unless the order's owner is this user."""
+        if owner != self.id:
+            raise Forbidden("You are not allowed to access this order")
+
+    def require_owner_or_admin(self, owner: UUID) -> None:
+        """Raise Forbidden unless the order's owner is this user, or the user an administrator."""
+        if not self.is_admin:
+            self.require_owner(owner)
 
 
 class Tokens:

@@ -192,6 +192,5 @@ async def shown(user: Identity, order_id: UUID) -> dict[str, Any]:
     Raises OrderNotFound, Forbidden.
     """
     order = await redis_cache.get(ORDERS, order_id, lambda id: orders.get(request_pool, id))
-    if order["userId"] != str(user.id) and not user.is_admin:
-        raise Forbidden("You are not allowed to access this order")
+    user.require_owner_or_admin(UUID(order["userId"]))
     return order

@@ -8,12 +8,11 @@ import faust
 import orjson
 from faust.types import AppT, Message
 
+from app.text import MAX_ERROR
 from app.topics import Event, uuid_of
 
 NO_EVENT = (ValueError, TypeError, AttributeError, LookupError)
 """What `read_event` raises for a value that is not an event of its topic."""
-MAX_ERROR = 500
-"""The maximum length of a stored error text, in characters."""
 
 
 @dataclass(frozen=True, slots=True)

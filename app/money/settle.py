@@ -147,7 +147,7 @@ def _publish(
     request_id: str,
     **more: Any,
 ) -> None:
-    stamp = order_rows.stamp(order, request_id)
+    stamp = order_rows.next_event(order, request_id)
     transaction.publish(record(**{**stamp, **payment_fields(payment), **more}))
 
 

@@ -18,7 +18,7 @@ from app.handlers import BAD, HANDLERS
 from app.outbox import RELAY
 from app.parked import State
 from app.queries import sql
-from app.text import storable
+from app.text import storable_error
 from app.times import now
 from app.topics import OrderIntervened
 from app.transaction import Transaction
@@ -140,7 +140,7 @@ async def _resolve(transaction: Transaction, row: Any, state: State, actor: Acto
     if order is not None:
         transaction.publish(
             OrderIntervened(
-                **order_rows.stamp(order, actor.request_id),
+                **order_rows.next_event(order, actor.request_id),
                 action="replay" if state is State.REPLAYED else "discard",
                 handler=row["handler"],
                 messageId=str(row["id"]),
@@ -167,6 +167,6 @@ def _outcome(
         "partition": row["partition"],
         "offset": row["offset"],
         "state": state,
-        "error": error and storable(error[:500]),
+        "error": error and storable_error(error),
         "events": events or [],
     }

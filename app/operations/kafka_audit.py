@@ -86,7 +86,7 @@ class Comparison:
 
     async def findings(self) -> list[Finding]:
         """Compare topics and outbox; return what is broken. Raises one of AWAY, or KafkaError."""
-        until = await sql.server_time(self._connection)
+        until = await sql.clock(self._connection)
         topics = [record.topic_name for record in EVENTS]
         kept = await self._kept_since(topics)
         async for topic, messages in self._messages(topics):

@@ -12,10 +12,6 @@ select set_config(
     'statement_timeout', ceil(extract(epoch from :patience::interval) * 1000)::bigint::text, true
 );
 
--- name: server_time()$
--- The time by the clock that also sets the times at which events are marked as sent.
-select now();
-
 -- name: events_of_orders(order_ids, topic)
 -- The orders' events in a topic, with the payloads that their messages must have.
 select id, event_id, order_id, payload

@@ -18,6 +18,7 @@ from app.money.rows import LockedPayment, payments_of
 from app.money.settle import settle
 from app.queries import sql
 from app.stripe.provider import NOT_CONFIGURED, Checkout, Refund, Session
+from app.text import storable_error
 from app.transaction import Transaction
 
 
@@ -97,7 +98,7 @@ async def note_done(connection: Any, call: Any, failure: str | None) -> None:
         connection,
         kind=call["kind"],
         subject_id=call["subject_id"],
-        failure=failure and failure[:500],
+        failure=failure and storable_error(failure),
     )
 
 
@@ -108,7 +109,7 @@ async def note_again(connection: Any, call: Any, failure: str | None, wait: time
         kind=call["kind"],
         subject_id=call["subject_id"],
         wait=wait,
-        failure=failure and failure[:500],
+        failure=failure and storable_error(failure),
     )
 
 

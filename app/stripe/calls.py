@@ -20,6 +20,7 @@ from app.queries import sql
 from app.stripe.answers import Provider, work_of
 from app.stripe.refunds import give_back
 from app.stripe.sessions import close_session, open_session
+from app.text import storable_error
 from app.timeouts import move_on_after
 from app.transaction import Transaction
 
@@ -103,7 +104,7 @@ class Calls:
                     kind=call["kind"],
                     subject_id=call["subject_id"],
                     wait=timedelta(seconds=wait),
-                    failure=failure[:500],
+                    failure=storable_error(failure),
                 )
 
 

@@ -1,6 +1,5 @@
 """Customers and administrators with a bearer token, and what they do with it."""
 
-from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
@@ -126,14 +125,6 @@ class Customer:
             pages.append(await self.page(path, **query, cursor=pages[-1]["nextCursor"]))
         assert pages[-1]["nextCursor"] is None
         return [page["data"] for page in pages]
-
-    async def orders_once(self, enough: Callable[[list[Json]], bool]) -> list[Json]:
-        """Return the customer's orders, up to 100, once they are `enough`."""
-
-        async def look() -> list[Json]:
-            return list((await self.page(limit=100))["data"])
-
-        return await eventually(look, enough)
 
     async def see_product(self, product: Json) -> Json:
         """Return the product."""

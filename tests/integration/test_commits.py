@@ -54,6 +54,7 @@ READS = {
     orders.cancel_unpaid: Reads.MONEY,
     stock.reserve: Reads.STOCK,
 }
+MOVE_STOCK = (stock.reserve, stock.release)
 LEFT = "select available from products join order_items on id = product_id where order_id = $1"
 
 
@@ -85,8 +86,8 @@ async def committed(database: Database, monkeypatch: pytest.MonkeyPatch) -> Asyn
     pipeline.after_commit.append(partial(note, committed.alone))
     for pool in (gathered, pipeline):
         await pool.open()
-    monkeypatch.setattr(commits, "gathered_batches", gathered)
-    monkeypatch.setattr(commits, "pipeline", pipeline)
+    monkeypatch.setattr(commits, "agent_batch_pool", gathered)
+    monkeypatch.setattr(commits, "agent_pool", pipeline)
     yield committed
     for pool in (gathered, pipeline):
         await pool.close()
@@ -99,7 +100,8 @@ def batch(handle: Handle, *events: Event, offset: int = 0) -> Batch:
         message(event, UUID(event.orderId), offset + n, name)  # type: ignore[arg-type]
         for n, event in enumerate(events)
     ]
-    return Batch(name, Gate(name), handle, messages, READS.get(handle, Reads.ORDERS))
+    reads, moves_stock = READS.get(handle, Reads.ORDERS), handle in MOVE_STOCK
+    return Batch(name, Gate(name), handle, messages, reads, moves_stock)
 
 
 async def single_statement(*batches: Batch) -> list[Any]:

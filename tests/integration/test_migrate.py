@@ -1,12 +1,12 @@
 """Schema and topics are created once, and checked against what they were."""
 
 import asyncio
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
 
-from app.db import Database
+from app.db import AWAY, Database
 from app.money.rows import hold
 from app.operations import migrate
 from app.operations.migrate import (
@@ -41,6 +41,22 @@ async def test_workers_that_relay_and_audit_hold_up_no_migration(empty: Database
     assert await sql.try_to_audit(worker)
     assert await asyncio.wait_for(migrate_database(empty, "PLN"), 30)
     await worker.close()
+
+
+async def test_who_works_while_a_column_is_added_has_to_try_again(empty: Database) -> None:
+    """The statement was prepared for the table as it was; the next try prepares it anew."""
+    await migrate_database(empty, "PLN")
+    worker = await empty.connect()
+    assert await sql.whole_orders(worker, ids=[uuid4()]) == []
+    migration = await empty.connect()
+    await migration.execute("alter table orders add column gift boolean")
+    with pytest.raises(AWAY):
+        async with worker.transaction():
+            await sql.whole_orders(worker, ids=[uuid4()])
+    async with worker.transaction():
+        assert await sql.whole_orders(worker, ids=[uuid4()]) == []
+    for connection in (worker, migration):
+        await connection.close()
 
 
 async def test_a_changed_migration_is_refused(
