@@ -33,7 +33,7 @@ MAX_OF_A_PARTITION = 500
 MAX_KNOWN = 50_000
 """The most orders whose last acknowledged sequence is remembered. The next events of other orders
 are found in the outbox."""
-MIN_REST, MAX_REST = 0.5, 30.0
+MIN_BACKOFF, MAX_BACKOFF = 0.5, 30.0
 """The backoff of an order whose event could not be sent, in seconds; doubled each time."""
 
 REFUSALS = (
@@ -62,7 +62,7 @@ class Sending(NamedTuple):
     task: "asyncio.Task[None]"
 
 
-class Rest(NamedTuple):
+class Backoff(NamedTuple):
     """An order's backoff: when it ends (seconds of `monotonic`), and its length in seconds."""
 
     until: float
@@ -76,15 +76,15 @@ class InFlight:
         self,
         producer: AIOKafkaProducer,
         partition_of: Callable[[OutboxRow], int | None],
-        landed: Callable[[], None],
+        on_result: Callable[[], None],
     ) -> None:
         """`partition_of` returns None for a topic that the producer does not know yet.
 
-        `landed` is called whenever an event was acknowledged, was refused or has failed.
+        `on_result` is called whenever an event was acknowledged, was refused or has failed.
         """
         self._producer = producer
         self._partition_of = partition_of
-        self._landed = landed
+        self._on_result = on_result
         self._to: Counter[Place] = Counter()
         """The number of events in flight by topic and partition."""
         self._under_way: dict[UUID, Sending] = {}
@@ -93,7 +93,7 @@ class InFlight:
         """The next events of orders that have one in flight, by order."""
         self._known: dict[UUID, int] = {}
         """The sequence of the last acknowledged event by order, the latest at the end."""
-        self._rests: dict[UUID, Rest] = {}
+        self._backoffs: dict[UUID, Backoff] = {}
         """The backoff by order."""
         self.acknowledged: dict[tuple[UUID, int], OutboxRow] = {}
         """The acknowledged events that are not marked yet, by order and sequence."""
@@ -121,13 +121,15 @@ class InFlight:
     @property
     def are_held_up(self) -> bool:
         """Whether the broker, or a partition, does not keep up with what is sent."""
-        return bool(self._rests) or self.silent_seconds > MIN_REST
+        return bool(self._backoffs) or self.silent_seconds > MIN_BACKOFF
 
-    def held(self) -> list[UUID]:
+    def excluded(self) -> list[UUID]:
         """Return the orders of which nothing may be sent yet."""
         now = monotonic()
-        resting = [order_id for order_id, rest in self._rests.items() if rest.until > now]
-        return [*resting, *self._under_way]
+        backing_off = [
+            order_id for order_id, backoff in self._backoffs.items() if backoff.until > now
+        ]
+        return [*backing_off, *self._under_way]
 
     def follow(self, rows: Iterable[OutboxRow]) -> bool:
         """Send events that were just committed; return False if the outbox must be read for some.
@@ -147,7 +149,7 @@ class InFlight:
                 self._queue(row)
             return row.sequence <= last + 1
         known = self._known.get(order_id, 0)
-        if row.sequence <= known or order_id in self._rests:
+        if row.sequence <= known or order_id in self._backoffs:
             return True
         if row.sequence != known + 1 or self.room <= 0:
             return False
@@ -174,14 +176,14 @@ class InFlight:
         """Send the event; if its partition has no room, back off and return False."""
         place = row.topic, self._partition_of(row)
         if self._to[place] >= MAX_OF_A_PARTITION:
-            self._rest(row.order_id)
+            self._back_off(row.order_id)
             return False
         begun = monotonic()
         self._unheard_since = self._unheard_since or begun
         task = asyncio.create_task(self._send(row, place[1]))
         self._under_way[row.order_id] = sending = Sending(row, place, begun, task)
         self._to[place] += 1
-        task.add_done_callback(partial(self._land, sending))
+        task.add_done_callback(partial(self._finish, sending))
         return True
 
     async def _send(self, row: OutboxRow, partition: int | None) -> None:
@@ -197,7 +199,7 @@ class InFlight:
         )
         await acknowledged
 
-    def _land(self, sending: Sending, task: "asyncio.Task[None]") -> None:
+    def _finish(self, sending: Sending, task: "asyncio.Task[None]") -> None:
         if task.cancelled():
             return
         order_id, error = sending.row.order_id, task.exception()
@@ -208,13 +210,13 @@ class InFlight:
         else:
             self._behind.pop(order_id, None)
             if isinstance(error, REFUSALS):
-                self._rests.pop(order_id, None)
+                self._backoffs.pop(order_id, None)
                 self.refused.append((sending.row, error))
             else:
                 self._fail(sending, error)
         if not self._under_way and (error is None or isinstance(error, REFUSALS)):
             self._unheard_since = None
-        self._landed()
+        self._on_result()
 
     def _acknowledge(self, sending: Sending) -> None:
         row = sending.row
@@ -224,9 +226,9 @@ class InFlight:
         has_room_again = self._to[sending.place] == MAX_OF_A_PARTITION - 1
         if is_back or has_room_again:
             # The broker is back, or the partition has room again: end all backoffs.
-            self._rests.clear()
+            self._backoffs.clear()
             self._failed = None
-        self._rests.pop(row.order_id, None)
+        self._backoffs.pop(row.order_id, None)
         self.acknowledged[row.order_id, row.sequence] = row
         known = self._known.pop(row.order_id, 0)
         self._known[row.order_id] = max(known, row.sequence)
@@ -237,13 +239,13 @@ class InFlight:
     def _fail(self, sending: Sending, error: BaseException) -> None:
         if self._heard < sending.begun:
             self._failed = monotonic()
-        self._rest(sending.row.order_id)
+        self._back_off(sending.row.order_id)
         self.failed.append(error)
 
-    def _rest(self, order_id: UUID) -> None:
-        last = self._rests.get(order_id)
-        seconds = min(last.seconds * 2, MAX_REST) if last else MIN_REST
-        self._rests[order_id] = Rest(monotonic() + seconds, seconds)
+    def _back_off(self, order_id: UUID) -> None:
+        last = self._backoffs.get(order_id)
+        seconds = min(last.seconds * 2, MAX_BACKOFF) if last else MIN_BACKOFF
+        self._backoffs[order_id] = Backoff(monotonic() + seconds, seconds)
 
     def marked(self, rows: Iterable[OutboxRow]) -> None:
         """Forget events that are marked, and the oldest known orders beyond MAX_KNOWN."""

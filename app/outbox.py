@@ -228,9 +228,9 @@ class Relay:
         if in_flight.failed:
             log.warning("%d events are sent later: %r", len(in_flight.failed), in_flight.failed[0])
             in_flight.failed.clear()
-        held = in_flight.held()
+        excluded = in_flight.excluded()
         limit = min(BATCH, in_flight.room)
-        rows = await _mark_and_take(connection, in_flight, held, limit)
+        rows = await _mark_and_take(connection, in_flight, excluded, limit)
         if rows:
             if len(rows) == limit:
                 self._wake.set()  # there may be more
@@ -264,7 +264,7 @@ def _partition_of(producer: AIOKafkaProducer, row: OutboxRow) -> int | None:
 
 
 async def _mark_and_take(
-    connection: asyncpg.Connection, in_flight: InFlight, held: Sequence[UUID], batch: int
+    connection: asyncpg.Connection, in_flight: InFlight, excluded: Sequence[UUID], batch: int
 ) -> list[OutboxRow]:
     sent = list(in_flight.acknowledged.values())
     if sent:
@@ -276,7 +276,7 @@ async def _mark_and_take(
         sent_sequences=[row.sequence for row in sent],
         since=min(times, default=None),
         until=max(times, default=None),
-        held=held,
+        excluded=excluded,
         batch=batch,
     )
     in_flight.marked(sent)

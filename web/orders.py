@@ -1,21 +1,14 @@
 """/api/orders: place, list, read."""
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from functools import partial
 from typing import Any
 from uuid import UUID
 
 from aiohttp import web
 
 from app import (
-    admission,
     app,
-    idempotency,
     orders,
     redis_cache,
-    request_batch_pool,
     request_pool,
     settings,
 )
@@ -27,7 +20,6 @@ from app.errors import (
     ProductNotFound,
     TotalMismatch,
 )
-from app.gathering import Gathering
 from app.idempotency import Key
 from app.logs import request_id
 from app.tokens import Identity
@@ -35,23 +27,10 @@ from tables.replays import recall
 from web.answers import Order, OrderPage, PlacedOrder
 from web.bodies import NewOrder
 from web.endpoint import Answer, Link, Who, endpoint
+from web.order_admission import place
 from web.problems import View
 from web.query_strings import AllOrdersQuery, OrdersQuery
 from web.requests import bad_cursor, etag, from_cursor, is_known, json_response, page
-
-MAX_CONCURRENT = 64
-"""Creations in progress in this worker: with more, new orders would delay accepted ones."""
-MAX_LET_IN = 264
-"""Creations in progress or waiting: a burst waits for its turn, sustained overload is refused."""
-_under_way = asyncio.Semaphore(MAX_CONCURRENT)
-_let_in = asyncio.Semaphore(MAX_LET_IN)
-
-_placings = Gathering(
-    partial(orders.place_together, request_batch_pool), partial(orders.place, request_pool)
-)
-_recalls = Gathering(
-    partial(idempotency.recall_together, request_pool), partial(idempotency.recall, request_pool)
-)
 
 WITH_ORDER = {"order_id": "$response.body#/id"}
 NEXT_STEPS = (
@@ -63,34 +42,6 @@ NEXT_STEPS = (
     Link("explainOrder", WITH_ORDER),
 )
 NEXT_PAGE = {"cursor": "$response.body#/nextCursor"}
-
-
-@asynccontextmanager
-async def _turn() -> AsyncIterator[None]:
-    """Wait for a turn to create an order.
-
-    Raises Overloaded if too many wait already, or admission control refuses the order.
-    """
-    if _let_in.locked() or not admission.try_admit():
-        raise Overloaded
-    async with _let_in, _under_way:
-        yield
-
-
-async def _place(wanted: orders.Placing) -> tuple[dict[str, Any], bool]:
-    """Place the order; return it, and whether it was placed before.
-
-    Under overload, the replay of an earlier creation is still answered, as it adds no order.
-    """
-    try:
-        async with _turn():
-            return await _placings.do(wanted)
-    except Overloaded:
-        # Look-ups share transactions, because under overload there may be very many.
-        recalled = await _recalls.do(wanted.key) if wanted.key else None
-        if recalled is None or recalled.answer is None:
-            raise
-        return recalled.answer, True
 
 
 @app.page("/api/orders")
@@ -115,7 +66,7 @@ class OrdersView(View):
             wanted = orders.Placing(
                 user, body.basket(), key, request_id.get(), settings.order_ttl_seconds
             )
-            order, is_duplicate = await _place(wanted)
+            order, is_duplicate = await place(wanted)
         headers = {"Location": f"/api/orders/{order['id']}", "ETag": etag(order)}
         answer = {**order, "isDuplicate": is_duplicate}
         return json_response(answer, 200 if is_duplicate else 201, headers)

@@ -1,6 +1,6 @@
--- name: mark_and_take(sent_orders, sent_sequences, since, until, held, batch)
+-- name: mark_and_take(sent_orders, sent_sequences, since, until, excluded, batch)
 -- Mark the events that the broker has acknowledged, and return the oldest unsent events, except those
--- of orders in `held` and of orders held by a parked event. Each order's come in sequence, since ids
+-- of orders in `excluded` and of orders held by a parked event. Each order's come in sequence, since ids
 -- rise with it. `since` and `until` bound when the acknowledged events occurred, so that only their
 -- partitions are scanned. They are marked a microsecond apart, in the given order, so that published_at
 -- keeps each order's sequence.
@@ -19,7 +19,7 @@ select event_id, topic, order_id, sequence, request_id, occurred_at, payload
 from outbox
 where published_at is null
   and (order_id, sequence) not in (select s.order_id, s.sequence from sent s)
-  and order_id not in (select unnest(:held::uuid[]))
+  and order_id not in (select unnest(:excluded::uuid[]))
   and order_id not in (
       select p.order_id from parked_messages p
       where p.handler = 'relay' and p.holds_order and p.resolved_at is null

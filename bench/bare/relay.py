@@ -78,6 +78,6 @@ class Relay:
                 sent_sequences=[event.sequence for event in sent],
                 since=min(times, default=None),
                 until=max(times, default=None),
-                held=[],
+                excluded=[],
                 batch=0,
             )

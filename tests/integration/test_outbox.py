@@ -120,7 +120,7 @@ async def test_the_relay_finds_what_waits_by_its_index(empty: asyncpg.Connection
         sent_sequences=[],
         since=None,
         until=None,
-        held=[uuid4()],
+        excluded=[uuid4()],
         batch=1000,
     )
     assert len(taken) == 20
@@ -141,7 +141,7 @@ async def test_a_second_copy_is_not_marked_later_than_the_first(empty: asyncpg.C
         sent_sequences=[row["sequence"]],
         since=rfc3339(row["occurred_at"]),
         until=rfc3339(row["occurred_at"]),
-        held=[],
+        excluded=[],
         batch=1,
     )
     assert await empty.fetchrow("select * from outbox where id = $1", id) == row

@@ -9,7 +9,7 @@ import pytest
 from aiokafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
 
 from app import in_flight
-from app.in_flight import MAX_REST, MAX_UNDER_WAY, MIN_REST, InFlight
+from app.in_flight import MAX_BACKOFF, MAX_UNDER_WAY, MIN_BACKOFF, InFlight
 from app.transaction import OutboxRow
 
 ANN, BOB = uuid4(), uuid4()
@@ -61,8 +61,8 @@ def row(n: int, order_id: UUID, topic: str = "fine") -> OutboxRow:
     return OutboxRow(str(uuid4()), topic, order_id, n, "r", "2026-01-03T12:00:00.000000Z", payload)
 
 
-def in_flight_to(broker: Broker, landed: Callable[[], None] = lambda: None) -> InFlight:
-    return InFlight(cast(Any, broker), lambda row: 0, landed)
+def in_flight_to(broker: Broker, on_result: Callable[[], None] = lambda: None) -> InFlight:
+    return InFlight(cast(Any, broker), lambda row: 0, on_result)
 
 
 async def come_down() -> None:
@@ -77,12 +77,12 @@ async def test_an_order_s_events_go_one_after_the_other() -> None:
     under_way.send([row(1, ANN, "slow"), row(2, ANN), row(1, BOB)])
     await come_down()
     assert broker.sent == ["slow Ann 1", "fine Bob 1"]
-    assert under_way.held() == [ANN]
+    assert under_way.excluded() == [ANN]
     broker.waiting[0].set_result(None)
     await come_down()
     assert broker.sent[2:] == ["fine Ann 2"]
     assert list(under_way.acknowledged) == [(BOB, 1), (ANN, 1), (ANN, 2)]
-    assert under_way.held() == []
+    assert under_way.excluded() == []
 
 
 async def test_what_is_committed_goes_at_once_where_it_is_next() -> None:
@@ -160,18 +160,18 @@ async def test_it_forgets_how_far_orders_are_of_which_it_has_not_heard_for_longe
 
 async def test_an_order_whose_event_could_not_be_sent_rests_ever_longer(clock: Clock) -> None:
     under_way = in_flight_to(Broker(stuck=KafkaTimeoutError()))
-    rest = MIN_REST
+    rest = MIN_BACKOFF
     for n in range(1, 11):
         under_way.send([row(1, ANN, "stuck"), row(2, ANN), row(n, BOB)])
         await come_down()
         assert list(under_way.acknowledged) == [(BOB, n)]
         under_way.marked(list(under_way.acknowledged.values()))
         clock.now += rest * 0.99
-        assert under_way.held() == [ANN]
+        assert under_way.excluded() == [ANN]
         assert under_way.follow([row(1, ANN)])
         clock.now += rest * 0.02
-        assert under_way.held() == []
-        rest = min(rest * 2, MAX_REST)
+        assert under_way.excluded() == []
+        rest = min(rest * 2, MAX_BACKOFF)
     assert len(under_way.failed) == 10
 
 
@@ -179,10 +179,10 @@ async def test_when_the_broker_is_back_nobody_rests_on(clock: Clock) -> None:
     under_way = in_flight_to(Broker(stuck=KafkaTimeoutError()))
     under_way.send([row(1, ANN, "stuck")])
     await come_down()
-    assert under_way.held() == [ANN]
+    assert under_way.excluded() == [ANN]
     under_way.send([row(2, BOB)])
     await come_down()
-    assert under_way.held() == []
+    assert under_way.excluded() == []
 
 
 async def test_what_is_not_acknowledged_holds_its_own_order_only(clock: Clock) -> None:
@@ -191,7 +191,7 @@ async def test_what_is_not_acknowledged_holds_its_own_order_only(clock: Clock) -
     under_way.send([row(1, ANN, "silent"), row(1, BOB)])
     await come_down()
     assert list(under_way.acknowledged) == [(BOB, 1)]
-    assert under_way.held() == [ANN]
+    assert under_way.excluded() == [ANN]
     assert under_way.room == MAX_UNDER_WAY - 1
     under_way.abandon()
     await come_down()
@@ -209,11 +209,11 @@ async def test_a_partition_that_cannot_be_written_leaves_room_for_the_others(
     assert under_way.follow([stuck[4], row(1, BOB)])
     await come_down()
     assert len(broker.sent) == 3 and under_way.room == MAX_UNDER_WAY - 2
-    assert sorted(under_way.held()) == sorted(one.order_id for one in stuck)
+    assert sorted(under_way.excluded()) == sorted(one.order_id for one in stuck)
     broker.waiting[0].set_result(None)
     await come_down()
-    clock.now += 2 * MIN_REST
-    assert under_way.held() == [stuck[1].order_id]
+    clock.now += 2 * MIN_BACKOFF
+    assert under_way.excluded() == [stuck[1].order_id]
     under_way.send([stuck[2]])
     await come_down()
     assert len(broker.sent) == 4
@@ -241,12 +241,12 @@ async def test_when_a_full_partition_takes_events_again_nobody_rests_on(
     for _ in range(5):
         under_way.send([row(1, BOB, "stuck"), row(1, ANN, "stuck")])
         await come_down()
-        clock.now += MAX_REST
+        clock.now += MAX_BACKOFF
     under_way.send([row(1, ANN, "stuck")])
-    assert sorted(under_way.held()) == sorted([ANN, BOB])
+    assert sorted(under_way.excluded()) == sorted([ANN, BOB])
     broker.waiting[0].set_result(None)
     await come_down()
-    assert under_way.held() == []
+    assert under_way.excluded() == []
 
 
 async def test_what_was_sent_before_the_broker_went_away_does_not_hide_its_return(
@@ -258,10 +258,10 @@ async def test_what_was_sent_before_the_broker_went_away_does_not_hide_its_retur
     await come_down()
     broker.waiting[0].set_result(None)
     await come_down()
-    assert under_way.held() == [ANN]
+    assert under_way.excluded() == [ANN]
     under_way.send([row(2, BOB)])
     await come_down()
-    assert under_way.held() == []
+    assert under_way.excluded() == []
 
 
 async def test_an_order_whose_event_is_refused_in_the_end_holds_nothing_up(clock: Clock) -> None:
@@ -270,7 +270,7 @@ async def test_an_order_whose_event_is_refused_in_the_end_holds_nothing_up(clock
     under_way.send([row(1, ANN, "stuck")])
     await come_down()
     assert under_way.are_held_up
-    clock.now += MAX_REST
+    clock.now += MAX_BACKOFF
     broker.answers["stuck"] = MessageSizeTooLargeError()
     under_way.send([row(1, ANN, "stuck")])
     await come_down()
@@ -320,5 +320,5 @@ async def test_what_the_broker_refuses_for_good_is_told_and_the_rest_is_sent(clo
     assert [(refused.sequence, type(error)) for refused, error in under_way.refused] == [
         (1, MessageSizeTooLargeError)
     ]
-    assert under_way.held() == []
+    assert under_way.excluded() == []
     assert len(landings) == 2
