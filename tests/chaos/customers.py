@@ -12,8 +12,8 @@ from app import orders
 from app.tokens import USER, Identity
 from tests.acceptance.stripe_shop import as_bytes, session_event, signed
 from tests.acceptance.tokens import token
+from tests.chaos.crash_stage import Stage
 from tests.chaos.load import PLENTIFUL, SCARCE, Json
-from tests.chaos.stage import Stage
 from tests.chaos.steps import empty_shelf, press, stock, waits
 from tests.chaos.test_relay import open_database, product_ids
 from tests.chaos.waiting import until

@@ -13,11 +13,11 @@ from collections.abc import Awaitable, Callable
 from devstack.server import Server
 from devstack.worker import Worker
 from tests.chaos.audit import count
-from tests.chaos.crowd import Crowd
 from tests.chaos.poison import duplicate_events, plant_poison
+from tests.chaos.proxied_servers import Town
 from tests.chaos.proxy import Proxy
 from tests.chaos.shop import start_again
-from tests.chaos.town import Town
+from tests.chaos.steady_customers import Crowd
 from tests.chaos.waiting import until
 
 WAITING = "select count(*) from outbox where published_at is null"

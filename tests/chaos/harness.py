@@ -10,11 +10,11 @@ from time import monotonic
 
 from tests.chaos.audit import faults as audit_faults
 from tests.chaos.counting import Counting
-from tests.chaos.crowd import Crowd, crowd
 from tests.chaos.faults import FAULTS, Scene
 from tests.chaos.messages import lag
 from tests.chaos.poison import discard_poison
-from tests.chaos.town import Town
+from tests.chaos.proxied_servers import Town
+from tests.chaos.steady_customers import Crowd, crowd
 from tests.chaos.waiting import comes_true
 
 QUIET_SECONDS = 1.0

@@ -11,9 +11,9 @@ from app.handlers import HANDLERS
 from app.mail import MAIL
 from app.outbox import RELAY
 from tests.chaos import customers, operators
-from tests.chaos.places import Place
+from tests.chaos.crash_sites import Place
+from tests.chaos.crash_stage import Stage
 from tests.chaos.poison import discard_poison
-from tests.chaos.stage import Stage
 from tests.chaos.steps import waits
 from tests.chaos.waiting import until
 

@@ -7,8 +7,8 @@ from uuid import UUID, uuid4
 import aiohttp
 
 from app.outbox import RELAY
+from tests.chaos.crash_stage import Stage
 from tests.chaos.load import PLENTIFUL, SCARCE
-from tests.chaos.stage import Stage
 from tests.chaos.steps import empty_shelf, press, stock, waits
 from tests.chaos.waiting import until
 

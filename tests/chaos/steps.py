@@ -5,8 +5,8 @@ from uuid import UUID
 import aiohttp
 
 from app.outbox import RELAY
+from tests.chaos.crash_stage import Stage
 from tests.chaos.load import SCARCE, Json
-from tests.chaos.stage import Stage
 from tests.chaos.waiting import until
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.harness import Tally, play
-from tests.chaos.town import town
+from tests.chaos.proxied_servers import town
 
 log = logging.getLogger(__name__)
 

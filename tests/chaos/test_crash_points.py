@@ -8,10 +8,10 @@ import pytest
 
 from app.crashes import Point
 from tests.chaos.audit import audit, books
+from tests.chaos.crash_sites import COMMANDS, TRANSACTION, WORKS, Place, places, works_in_code
+from tests.chaos.crash_stage import Stage, stage
 from tests.chaos.journeys import JOURNEYS, journey_to
 from tests.chaos.operators import becomes, parked_refund
-from tests.chaos.places import COMMANDS, TRANSACTION, WORKS, Place, places, works_in_code
-from tests.chaos.stage import Stage, stage
 from tests.chaos.waiting import until
 
 BY_WORKERS = [place for place in places() if place[1] not in COMMANDS]

@@ -18,9 +18,9 @@ from devstack.ports import free_port
 from devstack.stack import Stack
 from devstack.stripe import Stripe
 from tests.acceptance.tokens import token
+from tests.chaos.forked_workers import Mortal, Nursery
 from tests.chaos.load import Json, Load, at_the_counter
 from tests.chaos.messages import GROUP
-from tests.chaos.nursery import Mortal, Nursery
 from tests.chaos.shop import Shop
 from tests.chaos.waiting import until
 from tests.conftest import SECRET, run, run_command

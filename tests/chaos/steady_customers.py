@@ -11,7 +11,7 @@ import aiohttp
 
 from tests.acceptance.tokens import token
 from tests.chaos.load import ENDED, PLENTIFUL, SCARCE, Client, Json, Load
-from tests.chaos.town import Town
+from tests.chaos.proxied_servers import Town
 from tests.chaos.waiting import comes_true
 
 PATIENCE_SECONDS = 86_400.0
