@@ -1,0 +1,35 @@
+"""The alerts that operators are given."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client import REGISTRY
+
+from app import metrics
+
+RULES: list[dict[str, Any]] = [
+    rule
+    for group in yaml.safe_load(Path("docs/alerts.yml").read_text())["groups"]
+    for rule in group["rules"]
+]
+OF_PROMETHEUS = {"up"}
+LABELS = {"handler", "topic", "invariant", "job", "instance", "outcome", "kind"}
+FUNCTIONS = {"max", "min", "sum", "by", "increase", "time"}
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: str(rule["alert"]))
+def test_an_alert_asks_for_metrics_that_there_are(rule: dict[str, Any]) -> None:
+    assert metrics.DEAD_LETTERS, "registered when they are imported"
+    without_values = re.sub(r'"[^"]*"|\[\w+\]', "", rule["expr"])
+    named = set(re.findall(r"\b[a-z_]+\b", without_values)) - FUNCTIONS - LABELS
+    assert named and named <= {*samples(), *OF_PROMETHEUS}
+    assert rule["labels"]["severity"] in ("page", "ticket")
+    assert rule["annotations"]["summary"] and rule["annotations"]["description"]
+
+
+def samples() -> set[str]:
+    """The names of all samples, also of metrics that have no labels yet."""
+    return {name for names in REGISTRY._collector_to_names.values() for name in names}
