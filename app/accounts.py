@@ -10,15 +10,17 @@ from pydantic import validate_email
 from app.db import Database
 from app.errors import EmailTaken, InvalidCredentials
 from app.ids import new_id
+from app.metrics import FAILED_LOGINS
 from app.queries import sql
 from app.rate_limits import RateLimits
 from app.times import now
 from app.tokens import USER, Identity
+from app.turns import Turns
 
 _hasher = PasswordHasher()
 _NO_ONES_HASH = _hasher.hash("the password of an account that does not exist")
-_hashing = asyncio.Semaphore(2)
-"""Limits concurrent hashing: Argon2id takes 64 MiB and a core for each password."""
+_turns = Turns(concurrent=2, waiting=20)
+"""Argon2id takes 64 MiB and a core for each password, for some tenths of a second."""
 
 
 def canonical_email(text: str) -> str:
@@ -33,12 +35,12 @@ def canonical_email(text: str) -> str:
 
 
 async def _hash(password: str) -> str:
-    async with _hashing:
+    async with _turns.take():
         return await asyncio.to_thread(_hasher.hash, password)
 
 
 async def _matches(password_hash: str, password: str) -> bool:
-    async with _hashing:
+    async with _turns.take():
         try:
             return await asyncio.to_thread(_hasher.verify, password_hash, password)
         except VerifyMismatchError:
@@ -46,7 +48,7 @@ async def _matches(password_hash: str, password: str) -> bool:
 
 
 async def register(database: Database, email: str, password: str) -> Identity:
-    """Create an account for a canonical email. Raises EmailTaken."""
+    """Create an account for a canonical email. Raises EmailTaken, Overloaded."""
     identity = Identity(new_id(), email, USER)
     password_hash = await _hash(password)
     try:
@@ -65,15 +67,17 @@ async def register(database: Database, email: str, password: str) -> Identity:
 
 
 async def log_in(database: Database, limits: RateLimits, email: str, password: str) -> Identity:
-    """Return the account with this email and password. Raises InvalidCredentials, TooManyRequests.
+    """Return the account with this email and password.
 
     An unknown email costs the same hashing as a known one, so that timing does not reveal accounts.
+    Raises InvalidCredentials, TooManyRequests, Overloaded.
     """
     email = _looked_up(email)
     async with limits.login(email):
         async with database.connection() as connection:
             row = await sql.user_by_email(connection, email=email)
         if not await _matches(row["password_hash"] if row else _NO_ONES_HASH, password) or not row:
+            FAILED_LOGINS.inc()
             raise InvalidCredentials
         return Identity(row["id"], row["email"], row["role"])
 

@@ -215,7 +215,7 @@ class TooManyRequests(Problem):
 
 
 class Overloaded(Problem):
-    """This worker takes only as many new orders as get through; try again shortly"""
+    """This worker has as much to do as it can; try again shortly"""
 
     status, slug, title = 503, "overloaded", "Overloaded"
     retry_after = 1

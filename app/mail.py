@@ -8,6 +8,7 @@ import asyncio
 import logging
 import smtplib
 import ssl
+from concurrent.futures import ThreadPoolExecutor
 from email.message import EmailMessage
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -26,6 +27,10 @@ MAIL = "mail"
 """The name of this task in crash points."""
 
 
+_threads = ThreadPoolExecutor(BATCH, "mail")
+"""Their own: a mail server that hangs must not hold up the hashing of passwords."""
+
+
 class Undeliverable(Exception):
     """Raised when a mail can never be delivered."""
 
@@ -39,7 +44,8 @@ class Mail:
 
     async def send(self, notification: Any) -> None:
         """Deliver one mail. Raises Undeliverable, or OSError when a retry may succeed."""
-        await asyncio.to_thread(self._deliver, self._compose(notification))
+        mail = self._compose(notification)
+        await asyncio.get_running_loop().run_in_executor(_threads, self._deliver, mail)
 
     def _compose(self, notification: Any) -> EmailMessage:
         order_id, kind = notification["order_id"], notification["kind"]

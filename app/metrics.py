@@ -42,6 +42,7 @@ CACHE = Counter(
 RATE_LIMITED = Counter(
     "orders_rate_limited_total", "Requests refused for their rate, by what was counted.", ["limit"]
 )
+FAILED_LOGINS = Counter("orders_failed_logins_total", "Logins with a wrong email or password.")
 WEBHOOKS = Counter(
     "orders_webhooks_total", "Events that Stripe sent, by what became of them.", ["outcome"]
 )

@@ -9,12 +9,28 @@ import logging
 from collections.abc import Sequence
 from functools import partial
 
+from app.lifecycle import (
+    CANCELLED_BY_ADMIN,
+    CANCELLED_BY_OWNER,
+    EXPIRED,
+    INCORRECT_AMOUNT,
+    OUT_OF_STOCK,
+)
+from app.money.ledger import PAYMENT_FAILED
+from app.money.settlement import INCORRECT_CURRENCY, REFUNDED
 from app.topics import OrderCancelled, OrderCompleted
 from app.transaction import NotificationRow, Transaction
 
 log = logging.getLogger(__name__)
 
 LOG, MAIL = "log", "mail"
+
+REASONS = {
+    *(EXPIRED, INCORRECT_AMOUNT, INCORRECT_CURRENCY, OUT_OF_STOCK, PAYMENT_FAILED, REFUNDED),
+    *(CANCELLED_BY_OWNER, CANCELLED_BY_ADMIN),
+}
+"""The reasons that a mail may give: ours. One that a customer wrote could be anything, and its mail
+goes to an address that nobody has confirmed."""
 
 Ended = OrderCompleted | OrderCancelled
 
@@ -45,5 +61,6 @@ class Notifier:
             transaction.notifications[told] = notice
             if self._sends_mail and (address := event.customerEmail):
                 reason = getattr(event, "reason", None)
+                reason = reason if reason in REASONS else None
                 mail = NotificationRow(event.order_id, kind, MAIL, address, reason, at_once=False)
                 transaction.notifications[mail] = None

@@ -5,7 +5,7 @@ from typing import Any
 from aiohttp import web
 
 from app import accounts, app, bearer_tokens, limiter, request_pool, settings
-from app.errors import EmailTaken, InvalidCredentials
+from app.errors import EmailTaken, InvalidCredentials, Overloaded
 from app.tokens import Identity
 from web.answers import Account, RegisteredAccount, Token
 from web.bodies import Login, Register
@@ -24,7 +24,7 @@ class RegisterView(View):
         Answer(200, "The account", RegisteredAccount, links=(Link("login", body=CREDENTIALS),)),
         body=Register,
         limited=True,
-        own_problems=(EmailTaken,),
+        own_problems=(EmailTaken, Overloaded),
     )
     async def post(self, request: web.Request, body: Register) -> web.Response:
         """Register a customer."""
@@ -41,7 +41,7 @@ class LoginView(View):
         Answer(200, "A bearer token", Token),
         body=Login,
         limited=True,
-        own_problems=(InvalidCredentials,),
+        own_problems=(InvalidCredentials, Overloaded),
     )
     async def post(self, request: web.Request, body: Login) -> web.Response:
         """Exchange credentials for a bearer token."""

@@ -1,10 +1,12 @@
-"""/assets: the files that pages load, from two folders that are listed when the worker starts."""
+"""/assets: the files that pages load, read when the worker starts."""
 
 import asyncio
+from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import swagger_ui
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from app import app
 from app.errors import NotFound
@@ -13,28 +15,35 @@ from web.pages import STATIC
 from web.problems import View
 from web.requests import is_known
 
-FOLDERS = {
-    "own": Path(str(STATIC)),
-    "swagger-ui": Path(swagger_ui.__file__).with_name("static"),
-}
-FILES = {
-    (name, file.name): file
-    for name, folder in FOLDERS.items()
-    for file in folder.iterdir()
-    if file.is_file()
+MEDIA = {".css": "text/css", ".html": "text/html", ".js": "text/javascript"}
+"""Media types by file extension, since the machine's own table differs between machines."""
+CHUNK = 64 * 1024
+"""The most bytes that wait for one client to read them."""
+WRITE_SECONDS = 30.0
+"""How long a client may read nothing before its connection is closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """A file as it is served."""
+
+    body: bytes
+    media: str
+    tag: str
+
+
+def _asset(file: Path) -> Asset:
+    body = file.read_bytes()
+    return Asset(body, MEDIA[file.suffix], f'"{sha256(body).hexdigest()[:32]}"')
+
+
+_OWN = [file for file in Path(str(STATIC)).iterdir() if file.suffix in MEDIA]
+_SWAGGER = Path(swagger_ui.__file__).with_name("static")
+ASSETS = {("own", file.name): _asset(file) for file in _OWN} | {
+    ("swagger-ui", name): _asset(_SWAGGER / name)
+    for name in ("swagger-ui.css", "swagger-ui-bundle.js")
 }
 """By folder and file name: only these files are served."""
-MEDIA = {
-    ".css": "text/css",
-    ".html": "text/html",
-    ".js": "text/javascript",
-    ".png": "image/png",
-}
-"""Media types by file extension, since the machine's own table differs between machines."""
-
-
-def _media(file: Path) -> str:
-    return MEDIA.get(file.suffix, "application/octet-stream")
 
 
 @app.page("/assets/{folder}/{name}")
@@ -43,23 +52,37 @@ class AssetView(View):
 
     @endpoint(
         "getAsset",
-        Answer(200, "The file", TEXT, media=tuple(sorted({*map(_media, FILES.values())}))),
+        Answer(200, "The file", TEXT, media=tuple(sorted(MEDIA.values()))),
         Answer(304, "The client has it"),
         query=None,
         needs_servers=False,
         headers={"If-None-Match": "The ETag of the file that the client has (RFC 9110)"},
         own_problems=(NotFound,),
     )
-    async def get(self, request: web.Request, folder: str, name: str) -> web.Response:
-        """Return a script, style sheet or image of a page."""
-        file = FILES.get((folder, name))
-        if file is None:
+    async def get(self, request: web.Request, folder: str, name: str) -> web.StreamResponse:
+        """Return a script, style sheet or page."""
+        asset = ASSETS.get((folder, name))
+        if asset is None:
             raise NotFound
-        state = file.stat()
-        tag = f'"{state.st_mtime_ns:x}-{state.st_size:x}"'
         # Instead of no-store: clients may cache the file, but must revalidate it.
-        headers = {"ETag": tag, "Cache-Control": "no-cache"}
-        if is_known(request, tag):
+        headers = {"ETag": asset.tag, "Cache-Control": "no-cache"}
+        if is_known(request, asset.tag):
             return web.Response(status=304, headers=headers)
-        body = await asyncio.to_thread(file.read_bytes)
-        return web.Response(body=body, content_type=_media(file), headers=headers)
+        return await _serve(request, asset, headers)
+
+
+async def _serve(request: web.Request, asset: Asset, headers: dict[str, str]) -> web.StreamResponse:
+    """Send the file in chunks: of a whole one, each client that does not read would keep a copy."""
+    response = web.StreamResponse(headers=headers)
+    response.content_type, response.content_length = asset.media, len(asset.body)
+    await response.prepare(request)
+    if request.method == hdrs.METH_HEAD:
+        return response
+    try:
+        for start in range(0, len(asset.body), CHUNK):
+            async with asyncio.timeout(WRITE_SECONDS):
+                await response.write(asset.body[start : start + CHUNK])
+    except (TimeoutError, ConnectionError):
+        if request.transport:
+            request.transport.abort()
+    return response

@@ -18,7 +18,7 @@ Json = dict[str, Any]
 RECORDS: tuple[type[faust.Record], ...] = (*EVENTS, DeadLetter)
 
 
-def document(readers: Iterable[tuple[str, str]], brokers: list[str], version: str) -> Json:
+def document(readers: Iterable[tuple[str, str]], version: str) -> Json:
     """Return the whole document; `readers` are (agent name, topic) pairs."""
     return {
         "asyncapi": "3.0.0",
@@ -29,9 +29,13 @@ def document(readers: Iterable[tuple[str, str]], brokers: list[str], version: st
             "order's id; CloudEvents 1.0 in binary mode.",
         },
         "defaultContentType": "application/json",
+        # Anyone may read this: it does not tell where the brokers are.
         "servers": {
-            f"broker{n}": {"host": broker, "protocol": "kafka"}
-            for n, broker in enumerate(brokers, 1)
+            "kafka": {
+                "host": "{broker}",
+                "protocol": "kafka",
+                "variables": {"broker": {"description": "One of KAFKA_BROKERS"}},
+            }
         },
         "channels": {_topic(record): _channel(record) for record in RECORDS},
         "operations": {

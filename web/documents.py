@@ -7,7 +7,7 @@ import orjson
 from aiohttp import web
 from faust.web.drivers.aiohttp import Web
 
-from app import app, settings
+from app import app
 from app.version import VERSION
 from web import asyncapi, openapi
 from web.endpoint import HTML, TEXT, Answer, Declaration, endpoint
@@ -39,9 +39,7 @@ def _asyncapi() -> Any:
     readers = [
         (name, topic) for name, agent in app.agents.items() for topic in agent.channel.topics
     ]
-    return orjson.Fragment(
-        orjson.dumps(asyncapi.document(sorted(readers), settings.kafka_brokers, VERSION))
-    )
+    return orjson.Fragment(orjson.dumps(asyncapi.document(sorted(readers), VERSION)))
 
 
 @app.page("/openapi.json")

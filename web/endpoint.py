@@ -4,6 +4,7 @@ A declaration both processes requests (authenticate, read, refuse) and documents
 `web.openapi` generates OpenAPI from it, so the two cannot diverge.
 """
 
+import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -44,6 +45,8 @@ from web.requests import (
     required_versions,
 )
 
+log = logging.getLogger(__name__)
+
 
 class Who(Enum):
     """Who may call an operation."""
@@ -67,6 +70,7 @@ JSON, PROBLEM_JSON, EVENT_STREAM = (
 )
 
 
+READING = ("GET", "HEAD")
 HTML = ("text/html",)
 TEXT: Mapping[str, Any] = {"type": "string"}
 
@@ -141,7 +145,10 @@ class Declaration:
             await limiter.count_request(request.remote)
         if self.who is not Who.ANYONE:
             admin = self.who is Who.ADMIN
-            given["user"] = authenticate_admin(request) if admin else authenticate(request)
+            user = authenticate_admin(request) if admin else authenticate(request)
+            if user.is_admin and request.method not in READING:
+                log.info("%s %s by administrator %s", request.method, request.path, user.id)
+            given["user"] = user
         given |= {
             n: path_id(text, NOT_FOUND[n]) if n in NOT_FOUND else text for n, text in path.items()
         }

@@ -1,7 +1,9 @@
 """/api/orders/{id}/events and /explain: an order's timeline, and what it waits for."""
 
-import asyncio
 import re
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from time import time
 from typing import Any
 from uuid import UUID
@@ -23,11 +25,13 @@ from web.requests import json_response
 
 MAX_STREAMS = 1000
 """The most live streams of one worker."""
+MAX_STREAMS_OF_A_USER = 20
 HEARTBEAT_SECONDS = 15.0
 """How often an idle stream sends a comment, by which a disconnected client is noticed, too."""
 TOLD_CUSTOMERS = {field.alias for field in ParkedMessage.model_fields.values()}
 STREAM_HEADERS = {"Content-Type": EVENT_STREAM, "X-Accel-Buffering": "no"}
-_streams = asyncio.Semaphore(MAX_STREAMS)
+_streams: Counter[UUID] = Counter()
+"""The live streams by user."""
 
 
 @app.page("/api/orders/{order_id}/events")
@@ -69,12 +73,14 @@ async def _stream(
     The stream ends when the client disconnects, the worker stops, or the token expires; a client
     that reconnects with an expired token gets 401.
     """
-    if _streams.locked():
+    if _streams.total() >= MAX_STREAMS:
         raise Overloaded("This worker has all the streams it can serve; ask again")
+    if _streams[user.id] >= MAX_STREAMS_OF_A_USER:
+        raise Overloaded(f"You have {MAX_STREAMS_OF_A_USER} live streams here; close one")
     response = web.StreamResponse(headers=STREAM_HEADERS)
     if request.method == hdrs.METH_HEAD:
         return response
-    async with _streams, followers.follow(order_id) as wake:
+    async with _counted(user.id), followers.follow(order_id) as wake:
         await response.prepare(request)
         while not app.should_stop and (left := user.until - time()) > 0:
             wake.clear()
@@ -85,6 +91,17 @@ async def _stream(
                 break
             await app.wait_first(wake.wait(), timeout=min(left, HEARTBEAT_SECONDS))
     return response
+
+
+@asynccontextmanager
+async def _counted(user_id: UUID) -> AsyncIterator[None]:
+    _streams[user_id] += 1
+    try:
+        yield
+    finally:
+        _streams[user_id] -= 1
+        if not _streams[user_id]:
+            del _streams[user_id]
 
 
 async def _news(order_id: UUID, last: int) -> tuple[bytes, int]:

@@ -95,4 +95,5 @@ class DiscardView(View):
 
 
 def _actor(user: Identity, reason: str) -> Actor:
-    return Actor(user.email or str(user.id), reason, request_id.get())
+    named = f"{user.email} ({user.id})" if user.email else str(user.id)
+    return Actor(named, reason, request_id.get())

@@ -14,6 +14,9 @@ from web.problems import http_problem, problem_response, with_request_id
 
 log = logging.getLogger(__name__)
 
+KEEPALIVE_SECONDS = 75.0
+"""How long a connection may be silent, or a request's head incomplete. aiohttp's own is an hour."""
+
 
 class _Protocol(RequestHandler):
     __slots__ = ()
@@ -70,6 +73,7 @@ _web = cast(Web, app.web)
 _web._runner = _Runner(
     _web.web_app,
     access_log=None,
+    keepalive_timeout=KEEPALIVE_SECONDS,
     # web.reading decompresses: aiohttp's parser reports a body that it cannot decompress as a
     # request that is not HTTP.
     auto_decompress=False,

@@ -14,7 +14,7 @@ from app.lifecycle import Status
 from app.money.amounts import to_minor
 from app.sorts import SORTS
 from web.bodies import MONEY_SCHEMA, BaseShape, Text
-from web.reading import field_errors, pointer
+from web.reading import MAX_NAMES, field_errors, pointer
 
 DEFAULT_LIMIT, MAX_LIMIT = 20, 100
 
@@ -104,6 +104,8 @@ Q = TypeVar("Q", bound=Query)
 
 def read_query(request: web.Request, shape: type[Q]) -> Q:
     """Read the query string as `shape`. Raises InvalidInput naming every bad parameter."""
+    if len(request.query) > MAX_NAMES:
+        raise InvalidInput.of("#", f"The query must have at most {MAX_NAMES} parameters")
     given: dict[str, Any] = dict(request.query)
     twice = [name for name in given if len(request.query.getall(name)) > 1]
     errors = [FieldError("must be given once", pointer([name])) for name in twice]

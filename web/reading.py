@@ -38,6 +38,8 @@ IN_FRAGMENTS = "!$&'()*+,;=:@"
 PACKED_AS = {"gzip", "x-gzip", "deflate"}
 """The supported values of Content-Encoding (RFC 9110, 8.4.1)."""
 ZLIB_OR_GZIP = zlib.MAX_WBITS | 32
+MAX_NAMES = 100
+"""Fields of an object, or parameters of a query: each unknown one would be an error to be told."""
 BODY_SECONDS = 10.0
 """How long a body may take to arrive; a slower client only occupies a connection."""
 
@@ -119,6 +121,8 @@ def validate(shape: type[T], value: Any) -> T:
     """Validate the value as `shape`. Raises InvalidInput naming every bad field."""
     if not isinstance(value, dict):
         raise InvalidInput.of("#", "The body must be a JSON object")
+    if len(value) > MAX_NAMES:
+        raise InvalidInput.of("#", f"The body must have at most {MAX_NAMES} fields")
     try:
         return shape.model_validate(value)
     except ValidationError as error:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 CHECKOUT_EXPIRED = "The checkout expired"
+PAYMENT_FAILED = "The payment failed"
 
 
 class Kind(StrEnum):

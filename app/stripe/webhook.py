@@ -15,7 +15,15 @@ from stripe import SignatureVerificationError, WebhookSignature
 
 from app.errors import BadSignature, InvalidInput
 from app.money.amounts import MAX_MINOR
-from app.money.ledger import Fact, captured, expired, failed, refund, refunded_in_all
+from app.money.ledger import (
+    PAYMENT_FAILED,
+    Fact,
+    captured,
+    expired,
+    failed,
+    refund,
+    refunded_in_all,
+)
 
 TOLERANCE_SECONDS = 300
 
@@ -132,7 +140,7 @@ def _paid(session: Mapping[str, Any]) -> Fact | None:
 
 
 def _not_paid(session: Mapping[str, Any]) -> Fact:
-    return failed("The payment failed")
+    return failed(PAYMENT_FAILED)
 
 
 def _left(session: Mapping[str, Any]) -> Fact:

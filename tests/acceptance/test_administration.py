@@ -1,5 +1,6 @@
 """What administrators do: change products, restock, see everyone's orders, watch metrics."""
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import uuid4
 
@@ -19,6 +20,16 @@ async def test_only_what_is_named_changes(admin: Admin, product: Product) -> Non
     assert await admin.see_product(product) == changed
     emptied = await admin.changes(product, category=None)
     assert emptied == {**changed, "category": None}
+
+
+async def test_the_log_tells_who_changed_what(
+    admin: Admin, product: Product, logged: Callable[[str], Awaitable[list[str]]]
+) -> None:
+    path = f"/api/products/{product['id']}"
+    await admin.changes(product, price=1)
+    await admin.see_product(product)
+    (line,) = await logged(path)
+    assert f"PATCH {path} by administrator {admin.id}" in line
 
 
 async def test_a_changed_price_counts_for_new_orders_only(

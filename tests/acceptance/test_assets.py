@@ -47,6 +47,7 @@ async def test_what_is_not_offered_of_a_file_is_not_heeded(
         "/own/",
         "/swagger-ui/",
         "/own/nothing.css",
+        "/swagger-ui/swagger-editor-es-bundle.js.map",
         "/own/page.css/",
         "/other/page.css",
     ],

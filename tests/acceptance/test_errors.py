@@ -40,6 +40,15 @@ async def test_every_bad_part_of_a_request_is_named(customer: Customer) -> None:
     assert pointers(bad) == {"#/page", "#/items", "#"}
 
 
+async def test_more_names_than_anybody_needs_are_refused_as_one(
+    customer: Customer, product: dict[str, Any]
+) -> None:
+    names = [f"n{n}" for n in range(101)]
+    query = await customer.ask("GET", "/api/orders?" + "&".join(names))
+    body = await customer.post_order({**basket((product, 1)), **dict.fromkeys(names)})
+    assert pointers(query) == pointers(body) == {"#"}
+
+
 @pytest.mark.parametrize("body", ["{}", '{"items": null}', '{"items": []}', '{"items": {}}'])
 async def test_an_order_without_items_names_them(customer: Customer, body: str) -> None:
     assert pointers(await post(customer, body)) == {"#/items"}

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -208,3 +208,16 @@ async def test_a_final_order_waits_for_nothing(customer: Customer, product: dict
         lambda: explained(customer, order), lambda told: told["waitingFor"] is None
     )
     assert (told["status"], told["nextTimer"], told["actions"]) == ("COMPLETED", None, [])
+
+
+async def test_one_customer_does_not_take_all_streams(
+    worker: Worker, customer: Customer, product: dict[str, Any]
+) -> None:
+    order = await customer.placed(product)
+    async with AsyncExitStack() as streams:
+        for _ in range(20):
+            await streams.enter_async_context(streaming(worker, customer, order))
+        path = f"/api/orders/{order['id']}/events"
+        refused = await customer.ask("GET", path, headers={"Accept": "text/event-stream"})
+        assert_problem(refused, 503)
+        assert "Retry-After" in refused.headers

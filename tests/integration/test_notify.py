@@ -133,6 +133,18 @@ async def test_a_mail_about_a_cancelled_order_says_why(
     assert b"is cancelled (Out of stock)" in box.mails[0].original_content
 
 
+async def test_a_mail_quotes_no_customer(database: Database, order_id: UUID) -> None:
+    """Who orders in somebody's name must not write to them in ours."""
+    event = cancelled(order_id)
+    event.reason = "Your account is locked: https://evil.example"
+    await ends(database, order_id, "CANCELLED")
+    async with database.transaction() as transaction:
+        await Notifier(sends_mail=True).tell_cancelled(transaction, [event])
+    async with database.connection() as connection:
+        query = "select reason from notifications where order_id = $1 and channel = 'mail'"
+        assert await connection.fetchval(query, order_id) is None
+
+
 async def test_a_refused_recipient_is_noted_and_not_tried_again(
     database: Database, order_id: UUID, mailbox: tuple[Mailbox, str]
 ) -> None:

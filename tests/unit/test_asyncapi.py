@@ -23,7 +23,7 @@ def readers() -> list[tuple[str, str]]:
 @pytest.fixture(scope="module")
 def document(readers: list[tuple[str, str]]) -> Json:
     """The AsyncAPI document that a worker serves."""
-    return asyncapi.document(readers, ["broker:9092"], VERSION)
+    return asyncapi.document(readers, VERSION)
 
 
 def referred(document: Json, reference: Json) -> Any:

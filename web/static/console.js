@@ -88,6 +88,7 @@ function leave() {
   byId("login").hidden = false;
 }
 
+byId("login").querySelector("button").disabled = false;
 byId("login").addEventListener("submit", async (event) => {
   event.preventDefault();
   const account = Object.fromEntries(new FormData(event.target));

@@ -3,6 +3,5 @@ SwaggerUIBundle({
   url: "/openapi.json",
   dom_id: "#docs",
   deepLinking: true,
-  persistAuthorization: true,
   validatorUrl: null,
 });
