@@ -13,6 +13,7 @@ from faust.types import TP
 from mode import Service
 from mode.utils.futures import maybe_async
 
+from app.kafka.coordination import crash_with
 from app.kafka.fetching import FetchSessions
 
 _send = AIOKafkaConnection.send
@@ -57,13 +58,10 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
 
     async def on_start(self) -> None:
         await super().on_start()
-        # Nobody awaits the fetching task: its error would leave a worker that seems to be well.
-        fetching = cast(Any, self._consumer)._fetcher.error_future
-        fetching.add_done_callback(self._fetching_ended)
-
-    def _fetching_ended(self, task: "asyncio.Task[None]") -> None:
-        if not task.cancelled() and (error := task.exception()):
-            self.add_future(self.crash(error))
+        client = cast(Any, self._consumer)
+        client._coordinator.service = self
+        tasks = (client._fetcher._fetch_task, client._coordinator._coordination_task)
+        crash_with(self, *tasks, client._client._sync_task)
 
     async def start(self) -> None:
         self._thread_started.set()
@@ -272,7 +270,14 @@ class _Consumer(driver.Consumer):
         await super()._add_gap(tp, offset_from, offset_to)
 
 
-class Transport(driver.Transport):
-    """Faust's Kafka transport, with this service's consumer."""
+class _Producer(driver.Producer):
+    async def on_start(self) -> None:
+        await super().on_start()
+        client = cast(Any, self._producer)
+        crash_with(self, client._sender.sender_task, client.client._sync_task)
 
-    Consumer = _Consumer
+
+class Transport(driver.Transport):
+    """Faust's Kafka transport, with this service's consumer and producer."""
+
+    Consumer, Producer = _Consumer, _Producer

@@ -24,6 +24,13 @@ from app.timeouts import move_on_after
 WRITE_SECONDS = 5.0
 """How long a rebalance waits for the tables' last entries: once to write them, once to flush."""
 
+REQUEST_SECONDS = 30
+"""How long a broker may take to answer. One whose machine is gone holds up the others that long. It
+must be longer than a rebalance may take."""
+NEVER_SECONDS = 10 * 365 * 24 * 3600
+"""aiokafka leaves the group, for good, after so long without a fetch: a worker without partitions
+makes none, nor one whose queues are full because PostgreSQL is away."""
+
 FOR_BATCHES, FOR_REQUESTS = 0.4, 0.4
 """Shares of SHUTDOWN_GRACE_SECONDS; the rest is for committing offsets and leaving the group."""
 MAX_MESSAGE = 2 * 1024**2
@@ -115,6 +122,9 @@ class OrderApp(faust.App):
             value_serializer="raw",
             broker_session_timeout=10,
             broker_heartbeat_interval=3,
+            broker_request_timeout=REQUEST_SECONDS,
+            broker_rebalance_timeout=20,
+            broker_max_poll_interval=NEVER_SECONDS,
             broker_commit_interval=1.0,
             broker_max_poll_records=1000,
             producer_request_timeout=30,

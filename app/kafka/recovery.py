@@ -7,9 +7,6 @@ from faust.tables.manager import TableManager
 from faust.tables.recovery import RebalanceAgain, Recovery, ServiceStopped
 from faust.types import TP
 
-NOTHING = -1
-"""What Faust takes for the offset of a changelog of which nothing was read."""
-
 
 class _Recovery(Recovery):
     async def on_rebalance(self, *arguments: Any, **options: Any) -> None:
@@ -18,32 +15,40 @@ class _Recovery(Recovery):
         await super().on_rebalance(*arguments, **options)
 
     async def _wait(self, *arguments: Any, **options: Any) -> None:
-        """Wait for a step, and begin the recovery again where a broker does not answer in time.
+        """Wait for a step; restart the recovery if a broker does not answer in time.
 
-        mode tells a timeout as if the service was stopped, and Faust would end the task: partitions
-        would stay assigned, and nobody would consume them.
+        mode reports a timeout like a stop of the service, at which Faust would end the recovery
+        task: partitions would stay assigned, and nobody would consume them.
         """
         try:
             await super()._wait(*arguments, **options)
         except ServiceStopped:
             if self.should_stop:
                 raise
-            self.log.warning("Kafka does not answer; the tables' recovery begins again")
+            self.log.warning("Kafka does not answer; the recovery of the tables is restarted")
+            self._stop_flow()
             self.signal_recovery_start.set()
             raise RebalanceAgain from None
+
+    def _stop_flow(self) -> None:
+        """Stop the flow as a rebalance does, because the step may have resumed some of it."""
+        consumer = self.app.consumer
+        consumer.stop_flow()
+        self.app.flow_control.suspend()
+        consumer.pause_partitions(consumer.assignment())
 
     async def _build_offsets(
         self, consumer: Any, tps: set[TP], destination: Counter[TP], title: str
     ) -> None:
-        """Read a changelog that is shorter than what the disk has seen of it from its beginning.
+        """Read a changelog from its beginning if it is shorter than what the disk has seen of it.
 
-        It was made anew, or has lost its end. Faust would stop the worker, again at each start.
+        It was created anew, or has lost its end. Faust would stop the worker, at each start.
         """
-        await super()._build_offsets(consumer, tps, destination, title)
         for tp in tps:
-            if destination[tp] > self.active_highwaters[tp]:
+            if (destination[tp] or 0) > self.active_highwaters[tp]:
                 self.log.warning("%s has lost its end at %d", tp, self.active_highwaters[tp])
-                destination[tp] = NOTHING
+                cast(Any, destination)[tp] = None
+        await super()._build_offsets(consumer, tps, destination, title)
 
 
 class Tables(TableManager):

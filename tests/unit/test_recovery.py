@@ -10,9 +10,9 @@ from faust.tables.recovery import RebalanceAgain, Recovery, ServiceStopped
 from faust.types import TP
 
 from app import app
-from app.kafka.recovery import NOTHING, Tables
+from app.kafka.recovery import Tables
 
-SHORT, LONG = TP("orders-handled-changelog", 0), TP("orders-handled-changelog", 1)
+SHORT, LONG, EXPIRED = (TP("orders-handled-changelog", n) for n in range(3))
 
 
 @pytest.fixture
@@ -23,10 +23,14 @@ async def recovery() -> Recovery:
     return recovery
 
 
-async def test_a_step_that_no_broker_answers_begins_the_recovery_again(recovery: Recovery) -> None:
+async def test_a_step_that_no_broker_answers_begins_the_recovery_again(
+    recovery: Recovery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped = []
+    monkeypatch.setattr(recovery, "_stop_flow", lambda: stopped.append(True))
     with pytest.raises(RebalanceAgain):
         await recovery._wait(asyncio.Event().wait(), timeout=0.001)
-    assert recovery.signal_recovery_start.is_set()
+    assert recovery.signal_recovery_start.is_set() and stopped
 
 
 async def test_a_worker_that_stops_ends_the_recovery(recovery: Recovery) -> None:
@@ -43,14 +47,14 @@ async def test_the_end_of_the_last_recovery_is_not_the_end_of_the_next(recovery:
 
 
 async def test_a_changelog_that_lost_its_end_is_read_from_its_beginning(recovery: Recovery) -> None:
-    """The disk has seen offset 99 of both; one now ends at 50."""
-    recovery.active_highwaters.update({SHORT: 50, LONG: 200})
-    offsets: Counter[TP] = Counter({SHORT: 99, LONG: 99})
+    """The disk has seen offset 150 of all; EXPIRED and SHORT end before it, one of them empty."""
+    recovery.active_highwaters.update({SHORT: 50, LONG: 200, EXPIRED: 99})
+    offsets: Counter[TP] = Counter({SHORT: 150, LONG: 150, EXPIRED: 150})
     consumer = SimpleNamespace(earliest_offsets=earliest_offsets)
-    await recovery._build_offsets(cast(Any, consumer), {SHORT, LONG}, offsets, "active")
-    assert offsets == {SHORT: NOTHING, LONG: 99}
+    await recovery._build_offsets(cast(Any, consumer), set(offsets), offsets, "active")
+    assert offsets == {SHORT: -1, LONG: 150, EXPIRED: 99}
 
 
 async def earliest_offsets(*places: TP) -> dict[TP, int]:
-    """Return the earliest offsets of a consumer whose topics have lost nothing."""
-    return dict.fromkeys(places, 0)
+    """Return the earliest offsets: everything of one has expired."""
+    return {place: 100 if place == EXPIRED else 0 for place in places}

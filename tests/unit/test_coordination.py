@@ -1,0 +1,80 @@
+"""Errors of aiokafka that a worker would not notice."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from aiokafka.errors import GroupLoadInProgressError, KafkaError, NotCoordinatorForGroupError
+from aiokafka.protocol.commit import OffsetFetchRequest, OffsetFetchResponse_v3
+from mode import Service
+
+from app.kafka.coordination import Coordinator, crash_with
+
+
+def coordinator(error_code: int) -> Coordinator:
+    """A coordinator whose broker answers with the error."""
+
+    async def send(*_: Any, **__: Any) -> Any:
+        return OffsetFetchResponse_v3(0, [], error_code)
+
+    made = cast(Any, Coordinator.__new__(Coordinator))
+    made.group_id, made.coordinator_id = "orders", 1
+    made._client = SimpleNamespace(send=send)
+    made._coordinator_dead_fut = asyncio.get_running_loop().create_future()
+    return cast(Coordinator, made)
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "is_dead"),
+    [(14, GroupLoadInProgressError, False), (16, NotCoordinatorForGroupError, True)],
+)
+async def test_an_error_is_not_taken_for_a_group_without_offsets(
+    code: int, error: type[KafkaError], is_dead: bool
+) -> None:
+    """It would be read from the beginning, and that be committed."""
+    asked = coordinator(code)
+    with pytest.raises(error):
+        await asked._do_fetch_commit_offsets([SimpleNamespace(topic="order.paid", partition=0)])
+    assert (asked.coordinator_id is None) is is_dead
+    assert error.retriable, "aiokafka asks again"
+
+
+async def test_a_group_without_offsets_has_none() -> None:
+    asked = OffsetFetchRequest("orders", [("order.paid", [0])])
+    assert (await coordinator(0)._send_req(asked)).topics == []
+
+
+class Worker(Service):
+    """Notes what it crashes of."""
+
+    crashed_of: BaseException | None = None
+
+    async def crash(self, reason: BaseException) -> None:
+        self.crashed_of = reason
+
+
+async def test_a_worker_crashes_with_a_task_that_nobody_awaits() -> None:
+    worker = Worker()
+    error, forever = ValueError("a bug"), asyncio.create_task(asyncio.Event().wait())
+
+    async def fail() -> None:
+        raise error
+
+    crash_with(worker, asyncio.create_task(fail()), forever)
+    await asyncio.sleep(0)
+    forever.cancel()
+    while worker.crashed_of is None:
+        await asyncio.sleep(0)
+    assert worker.crashed_of is error
+    await worker.stop()
+
+
+async def test_the_end_of_a_task_is_no_crash() -> None:
+    worker = Worker()
+    done, cancelled = (asyncio.create_task(asyncio.sleep(seconds)) for seconds in (0, 60))
+    crash_with(worker, done, cancelled)
+    cancelled.cancel()
+    await asyncio.wait({done, cancelled})
+    await asyncio.sleep(0)
+    assert worker.crashed_of is None
