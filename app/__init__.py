@@ -16,7 +16,8 @@ from app.keys import load_keys
 from app.outbox import Relay
 from app.rate_limits import RateLimits
 from app.stripe.calls import Calls
-from app.stripe.provider import NoStripe, StripeProvider
+from app.stripe.client import StripeProvider
+from app.stripe.provider import NoStripe
 from app.timeline import Followers
 from app.tokens import Tokens
 

@@ -6,8 +6,7 @@ No lock or connection is held while a call is made; the calls are in `sessions.p
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Any, NamedTuple, Protocol
-from uuid import UUID
+from typing import Any, NamedTuple
 
 from app import order_rows
 from app.crashes import Point, crash_here
@@ -17,31 +16,9 @@ from app.lifecycle import Order
 from app.money.rows import LockedPayment, payments_of
 from app.money.settle import settle
 from app.queries import sql
-from app.stripe.provider import NOT_CONFIGURED, Checkout, Refund, Session
+from app.stripe.provider import NOT_CONFIGURED
 from app.text import storable_error
 from app.transaction import Transaction
-
-
-class Provider(Protocol):
-    """The API of `app.stripe.provider`. Each call raises ProviderAway or ProviderRefused."""
-
-    @property
-    def return_urls(self) -> tuple[str, str]:
-        """The URLs for customers who have paid, and for those who leave without paying."""
-
-    async def create_session(self, checkout: Checkout) -> Session:
-        """Create a Checkout Session, with a page on which the customer pays."""
-
-    async def expire_session(self, session_id: str) -> Session:
-        """Expire a session, so that nobody can pay it; return it as it is then."""
-
-    async def refund(
-        self, refund_id: UUID, order_id: UUID, payment_intent: str, amount_minor: int
-    ) -> Refund:
-        """Refund an amount (minor units) of a payment."""
-
-    async def find_refund(self, id: str) -> Refund:
-        """Return a refund's current state."""
 
 
 class Answering(NamedTuple):

@@ -17,7 +17,8 @@ from app.db import AWAY, Database
 from app.errors import ProviderAway
 from app.logs import request_id
 from app.queries import sql
-from app.stripe.answers import Provider, work_of
+from app.stripe.answers import work_of
+from app.stripe.provider import Provider
 from app.stripe.refunds import give_back
 from app.stripe.sessions import close_session, open_session
 from app.text import storable_error

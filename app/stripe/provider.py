@@ -1,44 +1,14 @@
-"""The Stripe API client: the four calls of this service, through Stripe's own library.
+"""What is asked of Stripe and what it answers, and Stripe without a key."""
 
-Calls are made outside of any transaction and are not retried here; the caller decides when to
-repeat one. Creations carry an idempotency key, so Stripe answers a repetition as it did the first
-request (https://docs.stripe.com/api/idempotent_requests).
-"""
-
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Protocol
 from uuid import UUID
 
-import aiohttp
-import stripe
+from app.errors import ProviderAway, ProviderRefused
 
-from app.errors import ProviderAway, ProviderFailed, ProviderRefused
-
-if TYPE_CHECKING:
-    from stripe.params import RefundCreateParams
-    from stripe.params.checkout import SessionCreateParams, SessionCreateParamsLineItem
-
-TIMEOUT_SECONDS = 10.0
-"""The timeout of one request, from connecting to the last byte."""
-
-NOT_ACCEPTED = "Stripe does not accept this payment"
 NOT_CONFIGURED = "Stripe is not configured"
-NOT_IN_TIME = "The checkout could not be opened in time; ask for another"
-FAILED = "Stripe could not open the checkout; ask for another"
-REASONS = {
-    "amount_too_small": "The amount is too small for Stripe",
-    "amount_too_large": "The amount is too large for Stripe",
-    "charge_already_refunded": "The payment is refunded already",
-    "charge_disputed": "The payment is disputed",
-}
-"""Messages for customers, by Stripe's error code: https://docs.stripe.com/error-codes."""
-
-Answer = TypeVar("Answer")
-
-# The library would send this machine's platform and request metrics with every call.
-stripe.enable_telemetry = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,109 +61,26 @@ class Refund:
     amount_minor: int
 
 
-class StripeProvider:
-    """Stripe at `api_base`; its pages return customers to `success_url` or `cancel_url`."""
+class Provider(Protocol):
+    """The API of `app.stripe.provider`. Each call raises ProviderAway or ProviderRefused."""
 
-    def __init__(
-        self,
-        secret_key: str,
-        api_base: str,
-        success_url: str,
-        cancel_url: str,
-        patience: float = TIMEOUT_SECONDS,
-    ) -> None:
-        timeout = aiohttp.ClientTimeout(total=patience)
-        self._http = stripe.AIOHTTPClient(timeout=timeout)
-        self._client = stripe.StripeClient(
-            secret_key,
-            http_client=self._http,
-            base_addresses={"api": api_base.rstrip("/")},
-            # `calls.py` retries: the library does not retry a 429, and a restart loses its retries.
-            max_network_retries=0,
-        )
-        self.return_urls = success_url, cancel_url
-
-    async def open(self) -> None:
-        """Do nothing: connections are opened when they are needed."""
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._http.close_async()  # type: ignore[no-untyped-call]
+    @property
+    def return_urls(self) -> tuple[str, str]:
+        """The URLs for customers who have paid, and for those who leave without paying."""
 
     async def create_session(self, checkout: Checkout) -> Session:
-        """Create a Checkout Session. Raises ProviderAway, ProviderRefused."""
-        sessions = self._client.v1.checkout.sessions
-        return _session(
-            await _answer(
-                sessions.create_async(
-                    self._session_params(checkout),
-                    {"idempotency_key": str(checkout.attempt_id)},
-                )
-            )
-        )
+        """Create a Checkout Session, with a page on which the customer pays."""
 
     async def expire_session(self, session_id: str) -> Session:
-        """Expire the session, so that nobody can pay it, and return it as it is then.
-
-        It is expired, or complete if the customer was faster. Raises ProviderAway, ProviderRefused.
-        """
-        sessions = self._client.v1.checkout.sessions
-        try:
-            return _session(await _answer(sessions.expire_async(session_id)))
-        except ProviderRefused:
-            # Stripe expires only open sessions; the caller decides by what this one is instead.
-            return _session(await _answer(sessions.retrieve_async(session_id)))
+        """Expire a session, so that nobody can pay it; return it as it is then."""
 
     async def refund(
         self, refund_id: UUID, order_id: UUID, payment_intent: str, amount_minor: int
     ) -> Refund:
-        """Refund `amount_minor` of a payment; `refund_id` is the idempotency key.
-
-        Raises ProviderAway, ProviderRefused.
-        """
-        asked: RefundCreateParams = {
-            "payment_intent": payment_intent,
-            "amount": amount_minor,
-            "metadata": {"orderId": str(order_id), "refundId": str(refund_id)},
-        }
-        refunds = self._client.v1.refunds
-        try:
-            return _refund(
-                await _answer(refunds.create_async(asked, {"idempotency_key": str(refund_id)}))
-            )
-        except ProviderFailed:
-            made = await _answer(self._refund_made(refund_id, payment_intent))
-            if made is None:
-                raise
-            return made
-
-    async def _refund_made(self, refund_id: UUID, payment_intent: str) -> Refund | None:
-        """Return the refund with our id, if Stripe made it."""
-        refunds = self._client.v1.refunds
-        page = await refunds.list_async({"payment_intent": payment_intent, "limit": 100})
-        async for refund in page.auto_paging_iter():
-            metadata = refund.metadata.to_dict() if refund.metadata else {}
-            if metadata.get("refundId") == str(refund_id):
-                return _refund(refund)
-        return None
+        """Refund an amount (minor units) of a payment."""
 
     async def find_refund(self, id: str) -> Refund:
-        """Return a refund's current state. Raises ProviderAway, ProviderRefused."""
-        return _refund(await _answer(self._client.v1.refunds.retrieve_async(id)))
-
-    def _session_params(self, checkout: Checkout) -> "SessionCreateParams":
-        order_id = str(checkout.order_id)
-        metadata = {"orderId": order_id, "paymentId": str(checkout.attempt_id)}
-        return {
-            "mode": "payment",
-            "client_reference_id": order_id,
-            "metadata": metadata,
-            "payment_intent_data": {"metadata": metadata},
-            "line_items": [_line_item(line, checkout.currency) for line in checkout.lines],
-            "expires_at": int(checkout.expires_at.timestamp()),
-            "success_url": checkout.success_url,
-            "cancel_url": checkout.cancel_url,
-        }
+        """Return a refund's current state."""
 
 
 class NoStripe:
@@ -224,72 +111,3 @@ class NoStripe:
     async def find_refund(self, id: str) -> Refund:
         """Raise ProviderAway."""
         raise ProviderAway("STRIPE_SECRET_KEY is not set")
-
-
-def _line_item(line: Line, currency: str) -> "SessionCreateParamsLineItem":
-    return {
-        "quantity": line.quantity,
-        "price_data": {
-            "currency": currency.lower(),
-            "unit_amount": line.unit_minor,
-            "product_data": {"name": line.name},
-        },
-    }
-
-
-async def _answer(call: Awaitable[Answer]) -> Answer:
-    """Await a call and return its answer. Raises ProviderAway, ProviderRefused.
-
-    The library reads bodies outside of its own error handling, so aiohttp's errors come through.
-    """
-    try:
-        return await call
-    except stripe.StripeError as error:
-        if _is_kept_failure(error):
-            raise ProviderFailed(FAILED, str(error)) from error
-        if _is_final(error) and not isinstance(error, stripe.RateLimitError):
-            raise _refusal(error) from error
-        raise ProviderAway(str(error)) from error
-    except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        raise ProviderAway(repr(error)) from error
-
-
-def _is_kept_failure(error: stripe.StripeError) -> bool:
-    """Return whether Stripe repeats a failure that it stores under the idempotency key."""
-    headers = {name.lower(): value for name, value in (error.headers or {}).items()}
-    return (error.http_status or 0) >= 500 and headers.get("idempotent-replayed") == "true"
-
-
-def _is_final(error: stripe.StripeError) -> bool:
-    """Return whether Stripe did nothing and a retry would not help.
-
-    An answer without an error object comes from a proxy, not from Stripe.
-    """
-    status = error.http_status or 0
-    return error.error is not None and 400 <= status < 500 and status not in (408, 409, 424, 429)
-
-
-def _refusal(error: stripe.StripeError) -> ProviderRefused:
-    if isinstance(error, stripe.AuthenticationError | stripe.PermissionError):
-        return ProviderRefused(NOT_CONFIGURED, str(error))
-    # The expiry was far enough away when the customer asked, but too near once the call was made.
-    too_late = isinstance(error, stripe.InvalidRequestError) and error.param == "expires_at"
-    otherwise = NOT_IN_TIME if too_late else NOT_ACCEPTED
-    return ProviderRefused(REASONS.get(error.code or "", otherwise), str(error))
-
-
-def _refund(refund: stripe.Refund) -> Refund:
-    return Refund(refund.id, refund.status or "pending", refund.amount)
-
-
-def _session(session: Any) -> Session:
-    intent = session.payment_intent
-    return Session(
-        id=session.id,
-        url=session.url,
-        status=session.status or "open",
-        payment_intent=intent if intent is None or isinstance(intent, str) else intent.id,
-        is_paid=session.payment_status == "paid",
-        amount_minor=session.amount_total or 0,
-        currency=(session.currency or "").upper(),
-    )

@@ -9,8 +9,8 @@ from app.db import Database
 from app.errors import ProviderAway, ProviderRefused
 from app.money.ledger import refund as returned
 from app.money.rows import LockedPayment, RefundRow, report
-from app.stripe.answers import Provider, answering, wait_for_key
-from app.stripe.provider import Refund
+from app.stripe.answers import answering, wait_for_key
+from app.stripe.provider import Provider, Refund
 from app.transaction import Transaction
 
 log = logging.getLogger(__name__)

@@ -14,16 +14,8 @@ from app.money.ledger import Fact, Kind, captured, expired
 from app.money.rows import report
 from app.money.settle import expire_session
 from app.queries import sql
-from app.stripe.answers import (
-    Provider,
-    answering,
-    note_again,
-    note_done,
-    subject_of,
-    wait_for_key,
-    work_of,
-)
-from app.stripe.provider import Checkout, Line, Session
+from app.stripe.answers import answering, note_again, note_done, subject_of, wait_for_key, work_of
+from app.stripe.provider import Checkout, Line, Provider, Session
 from app.times import now
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from app.money.ledger import Money, money_of
-from app.stripe.provider import Checkout, Line, StripeProvider
+from app.stripe.client import StripeProvider
+from app.stripe.provider import Checkout, Line
 from app.stripe.webhook import Report, read, verify
 from app.times import now
 from devstack.stripe import Stripe

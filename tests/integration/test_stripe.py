@@ -12,7 +12,8 @@ import aiohttp
 import pytest
 
 from app.errors import ProviderAway, ProviderFailed, ProviderRefused
-from app.stripe.provider import Line, StripeProvider
+from app.stripe.client import StripeProvider
+from app.stripe.provider import Line
 from app.times import now
 from devstack.stripe import Stripe
 from tests.integration.stripe_shop import SECRET, Receiver, Shop, checkout, provider

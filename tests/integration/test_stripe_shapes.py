@@ -8,7 +8,8 @@ from uuid import uuid4
 import pytest
 
 from app.errors import ProviderRefused
-from app.stripe.provider import Line, StripeProvider
+from app.stripe.client import StripeProvider
+from app.stripe.provider import Line
 from devstack.server import ServerFailed
 from devstack.stripe_mock import StripeMock, install
 from tests.integration.stripe_shop import checkout, provider
