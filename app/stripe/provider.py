@@ -62,7 +62,7 @@ class Refund:
 
 
 class Provider(Protocol):
-    """The API of `app.stripe.provider`. Each call raises ProviderAway or ProviderRefused."""
+    """What Stripe is asked for. Each call raises ProviderAway or ProviderRefused."""
 
     @property
     def return_urls(self) -> tuple[str, str]:
