@@ -14,6 +14,7 @@ from app.money.ledger import CHECKOUT_EXPIRED
 from app.money.rows import STRIPE, lock_with_payments
 from app.money.settle import call_for, payment_fields
 from app.queries import sql
+from app.rows import Key
 from app.times import now, rfc3339
 from app.tokens import Identity
 from app.topics import CheckoutRequested
@@ -32,7 +33,7 @@ async def request_checkout(
     database: Database,
     user: Identity,
     order_id: UUID,
-    key: idempotency.Key | None,
+    key: Key | None,
     request_id: str,
 ) -> dict[str, Any]:
     """Start a checkout, or return the pending one: {orderId, status, pollUrl}.

@@ -1,11 +1,9 @@
 """Idempotency keys: one answer per user and key, stored in the transaction that does the work."""
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any, NamedTuple, TypeVar
-from uuid import UUID
 
 import asyncpg
 import orjson
@@ -14,28 +12,11 @@ from app.db import MOVED, Database
 from app.errors import IdempotencyInProgress, IdempotencyKeyReused
 from app.metrics import REPLAYS
 from app.queries import sql
+from app.rows import Key, Place
 from app.times import now
 from app.transaction import Transaction
 
 MAX_KEY_LENGTH = 255
-
-
-Place = tuple[UUID, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """A user's idempotency key, and the fingerprint of the request it came with."""
-
-    user_id: UUID
-    key: str
-    fingerprint: bytes
-    expires_at: datetime
-
-    @property
-    def place(self) -> Place:
-        """The user and the key: each user has keys of their own."""
-        return self.user_id, self.key
 
 
 Keys = Sequence[Key | None]

@@ -24,7 +24,7 @@ from aiokafka.errors import (
 
 from app.metrics import PUBLISHED
 from app.outbox_rows import headers_of
-from app.transaction import OutboxRow
+from app.rows import OutboxRow
 
 MAX_UNDER_WAY = 5000
 """The most events in flight."""

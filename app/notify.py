@@ -18,8 +18,9 @@ from app.lifecycle import (
 )
 from app.money.ledger import PAYMENT_FAILED
 from app.money.settlement import INCORRECT_CURRENCY, REFUNDED
+from app.rows import NotificationRow
 from app.topics import OrderCancelled, OrderCompleted
-from app.transaction import NotificationRow, Transaction
+from app.transaction import Transaction
 
 log = logging.getLogger(__name__)
 

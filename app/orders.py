@@ -25,6 +25,7 @@ from app.money.ledger import CHECKOUT_EXPIRED
 from app.money.rows import LockedPayment, lock_with_payments
 from app.placing import Basket
 from app.queries import sql
+from app.rows import Key
 from app.times import parse_time
 from app.tokens import Identity
 from app.topics import (
@@ -44,7 +45,7 @@ class Placing(NamedTuple):
 
     user: Identity
     basket: Basket
-    key: idempotency.Key | None
+    key: Key | None
     request_id: str
     ttl_seconds: int = ORDER_TTL_SECONDS
     """Seconds that the order may stay unpaid."""
@@ -110,7 +111,7 @@ async def request_cancel(
     order_id: UUID,
     reason: str | None,
     versions: frozenset[int] | None,
-    key: idempotency.Key | None,
+    key: Key | None,
     request_id: str,
 ) -> dict[str, Any]:
     """Cancel a CREATED or PAID order for its owner or an administrator; return the order.

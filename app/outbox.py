@@ -30,11 +30,12 @@ from app.leadership import leadership
 from app.metrics import REFUSED
 from app.outbox_rows import LOOK, as_row, decode_notice, encode_notice
 from app.queries import sql
+from app.rows import OutboxRow
 from app.text import storable_error
 from app.timeouts import move_on_after
 from app.times import now, parse_time
 from app.topics import topic_names
-from app.transaction import OutboxRow, Transaction
+from app.transaction import Transaction
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from uuid import UUID
 
 import orjson
 
+from app.rows import OutboxRow
 from app.times import rfc3339
-from app.transaction import OutboxRow
 
 LOOK = ""
 """The notification that makes the leader read the outbox."""

@@ -31,6 +31,7 @@ from app.money.ledger import refund as returned
 from app.money.rows import INTERNAL, LockedPayment, lock_with_payments, payments_of, report
 from app.money.settle import payment_fields, settle
 from app.queries import sql
+from app.rows import Key
 from app.tokens import Identity
 from app.topics import OrderCancelled, PaymentRequested, RefundRequested
 from app.transaction import Transaction
@@ -45,7 +46,7 @@ class Paying(NamedTuple):
     """None means the order's exact total."""
     versions: frozenset[int] | None
     """The order's version must be one of these; None accepts any."""
-    key: idempotency.Key | None
+    key: Key | None
     request_id: str
 
 

@@ -6,12 +6,13 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from app import idempotency, order_rows
+from app import order_rows
 from app.errors import InvalidInput, NotEnoughStock, ProductNotFound, TotalMismatch
 from app.ids import new_id
 from app.lifecycle import Status, shortages
 from app.money.amounts import MAX_MINOR
 from app.queries import sql
+from app.rows import Key, LineRow, OrderRow
 from app.times import now, rfc3339
 from app.tokens import Identity
 from app.topics import OrderCreated
@@ -24,30 +25,6 @@ class Basket:
 
     pieces: Mapping[UUID, int]
     expected_total: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class OrderRow:
-    """A new order's row, with the deadline for its payment (`due_at`)."""
-
-    id: UUID
-    user_id: UUID
-    customer_email: str | None
-    total_minor: int
-    currency: str
-    created_at: datetime
-    due_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class LineRow:
-    """A new order's line; `line` counts from 1."""
-
-    order_id: UUID
-    line: int
-    product_id: UUID
-    quantity: int
-    unit_price_minor: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +104,7 @@ def _total(lines: Iterable[tuple[UUID, int, int]], expected: int | None) -> int:
     return total
 
 
-def created(order: dict[str, Any], key: idempotency.Key | None, request_id: str) -> OrderCreated:
+def created(order: dict[str, Any], key: Key | None, request_id: str) -> OrderCreated:
     """Return the event of a new order, with the answer that replays of its key get."""
     return OrderCreated(
         eventId=str(new_id()),

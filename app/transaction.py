@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -11,39 +11,18 @@ import orjson
 
 from app.lifecycle import LIVE, Order, Payment
 from app.queries import sql
+from app.rows import (
+    DueCall,
+    Key,
+    LineRow,
+    NotificationRow,
+    OrderRow,
+    OutboxRow,
+    RefundRow,
+    ReportRow,
+)
 from app.times import now
-
-if TYPE_CHECKING:
-    from app.idempotency import Key
-    from app.money.rows import DueCall, RefundRow, ReportRow
-    from app.placing import LineRow, OrderRow
-    from app.topics import Event
-
-
-class OutboxRow(NamedTuple):
-    """An event's row in the outbox."""
-
-    event_id: str
-    topic: str
-    order_id: UUID
-    sequence: int
-    request_id: str
-    occurred_at: str
-    """RFC 3339."""
-    payload: bytes
-    """JSON."""
-
-
-class NotificationRow(NamedTuple):
-    """A notification of a customer about an order, through one channel."""
-
-    order_id: UUID
-    kind: str
-    channel: str
-    recipient: str | None
-    reason: str | None
-    at_once: bool
-    """Whether the commit itself sends it; otherwise it becomes due then."""
+from app.topics import Event
 
 
 @dataclass(slots=True)
@@ -51,9 +30,9 @@ class Transaction:
     """An open transaction, and the changes it will write in one statement before it commits."""
 
     connection: asyncpg.Connection
-    placed: list["OrderRow"] = field(default_factory=list)
+    placed: list[OrderRow] = field(default_factory=list)
     """New orders."""
-    lines: list["LineRow"] = field(default_factory=list)
+    lines: list[LineRow] = field(default_factory=list)
     """The lines of new orders."""
     orders: dict[UUID, Order] = field(default_factory=dict)
     """The orders that it has locked or read."""
@@ -65,11 +44,11 @@ class Transaction:
     """The lines (JSON) that inventory has not decided on, by locked order, where read."""
     payments: dict[UUID, Payment] = field(default_factory=dict)
     """Payment attempts that are new or changed."""
-    reports: list["ReportRow"] = field(default_factory=list)
+    reports: list[ReportRow] = field(default_factory=list)
     """Reports of providers about payments."""
-    refunds: dict[UUID, "RefundRow"] = field(default_factory=dict)
+    refunds: dict[UUID, RefundRow] = field(default_factory=dict)
     """Refunds that are requested or answered."""
-    calls: dict[tuple[str, UUID], "DueCall"] = field(default_factory=dict)
+    calls: dict[tuple[str, UUID], DueCall] = field(default_factory=dict)
     """Due calls of a provider, by kind and the id of their subject."""
     outcomes: dict[UUID, str] = field(default_factory=dict)
     """Inventory's decisions by order."""
@@ -77,8 +56,8 @@ class Transaction:
     """The pieces that it reserves, by product."""
     notifications: dict[NotificationRow, Callable[[], None] | None] = field(default_factory=dict)
     """Notifications of customers, each with what to run if it had not been sent before."""
-    events: list["Event"] = field(default_factory=list)
-    answers: list[tuple["Key", str]] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    answers: list[tuple[Key, str]] = field(default_factory=list)
     """Idempotency keys, and the answers (JSON) that their replays get."""
     product_versions: dict[UUID, int] = field(default_factory=dict)
     """Versions of the products to be evicted from the cache after the commit."""
@@ -89,7 +68,7 @@ class Transaction:
     is_committed: bool = False
     """Whether the commit is certain; False if PostgreSQL's answer to it was lost."""
 
-    def publish(self, event: "Event") -> None:
+    def publish(self, event: Event) -> None:
         """Add `event` to the outbox when this transaction commits."""
         self.events.append(event)
 
@@ -174,7 +153,7 @@ def _note_changed(transaction: Transaction, changed: list[Any]) -> None:
             transaction.notices.append(notice)
 
 
-def _outbox_row(event: "Event") -> OutboxRow:
+def _outbox_row(event: Event) -> OutboxRow:
     return OutboxRow(
         event.eventId,
         event.topic_name,

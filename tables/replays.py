@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
-from app.idempotency import Key, answer_to_replay
+from app.idempotency import answer_to_replay
 from app.metrics import REPLAYS
+from app.rows import Key
 from app.times import now, rfc3339
 from app.topics import OrderCreated
 from tables.table import table

@@ -6,8 +6,8 @@ from aiohttp import web
 
 from app import app, checkout, request_pool
 from app.errors import Forbidden, NothingToPay, NotPayable, PaymentInProgress
-from app.idempotency import Key
 from app.logs import request_id
+from app.rows import Key
 from app.tokens import Identity
 from web.answers import Checkout, CheckoutAsked
 from web.endpoint import Answer, Link, Who, endpoint

@@ -8,8 +8,8 @@ from aiohttp import web
 from app import app, orders, payments, request_batch_pool, request_pool
 from app.errors import Forbidden, InvalidInput, NotCancellable, NotPayable, PaymentInProgress
 from app.gathering import Gathering
-from app.idempotency import Key
 from app.logs import request_id
+from app.rows import Key
 from app.tokens import Identity
 from web.answers import Order
 from web.bodies import Cancel, Pay

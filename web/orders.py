@@ -20,8 +20,8 @@ from app.errors import (
     ProductNotFound,
     TotalMismatch,
 )
-from app.idempotency import Key
 from app.logs import request_id
+from app.rows import Key
 from app.tokens import Identity
 from tables.replays import recall
 from web.answers import Order, OrderPage, PlacedOrder

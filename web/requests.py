@@ -13,7 +13,8 @@ from aiohttp import web
 
 from app import bearer_tokens, settings
 from app.errors import Forbidden, InvalidInput, Problem, Unauthorized
-from app.idempotency import MAX_KEY_LENGTH, Key, expiry, fingerprint
+from app.idempotency import MAX_KEY_LENGTH, expiry, fingerprint
+from app.rows import Key
 from app.text import flaw
 from app.tokens import Identity
 from web.reading import raw

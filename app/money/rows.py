@@ -2,8 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 import orjson
@@ -12,57 +11,12 @@ from app import order_rows
 from app.lifecycle import Order, Payment, PaymentStatus
 from app.money.ledger import Fact, Kind, money_of
 from app.money.settlement import PaymentState
+from app.rows import ReportRow
 from app.times import parse_time
 from app.topics import Event
 from app.transaction import Transaction
 
 INTERNAL, STRIPE = "internal", "stripe"
-
-CallKind = Literal["session", "expire", "refund"]
-
-
-@dataclass(frozen=True, slots=True)
-class ReportRow:
-    """A fact about a payment that did not come by webhook, as a row of the ledger."""
-
-    provider: str
-    event_id: str
-    type: str
-    order_id: UUID
-    payment_id: UUID
-    kind: Kind
-    amount_minor: int
-    currency: str | None
-    refund: str | None
-    refund_status: str | None
-    refund_id: str | None
-    reason: str | None
-
-
-@dataclass(slots=True)
-class RefundRow:
-    """A refund requested from a provider; its id is the idempotency key."""
-
-    id: UUID
-    payment_id: UUID
-    amount_minor: int
-    provider_ref: str | None = None
-    refused_reason: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class DueCall:
-    """A due call to a provider.
-
-    `subject_id` is the payment's id for a session and its expiry, else the refund's id.
-    """
-
-    kind: CallKind
-    subject_id: UUID
-    order_id: UUID
-    payment_id: UUID
-    request_id: str
-    due_at: datetime
 
 
 @dataclass(slots=True)

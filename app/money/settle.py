@@ -14,7 +14,7 @@ from app import order_rows, orders
 from app.ids import new_id
 from app.lifecycle import REFUND_ATTEMPTS, Order, Payment, Status
 from app.money.amounts import to_major
-from app.money.rows import STRIPE, CallKind, DueCall, LockedPayment, RefundRow
+from app.money.rows import STRIPE, LockedPayment
 from app.money.settlement import (
     Cancel,
     Fail,
@@ -27,6 +27,7 @@ from app.money.settlement import (
     note,
     steps_of,
 )
+from app.rows import CallKind, DueCall, RefundRow
 from app.times import now
 from app.topics import PaymentFailed, PaymentRefunded, PaymentSucceeded, RefundRequested
 from app.transaction import Transaction

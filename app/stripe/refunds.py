@@ -8,7 +8,8 @@ from uuid import UUID
 from app.db import Database
 from app.errors import ProviderAway, ProviderRefused
 from app.money.ledger import refund as returned
-from app.money.rows import LockedPayment, RefundRow, report
+from app.money.rows import LockedPayment, report
+from app.rows import RefundRow
 from app.stripe.answers import answering, wait_for_key
 from app.stripe.provider import Provider, Refund
 from app.transaction import Transaction

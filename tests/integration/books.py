@@ -10,9 +10,10 @@ import asyncpg
 
 from app import orders, payments, stock
 from app.db import Database
-from app.idempotency import Key, expiry
+from app.idempotency import expiry
 from app.notify import Notifier
 from app.operations.migrate import migrate_database
+from app.rows import Key
 from app.topics import (
     InventoryRejected,
     InventoryReserved,

@@ -9,9 +9,9 @@ from uuid import uuid4
 from app import orders, payments
 from app.db import Database
 from app.gathering import Gathering
-from app.idempotency import Key
 from app.orders import Placing
 from app.payments import Paying
+from app.rows import Key
 from app.times import now
 from tests.integration.hops import ANN
 

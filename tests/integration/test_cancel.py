@@ -9,7 +9,7 @@ import pytest
 from app import orders, payments, stock
 from app.db import Database
 from app.errors import Forbidden, NotCancellable, OrderNotFound, StaleVersion
-from app.idempotency import Key
+from app.rows import Key
 from app.times import now
 from app.tokens import Identity
 from app.topics import InventoryReserved, OrderCancelled, OrderPaid, PaymentRequested

@@ -11,8 +11,8 @@ import pytest
 
 from app import orders
 from app.db import Database
-from app.idempotency import Key
 from app.placing import Basket
+from app.rows import Key
 from app.timeline import Followers, events_after
 from app.times import now
 from tests.integration.hops import ANN, add_product, cancel, order_of, request_payment

@@ -10,7 +10,7 @@ from aiokafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
 
 from app import in_flight
 from app.in_flight import MAX_BACKOFF, MAX_UNDER_WAY, MIN_BACKOFF, InFlight
-from app.transaction import OutboxRow
+from app.rows import OutboxRow
 
 ANN, BOB = uuid4(), uuid4()
 

@@ -5,7 +5,7 @@ from uuid import uuid4
 import pytest
 
 from app.outbox_rows import LOOK, MAX_NOTICE_BYTES, decode_notice, encode_notice, headers_of
-from app.transaction import OutboxRow
+from app.rows import OutboxRow
 
 
 def row(payload: str) -> OutboxRow:

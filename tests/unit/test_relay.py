@@ -12,7 +12,7 @@ import pytest
 from app import outbox
 from app.outbox import Relay
 from app.outbox_rows import LOOK, decode_notice, encode_notice
-from app.transaction import OutboxRow
+from app.rows import OutboxRow
 
 
 class Leader:
