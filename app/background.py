@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -14,7 +13,7 @@ from app.cache import ORDERS, PRODUCTS, REST_SECONDS
 from app.db import AWAY
 from app.expiry import BATCH, expire_due
 from app.mail import Mail, send_mails
-from app.metrics import OVERDUE_CALLS, PARKED_REFUNDS
+from app.metrics import OUTBOX_AGE, OVERDUE_CALLS, PARKED_REFUNDS, POSTGRES_UP
 from app.operations.audit_timer import keep_auditing
 from app.parked import RETENTION
 from app.queries import sql
@@ -119,12 +118,17 @@ async def settle_kept_events() -> None:
 
 @app.timer(GAUGE_SECONDS)
 async def count_what_waits() -> None:
-    """Set the gauges of overdue calls and of parked refunds."""
-    with suppress(*AWAY):
+    """Set the gauges of PostgreSQL, of unsent events, of overdue calls and of parked refunds."""
+    try:
         async with timer_pool.connection() as connection:
+            OUTBOX_AGE.set(await sql.oldest_unsent_age(connection))
             waiting = await sql.calls_waiting(connection, patience=OVERDUE)
-        OVERDUE_CALLS.set(waiting["overdue"])
-        PARKED_REFUNDS.set(waiting["parked"])
+    except (*AWAY, PostgresError):
+        POSTGRES_UP.set(0)
+        return
+    POSTGRES_UP.set(1)
+    OVERDUE_CALLS.set(waiting["overdue"])
+    PARKED_REFUNDS.set(waiting["parked"])
 
 
 @app.task

@@ -234,7 +234,9 @@ class Settings(BaseSettings):
     def database_dsn(self) -> dict[str, str | int | None]:
         """Connection arguments for asyncpg, from DB_URL or, without it, from DB_HOST etc."""
         if self.db_url:
-            return {"dsn": self.db_url}
+            # What the URL says of it counts, not the service's own choice.
+            told = parse_qs(urlsplit(self.db_url).query).get("target_session_attrs")
+            return {"dsn": self.db_url, **({"target_session_attrs": told[0]} if told else {})}
         return {
             "host": self.db_host,
             "port": self.db_port,

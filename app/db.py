@@ -61,6 +61,18 @@ and remain one while the table grows, until it is analysed: milliseconds for eac
 """
 
 
+DEAD_PEERS = {
+    "tcp_keepalives_idle": "5",
+    "tcp_keepalives_interval": "2",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "15000",
+}
+"""Settings by which the server notices that a worker's machine is gone (seconds; milliseconds).
+Otherwise the locks of its transactions would be held for up to two hours."""
+WRITABLE = {"target_session_attrs": "read-write"}
+"""Connect to a primary: a former one may be back as a standby, where every write would fail."""
+
+
 AfterCommit = Callable[[Transaction], Awaitable[None]]
 
 
@@ -79,7 +91,7 @@ class Database:
         `settings` are PostgreSQL settings for each connection of the pool.
         """
         self._dsn = dsn
-        self._settings = {"application_name": name, "lock_timeout": "2s", **settings}
+        self._settings = {"lock_timeout": "2s", **DEAD_PEERS, **settings, "application_name": name}
         self._name = name
         self._pool_size = pool_size
         self._pool: asyncpg.Pool | None = None
@@ -88,7 +100,7 @@ class Database:
     async def open(self) -> None:
         """Create the pool; connections are opened when they are needed."""
         self._pool = await asyncpg.create_pool(
-            **self._dsn,
+            **WRITABLE | self._dsn,
             min_size=0,
             max_size=self._pool_size,
             timeout=5,
@@ -110,10 +122,10 @@ class Database:
         `command_timeout` is in seconds; None means no timeout.
         """
         return await asyncpg.connect(
-            **self._dsn,
+            **WRITABLE | self._dsn,
             timeout=5,
             command_timeout=command_timeout,
-            server_settings={"application_name": self._name, **server_settings},
+            server_settings={"application_name": self._name, **DEAD_PEERS, **server_settings},
         )
 
     @asynccontextmanager

@@ -21,15 +21,7 @@ async def leadership(
     The lock is held on a connection of its own, with `name` as its application_name, and ends with
     it. Raises one of AWAY.
     """
-    connection = await database.connect(
-        command_timeout=10,
-        application_name=name,
-        # A leader whose machine has died must not keep the lock for hours.
-        tcp_keepalives_idle="5",
-        tcp_keepalives_interval="2",
-        tcp_keepalives_count="3",
-        **settings,
-    )
+    connection = await database.connect(command_timeout=10, application_name=name, **settings)
     try:
         await _win(connection, ask, seconds)
         yield connection

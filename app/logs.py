@@ -22,7 +22,7 @@ class WithRequestId(logging.Filter):
 FORMATTERS: Mapping[str, Mapping[str, Any]] = {
     "text": {"format": "%(asctime)s %(levelname)s %(name)s [%(request_id)s] %(message)s"},
     "json": {
-        "()": "pythonjsonlogger.orjson.OrjsonFormatter",
+        "()": "pythonjsonlogger.json.JsonFormatter",
         "fmt": ["levelname", "name", "request_id", "message"],
         "timestamp": "time",
         "rename_fields": {

@@ -50,6 +50,11 @@ OVERDUE_CALLS = Gauge(
     "orders_provider_calls_overdue",
     "Calls of Stripe, of all workers, that were tried in vain or that nobody made in time.",
 )
+POSTGRES_UP = Gauge("orders_postgres_up", "1 while PostgreSQL answers this worker, otherwise 0.")
+OUTBOX_AGE = Gauge(
+    "orders_outbox_oldest_seconds",
+    "The age of the oldest event that waits to be sent, of all workers; 0 if none waits.",
+)
 PARKED_REFUNDS = Gauge("orders_parked_refunds", "Payments that an operator has to give back.")
 AUDIT_FINDINGS = Gauge(
     "orders_audit_findings",

@@ -143,6 +143,13 @@ async def page(
     return [(as_json(row), [str(row["place"]), ""]) for row in rows]
 
 
+async def parked_ids(database: Database, handler: str) -> list[UUID]:
+    """Return the ids of a handler's unresolved parked messages, the first parked first."""
+    async with database.connection() as connection:
+        rows = await sql.parked_ids(connection, handler=handler)
+    return [row["id"] for row in rows]
+
+
 def as_json(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return the message as administrators see it, without key, value and headers."""
     order_id, resolved_at = row["order_id"], row["resolved_at"]

@@ -17,8 +17,8 @@ from web.requests import is_known
 
 MEDIA = {".css": "text/css", ".html": "text/html", ".js": "text/javascript"}
 """Media types by file extension, since the machine's own table differs between machines."""
-CHUNK = 64 * 1024
-"""The most bytes that wait for one client to read them."""
+CHUNK = 32 * 1024
+"""aiohttp waits for the client once 64 KiB are written: no more than that is kept for each."""
 WRITE_SECONDS = 30.0
 """How long a client may read nothing before its connection is closed."""
 

@@ -5,7 +5,7 @@ A declaration both processes requests (authenticate, read, refuse) and documents
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
@@ -35,6 +35,7 @@ from app.errors import (
     UnsupportedMediaType,
 )
 from web.bodies import Body
+from web.problems import safe_path
 from web.query_strings import Query, read_query
 from web.reading import read, read_if_any
 from web.requests import (
@@ -147,7 +148,7 @@ class Declaration:
             admin = self.who is Who.ADMIN
             user = authenticate_admin(request) if admin else authenticate(request)
             if user.is_admin and request.method not in READING:
-                log.info("%s %s by administrator %s", request.method, request.path, user.id)
+                log.info("%s %s by administrator %s", request.method, safe_path(request), user.id)
             given["user"] = user
         given |= {
             n: path_id(text, NOT_FOUND[n]) if n in NOT_FOUND else text for n, text in path.items()
@@ -167,10 +168,8 @@ class Declaration:
         if self.idempotent:
             with _collected(flaws):
                 given["key"] = await idempotency_key(request, given["user"])
-        if len(flaws) == 1:
-            raise flaws[0]
         if flaws:
-            raise InvalidInput([error for flaw in flaws for error in flaw.errors])
+            raise _all_of(flaws)
         return given
 
 
@@ -187,6 +186,12 @@ def _collected(flaws: list[InvalidInput]) -> Iterator[None]:
     except Problem:
         if not flaws:
             raise
+
+
+def _all_of(flaws: Sequence[InvalidInput]) -> InvalidInput:
+    """Return one error; a body that cannot be read is a flaw of whatever needs it."""
+    errors = list(dict.fromkeys(error for flaw in flaws for error in flaw.errors))
+    return flaws[0] if errors == flaws[0].errors else InvalidInput(errors)
 
 
 Handler = TypeVar("Handler", bound=Callable[..., Awaitable[web.StreamResponse]])

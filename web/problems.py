@@ -92,10 +92,10 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     except web.HTTPException as error:
         return _http_error(request, error)
     except AWAY as error:
-        log.warning("%s %s is unavailable: %r", request.method, request.path, error)
+        log.warning("%s %s is unavailable: %r", request.method, safe_path(request), error)
         return problem_response(request, Unavailable())
     except Exception:
-        log.exception("%s %s failed", request.method, request.path)
+        log.exception("%s %s failed", request.method, safe_path(request))
         return problem_response(request, Problem("The request failed; the error was logged"))
 
 
@@ -116,6 +116,11 @@ def http_problem(status: int) -> Problem:
     return InvalidInput([], "The request is not valid HTTP") if status < 500 else Problem()
 
 
+def safe_path(request: web.BaseRequest) -> str:
+    """Return the raw path; characters that no URI may hold (RFC 3986, 3.3) are escaped."""
+    return quote(request.rel_url.raw_path, safe=IN_PATHS)
+
+
 def _challenge(request: web.BaseRequest, problem: Problem) -> str:
     """Return the challenge of a 401; a client that sent a token learns that it needs another.
 
@@ -132,9 +137,7 @@ def problem_response(request: web.BaseRequest, problem: Problem) -> web.Response
         "title": problem.title,
         "status": problem.status,
         "detail": problem.detail,
-        # The raw path, with characters escaped that clients may send but no URI may hold
-        # (RFC 3986, 3.3).
-        "instance": quote(request.rel_url.raw_path, safe=IN_PATHS),
+        "instance": safe_path(request),
         "requestId": request_id.get(),
     }
     if isinstance(problem, InvalidInput):

@@ -72,7 +72,9 @@ def tell(report: Report) -> None:
     """Export the report as metrics, and log each finding."""
     counts = {finding.invariant: finding.count for finding in report.findings}
     for name in invariants():
-        AUDIT_FINDINGS.labels(name).set(counts.get(name, 0))
+        # One that was not finished keeps its last count: it may still be broken.
+        if name not in report.unfinished:
+            AUDIT_FINDINGS.labels(name).set(counts.get(name, 0))
     AUDIT_UNFINISHED.set(len(report.unfinished))
     AUDIT_TIME.set_to_current_time()
     for finding in report.findings:

@@ -69,6 +69,8 @@ async def _apply(connection: asyncpg.Connection, name: str, text: str, known: st
             raise MigrationChanged(f"{name} was changed after it had been applied: add a new file")
         return False
     async with connection.transaction():
+        # Behind a lock that waits, all statements on that table would wait, too.
+        await sql.wait_a_moment(connection)
         await connection.execute(text)
         await sql.note_migration(connection, name=name, checksum=checksum)
     return True
@@ -107,9 +109,11 @@ async def _create(
 ) -> None:
     if not topics:
         return
+    # What is acknowledged is on all replicas but one at least.
+    safe = {"min.insync.replicas": str(max(1, replication - 1))}
     response = await admin.create_topics(
         [
-            NewTopic(name, partitions, replication, topic_configs=dict(configuration))
+            NewTopic(name, partitions, replication, topic_configs={**safe, **configuration})
             for name, configuration in topics.items()
         ]
     )

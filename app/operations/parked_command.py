@@ -1,6 +1,7 @@
 """`faust -A app parked list|show|replay|discard`: the operator's command for parked messages."""
 
 import getpass
+from contextlib import nullcontext, suppress
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -9,11 +10,11 @@ import orjson
 from faust.cli import AppCommand, argument, option
 
 from app import app, redis_cache, request_pool
-from app.errors import Problem
+from app.errors import AlreadyResolved, Problem
 from app.operations import intervention
 from app.operations.commands import reached_servers
 from app.operations.intervention import Actor
-from app.parked import State, get, page
+from app.parked import State, get, page, parked_ids
 
 MAX_LISTED = 100
 TOLD = "{id}  {state}  {handler}  {topic}/{partition}@{offset}  order {orderId}  {error}"
@@ -22,7 +23,8 @@ TOLD = "{id}  {state}  {handler}  {topic}/{partition}@{offset}  order {orderId} 
 @app.command(
     argument("action", type=click.Choice(["list", "show", "replay", "discard"])),
     argument("id", required=False, type=click.UUID),
-    option("--handler", help="list: of this handler"),
+    option("--handler", help="list, replay: of this handler"),
+    option("--all", "every", is_flag=True, help="replay: all of --handler, the first parked first"),
     option("--order", type=click.UUID, help="list: of this order"),
     option("--state", type=click.Choice(list(State)), help="list: otherwise what is unresolved"),
     option("--reason", help="replay, discard (required): why; it stands on the order's timeline"),
@@ -31,7 +33,10 @@ TOLD = "{id}  {state}  {handler}  {topic}/{partition}@{offset}  order {orderId} 
 )
 async def parked(self: AppCommand, action: str, id: UUID | None, **given: Any) -> None:
     """List or show parked messages, replay them in order, or discard them."""
-    if action != "list" and id is None:
+    every = given.pop("every")
+    if every and not (action == "replay" and given["handler"] and id is None):
+        raise SystemExit("--all is for `parked replay --handler HANDLER`, without an id")
+    if action != "list" and id is None and not every:
         raise SystemExit(f"parked {action} needs the id of a message")
     if action in ("replay", "discard") and not (given["reason"] or "").strip():
         raise SystemExit(f"parked {action} needs a --reason")
@@ -62,9 +67,13 @@ async def _show(self: AppCommand, id: UUID, **_: Any) -> None:
     self.say(orjson.dumps(await get(request_pool, id), option=orjson.OPT_INDENT_2).decode())
 
 
-async def _replay(self: AppCommand, id: UUID, **given: Any) -> None:
+async def _replay(self: AppCommand, id: UUID | None, **given: Any) -> None:
     dry_run = not given["apply"]
-    _tell(self, await intervention.replay(request_pool, id, _actor(given), dry_run))
+    ids = [id] if id else await parked_ids(request_pool, given["handler"])
+    for each in ids:
+        # One that waited behind another may be resolved by now.
+        with suppress(AlreadyResolved) if id is None else nullcontext():
+            _tell(self, await intervention.replay(request_pool, each, _actor(given), dry_run))
     if dry_run:
         self.say("nothing was changed: this was a dry run; --apply does it")
 

@@ -53,6 +53,10 @@ from generate_series(
     :now::timestamptz, :now::timestamptz + interval '92 days', interval '15 days'
 ) as month;
 
+-- name: wait_a_moment()!
+-- Let this transaction fail if it has to wait for a lock for seconds.
+set local lock_timeout = '5s';
+
 -- name: wait_little()!
 -- Let this transaction fail soon if it has to wait for a lock.
 set local lock_timeout = '50ms';
@@ -73,3 +77,22 @@ select pg_notify('outbox', told) from unnest(:told::text[]) as told;
 -- name: outbox_waiting()^
 -- The number of unsent events, and when the oldest occurred.
 select count(*) as count, min(occurred_at) as oldest from outbox where published_at is null;
+
+-- name: oldest_unsent_age()$
+-- The age in seconds of the oldest event that waits to be sent; 0 if none waits. An event that the broker
+-- refused, and what its order holds back, waits for an operator.
+select coalesce(
+    (
+        select extract(epoch from now() - occurred_at)::float8
+        from outbox
+        where published_at is null
+          and order_id not in (
+              select p.order_id from parked_messages p
+              where p.handler = 'relay' and p.holds_order and p.resolved_at is null
+                and p.order_id is not null
+          )
+        order by id
+        limit 1
+    ),
+    0
+);

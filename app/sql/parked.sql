@@ -106,6 +106,12 @@ cross join lateral (
 order by page.place desc
 limit :page_size;
 
+-- name: parked_ids(handler)
+-- The unresolved messages that a handler refused, the first parked first.
+select id from parked_messages
+where handler = :handler and state = 'PARKED'
+order by place;
+
 -- name: list_parked_of_order(order_id, handlers, states, before, page_size)
 -- Parked messages of one order in one of the states, latest first, after a position; null `handlers`
 -- means all.

@@ -25,6 +25,7 @@ TIMEOUT_SECONDS = 10.0
 NOT_ACCEPTED = "Stripe does not accept this payment"
 NOT_IN_TIME = "The checkout could not be opened in time; ask for another"
 FAILED = "Stripe could not open the checkout; ask for another"
+NOT_REFUNDED = "Stripe could not make the refund"
 REASONS = {
     "amount_too_small": "The amount is too small for Stripe",
     "amount_too_large": "The amount is too large for Stripe",
@@ -112,7 +113,7 @@ class StripeProvider:
         except ProviderFailed:
             made = await _answer(self._refund_made(refund_id, payment_intent))
             if made is None:
-                raise
+                raise ProviderFailed(NOT_REFUNDED, f"there is no refund {refund_id}") from None
             return made
 
     async def _refund_made(self, refund_id: UUID, payment_intent: str) -> Refund | None:

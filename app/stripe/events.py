@@ -4,12 +4,15 @@ An event whose payment or order is not known yet is stored without a payment. It
 the order's next event, or by `settle_kept`.
 """
 
+import logging
 from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
+import asyncpg
+
 from app import order_rows
-from app.db import Database
+from app.db import AWAY, Database
 from app.ids import new_id
 from app.lifecycle import Order, Payment, PaymentStatus
 from app.money.ledger import Fact, Kind
@@ -19,6 +22,8 @@ from app.queries import sql
 from app.stripe.webhook import Report
 from app.times import now
 from app.transaction import Transaction
+
+log = logging.getLogger(__name__)
 
 BATCH = 100
 
@@ -37,17 +42,24 @@ async def record(database: Database, report: Report, payload: bytes, request_id:
 
 
 async def settle_kept(database: Database, request_id: str) -> int:
-    """Settle up to 100 orders that have unassigned events, and return how many.
+    """Settle up to 100 orders with kept events; return how many. Raises one of AWAY.
 
-    Raises one of AWAY.
+    An order that PostgreSQL refuses holds up no other.
     """
     async with database.connection() as connection:
         rows = await sql.orders_with_kept_events(connection, batch=BATCH)
+    settled = 0
     for row in rows:
-        async with database.transaction("stripe_events.settle_kept") as transaction:
-            order, _ = await order_rows.lock_one(transaction, row["id"])
-            await _settle(transaction, order, request_id)
-    return len(rows)
+        try:
+            async with database.transaction("stripe_events.settle_kept") as transaction:
+                order, _ = await order_rows.lock_one(transaction, row["id"])
+                await _settle(transaction, order, request_id)
+            settled += 1
+        except AWAY:
+            raise
+        except asyncpg.PostgresError:
+            log.exception("Kept events of order %s are looked at later", row["id"])
+    return settled
 
 
 async def _lock_order(transaction: Transaction, report: Report) -> Order | None:

@@ -135,6 +135,21 @@ async def test_an_operator_does_the_same_by_command(
     assert "already" in run_in_vain(environment, "parked", "discard", bad["id"], *why)
 
 
+async def test_an_operator_replays_all_of_a_handler_at_once(
+    stuck: Stuck, customer: Customer, admin: Admin, environment: dict[str, str]
+) -> None:
+    orders = [await stuck(), await stuck()]
+    handler = (await parked(admin, orders[0]))[0]["handler"]
+    why = ("--reason", WHY, "--by", "ops")
+    assert "--handler" in run_in_vain(environment, "parked", "replay", "--all", *why)
+    replay = ("parked", "replay", "--all", "--handler", handler, *why)
+    assert "dry run" in run_command(environment, *replay)
+    assert len(await parked(admin, orders[0])) == 2
+    run_command(environment, *replay, "--apply")
+    for order in orders:
+        await customer.wait_until(order, "COMPLETED")
+
+
 @pytest.mark.parametrize("action", ["replay", "discard"])
 @pytest.mark.parametrize("body", [{}, {"reason": " "}, {"reason": None}])
 async def test_an_intervention_needs_a_reason(

@@ -104,7 +104,7 @@ def batch(handle: Handle, *events: Event, offset: int = 0) -> Batch:
     return Batch(name, Gate(name), handle, messages, reads, moves_stock)
 
 
-async def single_statement(*batches: Batch) -> list[Any]:
+async def concurrently(*batches: Batch) -> list[Any]:
     """Return the results of batches that are ready at once."""
     work = (commits.commits.do(one) for one in batches)
     return list(await asyncio.gather(*work, return_exceptions=True))
@@ -141,7 +141,7 @@ async def test_batches_of_two_handlers_are_one_transaction(
 ) -> None:
     (one, requested), (two, succeeded) = await asked(database), await captured(database)
     capture, mark_paid = batch(payments.capture, requested), batch(orders.mark_paid, succeeded)
-    assert await single_statement(capture, mark_paid) == [capture.messages, mark_paid.messages]
+    assert await concurrently(capture, mark_paid) == [capture.messages, mark_paid.messages]
     assert (committed.shared, committed.alone) == ([{one, two}], [])
     assert (await topics(database, one))[-1] == "payment.succeeded"
     assert (await topics(database, two))[-1] == "order.paid"
@@ -153,7 +153,7 @@ async def test_a_batch_that_comes_alone_waits_for_no_company(
 ) -> None:
     one, requested = await asked(database)
     capture = batch(payments.capture, requested)
-    assert await single_statement(capture) == [capture.messages]
+    assert await concurrently(capture) == [capture.messages]
     assert (committed.shared, committed.alone) == ([{one}], [])
 
 
@@ -167,7 +167,7 @@ async def test_of_two_batches_of_one_order_the_second_sees_the_money_that_the_fi
     await request_payment(database, order_id)
     capture = batch(payments.capture, await last(database, order_id, PaymentRequested))
     cancel = batch(orders.cancel_unpaid, await last(database, order_id, PaymentFailed))
-    assert await single_statement(capture, cancel) == [capture.messages, cancel.messages]
+    assert await concurrently(capture, cancel) == [capture.messages, cancel.messages]
     assert (committed.shared, committed.alone) == ([{order_id}], [{order_id}])
     assert (await topics(database, order_id))[-1] == "payment.succeeded"
     assert await status(database, order_id) == "CREATED"
@@ -183,7 +183,7 @@ async def test_of_two_batches_of_one_order_neither_is_lost(
     mark_paid, cancel = batch(orders.mark_paid, succeeded), batch(orders.cancel_unstocked, rejected)
     other, requested = await asked(database)
     capture = batch(payments.capture, requested)
-    answers = await single_statement(mark_paid, cancel, capture)
+    answers = await concurrently(mark_paid, cancel, capture)
     assert answers == [mark_paid.messages, cancel.messages, capture.messages]
     assert (committed.shared, committed.alone) == ([{order_id, other}], [{order_id}])
     assert (await topics(database, order_id))[-2:] == ["order.paid", "order.cancelled"]
@@ -196,7 +196,7 @@ async def test_an_unknown_order_keeps_no_neighbour_from_committing(
     (one, requested), (two, succeeded) = await asked(database), await captured(database)
     capture, mark_paid = batch(payments.capture, requested), batch(orders.mark_paid, succeeded)
     unknown = batch(orders.mark_paid, succeeded.derive(orderId=str(uuid4())))
-    answers = await single_statement(capture, unknown, mark_paid)
+    answers = await concurrently(capture, unknown, mark_paid)
     assert isinstance(answers[1], UnknownOrder)
     assert answers[::2] == [capture.messages, mark_paid.messages]
     assert committed.shared == []
@@ -246,7 +246,7 @@ async def test_what_comes_behind_a_parked_message_waits_while_a_neighbour_commit
     behind_it = batch(payments.capture, requested, offset=6)
     mark_paid = batch(orders.mark_paid, succeeded)
     await park(database, bad.message, behind_it.name, "it was refused", 1, one)
-    assert await single_statement(behind_it, mark_paid) == [[], mark_paid.messages]
+    assert await concurrently(behind_it, mark_paid) == [[], mark_paid.messages]
     assert (committed.shared, committed.alone) == ([{one, two}], [])
     assert "payment.succeeded" not in await topics(database, one)
     waiting = await page(database, None, one, State.WAITING, None, 10)
@@ -280,7 +280,7 @@ async def test_what_is_set_aside_is_read_and_written_with_a_neighbour(
 ) -> None:
     (one, requested), (two, is_paid) = await asked(database), await paid(database)
     reserve, capture = batch(stock.reserve, is_paid, is_paid), batch(payments.capture, requested)
-    assert await single_statement(reserve, capture) == [reserve.messages, capture.messages]
+    assert await concurrently(reserve, capture) == [reserve.messages, capture.messages]
     assert (committed.shared, committed.alone) == ([{one, two}], [])
     assert (await topics(database, two))[-1] == "inventory.reserved"
     async with database.connection() as connection:
@@ -296,5 +296,5 @@ async def test_two_batches_of_inventory_do_not_share(
     await cancel(database, two)
     first = batch(stock.reserve, is_paid)
     second = batch(stock.release, await last(database, two, OrderCancelled))
-    assert await single_statement(first, second) == [first.messages, second.messages]
+    assert await concurrently(first, second) == [first.messages, second.messages]
     assert (committed.shared, committed.alone) == ([{one}], [{two}])

@@ -51,7 +51,7 @@ async def crowd(database: Database) -> AsyncIterator[UUID]:
         )
         await connection.execute("analyze orders; analyze products", timeout=MUCH)
     yield user_id
-    async with database.connection() as connection:
+    async with fresh(database) as connection:
         await connection.execute(
             "delete from order_items using orders where id = order_id and user_id = $1",
             user_id,
@@ -61,11 +61,21 @@ async def crowd(database: Database) -> AsyncIterator[UUID]:
         await connection.execute("delete from products where description = $1", mark, timeout=MUCH)
 
 
+@asynccontextmanager
+async def fresh(database: Database) -> AsyncIterator[asyncpg.Connection]:
+    """A new connection. One of the pool may check foreign keys by a plan for a few orders."""
+    connection = await database.connect()
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
 async def add_orders(database: Database, rows: Iterable[Row]) -> None:
     """Insert orders of one line each."""
     orders = list(rows)
     lines = [(order[0], 1, uuid4(), 1, 100) for order in orders]
-    async with database.connection() as connection:
+    async with fresh(database) as connection:
         await connection.copy_records_to_table(
             "orders", columns=ORDER_COLUMNS, records=orders, timeout=MUCH
         )

@@ -59,6 +59,33 @@ async def test_who_works_while_a_column_is_added_has_to_try_again(empty: Databas
         await connection.close()
 
 
+async def test_a_server_that_cannot_be_written_is_away(empty: Database) -> None:
+    """A former primary that is back as a standby answers reads."""
+    connection = await empty.connect()
+    await connection.execute("alter database empty set default_transaction_read_only = on")
+    await connection.close()
+    with pytest.raises(AWAY):
+        await empty.connect()
+    await empty.open()
+    with pytest.raises(AWAY):
+        async with empty.connection():
+            pass
+    await empty.close()
+
+
+async def test_partitions_of_the_outbox_are_vacuumed_often(empty: Database) -> None:
+    await migrate_database(empty, "PLN")
+    connection = await empty.connect()
+    await connection.execute("select make_outbox_partition('2020-01-15')")
+    rare = """
+        select relname from pg_inherits join pg_class on oid = inhrelid
+        where inhparent = 'outbox'::regclass
+          and not coalesce(reloptions, '{}') @> '{autovacuum_vacuum_scale_factor=0.01}'
+    """
+    assert await connection.fetch(rare) == []
+    await connection.close()
+
+
 async def test_a_changed_migration_is_refused(
     empty: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

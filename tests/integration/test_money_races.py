@@ -34,7 +34,7 @@ async def nothing_due(database: Database) -> None:
     await forget_what_is_due(database)
 
 
-async def single_statement(*things: Awaitable[Any]) -> None:
+async def concurrently(*things: Awaitable[Any]) -> None:
     await asyncio.gather(*things)
 
 
@@ -61,7 +61,7 @@ async def test_of_two_payments_at_once_one_is_kept(database: Database) -> None:
         one.bank.books.append(second)
         books.pay()
         second.pay()
-        await single_statement(*(one.arrive(report) for report in one.in_transit()))
+        await concurrently(*(one.arrive(report) for report in one.in_transit()))
         await assert_ends_conserved(one)
         assert sorted((books.given, second.given)) == [0, TOTAL]
         assert await one.status() == "COMPLETED"
@@ -71,7 +71,7 @@ async def test_a_cancel_and_the_money_at_once_conserve_it(database: Database) ->
     for _ in range(ROUNDS):
         one, books = await ready(database)
         books.pay()
-        await single_statement(one.cancel(), one.arrive(one.in_transit()[0]), one.expire())
+        await concurrently(one.cancel(), one.arrive(one.in_transit()[0]), one.expire())
         await assert_ends_conserved(one)
         assert (await one.status(), books.given) == ("CANCELLED", TOTAL)
 
@@ -88,7 +88,7 @@ async def test_the_money_counts_once_that_comes_while_its_session_is_stored(
         books = Books(one.order_id, TOTAL, "PLN", attempt["id"])
         one.bank.books.append(books)
         books.pay()
-        await single_statement(one.call(), one.arrive(one.in_transit()[0]))
+        await concurrently(one.call(), one.arrive(one.in_transit()[0]))
         await assert_ends_conserved(one)
         (payment,) = await one.payments()
         assert (payment["session_id"], await one.status()) == (books.session, "COMPLETED")
@@ -100,7 +100,7 @@ async def test_a_capture_and_the_refund_of_it_at_once_find_together(database: Da
         one, books = await ready(database)
         books.pay()
         books.give(TOTAL)
-        await single_statement(*(one.arrive(report) for report in one.in_transit()))
+        await concurrently(*(one.arrive(report) for report in one.in_transit()))
         await settle_kept(database, "found")
         (payment,) = await one.payments()
         assert (payment["captured_minor"], payment["refunded_minor"]) == (TOTAL, TOTAL)
@@ -140,7 +140,7 @@ async def test_a_refund_that_two_workers_make_is_told_once(database: Database) -
     async with database.connection() as connection:
         calls = await sql.take_due_calls(connection, batch=9, lease=timedelta(0))
     (call,) = [call for call in calls if call["kind"] == "refund"]
-    await single_statement(*(give_back(database, one.bank, call) for _ in range(4)))
+    await concurrently(*(give_back(database, one.bank, call) for _ in range(4)))
     await assert_ends_conserved(one)
     assert len(books.refunds) == 1
     assert (await one.topics()).count("payment.refunded") == 1

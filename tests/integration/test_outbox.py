@@ -132,6 +132,13 @@ async def test_the_relay_finds_what_waits_by_its_index(empty: asyncpg.Connection
     assert "Merge Append" in told and "Seq Scan" not in told, told
 
 
+async def test_the_age_of_what_waits_to_be_sent_is_known(empty: asyncpg.Connection) -> None:
+    assert await sql.oldest_unsent_age(empty) == 0
+    await add(empty, now() - timedelta(hours=1))
+    await add(empty, now() - timedelta(minutes=5), sent=False)
+    assert 300 <= await sql.oldest_unsent_age(empty) < 360
+
+
 async def test_a_second_copy_is_not_marked_later_than_the_first(empty: asyncpg.Connection) -> None:
     id = await add(empty, now())
     (row,) = await empty.fetch("select * from outbox where id = $1", id)

@@ -161,8 +161,9 @@ async def test_a_refund_whose_answer_is_a_kept_failure_is_looked_for(
     if kind == "broken":
         assert (await ours.refund(*asked)).amount_minor == 10_000
     else:
-        with pytest.raises(ProviderFailed):
+        with pytest.raises(ProviderFailed) as failed:
             await ours.refund(*asked)
+        assert failed.value.reason == "Stripe could not make the refund"
 
 
 async def test_what_a_proxy_refuses_is_not_refused_by_stripe(

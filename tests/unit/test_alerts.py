@@ -15,9 +15,9 @@ RULES: list[dict[str, Any]] = [
     for group in yaml.safe_load(Path("docs/alerts.yml").read_text())["groups"]
     for rule in group["rules"]
 ]
-OF_PROMETHEUS = {"up"}
+OF_PROMETHEUS = {"up", "process_start_time_seconds"}
 LABELS = {"handler", "topic", "invariant", "job", "instance", "outcome", "kind"}
-FUNCTIONS = {"max", "min", "sum", "by", "increase", "time"}
+FUNCTIONS = {"absent", "by", "changes", "increase", "max", "min", "sum", "time"}
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: str(rule["alert"]))

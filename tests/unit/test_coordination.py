@@ -5,6 +5,8 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from aiokafka.consumer import consumer
+from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.errors import GroupLoadInProgressError, KafkaError, NotCoordinatorForGroupError
 from aiokafka.protocol.commit import OffsetFetchRequest, OffsetFetchResponse_v3
 from mode import Service
@@ -78,3 +80,20 @@ async def test_the_end_of_a_task_is_no_crash() -> None:
     await asyncio.wait({done, cancelled})
     await asyncio.sleep(0)
     assert worker.crashed_of is None
+
+
+async def test_an_error_that_waits_to_be_asked_for_crashes_the_worker(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(GroupCoordinator, "_push_error_to_user", lambda self, error: None)
+    asked = coordinator(0)
+    asked.service, error = Worker(), KafkaError("the group is not ours")
+    asked._push_error_to_user(error)
+    while asked.service.crashed_of is None:
+        await asyncio.sleep(0)
+    assert asked.service.crashed_of is error
+    await asked.service.stop()
+
+
+def test_consumers_have_this_coordinator() -> None:
+    assert consumer.GroupCoordinator is Coordinator

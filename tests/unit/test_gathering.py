@@ -52,7 +52,7 @@ async def ask(one: Gathering[str, str], wanted: str) -> str:
     return await one.do(wanted)
 
 
-async def single_statement(one: Gathering[str, str], *wanted: str) -> list[Any]:
+async def concurrently(one: Gathering[str, str], *wanted: str) -> list[Any]:
     return await asyncio.gather(*(ask(one, name) for name in wanted), return_exceptions=True)
 
 
@@ -64,7 +64,7 @@ async def test_a_request_that_comes_alone_waits_for_no_company() -> None:
 
 async def test_what_is_odd_is_done_alone_in_its_own_context() -> None:
     journal = Journal()
-    answers = await single_statement(gathering(journal), "a", "odd", "b", "odd and bad")
+    answers = await concurrently(gathering(journal), "a", "odd", "b", "odd and bad")
     assert answers[:3] == ["a done", "odd done alone", "b done"]
     assert isinstance(answers[3], ValueError)
     assert journal.together == [(["a", "odd", "b", "odd and bad"], "nobody")]
@@ -76,12 +76,12 @@ async def test_what_is_odd_is_done_alone_in_its_own_context() -> None:
 )
 async def test_what_postgresql_refuses_as_a_whole_is_done_one_by_one(error: Exception) -> None:
     journal = Journal(error)
-    assert await single_statement(gathering(journal), "a", "b") == ["a done alone", "b done alone"]
+    assert await concurrently(gathering(journal), "a", "b") == ["a done alone", "b done alone"]
 
 
 async def test_what_may_have_been_committed_is_not_done_again() -> None:
     journal = Journal(RuntimeError("after the commit"))
-    answers = await single_statement(gathering(journal), "a", "b")
+    answers = await concurrently(gathering(journal), "a", "b")
     assert [type(answer) for answer in answers] == [RuntimeError, RuntimeError]
     assert journal.alone == []
 
@@ -90,9 +90,9 @@ async def test_when_postgresql_is_away_nobody_waits_behind_for_the_same_answer()
     journal = Journal(ConnectionRefusedError())
     one = gathering(journal)
     journal.gate.clear()
-    first = asyncio.ensure_future(single_statement(one, *"ab"))
+    first = asyncio.ensure_future(concurrently(one, *"ab"))
     await journal.begun.wait()
-    others = asyncio.ensure_future(single_statement(one, *"cdef"))
+    others = asyncio.ensure_future(concurrently(one, *"cdef"))
     while len(one._waiting) < 4:
         await asyncio.sleep(0)
     journal.gate.set()
@@ -103,7 +103,7 @@ async def test_when_postgresql_is_away_nobody_waits_behind_for_the_same_answer()
 async def test_who_has_not_begun_in_time_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.gathering.TIMEOUT_SECONDS", -1.0)
     journal = Journal()
-    answers = await single_statement(gathering(journal), "a", "b")
+    answers = await concurrently(gathering(journal), "a", "b")
     assert [type(answer) for answer in answers] == [TimeoutError, TimeoutError]
     assert (journal.alone, journal.together) == ([], [])
 
@@ -116,6 +116,6 @@ async def test_who_waits_behind_what_hangs_leaves_in_time(monkeypatch: pytest.Mo
     hanging = asyncio.create_task(ask(one, "first"))
     await journal.begun.wait()
     monkeypatch.setattr("app.gathering.TIMEOUT_SECONDS", 0.0)
-    assert [type(answer) for answer in await single_statement(one, "a", "b")] == [TimeoutError] * 2
+    assert [type(answer) for answer in await concurrently(one, "a", "b")] == [TimeoutError] * 2
     journal.gate.set()
     assert await hanging == "first done"

@@ -1,0 +1,56 @@
+"""Lines of the log, for people and for programs."""
+
+import json
+import logging
+import logging.config
+from collections.abc import Callable, Iterator
+from io import StringIO
+from typing import Any
+
+import pytest
+
+from app.logs import logging_config, request_id
+
+log = logging.getLogger("app.orders")
+
+Lines = Callable[[], list[dict[str, Any]]]
+
+
+@pytest.fixture
+def lines() -> Iterator[Lines]:
+    """Lets everything be logged as JSON; returns the lines."""
+    root, written, config = logging.getLogger(), StringIO(), logging_config("info", "json")
+    handlers, level = root.handlers[:], root.level
+    config["handlers"]["stderr"]["stream"] = written
+    logging.config.dictConfig(config)
+    yield lambda: [json.loads(line) for line in written.getvalue().splitlines()]
+    root.handlers, root.level = handlers, level
+
+
+def test_a_line_is_an_object_that_names_its_request(lines: Lines) -> None:
+    token = request_id.set('x] ERROR app ["y')
+    log.info("order %s\nis placed", 7)
+    request_id.reset(token)
+    (line,) = lines()
+    assert line.pop("time")
+    assert line == {
+        "level": "INFO",
+        "logger": "app.orders",
+        "requestId": 'x] ERROR app ["y',
+        "message": "order 7\nis placed",
+    }
+
+
+def test_an_exception_is_part_of_its_line(lines: Lines) -> None:
+    try:
+        raise ValueError("a bug")
+    except ValueError:
+        log.exception("failed")
+    (line,) = lines()
+    assert "ValueError: a bug" in line["exception"]
+
+
+def test_a_text_that_is_no_utf8_is_logged(lines: Lines) -> None:
+    log.warning("odd: %s", "\ud800")
+    (line,) = lines()
+    assert line["message"] == "odd: \ud800"
