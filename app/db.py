@@ -69,6 +69,7 @@ DEAD_PEERS = {
 }
 """Settings by which the server notices that a worker's machine is gone (seconds; milliseconds).
 Otherwise the locks of its transactions would be held for up to two hours."""
+READ_ONLY = {"default_transaction_read_only": "on"}
 WRITABLE = {"target_session_attrs": "read-write"}
 """Connect to a primary: a former one may be back as a standby, where every write would fail."""
 
@@ -119,10 +120,12 @@ class Database:
     ) -> asyncpg.Connection:
         """Open a connection outside the pool, for long-lived uses: advisory locks and LISTEN.
 
-        `command_timeout` is in seconds; None means no timeout.
+        `command_timeout` is in seconds; None means no timeout. A standby will do for a connection
+        whose settings are READ_ONLY.
         """
+        server = {} if READ_ONLY.items() <= server_settings.items() else WRITABLE
         return await asyncpg.connect(
-            **WRITABLE | self._dsn,
+            **server | self._dsn,
             timeout=5,
             command_timeout=command_timeout,
             server_settings={"application_name": self._name, **DEAD_PEERS, **server_settings},

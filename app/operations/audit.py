@@ -15,7 +15,7 @@ from typing import Any
 
 import asyncpg
 
-from app.db import Database
+from app.db import READ_ONLY, Database
 from app.queries import sql
 from app.times import now
 
@@ -95,6 +95,7 @@ async def reader(database: Database, patience: timedelta) -> AsyncIterator[async
         # statement_timeout ends a query earlier, unless PostgreSQL cannot be reached.
         command_timeout=patience.total_seconds() + 10,
         application_name="orders audit",
+        **READ_ONLY,
         max_parallel_workers_per_gather="0",
     )
     try:

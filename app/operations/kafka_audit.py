@@ -15,7 +15,7 @@ import orjson
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaTimeoutError
 
-from app.db import Database
+from app.db import READ_ONLY, Database
 from app.kafka.messages import order_of_key
 from app.operations.audit import BEGINNING, Finding, Scope
 from app.queries import sql
@@ -53,7 +53,7 @@ async def audit_kafka(
     connection = await database.connect(
         command_timeout=scope.patience.total_seconds(),
         application_name="orders audit",
-        default_transaction_read_only="on",
+        **READ_ONLY,
     )
     try:
         # Without a group, so that no consumer group is left behind in Kafka.
