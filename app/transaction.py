@@ -126,7 +126,7 @@ async def write_changes(transaction: Transaction) -> None:
         versions=[order.version for order in orders],
         cancel_reasons=[order.cancel_reason for order in orders],
         order_times=[order.updated_at for order in orders],
-        **{name: _json(rows) for name, rows in more.items()},
+        **{name: _json(changes) for name, changes in more.items()},
         key_users=[key.user_id for key, _ in transaction.answers],
         keys=[key.key for key, _ in transaction.answers],
         fingerprints=[key.fingerprint for key, _ in transaction.answers],

@@ -218,8 +218,10 @@ class CheckoutAsked(Shape):
 
 
 class Checkout(Shape):
-    """An order's latest checkout at Stripe. READY: it was opened, and
-    `checkoutUrl` is there until it is paid; EXPIRED: nobody can pay it, or its money is returned.
+    """An order's latest checkout at Stripe.
+
+    READY: it was opened; `checkoutUrl` is there until it is paid. EXPIRED: nobody can pay it any
+    more, or its money is returned.
     """
 
     order_id: UUID
