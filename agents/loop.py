@@ -203,7 +203,7 @@ class Loop:
             self._gate.close()
         # Two separate retries: an outage of PostgreSQL must not send the dead letter again.
         await self._insist(lambda: send_dead_letter(message, self._name, error, attempts))
-        crash_here(Point.BURIED, self._name)
+        crash_here(Point.DEAD_LETTERED, self._name)
         await self._insist(
             lambda: park(agent_pool, message.message, self._name, error, attempts, order_id)
         )

@@ -27,7 +27,7 @@ class Point(StrEnum):
     """An agent's events are marked as handled, in memory; none is acknowledged."""
     ACKNOWLEDGED = "acknowledged"
     """An agent's events are acknowledged; their offsets are not committed."""
-    BURIED = "buried"
+    DEAD_LETTERED = "dead_lettered"
     """A message is in `dead_letter`; it is not parked."""
     PARKED = "parked"
     """A message, or an event that the broker refuses, is parked; it is not acknowledged."""

@@ -176,14 +176,14 @@ async def release(transaction: Transaction, events: Sequence[OrderCancelled]) ->
         transaction.product_versions.update({row["id"]: row["version"] for row in rows})
 
 
-def _reserved(stamp: dict[str, Any], lines: Mapping[UUID, int]) -> InventoryReserved:
+def _reserved(shared: dict[str, Any], lines: Mapping[UUID, int]) -> InventoryReserved:
     items = [{"productId": str(id), "quantity": pieces} for id, pieces in lines.items()]
-    return InventoryReserved(**stamp, items=items)
+    return InventoryReserved(**shared, items=items)
 
 
-def _rejected(stamp: dict[str, Any], missing: Mapping[UUID, int]) -> InventoryRejected:
+def _rejected(shared: dict[str, Any], missing: Mapping[UUID, int]) -> InventoryRejected:
     shortages = [{"productId": str(id), "missing": pieces} for id, pieces in missing.items()]
-    return InventoryRejected(**stamp, shortages=shortages)
+    return InventoryRejected(**shared, shortages=shortages)
 
 
 async def _undecided(

@@ -148,8 +148,8 @@ def _publish(
     request_id: str,
     **more: Any,
 ) -> None:
-    stamp = order_rows.next_event(order, request_id)
-    transaction.publish(record(**{**stamp, **payment_fields(payment), **more}))
+    shared = order_rows.next_event(order, request_id)
+    transaction.publish(record(**{**shared, **payment_fields(payment), **more}))
 
 
 def payment_fields(payment: Payment) -> dict[str, Any]:

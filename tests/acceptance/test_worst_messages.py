@@ -1,6 +1,6 @@
 """A message that `dead_letter` itself can hardly hold; this file runs after all other tests.
 
-A worker that cannot bury it stops, which would fail all tests after it.
+A worker that cannot dead-letter it stops, which would fail all tests after it.
 """
 
 import asyncio

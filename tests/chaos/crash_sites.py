@@ -15,7 +15,7 @@ from tests.chaos.messages import handlers
 Place = tuple[Point, str]
 
 TRANSACTION = (Point.WRITTEN, Point.COMMITTED)
-MESSAGE = (Point.MARKED, Point.ACKNOWLEDGED, Point.BURIED, Point.PARKED)
+MESSAGE = (Point.MARKED, Point.ACKNOWLEDGED, Point.DEAD_LETTERED, Point.PARKED)
 
 WORKS = (
     "accounts.register",

@@ -1,4 +1,4 @@
-"""The faults by name: each is done to the town, and is over when its function returns.
+"""The faults by name: each is done to the deployment, and is over when its function returns.
 
 What a fault breaks is restarted with its remaining data, by a supervisor or by the function itself.
 """

@@ -64,7 +64,7 @@ def journey_to(place: Place) -> Journey:
         return lambda stage: _behind_a_blocker(stage, subject)
     if subject == RELAY and point in (Point.REFUSED, Point.PARKED):
         return operators.refused_by_the_broker
-    if point in (Point.BURIED, Point.PARKED):
+    if point in (Point.DEAD_LETTERED, Point.PARKED):
         return lambda stage: _poisoned(stage, subject)
     return JOURNEYS[subject]
 
