@@ -10,6 +10,7 @@ from app.db import SHORT_WAITS, Database
 from app.orders import Placing, place
 from app.placing import Basket
 from app.tokens import Identity
+from tests.integration.money_course import forget_what_is_due
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +29,12 @@ async def hasty(database: Database) -> AsyncIterator[Database]:
     await hasty.open()
     yield hasty
     await hasty.close()
+
+
+@pytest.fixture
+async def nothing_due(database: Database) -> None:
+    """Remove what is due from other tests."""
+    await forget_what_is_due(database)
 
 
 @pytest.fixture

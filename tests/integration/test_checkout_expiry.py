@@ -18,16 +18,11 @@ from tests.integration.money_course import (
     Course,
     assert_conserved,
     course,
-    forget_what_is_due,
     overdue,
     ready,
 )
 
-
-@pytest.fixture(autouse=True)
-async def nothing_due(database: Database) -> None:
-    """Remove what is due from other tests."""
-    await forget_what_is_due(database)
+pytestmark = pytest.mark.usefixtures("nothing_due")
 
 
 async def due_at(one: Course) -> Any:

@@ -16,16 +16,11 @@ from tests.integration.money_course import (
     Course,
     assert_conserved,
     course,
-    forget_what_is_due,
     ready,
 )
 from tests.integration.stripe_books import Books
 
-
-@pytest.fixture(autouse=True)
-async def nothing_due(database: Database) -> None:
-    """Remove what is due from other tests."""
-    await forget_what_is_due(database)
+pytestmark = pytest.mark.usefixtures("nothing_due")
 
 
 async def test_an_event_of_an_unknown_order_is_kept_and_applied_when_it_appears(

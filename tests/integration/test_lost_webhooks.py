@@ -14,17 +14,12 @@ from tests.integration.money_course import (
     LATE,
     Course,
     assert_conserved,
-    forget_what_is_due,
     overdue,
     ready,
 )
 from tests.integration.stripe_books import Books, report_of
 
-
-@pytest.fixture(autouse=True)
-async def nothing_due(database: Database) -> None:
-    """Remove what is due from other tests."""
-    await forget_what_is_due(database)
+pytestmark = pytest.mark.usefixtures("nothing_due")
 
 
 async def an_hour_later(one: Course) -> None:

@@ -10,16 +10,11 @@ from tests.integration.money_course import (
     TOTAL,
     assert_conserved,
     course,
-    forget_what_is_due,
     ready,
 )
 from tests.integration.stripe_books import Books
 
-
-@pytest.fixture(autouse=True)
-async def nothing_due(database: Database) -> None:
-    """Remove what is due from other tests."""
-    await forget_what_is_due(database)
+pytestmark = pytest.mark.usefixtures("nothing_due")
 
 
 async def test_a_checkout_that_is_paid_completes_its_order(database: Database) -> None:

@@ -19,7 +19,6 @@ from tests.integration.money_course import (
     Course,
     assert_conserved,
     course,
-    forget_what_is_due,
     ready,
 )
 from tests.integration.stripe_books import Books
@@ -28,10 +27,7 @@ ROUNDS = 8
 """Repetitions, since a race has more than one outcome."""
 
 
-@pytest.fixture(autouse=True)
-async def nothing_due(database: Database) -> None:
-    """Remove what is due from other tests."""
-    await forget_what_is_due(database)
+pytestmark = pytest.mark.usefixtures("nothing_due")
 
 
 async def concurrently(*things: Awaitable[Any]) -> None:
