@@ -33,7 +33,7 @@ async def record(database: Database, report: Report, payload: bytes, request_id:
 
     Raises one of AWAY.
     """
-    async with database.transaction("stripe_events.record") as transaction:
+    async with database.transaction("events.record") as transaction:
         order = await _lock_order(transaction, report)
         is_new = await _keep(transaction, report, payload)
         if is_new and order and report.fact:
@@ -51,7 +51,7 @@ async def settle_kept(database: Database, request_id: str) -> int:
     settled = 0
     for row in rows:
         try:
-            async with database.transaction("stripe_events.settle_kept") as transaction:
+            async with database.transaction("events.settle_kept") as transaction:
                 order, _ = await order_rows.lock_one(transaction, row["id"])
                 await _settle(transaction, order, request_id)
             settled += 1

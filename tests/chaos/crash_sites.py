@@ -30,8 +30,8 @@ WORKS = (
     "payments.request_payments_together",
     "stock.create_product",
     "stock.update_product",
-    "stripe_events.record",
-    "stripe_events.settle_kept",
+    "events.record",
+    "events.settle_kept",
 )
 """The transactions of a worker, besides those of the agents and of provider calls."""
 BEGINNINGS = ("database.transaction", "database.single_statement")

@@ -51,8 +51,8 @@ JOURNEYS: Mapping[str, Journey] = {
     "payments.request_payments_together": customers.paid_together,
     "stock.create_product": operators.stocked,
     "stock.update_product": operators.restocked,
-    "stripe_events.record": customers.paid_at_stripe,
-    "stripe_events.settle_kept": customers.reported_early,
+    "events.record": customers.paid_at_stripe,
+    "events.settle_kept": customers.reported_early,
 }
 """The journey to each subject's crash points."""
 
