@@ -19,10 +19,8 @@ class Tansu(Broker):
         "its restart; never for production, and no test of durability uses it"
     )
     worker_environment: ClassVar[dict[str, str]] = {
-        # The first join of the group takes half the session timeout.
-        "BROKER_SESSION_TIMEOUT": "10",
         # It reports a partition's end too low, which looks like a table ahead of its changelog.
-        "RECOVERY_CONSISTENCY_CHECK": "false",
+        "ORDERS_FAUST_RECOVERY_CONSISTENCY_CHECK": "false",
         # It delays a fetch for about half this time even if messages are available.
         "KAFKA_FETCH_WAIT_MS": "20",
     }

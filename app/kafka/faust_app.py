@@ -45,6 +45,8 @@ MAX_CONNECTING = 1024
 one second, and then after two more (RFC 6298, section 2)."""
 
 FAUST_PAGES = "/faust/"
+FAUST_PREFIX = "ORDERS_FAUST"
+"""The prefix of Faust's own environment variables."""
 
 
 class _Web(Web):
@@ -113,6 +115,9 @@ class OrderApp(faust.App):
         self._idle.set()
         super().__init__(
             "orders",
+            # Faust prefers the environment to these arguments: a BROKER_URL or WEB_PORT that is
+            # meant for another program would change what the worker depends on.
+            env_prefix=FAUST_PREFIX,
             broker=[f"kafka://{broker}" for broker in settings.kafka_brokers],
             store="rocksdb://",
             TableManager=Tables,

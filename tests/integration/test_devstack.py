@@ -161,7 +161,6 @@ def test_the_stack_remembers_its_ports(tmp_path: Path) -> None:
     with Stack(tmp_path, told) as stack:
         first = stack.environment
     assert Stack(tmp_path, told).postgres.url == first["DB_URL"]
-    assert first["BROKER_SESSION_TIMEOUT"] == "10"
 
 
 def _run(coroutine: Coroutine[Any, Any, Any]) -> Any:

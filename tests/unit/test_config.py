@@ -8,6 +8,7 @@ from pydantic import AliasChoices
 from pydantic.fields import FieldInfo
 
 from app.config import Settings, load_settings
+from app.kafka.faust_app import OrderApp
 
 
 @pytest.mark.parametrize(
@@ -204,6 +205,22 @@ def test_stripe_may_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_several_webhook_secrets_are_good_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STRIPE_WEBHOOK_SECRET", "whsec_old, whsec_new")
     assert load_settings().stripe_webhook_secrets == ("whsec_old", "whsec_new")
+
+
+def test_what_the_environment_has_for_other_programs_does_not_change_faust(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    own = OrderApp(load_settings(), []).conf
+    for name, value in (
+        ("BROKER_URL", "kafka://elsewhere:9092"),
+        ("WEB_PORT", "9"),
+        ("STREAM_WAIT_EMPTY", "true"),
+        ("PRODUCER_ACKS", "0"),
+    ):
+        monkeypatch.setenv(name, value)
+    conf = OrderApp(load_settings(), []).conf
+    assert (conf.broker, conf.web_port, conf.producer_acks) == (own.broker, own.web_port, -1)
+    assert conf.stream_wait_empty is False
 
 
 def test_every_setting_stands_in_the_example() -> None:
