@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+import asyncpg
+
 from agents.gate import Gate
 from app import agent_batch_pool, agent_pool
-from app.errors import BadEvent
+from app.db import AWAY
 from app.gathering import Gathering
 from app.handlers import Handle
 from app.kafka.messages import Message, event_of, order_of
@@ -60,7 +62,10 @@ async def _commit_together(batches: Sequence[Batch]) -> list[list[Message] | Non
                 messages = await batch.gate.admit(transaction, batch.messages)
                 await _handle(transaction, batch, messages)
                 admitted.append(messages)
-    except BadEvent:
+    except (*AWAY, asyncpg.PostgresError):
+        raise
+    except Exception:
+        # A bad event, or a bug, of one batch: it is found when each is committed alone.
         return [None for _ in batches]
     done = {id(batch): messages for batch, messages in zip(shared, admitted, strict=True)}
     return [done.get(id(batch)) for batch in batches]

@@ -6,7 +6,8 @@ batch is what has arrived by the time the last one is done: one message when idl
 - If infrastructure is away, the loop retries until it is back; nothing is dead-lettered for it.
 - A bad message is found by handling its batch one by one; it goes to `dead_letter` and is parked.
 - Later messages of its order are parked behind it; all other orders continue.
-- Any other error is a bug: the worker crashes with the batch unacknowledged.
+- Any other error is a bug. The message that causes it is found in the same way and logged, and the
+  worker crashes with the batch unacknowledged.
 """
 
 import asyncio
@@ -28,7 +29,7 @@ from app.db import AWAY
 from app.errors import UnknownOrder
 from app.handlers import BAD, HANDLERS, Handle, Handler
 from app.kafka.decoding import EventSchema, Malformed
-from app.kafka.messages import Message, event_of, order_of, request_of
+from app.kafka.messages import Message, event_of, order_of, place_of, request_of
 from app.metrics import DEAD_LETTERS, DUPLICATES, HELD_BACK, RETRIES
 from app.order_rows import Reads
 from app.parked import park
@@ -159,14 +160,12 @@ class Loop:
         return is_marked(self._name, partition, event_of(message).eventId)
 
     async def _take(self, messages: list[Message], attempts: int = 1) -> None:
-        """Commit, then mark; a batch with a bad message is repeated one message at a time."""
-        if not messages:
-            return
+        """Commit, then mark; a batch that fails is repeated one message at a time."""
         try:
             handled = await self._commit(messages)
-        except BAD as error:
+        except Exception as error:
             if len(messages) == 1:
-                await self._refuse(messages[0], error, attempts)
+                await self._fail(messages[0], error, attempts)
                 return
             for message in messages:
                 await self._take([message], attempts + 1)
@@ -187,7 +186,12 @@ class Loop:
         )
         return await self._insist(lambda: commits.do(batch))
 
-    async def _refuse(self, message: Message, error: Exception, attempts: int) -> None:
+    async def _fail(self, message: Message, error: Exception, attempts: int) -> None:
+        """Put a bad message aside. Raises `error` if it is a bug."""
+        if not isinstance(error, BAD):
+            extra = {"request_id": request_of(message)}
+            log.critical("%s crashes on %s: %r", self._name, place_of(message), error, extra=extra)
+            raise error
         # An order that does not exist has no later messages to hold back.
         holds_order = not isinstance(error, UnknownOrder)
         await self._put_aside(message, f"{type(error).__name__}: {error}", attempts, holds_order)
@@ -195,9 +199,8 @@ class Loop:
     async def _put_aside(
         self, message: Message, error: str, attempts: int, holds_order: bool
     ) -> None:
-        where = f"{message.message.tp} at {message.message.offset}"
         extra = {"request_id": request_of(message)}
-        log.error("%s cannot take %s: %s", self._name, where, error, extra=extra)
+        log.error("%s cannot take %s: %s", self._name, place_of(message), error, extra=extra)
         order_id = order_of(message) if holds_order else None
         if holds_order:
             self._gate.close()

@@ -40,14 +40,15 @@ async def park(
     error: str,
     attempts: int,
     order_id: UUID | None = None,
-) -> None:
+) -> UUID | None:
     """Park the raw message that `handler` could not handle, once. Raises one of AWAY.
 
-    With an `order_id`, later messages of that order wait behind it. Without one it delays nothing,
-    and is listed under the order that its key names, if any.
+    Returns its id, or None if it was parked before. With an `order_id`, later messages of that
+    order wait behind it. Without one it delays nothing, and is listed under the order that its key
+    names, if any.
     """
     async with database.connection() as connection:
-        await sql.park_message(
+        id: UUID | None = await sql.park_message(
             connection,
             handler=handler,
             topic=message.topic,
@@ -62,6 +63,7 @@ async def park(
             attempts=attempts,
             now=now(),
         )
+        return id
 
 
 async def parked_ahead(

@@ -32,3 +32,8 @@ def request_of(message: Message) -> str:
 def order_of(message: Message) -> UUID:
     """Return the id of the order of a message that is not Malformed."""
     return event_of(message).order_id
+
+
+def place_of(message: Message) -> str:
+    """Return the message's place in Kafka as people read and write it: `order.paid/2@117`."""
+    return f"{message.message.topic}/{message.message.partition}@{message.message.offset}"

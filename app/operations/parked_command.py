@@ -1,44 +1,58 @@
-"""`faust -A app parked list|show|replay|discard`: the operator's command for parked messages."""
+"""`faust -A app parked list|show|replay|discard|park`: the operator's command for messages.
+
+`park` is for a message that crashes the workers. It is parked here, without them, and the worker
+that receives it next acknowledges it unhandled.
+"""
 
 import getpass
+import re
 from contextlib import nullcontext, suppress
 from typing import Any
 from uuid import UUID, uuid4
 
 import click
 import orjson
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaTimeoutError
 from faust.cli import AppCommand, argument, option
 
-from app import app, redis_cache, request_pool
+from app import app, redis_cache, request_pool, settings
 from app.errors import AlreadyResolved, Problem
+from app.handlers import HANDLERS
+from app.kafka.messages import order_of_key
 from app.operations import intervention
 from app.operations.commands import reached_servers
 from app.operations.intervention import Actor
-from app.parked import State, get, page, parked_ids
+from app.parked import State, get, page, park, parked_ids
 
 MAX_LISTED = 100
+FETCH_SECONDS = 10
+PLACE = re.compile(r"([a-zA-Z0-9._-]+)/(\d{1,9})@(\d{1,18})")
 TOLD = "{id}  {state}  {handler}  {topic}/{partition}@{offset}  order {orderId}  {error}"
 
 
 @app.command(
-    argument("action", type=click.Choice(["list", "show", "replay", "discard"])),
+    argument("action", type=click.Choice(["list", "show", "replay", "discard", "park"])),
     argument("id", required=False, type=click.UUID),
-    option("--handler", help="list, replay: of this handler"),
+    option("--handler", help="list, replay: of this handler; park: the one that cannot take it"),
+    option("--message", help="park: its place in Kafka, like order.paid/2@117"),
     option("--all", "every", is_flag=True, help="replay: all of --handler, the first parked first"),
     option("--order", type=click.UUID, help="list: of this order"),
     option("--state", type=click.Choice(list(State)), help="list: otherwise what is unresolved"),
-    option("--reason", help="replay, discard (required): why; it stands on the order's timeline"),
-    option("--by", help="replay, discard: who; by default the OS user"),
+    option("--reason", help="replay, discard, park (required): why"),
+    option("--by", help="replay, discard, park: who; by default the OS user"),
     option("--apply", is_flag=True, help="replay: do it; without, it is only tried out"),
 )
 async def parked(self: AppCommand, action: str, id: UUID | None, **given: Any) -> None:
-    """List or show parked messages, replay them in order, or discard them."""
+    """List or show parked messages, replay them in order, discard them, or park one by hand."""
     every = given.pop("every")
     if every and not (action == "replay" and given["handler"] and id is None):
         raise SystemExit("--all is for `parked replay --handler HANDLER`, without an id")
-    if action != "list" and id is None and not every:
+    if action == "park" and not (given["handler"] and given["message"]):
+        raise SystemExit("parked park needs a --handler and a --message")
+    if action not in ("list", "park") and id is None and not every:
         raise SystemExit(f"parked {action} needs the id of a message")
-    if action in ("replay", "discard") and not (given["reason"] or "").strip():
+    if action in ("replay", "discard", "park") and not (given["reason"] or "").strip():
         raise SystemExit(f"parked {action} needs a --reason")
     await request_pool.open()
     try:
@@ -82,11 +96,49 @@ async def _discard(self: AppCommand, id: UUID, **given: Any) -> None:
     _tell(self, await intervention.discard(request_pool, id, _actor(given)))
 
 
+async def _park(self: AppCommand, _: None, **given: Any) -> None:
+    handler, place = HANDLERS.get(given["handler"]), PLACE.fullmatch(given["message"])
+    if place is None:
+        raise SystemExit("--message must be like order.paid/2@117: topic/partition@offset")
+    if handler is None or handler.handle is None or handler.record is None:
+        able = sorted(name for name, one in HANDLERS.items() if one.handle)
+        raise SystemExit(f"--handler must be one of {', '.join(able)}")
+    if handler.record.topic_name != place[1]:
+        raise SystemExit(f"{given['handler']} reads {handler.record.topic_name}, not {place[1]}")
+    message = await _message_at(TopicPartition(place[1], int(place[2])), int(place[3]))
+    if message is None:
+        raise SystemExit(f"Kafka has no message at {given['message']}")
+    actor, order_id = _actor(given), order_of_key(message.key)
+    error = f"Parked by {actor.name}: {actor.reason}"
+    id = await park(request_pool, message, given["handler"], error, 0, order_id)
+    if id is None:
+        raise SystemExit(f"{given['message']} was parked for {given['handler']} before")
+    self.say(f"{id}  PARKED  {given['handler']}  {given['message']}  order {order_id}")
+
+
+async def _message_at(partition: TopicPartition, offset: int) -> ConsumerRecord | None:
+    if partition.partition >= settings.kafka_partitions:
+        return None
+    async with AIOKafkaConsumer(bootstrap_servers=settings.kafka_brokers) as consumer:
+        consumer.assign([partition])
+        (first,) = (await consumer.beginning_offsets([partition])).values()
+        (end,) = (await consumer.end_offsets([partition])).values()
+        if not first <= offset < end:
+            return None
+        consumer.seek(partition, offset)
+        found = await consumer.getmany(partition, timeout_ms=FETCH_SECONDS * 1000, max_records=1)
+    if not found:
+        raise KafkaTimeoutError(f"no answer within {FETCH_SECONDS} s")
+    message: ConsumerRecord = found[partition][0]
+    return message if message.offset == offset else None
+
+
 ACTIONS: dict[str, Any] = {
     "list": _list,
     "show": _show,
     "replay": _replay,
     "discard": _discard,
+    "park": _park,
 }
 
 

@@ -6,8 +6,8 @@ where order_id = :order_id and resolved_at is null
 order by place desc
 limit :most;
 
--- name: park_message(handler, topic, partition, offset, order_id, holds_order, key, value, headers, error, attempts, now)!
--- Park a message that a handler could not handle, once.
+-- name: park_message(handler, topic, partition, offset, order_id, holds_order, key, value, headers, error, attempts, now)$
+-- Park a message that a handler could not handle, once; its new id, or null if it was parked before.
 insert into parked_messages (
     handler, topic, partition, "offset", order_id, state, holds_order, key, value, headers, error,
     attempts, parked_at
@@ -16,7 +16,8 @@ values (
     :handler, :topic, :partition, :offset, :order_id, 'PARKED', :holds_order, :key, :value, :headers,
     :error, :attempts, :now
 )
-on conflict do nothing;
+on conflict do nothing
+returning id;
 
 -- name: parked_ahead(handler, order_ids)^
 -- Whether the handler has a parked message that holds any order; and the offset of the first one by

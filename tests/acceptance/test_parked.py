@@ -135,6 +135,29 @@ async def test_an_operator_does_the_same_by_command(
     assert "already" in run_in_vain(environment, "parked", "discard", bad["id"], *why)
 
 
+async def test_an_operator_parks_a_message_that_a_handler_crashes_on(
+    customer: Customer, admin: Admin, product: Json, broker: Broker, environment: dict[str, str]
+) -> None:
+    order = await customer.buys(product)
+    (paid,) = [m for m in await broker.events_of(order) if m.topic == "order.paid"]
+    place = f"order.paid/{paid.partition}@{paid.offset}"
+    park = ("parked", "park", "--reason", WHY, "--by", "ops", "--message")
+    reserve = ("--handler", "stock.reserve")
+    assert "stock.reserve" in run_in_vain(environment, *park, place, "--handler", "stock.none")
+    assert "order.cancelled" in run_in_vain(environment, *park, place, "--handler", "stock.release")
+    beyond = f"order.paid/{paid.partition}@999999999"
+    assert "no message" in run_in_vain(environment, *park, beyond, *reserve)
+    assert await parked(admin, order) == []
+    id = run_command(environment, *park, place, *reserve).split()[0]
+    (held,) = await parked(admin, order)
+    assert (held["id"], held["offset"], held["holdsOrder"]) == (id, paid.offset, True)
+    assert held["error"] == f"Parked by ops: {WHY}"
+    assert "before" in run_in_vain(environment, *park, place, *reserve)
+    run_command(environment, "parked", "replay", id, "--reason", WHY, "--apply")
+    (done,) = await parked(admin, order, state="REPLAYED")
+    assert done["id"] == id
+
+
 async def test_an_operator_replays_all_of_a_handler_at_once(
     stuck: Stuck, customer: Customer, admin: Admin, environment: dict[str, str]
 ) -> None:

@@ -1,7 +1,7 @@
 """Batches of several agents share a transaction, and none delays or fails another."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
@@ -203,6 +203,34 @@ async def test_an_unknown_order_keeps_no_neighbour_from_committing(
     assert sorted(committed.alone, key=sorted) == sorted([{one}, {two}], key=sorted)
     assert (await topics(database, one)).count("payment.succeeded") == 1
     assert (await topics(database, two)).count("order.paid") == 1
+
+
+async def test_a_bug_of_one_handler_keeps_no_neighbour_from_committing(
+    database: Database, committed: Commits
+) -> None:
+    async def crash(transaction: Transaction, events: Sequence[Event]) -> None:
+        raise RuntimeError("a bug")
+
+    (one, requested), (two, succeeded) = await asked(database), await captured(database)
+    capture, mark_paid = batch(payments.capture, requested), batch(orders.mark_paid, succeeded)
+    answers = await concurrently(capture, batch(crash, succeeded), mark_paid)
+    assert isinstance(answers[1], RuntimeError)
+    assert answers[::2] == [capture.messages, mark_paid.messages]
+    assert (await topics(database, one)).count("payment.succeeded") == 1
+    assert (await topics(database, two)).count("order.paid") == 1
+
+
+async def test_what_an_operator_has_parked_is_not_handled_when_it_comes(
+    database: Database, committed: Commits
+) -> None:
+    one, requested = await asked(database)
+    capture = batch(payments.capture, requested)
+    (message,) = capture.messages
+    assert await park(database, message.message, capture.name, "it crashes", 0, one)
+    assert await park(database, message.message, capture.name, "once more", 0, one) is None
+    assert await concurrently(capture) == [[]]
+    (held, _), *more = await page(database, None, one, None, None, 10)
+    assert (held["state"], held["offset"], more) == (State.PARKED, message.message.offset, [])
 
 
 async def test_an_order_that_somebody_has_locked_holds_up_no_neighbour(

@@ -102,7 +102,7 @@ def message(n: int) -> Any:
     return SimpleNamespace(
         n=n,
         value=event,
-        message=SimpleNamespace(tp="topic/0", partition=n % 2, offset=n, timestamp=time()),
+        message=SimpleNamespace(topic="order.paid", partition=n % 2, offset=n, timestamp=time()),
     )
 
 
@@ -234,11 +234,15 @@ async def test_what_is_away_is_waited_for_and_buries_nothing(journal: Journal) -
     assert journal.told("commit", "send_dead_letter", "ack") == [("commit", [0]), ("ack", 0)]
 
 
-async def test_a_bug_leaves_the_whole_batch_unacknowledged(journal: Journal) -> None:
-    bug = fails(journal, lambda n: RuntimeError("a bug") if n == 2 else None)
+async def test_a_bug_leaves_the_whole_batch_unacknowledged_and_names_the_message(
+    journal: Journal, caplog: pytest.LogCaptureFixture
+) -> None:
+    bug = fails(journal, lambda n: RuntimeError("a bug") if n == 1 else None)
     with pytest.raises(RuntimeError):
         await bug.process([message(n) for n in range(3)])
-    assert journal.lines == []
+    assert journal.lines == [("commit", [0]), ("mark", 1)]
+    [line] = [one for one in caplog.records if one.levelname == "CRITICAL"]
+    assert "order.paid/1@1" in line.getMessage() and "a bug" in line.getMessage()
 
 
 async def test_a_redelivered_event_is_only_acknowledged(journal: Journal) -> None:
