@@ -15,18 +15,22 @@ RULES: list[dict[str, Any]] = [
     for group in yaml.safe_load(Path("docs/alerts.yml").read_text())["groups"]
     for rule in group["rules"]
 ]
+MANUAL = Path("docs/operations.md").read_text()
 OF_PROMETHEUS = {"up", "process_start_time_seconds"}
 LABELS_OF_PROMETHEUS = {"job", "instance"}
 FUNCTIONS = {"absent", "by", "changes", "increase", "max", "min", "sum", "time"}
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: str(rule["alert"]))
-def test_an_alert_asks_for_metrics_that_there_are(rule: dict[str, Any]) -> None:
+def test_an_alert_asks_for_metrics_that_there_are_and_stands_in_the_manual(
+    rule: dict[str, Any],
+) -> None:
     assert metrics.DEAD_LETTERS, "registered when they are imported"
     without_values = re.sub(r'"[^"]*"|\[\w+\]', "", rule["expr"])
     named = set(re.findall(r"\b[a-z_]+\b", without_values)) - FUNCTIONS
     asked = named & {*samples(), *OF_PROMETHEUS}
     assert asked and named - asked <= LABELS_OF_PROMETHEUS | labels_of(asked)
+    assert rule["alert"] in MANUAL
     assert rule["labels"]["severity"] in ("page", "ticket")
     assert rule["annotations"]["summary"] and rule["annotations"]["description"]
 
