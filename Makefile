@@ -23,7 +23,7 @@ test: .venv/ready ## All tests, on servers that they start themselves
 
 fuzz: CASES ?= 50000
 fuzz: SEED ?= 1
-fuzz: .venv/ready ## CASES odd requests (50,000), beginning with SEED; each answer held against OpenAPI
+fuzz: .venv/ready ## CASES malformed and unusual requests (50,000), from SEED on; each answer held against OpenAPI
 	@FUZZ_CASES=$(CASES) FUZZ_SEED=$(SEED) exec $(BIN)/python -m pytest tests/fuzz -o log_cli=true -o log_cli_level=INFO
 
 chaos: ROUNDS ?= 5
