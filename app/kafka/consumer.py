@@ -16,6 +16,9 @@ from mode.utils.futures import maybe_async
 from app.kafka.coordination import crash_with
 from app.kafka.fetching import FetchSessions
 
+NO_PARTITION_SECONDS = 0.05
+"""How often a worker whose partitions are all paused looks whether one is resumed."""
+
 _send = AIOKafkaConnection.send
 
 
@@ -144,6 +147,10 @@ class _Consumer(driver.Consumer):
         Faust's own delivery takes several rounds of the event loop for each message, and decodes
         key and value of each changelog record only to write the same bytes.
         """
+        if self.flow_active and not self._get_active_partitions():
+            # Faust would sleep for a second, also between a recovery's last step and the streams.
+            await asyncio.sleep(NO_PARTITION_SECONDS)
+            return {}, set()
         fetched, partitions = await super()._wait_next_records(timeout)
         if not fetched or not self.flow_active:
             return fetched, partitions

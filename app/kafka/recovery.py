@@ -54,6 +54,11 @@ class _Recovery(Recovery):
 class Tables(TableManager):
     """All tables, restored by `_Recovery`."""
 
+    async def on_start(self) -> None:
+        """Start at once; Faust sleeps for a second first."""
+        await self._update_channels()
+        await self.recovery.start()
+
     @property
     def recovery(self) -> Recovery:
         """What restores them."""

@@ -160,21 +160,13 @@ def _obey() -> None:
     os._exit(1)
 
 
-async def _do_not_sleep(*_: object) -> None:
-    pass
-
-
 def _main() -> None:
     from importlib import import_module
-
-    from faust.tables.manager import TableManager
 
     from app import AUTODISCOVER
 
     for module in AUTODISCOVER:
         import_module(module)
-    # Faust's tables sleep for a second before they ask for their partitions.
-    TableManager.sleep = _do_not_sleep
     while told := _lines_from(0):
         pid = os.fork()
         if not pid:
