@@ -15,23 +15,21 @@ from faust.cli import AppCommand, argument, option
 
 from app import accounts, app, request_pool, settings
 from app.db import AWAY, Database
-from app.kafka.faust_app import MAX_MESSAGE
 from app.operations.audit import BEGINNING, Scope
 from app.operations.audit import audit as run_audit
 from app.operations.demo_catalogue import fill_catalogue
 from app.operations.kafka_audit import audit_kafka
 from app.operations.migrate import (
-    CHANGELOG,
     CurrencyMismatch,
     MigrationChanged,
     TopicMismatch,
+    all_topics,
     create_topics,
     migrate_database,
 )
 from app.payments import retry_refund as ask_again
 from app.text import flaw
 from app.times import now
-from app.topics import DeadLetter, topic_names
 
 MOST = 1_000_000
 """The upper limit of options in seconds or ids."""
@@ -59,15 +57,12 @@ async def _with_database(work: Any) -> Any:
 @app.command()
 async def migrate(self: AppCommand) -> None:
     """Migrate PostgreSQL's schema and create the Kafka topics that this version needs."""
-    topics: dict[str, dict[str, str]] = {name: {} for name in topic_names()}
-    topics[DeadLetter.topic_name] = {"max.message.bytes": str(MAX_MESSAGE)}
-    topics |= dict.fromkeys(app.tables.changelog_topics, CHANGELOG)
     try:
         with reached_servers():
             files = await migrate_database(request_pool, settings.currency)
             created = await create_topics(
                 settings.kafka_brokers,
-                topics,
+                all_topics(app.tables.changelog_topics),
                 settings.kafka_partitions,
                 settings.kafka_replication,
             )

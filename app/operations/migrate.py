@@ -1,6 +1,6 @@
 """Migrate PostgreSQL's schema and create Kafka's topics: forward-only and repeatable."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from importlib.resources import files
 
@@ -9,7 +9,9 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
 from app.db import Database
+from app.kafka.faust_app import MAX_MESSAGE
 from app.queries import sql
+from app.topics import DeadLetter, topic_names
 
 DAY_MS = 24 * 3600 * 1000
 CHANGELOG = {
@@ -74,6 +76,13 @@ async def _apply(connection: asyncpg.Connection, name: str, text: str, known: st
         await connection.execute(text)
         await sql.note_migration(connection, name=name, checksum=checksum)
     return True
+
+
+def all_topics(changelogs: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Return the configuration of every topic that this version needs, by name."""
+    topics: dict[str, dict[str, str]] = {name: {} for name in topic_names()}
+    topics[DeadLetter.topic_name] = {"max.message.bytes": str(MAX_MESSAGE)}
+    return topics | dict.fromkeys(changelogs, CHANGELOG)
 
 
 async def create_topics(

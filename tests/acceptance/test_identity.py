@@ -22,7 +22,8 @@ from tests.acceptance.client import Answer, Api
 from tests.acceptance.customer import Admin, Customer
 from tests.acceptance.problems import assert_problem, slug
 from tests.acceptance.tokens import signed_by, token
-from tests.conftest import SECRET, run_command, run_in_vain
+from tests.conftest import SECRET, run_in_vain
+from tests.furnish import furnish
 
 SHOP = "https://shop.example.com"
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -41,7 +42,7 @@ USUAL = {
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """The environment of servers with schema and topics."""
     with Stack(tmp_path_factory.mktemp("servers")) as stack:
-        run_command(stack.environment, "migrate")
+        furnish(stack.environment, catalogue=False)
         yield stack.environment
 
 

@@ -159,17 +159,16 @@ async def test_a_refund_that_comes_back_is_made_again(
     await refunded(customer, order)
 
 
-@pytest.mark.parametrize("kind", ["error", "limit", "cut"])
-async def test_a_checkout_is_opened_once_however_stripe_answers(
-    customer: Customer, order: Json, shop: OrderShop, kind: str
+async def test_a_checkout_whose_answer_is_lost_is_opened_once(
+    customer: Customer, order: Json, shop: OrderShop
 ) -> None:
-    await shop.fault(kind, "/v1/checkout/sessions", calls=2)
+    await shop.fault("cut", "/v1/checkout/sessions", calls=2)
     await shop.press(await customer.ready_checkout(order))
     await customer.wait_until(order, "COMPLETED")
     assert await shop.counts(order) == (1, 1, 0)
 
 
-@pytest.mark.parametrize("kind", ["error", "limit", "cut", "broken", "proxy"])
+@pytest.mark.parametrize("kind", ["error", "broken"])
 async def test_a_refund_is_made_once_however_stripe_answers(
     customer: Customer, order: Json, shop: OrderShop, kind: str
 ) -> None:

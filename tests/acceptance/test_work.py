@@ -26,7 +26,8 @@ from tests.acceptance.calls import Calls
 from tests.acceptance.client import Api, eventually
 from tests.acceptance.customer import Admin, Customer
 from tests.acceptance.tokens import token
-from tests.conftest import SECRET, run_command
+from tests.conftest import SECRET
+from tests.furnish import furnish
 
 ORDERS = 20
 
@@ -119,7 +120,7 @@ async def site(own_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> As
     """An observed worker, warmed up and idle."""
     folder = tmp_path_factory.mktemp("watched")
     environment = {**own_stack.environment, "JWT_SECRET": SECRET, "PORT": str(free_port())}
-    run_command(environment, "migrate")
+    furnish(environment, catalogue=False)
     connection = await asyncpg.connect(own_stack.postgres.url)
     for name, value in {"log_statement": "all", "log_line_prefix": "<%a> "}.items():
         await connection.execute(f"alter system set {name} = '{value}'")

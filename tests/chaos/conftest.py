@@ -7,7 +7,8 @@ import pytest
 
 from devstack.stack import Stack
 from tests.chaos.shop import Shop
-from tests.conftest import SECRET, run_command
+from tests.conftest import SECRET
+from tests.furnish import furnish
 from tests.missing import NOT_DURABLE, skip
 
 
@@ -18,8 +19,7 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
         if not stack.broker.durable:
             skip(NOT_DURABLE)
         environment = {**stack.environment, "JWT_SECRET": SECRET}
-        for command in ("migrate", "demo-catalogue"):
-            run_command(environment, command)
+        furnish(environment, catalogue=True)
         shop = Shop(stack, environment, tmp_path)
         try:
             yield shop

@@ -11,7 +11,6 @@ from uuid import UUID, uuid4
 import asyncpg
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.protocol.group import LeaveGroupRequest
 from aiosmtpd.controller import Controller
 
 from devstack.ports import free_port
@@ -20,10 +19,11 @@ from devstack.stripe import Stripe
 from tests.acceptance.tokens import token
 from tests.chaos.forked_workers import Mortal, Nursery
 from tests.chaos.load import Json, Load, at_the_counter
-from tests.chaos.messages import GROUP
+from tests.chaos.messages import forget_the_dead
 from tests.chaos.shop import Shop
 from tests.chaos.waiting import until
 from tests.conftest import SECRET, run, run_command
+from tests.furnish import furnish
 from tests.integration.test_notify import Mailbox
 
 
@@ -132,20 +132,6 @@ WAITING = """
 """
 
 
-async def forget_the_dead(brokers: str) -> None:
-    """Remove the group's members at once; the broker does so 10 s after it last heard of them."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=brokers)
-    await admin.start()
-    try:
-        node = await admin.find_coordinator(GROUP)
-        for answer in await admin.describe_consumer_groups([GROUP]):
-            for _, _, _, _, _, members, *_ in answer.groups:
-                for member_id, *_ in members:
-                    await admin._send_request(LeaveGroupRequest(GROUP, member_id), node)
-    finally:
-        await admin.close()
-
-
 @contextmanager
 def _mailbox() -> Iterator[tuple[Mailbox, str]]:
     mailbox, port = Mailbox(), free_port()
@@ -167,8 +153,7 @@ async def stage(folder: Path) -> AsyncIterator[Stage]:
     ):
         environment = {**stack.environment, **stripe.worker_environment, "JWT_SECRET": SECRET}
         environment |= {"PORT": str(port), "SMTP_URL": smtp_url, "AUTH_RATE_LIMIT": "10000/minute"}
-        for command in ("migrate", "demo-catalogue"):
-            run_command(environment, command)
+        furnish(environment, catalogue=True)
         nursery = Nursery(environment, folder / "data", folder / "nursery.log")
         worker = Mortal(nursery, environment, folder / "data", folder / "worker.log")
         shop = Shop(stack, environment, folder)

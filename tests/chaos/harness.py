@@ -85,7 +85,7 @@ async def play(
     enough: Callable[[int, Tally], bool],
     say: Callable[[str], None],
 ) -> Tally:
-    """Play rounds until `enough(rounds, tally)` is true or a round has a finding.
+    """Play until `enough(rounds, tally)` is true, also within a round, or a round has a finding.
 
     `rate` is in customers per second. The seed reproduces the faults, their order and their
     lengths, and what customers do, but not how these interleave.
@@ -105,7 +105,7 @@ async def play(
                 scene = Scene(town, people, dice)
                 for name in islice(names, per_round):
                     await _hit(scene, name, tally, say)
-                    if tally.findings:
+                    if tally.findings or enough(rounds - 1, tally):
                         break
                 tally.findings += await _settle(scene)
                 say(f"round {rounds} is over; {len(tally.findings)} findings")

@@ -1,10 +1,12 @@
-"""Read what is in Kafka, read the consumer lag, and produce messages again."""
+"""Read what is in Kafka, read the consumer lag, produce messages again, and empty the group."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from importlib import import_module
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.protocol.group import LeaveGroupRequest
 
 from app import AUTODISCOVER, app
 from app.topics import topic_names
@@ -74,3 +76,17 @@ async def produce(brokers: str, messages: Iterable[ConsumerRecord]) -> None:
 def _partitions(topics: Iterable[str]) -> list[TopicPartition]:
     count = app.conf.topic_partitions
     return [TopicPartition(topic, number) for topic in topics for number in range(count)]
+
+
+async def forget_the_dead(brokers: str) -> None:
+    """Remove the group's members at once; the broker does so 10 s after it last heard of them."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=brokers)
+    await admin.start()
+    try:
+        node = await admin.find_coordinator(GROUP)
+        for answer in await admin.describe_consumer_groups([GROUP]):
+            for _, _, _, _, _, members, *_ in answer.groups:
+                for member_id, *_ in members:
+                    await admin._send_request(LeaveGroupRequest(GROUP, member_id), node)
+    finally:
+        await admin.close()

@@ -11,7 +11,8 @@ from devstack.stack import Stack
 from devstack.stripe import Stripe
 from tests.chaos.proxy import Proxies, Proxy
 from tests.chaos.shop import Shop
-from tests.conftest import SECRET, run_command
+from tests.conftest import SECRET
+from tests.furnish import furnish
 from tests.missing import NOT_DURABLE, skip
 
 ORDER_TTL_SECONDS = 3600
@@ -57,8 +58,7 @@ def _furnish(
         "JWT_TTL_SECONDS": "86400",
         "ORDER_TTL_SECONDS": str(ORDER_TTL_SECONDS),
     }
-    for command in ("migrate", "demo-catalogue"):
-        run_command(environment, command)
+    furnish(environment, catalogue=True)
     shop = Shop(stack, environment, folder)
     turns = count()
 

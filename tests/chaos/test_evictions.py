@@ -5,6 +5,7 @@ import asyncio
 from devstack.ports import free_port
 from tests.chaos.audit import rest
 from tests.chaos.load import PLENTIFUL, SCARCE, Load, at_the_counter
+from tests.chaos.messages import forget_the_dead
 from tests.chaos.proxy import Proxies
 from tests.chaos.shop import Shop
 
@@ -30,6 +31,7 @@ async def test_what_a_dead_worker_owed_the_cache_is_evicted(shop: Shop) -> None:
             await load.pay(order)
             assert await rest(shop), "the order is completed, and its events acknowledged"
             worker.kill()
+            await forget_the_dead(shop.brokers)
             is_away = False
             worker.start()
             await asyncio.to_thread(worker.wait_ready)

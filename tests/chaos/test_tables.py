@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from devstack.worker import Worker
 from tests.chaos.audit import audit, rest, snapshot
 from tests.chaos.load import PIECES, PLENTIFUL, SCARCE, Load, at_the_counter
-from tests.chaos.messages import handlers, produce, read_all
+from tests.chaos.messages import forget_the_dead, handlers, produce, read_all
 from tests.chaos.shop import Shop, start_again
 
 DUPLICATES = "orders_duplicate_events_total"
@@ -73,6 +73,7 @@ async def test_a_worker_starts_whose_disk_knows_more_than_the_changelog(shop: Sh
         assert await rest(shop)
         worker.kill()
         await lose_topic(shop, "orders-handled-changelog")
+        await forget_the_dead(shop.brokers)
         await start_again(worker)
         await load.buy(PLENTIFUL)
         assert await rest(shop)
@@ -103,6 +104,7 @@ async def lose_disk(shop: Shop, worker: Worker) -> None:
     """Kill the idle worker, and start it with an empty folder."""
     assert await rest(shop)
     worker.kill()
+    await forget_the_dead(shop.brokers)
     shutil.rmtree(worker.folder)
     await start_again(worker)
     assert await rest(shop)

@@ -20,7 +20,8 @@ from tests.acceptance.conftest import metric as metric
 from tests.acceptance.customer import Admin, Customer
 from tests.acceptance.rows import Rows
 from tests.acceptance.tokens import token
-from tests.conftest import SECRET, run_command
+from tests.conftest import SECRET
+from tests.furnish import furnish
 from tests.fuzz.run import Caller
 
 PRODUCTS, ORDERS = 30, 20
@@ -43,7 +44,7 @@ def fuzzed(fuzz_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Itera
     folder = tmp_path_factory.mktemp("fuzz")
     environment = {**fuzz_stack.environment, **UNLIMITED, "JWT_SECRET": SECRET}
     environment["PORT"] = str(free_port())
-    run_command(environment, "migrate")
+    furnish(environment, catalogue=False)
     with Worker(environment, folder / "data", folder / "worker.log") as worker:
         worker.wait_ready()
         yield worker

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from subprocess import CompletedProcess
 
 import asyncpg
 import pytest
@@ -20,6 +21,7 @@ from tests.integration.books import Books, books_in_order
 from tests.integration.breaks import Break
 
 BREAKS = breaks.BREAKS | breaks_of_money.BREAKS
+WITH_SERVERS = ("audit", "migrate", "parked list", "demo-catalogue")
 AT_REST = Scope(bound=timedelta(0))
 
 
@@ -151,22 +153,29 @@ async def test_the_command_names_what_is_broken_and_fails(
     assert str(books.product) in told
 
 
-@pytest.mark.parametrize("command", ["audit", "migrate", "parked list", "demo-catalogue"])
-def test_a_command_says_in_one_line_that_a_server_is_away(
-    commands: dict[str, str], command: str
-) -> None:
+async def test_a_command_says_in_one_line_that_a_server_is_away(commands: dict[str, str]) -> None:
     nowhere = {**commands, "DB_URL": f"postgresql://nobody@127.0.0.1:{free_port()}/nothing"}
-    done = run(nowhere, tuple(command.split()), "")
-    [told] = (done.stdout + done.stderr).strip().splitlines()
-    assert told.startswith("A server is away: ")
-    assert done.returncode == (2 if command == "audit" else 1)
+    for command, done in await at_once(nowhere, *WITH_SERVERS):
+        [told] = (done.stdout + done.stderr).strip().splitlines()
+        assert told.startswith("A server is away: ")
+        assert done.returncode == (2 if command == "audit" else 1)
 
 
-@pytest.mark.parametrize("option", ["--days", "--bound", "--most", "--patience"])
-def test_the_command_refuses_what_nobody_asks_for(commands: dict[str, str], option: str) -> None:
-    done = run(commands, ("audit", option, "99999999999999999999"), "")
-    assert done.returncode == 2
-    assert f"Invalid value for '{option}'" in done.stderr and "Traceback" not in done.stderr
+async def test_the_command_refuses_what_nobody_asks_for(commands: dict[str, str]) -> None:
+    options = ("--days", "--bound", "--most", "--patience")
+    asked = [f"audit {option} 99999999999999999999" for option in options]
+    for command, done in await at_once(commands, *asked):
+        assert done.returncode == 2
+        assert f"Invalid value for '{command.split()[1]}'" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+async def at_once(
+    environment: dict[str, str], *commands: str
+) -> list[tuple[str, CompletedProcess[str]]]:
+    """Run the commands at the same time; return each with its result."""
+    runs = [asyncio.to_thread(run, environment, tuple(one.split()), "") for one in commands]
+    return list(zip(commands, await asyncio.gather(*runs), strict=True))
 
 
 async def test_one_worker_at_a_time_audits_and_tells_the_metrics(books: Books) -> None:
