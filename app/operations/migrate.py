@@ -118,11 +118,15 @@ async def _create(
 ) -> None:
     if not topics:
         return
-    # What is acknowledged is on all replicas but one at least.
-    safe = {"min.insync.replicas": str(max(1, replication - 1))}
+    common = {
+        # What is acknowledged is on all replicas but one at least.
+        "min.insync.replicas": str(max(1, replication - 1)),
+        # A broker whose default is a codec would compress, and each worker unpack, small batches.
+        "compression.type": "producer",
+    }
     response = await admin.create_topics(
         [
-            NewTopic(name, partitions, replication, topic_configs={**safe, **configuration})
+            NewTopic(name, partitions, replication, topic_configs={**common, **configuration})
             for name, configuration in topics.items()
         ]
     )

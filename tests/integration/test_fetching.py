@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any, cast
 from uuid import uuid4
 
@@ -60,18 +61,25 @@ async def producer(environment: dict[str, str]) -> AsyncIterator[AIOKafkaProduce
         yield producer
 
 
-@pytest.fixture
-async def reader(environment: dict[str, str]) -> AsyncIterator[Reader]:
-    brokers, topic = environment["KAFKA_BROKERS"], f"sessions.{uuid4()}"
+@asynccontextmanager
+async def reading(brokers: str, configuration: dict[str, str]) -> AsyncIterator[Reader]:
+    """A reader of a new topic with that configuration."""
+    topic = f"sessions.{uuid4()}"
     admin = AIOKafkaAdminClient(bootstrap_servers=brokers)
     await admin.start()
-    await admin.create_topics([NewTopic(topic, PARTITIONS, 1)])
+    await admin.create_topics([NewTopic(topic, PARTITIONS, 1, topic_configs=configuration)])
     await admin.close()
     consumer = AIOKafkaConsumer(bootstrap_servers=brokers, fetch_max_wait_ms=50)
     reader = Reader(consumer, topic)
     consumer.assign(reader.partitions)
     async with consumer:
         await consumer.seek_to_beginning(*reader.partitions)
+        yield reader
+
+
+@pytest.fixture
+async def reader(environment: dict[str, str]) -> AsyncIterator[Reader]:
+    async with reading(environment["KAFKA_BROKERS"], {}) as reader:
         yield reader
 
 
@@ -152,6 +160,17 @@ async def test_a_session_that_the_broker_does_not_know_is_begun_anew(
     await reader.reads("b")
     assert sum(request.session_epoch == 0 for request in reader.asked) == 2
     assert named(reader.asked[-1]) in ([], [0])
+
+
+@pytest.mark.parametrize("codec", ["gzip", "lz4", "snappy", "zstd"])
+async def test_what_the_broker_compresses_is_read(
+    environment: dict[str, str], producer: AIOKafkaProducer, codec: str
+) -> None:
+    """Producers here compress nothing; a topic, or a broker's default, may have it done."""
+    value = "an event" * 1000
+    async with reading(environment["KAFKA_BROKERS"], {"compression.type": codec}) as reader:
+        await put(producer, reader.partitions[0], value, value)
+        await reader.reads(value, value)
 
 
 def test_epochs_begin_again_at_one() -> None:

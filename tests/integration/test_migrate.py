@@ -5,6 +5,8 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from app.db import AWAY, Database
 from app.money.rows import hold
@@ -202,6 +204,26 @@ async def test_topics_are_created_once_and_keep_their_partitions(
     assert await create_topics(brokers, topics, 3, 1) == []
     with pytest.raises(TopicMismatch, match=r"KAFKA_PARTITIONS is 5.*3 partitions"):
         await create_topics(brokers, topics, 5, 1)
+
+
+OF_THE_TOPIC = 1
+"""Kafka's number for a setting that is a topic's own, and not the broker's default."""
+
+
+async def test_a_topic_keeps_what_is_sent_as_it_is_whatever_the_broker_compresses(
+    stack: Stack, environment: dict[str, str]
+) -> None:
+    brokers = environment["KAFKA_BROKERS"].split(",")
+    await create_topics(brokers, {"test.sizes": {}}, 1, 1)
+    admin = AIOKafkaAdminClient(bootstrap_servers=brokers)
+    await admin.start()
+    [answer] = await admin.describe_configs(
+        [ConfigResource(ConfigResourceType.TOPIC, "test.sizes")]
+    )
+    await admin.close()
+    [(*_, entries)] = answer.resources
+    found = {name: (value, source) for name, value, _, source, *_ in entries}
+    assert found["compression.type"] == ("producer", OF_THE_TOPIC)
 
 
 async def test_a_catalogue_of_another_currency_is_refused(
