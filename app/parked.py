@@ -146,7 +146,10 @@ async def page(
 
 
 async def parked_ids(database: Database, handler: str) -> list[UUID]:
-    """Return the ids of a handler's unresolved parked messages, the first parked first."""
+    """Return the ids of a handler's unresolved messages that wait behind none of their order.
+
+    The first parked is the first. A replay of each goes through all that is unresolved.
+    """
     async with database.connection() as connection:
         rows = await sql.parked_ids(connection, handler=handler)
     return [row["id"] for row in rows]

@@ -85,7 +85,7 @@ async def _replay(self: AppCommand, id: UUID | None, **given: Any) -> None:
     dry_run = not given["apply"]
     ids = [id] if id else await parked_ids(request_pool, given["handler"])
     for each in ids:
-        # One that waited behind another may be resolved by now.
+        # Another operator may have resolved it by now.
         with suppress(AlreadyResolved) if id is None else nullcontext():
             _tell(self, await intervention.replay(request_pool, each, _actor(given), dry_run))
     if dry_run:

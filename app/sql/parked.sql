@@ -108,9 +108,16 @@ order by page.place desc
 limit :page_size;
 
 -- name: parked_ids(handler)
--- The unresolved messages that a handler refused, the first parked first.
-select id from parked_messages
-where handler = :handler and state = 'PARKED'
+-- A handler's unresolved messages that wait behind none of their order, the first parked first. One that
+-- waits may be the first: a replay or a discard that was interrupted leaves it.
+select id from parked_messages first
+where handler = :handler and state in ('PARKED', 'WAITING')
+  and not (holds_order and exists (
+      select from parked_messages ahead
+      where ahead.handler = first.handler and ahead.order_id = first.order_id
+        and ahead.holds_order and ahead.resolved_at is null
+        and (ahead."offset", ahead.place) < (first."offset", first.place)
+  ))
 order by place;
 
 -- name: list_parked_of_order(order_id, handlers, states, before, page_size)

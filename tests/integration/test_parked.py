@@ -17,7 +17,7 @@ from app.kafka.decoding import read_event
 from app.operations import intervention
 from app.operations.intervention import Actor
 from app.outbox import RELAY
-from app.parked import State, get, page, park
+from app.parked import State, get, page, park, parked_ids
 from app.queries import sql
 from app.timeline import events_after
 from app.times import now, rfc3339
@@ -122,6 +122,29 @@ async def test_a_replay_goes_through_all_that_waits_in_order_and_does_it_once(
         *["order.intervened"] * 3,
     ]
     assert await admitted(database, Gate(HANDLER), *behind) == [7, 6]
+
+
+async def test_all_of_a_handler_is_the_first_of_each_order_also_where_a_replay_was_interrupted(
+    database: Database,
+) -> None:
+    name = f"nobody.{uuid4()}"
+    one, two = await paid_order(database), await paid_order(database)
+    mine, theirs = await paid(database, one, 5, 6, 7), await paid(database, two, 8, 9)
+    await park(database, theirs[0].message, name, "no", 1, two)
+    interrupted = await park(database, mine[0].message, name, "no", 1, one)
+    unread = message(None, two, 4, f"topic-{uuid4()}")
+    await park(database, unread.message, name, "no", 1, None)
+    assert await admitted(database, Gate(name), *mine[1:], theirs[1]) == []
+    async with database.connection() as connection:
+        await sql.resolve_parked(
+            connection, id=interrupted, state="DISCARDED", by="x", reason="x", now=now()
+        )
+    found = [await get(database, id) for id in await parked_ids(database, name)]
+    assert [(each["offset"], each["state"]) for each in found] == [
+        (8, "PARKED"),
+        (4, "PARKED"),
+        (6, "WAITING"),
+    ]
 
 
 async def test_a_dry_run_tells_what_would_happen_and_changes_nothing(database: Database) -> None:

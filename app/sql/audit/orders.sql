@@ -97,7 +97,8 @@ order by parked_at
 limit :most;
 
 -- name: messages_wait_behind_a_parked_one(rest, most)
--- A waiting message is behind a parked one of its order, which an operator can replay or discard.
+-- A waiting message is behind a parked one of its order; where a replay was interrupted, it has to be
+-- replayed by itself.
 select order_id as subject, concat_ws(' ', handler, topic, partition, "offset") as detail,
     count(*) over () as found
 from parked_messages waiting
