@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, cast
 import aiokafka.util
 from aiokafka import AIOKafkaConsumer
 from aiokafka.conn import AIOKafkaConnection, CloseReason
+from aiokafka.consumer.fetcher import OffsetResetStrategy
 from aiokafka.errors import KafkaConnectionError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
@@ -114,10 +115,13 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
     async def _seek_to_committed(self) -> Any:
         consumer = self._ensure_consumer()
         committed = await consumer.seek_to_committed()
-        changelogs = self.app.tables.changelog_topics
-        fresh = [tp for tp, at in committed.items() if not at and tp.topic not in changelogs]
-        if fresh:
-            await consumer.seek_to_beginning(*fresh)
+        changelogs, assigned = self.app.tables.changelog_topics, consumer.assignment()
+        fresh = {tp for tp, at in committed.items() if not at and tp.topic not in changelogs}
+        # Without waiting for the positions, as `seek_to_beginning` does: the recovery of all
+        # partitions would begin again and again while one of them has no leader. Until a partition
+        # has its position, nothing is fetched from it.
+        if reset := fresh & assigned:
+            consumer._fetcher.request_offset_reset(reset, OffsetResetStrategy.EARLIEST)
         return committed
 
 

@@ -6,7 +6,9 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.consumer.fetcher import Fetcher, OffsetResetStrategy
+from aiokafka.consumer.subscription_state import SubscriptionState
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from mode.utils.queues import FlowControlEvent, FlowControlQueue
@@ -222,3 +224,42 @@ def test_the_assigned_partitions_are_those_of_the_latest_assignment() -> None:
     client.assigned = frozenset({TopicPartition("order.paid", 1)})
     assert thread.assignment() == {OTHER}
     assert all(isinstance(place, TP) for place in thread.assignment())
+
+
+def thread_with(committed: dict[TopicPartition, int | None]) -> Any:
+    """Return a consumer's thread with those committed offsets, whose broker never answers."""
+    subscription = SubscriptionState()
+    subscription.assign_from_user(set(committed))
+    fetcher: Any = Fetcher.__new__(Fetcher)
+    fetcher._subscriptions, fetcher._records, fetcher._wait_consume_future = subscription, {}, None
+
+    async def known(place: TopicPartition) -> int | None:
+        return committed[place]
+
+    client: Any = AIOKafkaConsumer.__new__(AIOKafkaConsumer)
+    client._closed, client._request_timeout_ms = True, 60_000
+    client._subscription, client._fetcher, client.committed = subscription, fetcher, known
+    thread: Any = _ConsumerThread.__new__(_ConsumerThread)
+    thread._consumer = client
+    thread.app = SimpleNamespace(tables=SimpleNamespace(changelog_topics={"a changelog"}))
+    return thread
+
+
+async def test_a_partition_that_nobody_leads_is_read_from_its_beginning_and_not_waited_for() -> (
+    None
+):
+    """The recovery would time out, begin again, and never let the other partitions be read."""
+    fresh, known, changelog = (
+        TopicPartition(topic, 0) for topic in ("order.paid", "order.created", "a changelog")
+    )
+    thread = thread_with({fresh: None, known: 7, changelog: None})
+    states = thread._consumer._subscription.subscription.assignment._tp_state
+    for state in states.values():
+        state.seek(5)
+    thread._consumer._fetcher._records[fresh] = "what was fetched from the old position"
+    found = await asyncio.wait_for(thread._seek_to_committed(), 5)
+    assert found == {fresh: None, known: 7, changelog: None}
+    assert (states[known].position, states[changelog].position) == (7, 5)
+    assert not states[fresh].has_valid_position, "so nothing is fetched from the old one"
+    assert states[fresh].reset_strategy == OffsetResetStrategy.EARLIEST
+    assert thread._consumer._fetcher._records == {}
