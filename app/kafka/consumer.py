@@ -1,7 +1,7 @@
 """Faust's Kafka consumer, made faster, and changed so that rebalances lose no messages."""
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import aiokafka.util
@@ -123,6 +123,15 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         if reset := fresh & assigned:
             consumer._fetcher.request_offset_reset(reset, OffsetResetStrategy.EARLIEST)
         return committed
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        """Commit the offsets of assigned partitions; False if there are none any more.
+
+        Faust would have aiokafka commit nothing, which is an error, and crash.
+        """
+        assigned = self.assignment()
+        kept = {tp: offset for tp, offset in offsets.items() if tp in assigned}
+        return bool(kept) and await super()._commit(kept)
 
 
 class _Entry(NamedTuple):

@@ -263,3 +263,28 @@ async def test_a_partition_that_nobody_leads_is_read_from_its_beginning_and_not_
     assert not states[fresh].has_valid_position, "so nothing is fetched from the old one"
     assert states[fresh].reset_strategy == OffsetResetStrategy.EARLIEST
     assert thread._consumer._fetcher._records == {}
+
+
+async def test_where_all_partitions_have_moved_away_nothing_is_committed() -> None:
+    """aiokafka refuses to commit nothing, of which Faust would end the worker."""
+    thread, crashed_of = thread_with({TopicPartition(*OTHER): None}), []
+    thread._consumer._group_id = "orders"
+
+    async def crash(reason: BaseException) -> None:
+        crashed_of.append(reason)
+
+    thread.crash, thread.log = crash, logging.getLogger(__name__)
+    thread.tp_last_committed_at = {}
+    assert not await thread._commit({PAID: 3})
+    assert not crashed_of
+
+
+async def test_what_is_still_assigned_is_committed() -> None:
+    thread, committed = thread_with({TopicPartition(*OTHER): None}), {}
+
+    async def commit(offsets: dict[TopicPartition, Any]) -> None:
+        committed.update({place: one.offset for place, one in offsets.items()})
+
+    thread._consumer.commit, thread.tp_last_committed_at = commit, {}
+    assert await thread._commit({PAID: 3, OTHER: 4})
+    assert committed == {OTHER: 4}
