@@ -62,6 +62,9 @@ async def _commit_together(batches: Sequence[Batch]) -> list[list[Message] | Non
                 messages = await batch.gate.admit(transaction, batch.messages)
                 await _handle(transaction, batch, messages)
                 admitted.append(messages)
+    except TimeoutError:
+        # It may be more than PostgreSQL can do in time, and would be so again.
+        return [None for _ in batches]
     except (*AWAY, asyncpg.PostgresError):
         raise
     except Exception:

@@ -4,6 +4,7 @@ Faust's own batching also acknowledges failed messages; with `noack()` this loop
 batch is what has arrived by the time the last one is done: one message when idle, many under load.
 
 - If infrastructure is away, the loop retries until it is back; nothing is dead-lettered for it.
+- A batch that takes too long is repeated in halves: PostgreSQL may be too slow for the whole.
 - A bad message is found by handling its batch one by one; it goes to `dead_letter` and is parked.
 - Later messages of its order are parked behind it; all other orders continue.
 - Any other error is a bug. The message that causes it is found in the same way and logged, and the
@@ -160,9 +161,17 @@ class Loop:
         return is_marked(self._name, partition, event_of(message).eventId)
 
     async def _take(self, messages: list[Message], attempts: int = 1) -> None:
-        """Commit, then mark; a batch that fails is repeated one message at a time."""
+        """Commit, then mark; a batch that fails is repeated one message at a time.
+
+        One that takes too long is repeated in halves.
+        """
         try:
             handled = await self._commit(messages)
+        except TimeoutError:
+            half = len(messages) // 2
+            await self._take(messages[:half], attempts)
+            await self._take(messages[half:], attempts)
+            return
         except Exception as error:
             if len(messages) == 1:
                 await self._fail(messages[0], error, attempts)
@@ -178,13 +187,16 @@ class Loop:
         crash_here(Point.MARKED, self._name)
 
     async def _commit(self, messages: list[Message]) -> list[Message]:
-        """Handle and commit the messages that are not behind a parked one, and return them."""
+        """Handle and commit the messages that are not behind a parked one, and return them.
+
+        Raises TimeoutError only for several messages, which may be too many.
+        """
         if self._handle is None:
             return messages
         batch = Batch(
             self._name, self._gate, self._handle, messages, self._reads, self._moves_stock
         )
-        return await self._insist(lambda: commits.do(batch))
+        return await self._insist(lambda: commits.do(batch), is_divisible=len(messages) > 1)
 
     async def _fail(self, message: Message, error: Exception, attempts: int) -> None:
         """Put a bad message aside. Raises `error` if it is a bug."""
@@ -212,13 +224,22 @@ class Loop:
         )
         crash_here(Point.PARKED, self._name)
 
-    async def _insist(self, work: Callable[[], Awaitable[Outcome]]) -> Outcome:
-        """Do the work, retrying with backoff while infrastructure is away."""
+    async def _insist(
+        self, work: Callable[[], Awaitable[Outcome]], is_divisible: bool = False
+    ) -> Outcome:
+        """Do the work, retrying with backoff while infrastructure is away.
+
+        Raises TimeoutError if the work is divisible and takes too long.
+        """
         delay = 0.1
         while True:
             try:
                 return await work()
             except (*AWAY, KafkaError, ProducerSendError) as error:
+                if is_divisible and isinstance(error, TimeoutError):
+                    RETRIES.labels(self._name).inc()
+                    log.warning("%s goes on with smaller batches: %r", self._name, error)
+                    raise
                 delay = await self._wait(delay, error)
 
     async def _wait(self, delay: float, error: Exception) -> float:

@@ -69,6 +69,8 @@ DEAD_PEERS = {
 }
 """Settings by which the server notices that a worker's machine is gone (seconds; milliseconds).
 Otherwise the locks of its transactions would be held for up to two hours."""
+COMMAND_SECONDS = 10.0
+"""How long a statement of a pool may take; then it is cancelled, and raises TimeoutError."""
 READ_ONLY = {"default_transaction_read_only": "on"}
 WRITABLE = {"target_session_attrs": "read-write"}
 """Connect to a primary: a former one may be back as a standby, where every write would fail."""
@@ -105,7 +107,7 @@ class Database:
             min_size=0,
             max_size=self._pool_size,
             timeout=5,
-            command_timeout=10,
+            command_timeout=COMMAND_SECONDS,
             reset=_nothing_to_reset,
             server_settings=self._settings,
         )

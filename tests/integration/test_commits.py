@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
+from time import time
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
-from agents import commits
+from agents import commits, loop
 from agents.commits import Batch
 from agents.gate import Gate
 from app import orders, payments, stock
@@ -74,6 +76,12 @@ async def waits(database: Database) -> bool:
 
 async def note(found: list[set[UUID]], transaction: Transaction) -> None:
     found.append(set(transaction.orders))
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let statements of pools that are opened from here on take half a second at most."""
+    monkeypatch.setattr("app.db.COMMAND_SECONDS", 0.5)
 
 
 @pytest.fixture
@@ -218,6 +226,37 @@ async def test_a_bug_of_one_handler_keeps_no_neighbour_from_committing(
     assert answers[::2] == [capture.messages, mark_paid.messages]
     assert (await topics(database, one)).count("payment.succeeded") == 1
     assert (await topics(database, two)).count("order.paid") == 1
+
+
+async def test_what_takes_too_long_together_is_done_in_parts_and_holds_up_no_neighbour(
+    hurried: None, database: Database, committed: Commits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[list[UUID]] = []
+
+    async def toil(transaction: Transaction, events: Sequence[Event]) -> None:
+        await transaction.connection.execute("select pg_sleep($1)", 0.2 * len(events))
+        transaction.notices.append(partial(done.append, [event.order_id for event in events]))
+
+    async def ack(message: Any) -> None:
+        acknowledged.append(message)
+
+    acknowledged: list[Any] = []
+    _, succeeded = await captured(database)
+    many = [succeeded.derive(orderId=str(uuid4())) for _ in range(4)]
+    one, requested = await asked(database)
+    slow, capture = batch(toil, *many), batch(payments.capture, requested)
+    for each in slow.messages:
+        each.message.timestamp = time()
+    monkeypatch.setattr(loop, "is_marked", lambda *_: False)
+    monkeypatch.setattr(loop, "mark", lambda *_: None)
+    stream: Any = SimpleNamespace(ack=ack)
+    await asyncio.gather(
+        loop.Loop(slow.name, stream, toil, None, Reads.NOTHING).process(slow.messages),
+        commits.commits.do(capture),
+    )
+    assert [order_id for part in done for order_id in part] == [one.order_id for one in many]
+    assert acknowledged == slow.messages
+    assert (await topics(database, one))[-1] == "payment.succeeded"
 
 
 async def test_what_an_operator_has_parked_is_not_handled_when_it_comes(

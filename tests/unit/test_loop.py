@@ -29,12 +29,16 @@ class Journal:
         self.outages: list[Exception] = []
         self.behind: set[int] = set()
         """The messages that wait behind a parked one of their order."""
+        self.most_in_time = 1000
+        """The most messages that PostgreSQL can do before the timeout."""
 
     async def ack(self, message: Any) -> None:
         self.lines.append(("ack", message.n))
 
     async def do(self, batch: Batch) -> list[Any]:
         """Commit the batch alone."""
+        if len(batch.messages) > self.most_in_time:
+            raise TimeoutError
         work: list[int] = []
         admitted = await batch.gate.admit(cast(Any, work), batch.messages)
         if admitted:
@@ -232,6 +236,23 @@ async def test_what_is_away_is_waited_for_and_buries_nothing(journal: Journal) -
     outages = [ConnectionRefusedError(), asyncpg.CannotConnectNowError("starting up")]
     await fails(journal, lambda n: outages.pop() if outages else None).process([message(0)])
     assert journal.told("commit", "send_dead_letter", "ack") == [("commit", [0]), ("ack", 0)]
+
+
+async def test_what_takes_too_long_is_done_in_parts_and_in_order(journal: Journal) -> None:
+    journal.most_in_time = 2
+    await fails(journal, lambda n: None).process([message(n) for n in range(5)])
+    assert journal.told("commit", "ack") == [
+        ("commit", [0, 1]),
+        ("commit", [2]),
+        ("commit", [3, 4]),
+        *(("ack", n) for n in range(5)),
+    ]
+
+
+async def test_a_timeout_of_a_message_that_is_alone_is_waited_out(journal: Journal) -> None:
+    outages = [TimeoutError()]
+    await fails(journal, lambda n: outages.pop() if outages else None).process([message(0)])
+    assert journal.told("commit", "ack") == [("commit", [0]), ("ack", 0)]
 
 
 async def test_a_bug_leaves_the_whole_batch_unacknowledged_and_names_the_message(
