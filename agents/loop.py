@@ -27,8 +27,7 @@ from agents.gate import Gate
 from app import admission, agent_pool, app
 from app.crashes import Point, crash_here
 from app.db import AWAY
-from app.errors import UnknownOrder
-from app.handlers import BAD, HANDLERS, Handle, Handler
+from app.handlers import BAD, HANDLERS, NO_ORDER, Handle, Handler
 from app.kafka.decoding import EventSchema, Malformed
 from app.kafka.messages import Message, event_of, order_of, place_of, request_of
 from app.metrics import DEAD_LETTERS, DUPLICATES, HELD_BACK, RETRIES
@@ -205,7 +204,7 @@ class Loop:
             log.critical("%s crashes on %s: %r", self._name, place_of(message), error, extra=extra)
             raise error
         # An order that does not exist has no later messages to hold back.
-        holds_order = not isinstance(error, UnknownOrder)
+        holds_order = not isinstance(error, NO_ORDER)
         await self._put_aside(message, f"{type(error).__name__}: {error}", attempts, holds_order)
 
     async def _put_aside(

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
-from app.errors import BadEvent
+from app.errors import BadEvent, UnknownOrder
 from app.kafka.decoding import NO_EVENT, read_event
 from app.outbox import RELAY
 from app.topics import Event
@@ -13,6 +13,9 @@ from app.transaction import Transaction
 
 BAD = (BadEvent, asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
 """Errors of a handler for an event that it can never handle."""
+
+NO_ORDER = (UnknownOrder, asyncpg.ForeignKeyViolationError)
+"""Those of an event of an order that was never placed: every foreign key refers to `orders`."""
 
 Handle = Callable[[Transaction, Sequence[Any]], Awaitable[None]]
 """Handles a batch of events in a transaction that the caller commits."""

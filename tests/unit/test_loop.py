@@ -203,10 +203,11 @@ async def test_what_is_parked_holds_its_order_up(journal: Journal) -> None:
     assert journal.held == [UUID(bad.value.orderId)]
 
 
-async def test_what_speaks_of_no_order_holds_nothing_up(journal: Journal) -> None:
+@pytest.mark.parametrize("error", [UnknownOrder("no"), asyncpg.ForeignKeyViolationError("no")])
+async def test_what_speaks_of_no_order_holds_nothing_up(journal: Journal, error: Exception) -> None:
     unread = message(1)
     unread.value = Malformed("not JSON")
-    await fails(journal, lambda n: UnknownOrder("no")).process([message(0), unread])
+    await fails(journal, lambda n: error).process([message(0), unread])
     assert [n for _, n in journal.told("park")] == [1, 0]
     assert not journal.held and not journal.told("close")
 
