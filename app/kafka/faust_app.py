@@ -32,7 +32,8 @@ NEVER_SECONDS = 10 * 365 * 24 * 3600
 makes none, nor one whose queues are full because PostgreSQL is away."""
 
 FOR_BATCHES, FOR_REQUESTS = 0.4, 0.4
-"""Shares of SHUTDOWN_GRACE_SECONDS; the rest is for committing offsets and leaving the group."""
+"""Shares of SHUTDOWN_GRACE_SECONDS; the rest is for committing offsets and leaving the group, which
+comes between the two."""
 MAX_MESSAGE = 2 * 1024**2
 """The largest message, in bytes: a dead letter holds one of up to 1 MiB in base64."""
 MAX_BATCH = 64 * 1024
@@ -149,11 +150,12 @@ class OrderApp(faust.App):
         )
 
     async def stop(self) -> None:
-        """Finish the batches and then the requests in flight, commit, and leave the group.
+        """Finish the batches, commit, leave the group, and then finish the requests in flight.
 
-        Readiness ends first; requests are accepted until the batches are done. A worker that does
-        not stop in time (Faust can hang while its consumer starts) is ended by `os._exit`. That is
-        as safe as `kill -9`: uncommitted messages are redelivered.
+        Readiness ends first; requests are accepted until the group is left, since Faust stops its
+        parts in the reverse order of their start. A worker that does not stop in time (Faust can
+        hang while its consumer starts) is ended by `os._exit`. That is as safe as `kill -9`:
+        uncommitted messages are redelivered.
         """
         watchdog = threading.Timer(self.settings.shutdown_grace_seconds, os._exit, (1,))
         watchdog.daemon = True
