@@ -17,7 +17,8 @@ class Gate:
 
     The knowledge that nothing is parked is valid until this worker parks something or the group
     rebalances: another worker can park only after it was assigned the partition, and it parks
-    before it commits the offset.
+    before it commits the offset. Only an operator may park a message at any time, because it
+    crashes the workers (`parked park`): that is known after the next crash, at the latest.
     """
 
     def __init__(self, handler: str) -> None:

@@ -1,7 +1,7 @@
 """`faust -A app parked list|show|replay|discard|park`: the operator's command for messages.
 
-`park` is for a message that crashes the workers. It is parked here, without them, and the worker
-that receives it next acknowledges it unhandled.
+`park` is for a message that crashes the workers. It is parked here, without them. A worker that
+receives it acknowledges it unhandled, at the latest after one more crash (`agents/gate.py`).
 """
 
 import getpass
