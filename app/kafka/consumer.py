@@ -124,6 +124,16 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
             consumer._fetcher.request_offset_reset(reset, OffsetResetStrategy.EARLIEST)
         return committed
 
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Let Faust log if the partition stands still, unless aiokafka is resetting its position.
+
+        Faust's check would fail then, and end the worker.
+        """
+        assignment = self._ensure_consumer()._fetcher._subscriptions.subscription.assignment
+        state = assignment.state_value(tp)
+        if state is not None and state.has_valid_position:
+            super().verify_event_path(now, tp)
+
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         """Commit the offsets of assigned partitions; False if there are none any more.
 

@@ -265,6 +265,18 @@ async def test_a_partition_that_nobody_leads_is_read_from_its_beginning_and_not_
     assert thread._consumer._fetcher._records == {}
 
 
+async def test_a_partition_whose_position_is_being_reset_does_not_end_the_worker() -> None:
+    """As after a broker that has lost a topic's end, while Faust looks whether all goes on."""
+    place = TopicPartition(*PAID)
+    thread = thread_with({place: None})
+    topics = SimpleNamespace(acks_enabled_for=lambda topic: True)
+    thread.consumer = SimpleNamespace(app=SimpleNamespace(monitor=object(), topics=topics))
+    thread.time_started, thread.tp_fetch_request_timeout_secs = 0.0, 60.0
+    thread._consumer._subscription.subscription.assignment.state_value(place).timestamp = 500
+    thread._consumer._fetcher.request_offset_reset({place}, OffsetResetStrategy.EARLIEST)
+    thread.verify_event_path(1.0, PAID)
+
+
 async def test_where_all_partitions_have_moved_away_nothing_is_committed() -> None:
     """aiokafka refuses to commit nothing, of which Faust would end the worker."""
     thread, crashed_of = thread_with({TopicPartition(*OTHER): None}), []
