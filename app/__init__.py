@@ -21,14 +21,14 @@ from app.stripe.provider import NoStripe
 from app.timeline import Followers
 from app.tokens import Tokens
 
-PIPELINE_POOL_SIZE = 12
+AGENT_POOL_SIZE = 12
 """For batches that are committed alone, for parking, and to notify the relay's leader.
 
 Requests have a pool of their own, so they cannot starve the agents.
 """
-GATHERED_POOL_SIZE = 2
+REQUEST_BATCH_POOL_SIZE = 2
 """One connection for batches of new orders, and one for batches of payments."""
-TIMERS_POOL_SIZE = 4
+TIMER_POOL_SIZE = 4
 """For expiry, mail and calls of Stripe among others: requests and agents cannot hold them up."""
 
 AUTODISCOVER = [
@@ -68,12 +68,12 @@ settings = load_settings()
 app = OrderApp(settings, AUTODISCOVER)
 app.monitor = new_monitor()
 request_pool = Database(settings.database_dsn, settings.db_pool_size, "orders requests", **FEW_ROWS)
-agent_pool = Database(settings.database_dsn, PIPELINE_POOL_SIZE, "orders agents", **FEW_ROWS)
+agent_pool = Database(settings.database_dsn, AGENT_POOL_SIZE, "orders agents", **FEW_ROWS)
 request_batch_pool = Database(
-    settings.database_dsn, GATHERED_POOL_SIZE, "orders requests", **FEW_ROWS, **SHORT_WAITS
+    settings.database_dsn, REQUEST_BATCH_POOL_SIZE, "orders requests", **FEW_ROWS, **SHORT_WAITS
 )
 agent_batch_pool = Database(settings.database_dsn, 1, "orders agents", **FEW_ROWS, **SHORT_WAITS)
-timer_pool = Database(settings.database_dsn, TIMERS_POOL_SIZE, "orders timers")
+timer_pool = Database(settings.database_dsn, TIMER_POOL_SIZE, "orders timers")
 redis_cache = Cache(settings.redis_url)
 limiter = RateLimits(settings.redis_url, settings.auth_rate_limit, settings.login_failures_limit)
 bearer_tokens = Tokens(

@@ -15,7 +15,13 @@ from redis.asyncio import ConnectionPool
 FIFTHS = ("MGA", "MRU")
 """Currencies whose minor unit is a fifth, although ISO 4217 gives them two decimals."""
 
-OURS_OF_REDIS = {"socket_timeout", "socket_connect_timeout", "decode_responses", "host", "port"}
+REDIS_SET_HERE = {
+    "socket_timeout",
+    "socket_connect_timeout",
+    "decode_responses",
+    "host",
+    "port",
+}
 """Options that a Redis URL must not have: they are set elsewhere, or would break the cache."""
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
@@ -125,14 +131,14 @@ class Settings(BaseSettings):
         if any(re.fullmatch(r"[^:/?#@\s]+:[0-9]+", broker) is None for broker in value):
             raise ValueError("must be host:port, several separated by commas")
         for broker in value:
-            _reachable(f"kafka://{broker}")
+            _check_hosts_and_ports(f"kafka://{broker}")
         return value
 
     @field_validator("db_host")
     @classmethod
     def host_is_possible(cls, value: str) -> str:
         """Refuse a host name that cannot have an address. Raises ValueError."""
-        return _possible(value)
+        return _checked_host(value)
 
     @field_validator("jwt_secret")
     @classmethod
@@ -163,7 +169,7 @@ class Settings(BaseSettings):
         Raises ValueError.
         """
         if value is not None:
-            _reachable(value)
+            _check_hosts_and_ports(value)
         return value
 
     @field_validator("db_url")
@@ -178,11 +184,11 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def redis_can_be_asked(cls, value: str) -> str:
-        """Require a URL that redis-py understands, without OURS_OF_REDIS. Raises ValueError."""
+        """Require a URL that redis-py understands, without REDIS_SET_HERE. Raises ValueError."""
         url = urlsplit(value)
         if url.scheme != "unix" and re.fullmatch("/?|/[0-9]+", url.path) is None:
             raise ValueError("must have a number as its database, or none")
-        if taken := OURS_OF_REDIS & parse_qs(url.query).keys():
+        if taken := REDIS_SET_HERE & parse_qs(url.query).keys():
             raise ValueError(f"must leave {', '.join(sorted(taken))} out")
         try:
             _ = cast(Any, ConnectionPool.from_url(value)).make_connection()
@@ -246,7 +252,7 @@ class Settings(BaseSettings):
         }
 
 
-def _possible(host: str) -> str:
+def _checked_host(host: str) -> str:
     """Return the host or socket folder. Raises ValueError if the host cannot have an address."""
     if not host.startswith("/"):
         try:
@@ -256,14 +262,14 @@ def _possible(host: str) -> str:
     return host
 
 
-def _reachable(url: str) -> None:
+def _check_hosts_and_ports(url: str) -> None:
     """Raise ValueError if a host of the URL cannot have an address, or a port is invalid.
 
     A URL of PostgreSQL may have several hosts, separated by commas.
     """
     for place in urlsplit(url).netloc.rpartition("@")[2].split(","):
         parts = urlsplit(f"//{place}")
-        _possible(unquote(parts.hostname or ""))
+        _checked_host(unquote(parts.hostname or ""))
         if parts.port == 0:
             raise ValueError("must have a port of 1 to 65535")
 
@@ -271,7 +277,7 @@ def _reachable(url: str) -> None:
 def load_settings() -> Settings:
     """Load the settings, or exit with one line that names each bad variable."""
     try:
-        settings = Settings(**_nearer())
+        settings = Settings(**_without_db_url_of_file())
     except ValidationError as error:
         raise SystemExit(_one_line(error)) from None
     if not settings.db_url and not (settings.db_name and settings.db_user):
@@ -283,7 +289,7 @@ def load_settings() -> Settings:
     return settings
 
 
-def _nearer() -> dict[str, Any]:
+def _without_db_url_of_file() -> dict[str, Any]:
     """Return what makes DB_HOST etc. of the environment override DB_URL of the `.env` file."""
     named = {name.upper() for name in os.environ}
     parts = named & {"DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_PASSWORD"}

@@ -148,17 +148,17 @@ class Database:
         `works` names what the body does, as `module.function`, for crash points.
         """
         async with (
-            self._told(works) as leaving,
+            self._announced(works) as leaving,
             self.connection() as connection,
             connection.transaction(),
         ):
             transaction = Transaction(connection)
             yield transaction
             leaving.append(transaction)
-            await _leave(transaction, works)
+            await _write(transaction, works)
 
     @asynccontextmanager
-    async def _told(self, works: Sequence[str]) -> AsyncIterator[list[Transaction]]:
+    async def _announced(self, works: Sequence[str]) -> AsyncIterator[list[Transaction]]:
         """Run the `after_commit` hooks for the transaction that the body adds to the list.
 
         They also run when PostgreSQL's answer was lost: a needless call does no harm, but a cache
@@ -169,13 +169,13 @@ class Database:
             yield leaving
         except LOST:
             for transaction in leaving:
-                await self._tell(transaction, works)
+                await self._announce(transaction, works)
             raise
         crash_here(Point.COMMITTED, *works)
         leaving[0].is_committed = True
-        await self._tell(leaving[0], works)
+        await self._announce(leaving[0], works)
 
-    async def _tell(self, transaction: Transaction, works: Sequence[str]) -> None:
+    async def _announce(self, transaction: Transaction, works: Sequence[str]) -> None:
         for hook in self.after_commit:
             try:
                 await hook(transaction)
@@ -192,11 +192,11 @@ class Database:
         an order's event before it waits for the order's row lock, while the holder of that lock is
         about to insert the same event.
         """
-        async with self._told(works) as leaving, self.connection() as connection:
+        async with self._announced(works) as leaving, self.connection() as connection:
             transaction = Transaction(connection)
             yield transaction
             leaving.append(transaction)
-            await _leave(transaction, works)
+            await _write(transaction, works)
 
     @asynccontextmanager
     async def rehearsal(
@@ -227,7 +227,7 @@ async def _nothing_to_reset(connection: asyncpg.Connection) -> None:
     """Skip asyncpg's reset and its round trip: no state here outlives its transaction."""
 
 
-async def _leave(transaction: Transaction, works: Sequence[str]) -> None:
+async def _write(transaction: Transaction, works: Sequence[str]) -> None:
     await write_changes(transaction)
     for notice in transaction.notices:
         notice()

@@ -1,4 +1,4 @@
-"""Request batching: requests that arrive while a batch is running share the next transaction."""
+"""Batching: requests, or agents' batches, that arrive while one is running share the next one."""
 
 import asyncio
 import logging
@@ -108,17 +108,14 @@ class Gathering(Generic[Wanted, Done]):
         """Do a batch; return the requests that are left to be done alone."""
         try:
             outcomes = await self._together([one.wanted for one in batch])
-        except LOCKED as error:
-            log.info("%d requests are done one by one: %r", len(batch), error)
-            return batch
-        except AWAY as error:
+        except (*AWAY, asyncpg.PostgresError) as error:
+            if isinstance(error, LOCKED) or not isinstance(error, AWAY):
+                log.info("%d requests are done one by one: %r", len(batch), error)
+                return batch
             # The requests behind it would wait as long, for the same error.
             _fail([*batch, *self._waiting], error)
             self._waiting.clear()
             return []
-        except asyncpg.PostgresError as error:
-            log.info("%d requests are done one by one: %r", len(batch), error)
-            return batch
         except Exception as error:
             _fail(batch, error)
             return []

@@ -14,7 +14,7 @@ HELD_BACK = Counter(
     "orders_held_back_total", "Messages parked behind an earlier one of their order.", ["handler"]
 )
 RETRIES = Counter(
-    "orders_retries_total", "Batches that waited for infrastructure that was away.", ["handler"]
+    "orders_retries_total", "Retries of a handler while PostgreSQL or Kafka was away.", ["handler"]
 )
 WAIT = Gauge(
     "orders_event_wait_seconds",
@@ -55,7 +55,9 @@ OUTBOX_AGE = Gauge(
     "orders_outbox_oldest_seconds",
     "The age of the oldest event that waits to be sent, of all workers; 0 if none waits.",
 )
-PARKED_REFUNDS = Gauge("orders_parked_refunds", "Payments that an operator has to give back.")
+PARKED_REFUNDS = Gauge(
+    "orders_parked_refunds", "Payments whose refund failed for good: an operator has to act."
+)
 AUDIT_FINDINGS = Gauge(
     "orders_audit_findings",
     "What breaks an invariant, as the worker that audits saw it last; other workers tell nothing.",

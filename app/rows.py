@@ -1,4 +1,7 @@
-"""The rows that a transaction writes, one class for each table."""
+"""The rows that a transaction writes, as values.
+
+An attempt to pay is a `lifecycle.Payment`; stock is written as counts of pieces.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime

@@ -88,9 +88,11 @@ class OrdersView(View):
     async def get(self, request: web.Request, user: Identity, query: OrdersQuery) -> web.Response:
         """List the customer's orders, newest first."""
         filters = [str(user.id), query.status]
-        place = from_cursor(query.cursor, filters)
+        position = from_cursor(query.cursor, filters)
         with bad_cursor():
-            entries = await orders.page(request_pool, user.id, query.status, place, query.limit + 1)
+            entries = await orders.page(
+                request_pool, user.id, query.status, position, query.limit + 1
+            )
         return json_response(page(entries, query.limit, filters))
 
 
@@ -110,9 +112,9 @@ class AllOrdersView(View):
         """List all orders, or those of one user, newest first."""
         whose, status = query.user_id, query.status
         filters = ["all", str(whose), status]
-        place = from_cursor(query.cursor, filters)
+        position = from_cursor(query.cursor, filters)
         with bad_cursor():
-            entries = await orders.page(request_pool, whose, status, place, query.limit + 1)
+            entries = await orders.page(request_pool, whose, status, position, query.limit + 1)
         return json_response(page(entries, query.limit, filters))
 
 
