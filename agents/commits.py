@@ -15,7 +15,7 @@ from agents.gate import Gate
 from app import agent_batch_pool, agent_pool
 from app.db import AWAY
 from app.gathering import Gathering
-from app.handlers import Handle
+from app.handlers import Handler
 from app.kafka.messages import Message, event_of, order_of
 from app.order_rows import Reads, lock_all
 from app.transaction import Transaction
@@ -25,14 +25,9 @@ from app.transaction import Transaction
 class Batch:
     """A batch of messages for one handler."""
 
-    name: str
+    handler: Handler
     gate: Gate
-    handle: Handle
     messages: list[Message]
-    reads: Reads
-    moves_stock: bool
-    """Whether it takes or returns pieces: two such batches do not share a transaction, as one would
-    decide by stock that was read before the other gave pieces back."""
 
     @property
     def orders(self) -> set[UUID]:
@@ -41,7 +36,7 @@ class Batch:
 
 async def _commit(batch: Batch) -> list[Message]:
     """Handle the messages that are not behind a parked one, commit, and return them."""
-    async with agent_pool.transaction(batch.name) as transaction:
+    async with agent_pool.transaction(batch.handler.name) as transaction:
         # Lock parked messages before orders, as a replay does, so that the two cannot deadlock.
         admitted = await batch.gate.admit(transaction, batch.messages)
         if admitted:
@@ -53,7 +48,7 @@ async def _commit(batch: Batch) -> list[Message]:
 async def _commit_together(batches: Sequence[Batch]) -> list[list[Message] | None]:
     """Return what `_commit` would return for each batch; None if it has to be committed alone."""
     shared = _apart(batches)
-    names = [batch.name for batch in shared]
+    names = [batch.handler.name for batch in shared]
     admitted: list[list[Message]] = []
     try:
         async with agent_batch_pool.transaction(*names) as transaction:
@@ -78,15 +73,15 @@ async def _read(transaction: Transaction, batches: Sequence[Batch]) -> None:
     """Lock and read all that the handlers need in one round trip, so that they cannot deadlock."""
 
     def of(*kinds: Reads) -> set[UUID]:
-        return set().union(*(batch.orders for batch in batches if batch.reads in kinds))
+        return set().union(*(batch.orders for batch in batches if batch.handler.reads in kinds))
 
     orders = of(Reads.ORDERS, Reads.MONEY, Reads.STOCK)
     await lock_all(transaction, orders, money_of=of(Reads.MONEY), stock_of=of(Reads.STOCK))
 
 
 async def _handle(transaction: Transaction, batch: Batch, messages: Sequence[Message]) -> None:
-    if messages:
-        await batch.handle(transaction, [event_of(message) for message in messages])
+    if messages and batch.handler.handle:
+        await batch.handler.handle(transaction, [event_of(message) for message in messages])
 
 
 def _apart(batches: Sequence[Batch]) -> list[Batch]:
@@ -97,7 +92,7 @@ def _apart(batches: Sequence[Batch]) -> list[Batch]:
     seen: set[UUID | str] = set()
     shared = []
     for batch in batches:
-        touched = batch.orders | ({"stock"} if batch.moves_stock else set())
+        touched = batch.orders | ({"stock"} if batch.handler.moves_stock else set())
         if seen.isdisjoint(touched):
             shared.append(batch)
             seen |= touched

@@ -56,20 +56,19 @@ def on(
 ) -> AgentT[Any]:
     """Create an agent on the record's topic, named after its function: `orders.mark_paid`.
 
-    `reads` is what `handle` needs of the orders; it is read for all batches of a transaction in one
-    round trip. `moves_stock` keeps the handler's batches apart from others that do.
+    `remember` writes the events to a table after the commit; for the rest see Handler.
     """
     work = handle or remember
     assert work is not None
     name = f"{work.__module__.split('.')[-1]}.{work.__name__}"
 
-    HANDLERS[name] = Handler(record, handle)
+    handler = HANDLERS[name] = Handler(name, record, handle, reads, moves_stock)
     for counter in (DEAD_LETTERS, DUPLICATES, HELD_BACK, RETRIES):
         counter.labels(name)  # shown as 0 from the start, so that an alert sees the first rise
 
     async def run(stream: Any) -> None:
         stream = stream.noack()
-        loop = Loop(name, stream, handle, remember, reads, moves_stock)
+        loop = Loop(handler, stream, remember)
         async for messages in batches(stream):
             with app.batch():
                 await loop.process(messages)
@@ -122,21 +121,13 @@ class Loop:
     """Processes the messages of one handler."""
 
     def __init__(
-        self,
-        name: str,
-        stream: Stream[Any],
-        handle: Handle | None,
-        remember: Remember | None,
-        reads: Reads,
-        moves_stock: bool = False,
+        self, handler: Handler, stream: Stream[Any], remember: Remember | None = None
     ) -> None:
-        self._name = name
+        self._handler = handler
+        self._name = handler.name
         self._stream = stream
-        self._handle = handle
         self._remember = remember
-        self._reads = reads
-        self._moves_stock = moves_stock
-        self._gate = Gate(name)
+        self._gate = Gate(handler.name)
 
     async def process(self, messages: list[Message]) -> None:
         """Handle the messages, then acknowledge all of them."""
@@ -190,11 +181,9 @@ class Loop:
 
         Raises TimeoutError only for several messages, which may be too many.
         """
-        if self._handle is None:
+        if self._handler.handle is None:
             return messages
-        batch = Batch(
-            self._name, self._gate, self._handle, messages, self._reads, self._moves_stock
-        )
+        batch = Batch(self._handler, self._gate, messages)
         return await self._insist(lambda: commits.do(batch), is_divisible=len(messages) > 1)
 
     async def _fail(self, message: Message, error: Exception, attempts: int) -> None:

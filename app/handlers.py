@@ -7,6 +7,7 @@ import asyncpg
 
 from app.errors import BadEvent, UnknownOrder
 from app.kafka.decoding import NO_EVENT, read_event
+from app.order_rows import Reads
 from app.outbox import RELAY
 from app.topics import Event
 from app.transaction import Transaction
@@ -22,13 +23,19 @@ Handle = Callable[[Transaction, Sequence[Any]], Awaitable[None]]
 
 
 class Handler(NamedTuple):
-    """A handler: the record of its events, and the function that handles them.
+    """A handler: its name, the record of its events, and the function that handles them.
 
     `record` is None for the relay, `handle` also for a handler that only fills a table.
     """
 
+    name: str
     record: type[Event] | None
-    handle: Handle | None
+    handle: Handle | None = None
+    reads: Reads = Reads.ORDERS
+    """What `handle` needs of the orders; it is read for all batches of a transaction at once."""
+    moves_stock: bool = False
+    """Whether it takes or returns pieces: two such batches do not share a transaction, as one would
+    decide by stock that was read before the other gave pieces back."""
 
     async def take(self, transaction: Transaction, value: bytes | None) -> None:
         """Handle one message's value. Raises one of BAD."""
@@ -42,6 +49,6 @@ class Handler(NamedTuple):
             await self.handle(transaction, [event])
 
 
-HANDLERS: dict[str, Handler] = {RELAY: Handler(None, None)}
+HANDLERS: dict[str, Handler] = {RELAY: Handler(RELAY, None)}
 """Handlers by name; the agents add theirs. Messages of `relay` are events that the broker refused:
 replaying one only lets the relay send it again."""

@@ -16,7 +16,7 @@ from agents.gate import Gate
 from app import orders, payments, stock
 from app.db import FEW_ROWS, SHORT_WAITS, Database
 from app.errors import UnknownOrder
-from app.handlers import Handle
+from app.handlers import Handle, Handler
 from app.kafka.decoding import read_event
 from app.order_rows import Reads
 from app.parked import State, page, park
@@ -109,7 +109,7 @@ def batch(handle: Handle, *events: Event, offset: int = 0) -> Batch:
         for n, event in enumerate(events)
     ]
     reads, moves_stock = READS.get(handle, Reads.ORDERS), handle in MOVE_STOCK
-    return Batch(name, Gate(name), handle, messages, reads, moves_stock)
+    return Batch(Handler(name, type(events[0]), handle, reads, moves_stock), Gate(name), messages)
 
 
 async def concurrently(*batches: Batch) -> list[Any]:
@@ -251,7 +251,7 @@ async def test_what_takes_too_long_together_is_done_in_parts_and_holds_up_no_nei
     monkeypatch.setattr(loop, "mark", lambda *_: None)
     stream: Any = SimpleNamespace(ack=ack)
     await asyncio.gather(
-        loop.Loop(slow.name, stream, toil, None, Reads.NOTHING).process(slow.messages),
+        loop.Loop(slow.handler, stream).process(slow.messages),
         commits.commits.do(capture),
     )
     assert [order_id for part in done for order_id in part] == [one.order_id for one in many]
@@ -265,8 +265,8 @@ async def test_what_an_operator_has_parked_is_not_handled_when_it_comes(
     one, requested = await asked(database)
     capture = batch(payments.capture, requested)
     (message,) = capture.messages
-    assert await park(database, message.message, capture.name, "it crashes", 0, one)
-    assert await park(database, message.message, capture.name, "once more", 0, one) is None
+    assert await park(database, message.message, capture.handler.name, "it crashes", 0, one)
+    assert await park(database, message.message, capture.handler.name, "once more", 0, one) is None
     assert await concurrently(capture) == [[]]
     (held, _), *more = await page(database, None, one, None, None, 10)
     assert (held["state"], held["offset"], more) == (State.PARKED, message.message.offset, [])
@@ -312,7 +312,7 @@ async def test_what_comes_behind_a_parked_message_waits_while_a_neighbour_commit
     bad, behind = batch(payments.capture, requested, requested, offset=5).messages
     behind_it = batch(payments.capture, requested, offset=6)
     mark_paid = batch(orders.mark_paid, succeeded)
-    await park(database, bad.message, behind_it.name, "it was refused", 1, one)
+    await park(database, bad.message, behind_it.handler.name, "it was refused", 1, one)
     assert await concurrently(behind_it, mark_paid) == [[], mark_paid.messages]
     assert (committed.shared, committed.alone) == ([{one, two}], [])
     assert "payment.succeeded" not in await topics(database, one)
@@ -326,7 +326,9 @@ async def test_who_waits_for_a_parked_message_holds_no_order(
     """A replay locks the parked message and then the order; the reverse order would deadlock."""
     one, requested = await asked(database)
     capture = batch(payments.capture, requested)
-    await park(database, capture.messages[0].message, capture.name, "it was refused", 1, one)
+    await park(
+        database, capture.messages[0].message, capture.handler.name, "it was refused", 1, one
+    )
     async with database.connection() as connection, connection.transaction():
         await connection.execute("select from parked_messages where order_id = $1 for update", one)
         held_up = asyncio.ensure_future(commits.commits.do(capture))

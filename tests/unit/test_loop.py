@@ -13,8 +13,8 @@ from agents import loop
 from agents.commits import Batch
 from agents.loop import Loop
 from app.errors import BadEvent, UnknownOrder
+from app.handlers import Handler
 from app.kafka.decoding import Malformed
-from app.order_rows import Reads
 from app.topics import OrderPaid
 
 
@@ -42,7 +42,7 @@ class Journal:
         work: list[int] = []
         admitted = await batch.gate.admit(cast(Any, work), batch.messages)
         if admitted:
-            await batch.handle(cast(Any, work), [message.value for message in admitted])
+            await cast(Any, batch.handler.handle)(work, [message.value for message in admitted])
         self.lines.append(("commit", work))
         return admitted
 
@@ -119,7 +119,7 @@ def fails(journal: Journal, decide: Callable[[int], Exception | None]) -> Loop:
                 raise error
             work.append(event.sequence - 1)
 
-    return Loop("stock.reserve", cast(Any, journal), cast(Any, handle), None, Reads.ORDERS)
+    return Loop(Handler("stock.reserve", OrderPaid, cast(Any, handle)), cast(Any, journal))
 
 
 async def test_a_batch_is_one_transaction_then_marks_then_acknowledgements(
@@ -139,9 +139,8 @@ async def test_a_table_is_written_after_the_commit_and_before_the_marks(journal:
     async def handle(work: list[int], events: Sequence[OrderPaid]) -> None:
         work += [event.sequence - 1 for event in events]
 
-    both = Loop(
-        "orders.both", cast(Any, journal), cast(Any, handle), journal.remember, Reads.ORDERS
-    )
+    handler = Handler("orders.both", OrderPaid, cast(Any, handle))
+    both = Loop(handler, cast(Any, journal), journal.remember)
     await both.process([message(n) for n in range(2)])
     assert journal.lines == [
         ("commit", [0, 1]),
@@ -152,7 +151,8 @@ async def test_a_table_is_written_after_the_commit_and_before_the_marks(journal:
 
 
 async def test_what_only_fills_a_table_needs_no_transaction(journal: Journal) -> None:
-    table = Loop("replays.remember", cast(Any, journal), None, journal.remember, Reads.ORDERS)
+    handler = Handler("replays.remember", OrderPaid)
+    table = Loop(handler, cast(Any, journal), journal.remember)
     await table.process([message(0)])
     assert journal.lines == [("remember", [(0, 0)]), ("mark", 1), ("ack", 0)]
 
