@@ -116,7 +116,19 @@ class Returned:
     wholly: bool
 
 
-Step = Succeed | Fail | Void | Cancel | Return | Park | Returned
+@dataclass(frozen=True, slots=True)
+class Follow:
+    """The payment's status follows its money, about which nothing is published.
+
+    REFUNDING: refunds are on their way, whoever requested them. REFUNDED: all of it was published
+    as refunded while a refund of it had not settled yet.
+    """
+
+    payment: UUID
+    status: PaymentStatus
+
+
+Step = Succeed | Fail | Void | Cancel | Return | Park | Returned | Follow
 
 
 def steps_of(
@@ -158,6 +170,8 @@ def note(state: PaymentState, step: Step, refund_id: str) -> None:
             state.told_minor += step.amount_minor
             if step.wholly:
                 state.status = PaymentStatus.REFUNDED
+        case Follow():
+            state.status = step.status
 
 
 def _keeper(
@@ -220,7 +234,16 @@ def _unwanted(payment: PaymentState) -> list[Step]:
             return [*_told(payment, wholly=False), Return(payment.id, owed)]
         parked = payment.status is PaymentStatus.PARKED
         return _told(payment, wholly=False) + ([] if parked else [Park(payment.id, owed)])
-    return _told(payment, wholly=payment.money.kept_minor == 0)
+    if payment.money.kept_minor:
+        return [*_told(payment, wholly=False), *_follow(payment, PaymentStatus.REFUNDING)]
+    # A payment of 0 has nothing to refund, and is published as refunded once all the same.
+    if payment.money.refunded_minor and payment.told_minor == payment.money.refunded_minor:
+        return _follow(payment, PaymentStatus.REFUNDED)
+    return _told(payment, wholly=True)
+
+
+def _follow(payment: PaymentState, status: PaymentStatus) -> list[Step]:
+    return [] if payment.status is status else [Follow(payment.id, status)]
 
 
 def _told(payment: PaymentState, wholly: bool) -> list[Step]:

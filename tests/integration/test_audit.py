@@ -83,6 +83,22 @@ async def test_what_waits_is_blamed_only_past_the_bound(books: Books) -> None:
     assert subjects(strict, "events_are_sent")
 
 
+async def test_a_refund_by_hand_has_as_long_as_one_that_was_requested(books: Books) -> None:
+    on_its_way = """
+        update payments
+        set provider = 'stripe', status = 'REFUNDING', refunded_minor = 0,
+            updated_at = now() - interval '{ago}'
+        where order_id = '{{unstocked}}';
+        update orders set updated_at = now() - interval '{ago}' where id = '{{unstocked}}';
+        update refunds set provider_ref = null
+    """
+    names = "cancelled_orders_keep_no_money", "captured_money_is_kept_or_refunded"
+    for ago, found in (("2 hours", False), ("15 days", True)):
+        async with broken(books, Break("unstocked", on_its_way.format(ago=ago))) as connection:
+            report = await look(connection, Scope())
+        assert [bool(subjects(report, name)) for name in names] == [found, found], ago
+
+
 async def test_orders_that_have_not_changed_since_may_be_left_out(books: Books) -> None:
     [change, *_] = BREAKS["sequences_count_to_the_version"]
     async with broken(books, change) as connection:

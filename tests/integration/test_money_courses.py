@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from app import payments
 from app.db import Database
+from app.money.ledger import refund, refunded_in_all
 from tests.integration.money_course import (
     TOTAL,
     Course,
@@ -126,3 +127,25 @@ async def test_every_permutation_of_the_same_reports_ends_alike(database: Databa
         (row,) = await one.payments()
         ends.add((await one.status(), row["status"], row["captured_minor"], row["refunded_minor"]))
     assert ends == {("CANCELLED", "REFUNDED", TOTAL, TOTAL)}
+
+
+async def test_a_refund_on_its_way_has_one_status_whatever_is_reported_first(
+    database: Database,
+) -> None:
+    """The running total of refunds includes one that is pending, and may come before it."""
+    for places in permutations(range(3)):
+        one = await course(database)
+        books = Books(one.order_id, TOTAL, "PLN")
+        id = f"re_{one.order_id}"
+        books.pay()
+        books.tell(refund(id, TOTAL, "pending"))
+        books.tell(refunded_in_all(TOTAL))
+        for place in places:
+            await one.arrive(books.reports[place])
+        (row,) = await one.payments()
+        assert (row["status"], row["refunded_minor"]) == ("REFUNDING", 0), places
+        books.tell(refund(id, TOTAL, "succeeded"))
+        await one.arrive(books.reports[-1])
+        (row,) = await one.payments()
+        assert (row["status"], row["refunded_minor"]) == ("REFUNDED", TOTAL), places
+        assert (await one.topics()).count("payment.refunded") == 1

@@ -48,11 +48,15 @@ def paid(amount: int = TOTAL, currency: str = CURRENCY, *before: Fact) -> Paymen
     return Payment(amount, amount, in_transit=frozenset({captured(amount, currency), *before}))
 
 
-def by_hand(payment: Payment, *amounts: int, fails: bool = False) -> Payment:
-    """Return the payment after a person refunded `amounts`; the refunds fail if `fails`."""
+def by_hand(payment: Payment, *amounts: int, fails: bool = False, slowly: bool = False) -> Payment:
+    """Return the payment after a person refunded `amounts`.
+
+    The refunds fail if `fails`; if `slowly`, they are reported as pending first.
+    """
     for number, amount in enumerate(amounts):
         id, gone = f"by hand {number}", payment.given + amount
         sent = {refund(id, amount, "succeeded"), refunded_in_all(gone)}
+        sent |= {refund(id, amount, "pending")} if slowly else set()
         payment = payment._replace(
             in_transit=payment.in_transit | (lost(id, amount, gone) if fails else sent),
             given=payment.given if fails else gone,

@@ -7,6 +7,7 @@ from app.money.ledger import Money
 from app.money.settlement import (
     Cancel,
     Fail,
+    Follow,
     Park,
     PaymentState,
     Return,
@@ -53,6 +54,19 @@ def assert_called_for(status: Status, step: Step, accounts: dict[int, PaymentSta
         case Returned(amount_minor=amount, wholly=wholly):
             assert state.told_minor + amount == state.money.refunded_minor
             assert wholly == (state not in kept and state.money.kept_minor == 0)
+            assert amount or not state.money.captured_minor, "nothing is told but what was refunded"
+        case Follow(status=PaymentStatus.REFUNDING):
+            assert state.money.kept_minor and not state.owed_minor
+        case Follow(status=followed):
+            assert followed is PaymentStatus.REFUNDED and not state.money.kept_minor
+
+
+def assert_status_tells(state: PaymentState) -> None:
+    """Assert that what a payment gives back has one status, whatever was reported first."""
+    if state.money.is_captured and state.status is not PaymentStatus.SUCCEEDED:
+        left = PaymentStatus.PARKED if state.owed_minor else PaymentStatus.REFUNDING
+        expected = left if state.money.kept_minor else PaymentStatus.REFUNDED
+        assert state.status is expected, f"{state.status}, not {expected}"
 
 
 def assert_final(status: Status, payments: Sequence[Payment]) -> None:

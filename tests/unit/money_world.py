@@ -23,7 +23,7 @@ from tests.unit.money_books import (
     learn,
     lost,
 )
-from tests.unit.money_rules import assert_called_for, settles
+from tests.unit.money_rules import assert_called_for, assert_status_tells, settles
 
 Message = tuple[str, int, int]
 """A topic, the payment's place, and the number of its refund."""
@@ -136,6 +136,8 @@ def _settled(status: Status, entries: Entries) -> tuple[list[Step], Entries]:
             state = accounts[step.payment.int]
             note(state, step, f"{step.payment.int}.{len(state.refunds)}")
     assert steps_of(status, TOTAL, CURRENCY, list(accounts.values())) == [], "twice is once"
+    for state in accounts.values():
+        assert_status_tells(state)
     return steps, tuple((place, as_entry(state)) for place, state in accounts.items())
 
 

@@ -31,6 +31,7 @@ COURSES = {
     "refunded in vain": by_hand(paid(), TOTAL, fails=True),
     "refunded in part in vain": by_hand(paid(), 999, fails=True),
     "too much, refunded in part": by_hand(paid(TOTAL + 1), 1),
+    "refunded slowly": by_hand(paid(), TOTAL, slowly=True),
 }
 SHORT = list(COURSES)[:8]
 PAIRS = [pair for pair in combinations_with_replacement(SHORT, 2) if set(pair) != {SHORT[-1]}]

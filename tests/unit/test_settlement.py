@@ -13,6 +13,7 @@ from app.money.settlement import (
     REFUNDED,
     Cancel,
     Fail,
+    Follow,
     Park,
     PaymentState,
     Return,
@@ -191,11 +192,14 @@ def test_a_payment_of_nothing_ends_with_its_order() -> None:
 def test_what_was_told_as_gone_and_is_only_under_way_is_not_told_again() -> None:
     """The running total of refunds comes first, and includes one that is in flight."""
     part = state(PaymentStatus.REFUNDING, captured(TOTAL, CURRENCY))
-    facts = [captured(TOTAL, CURRENCY), refunded_in_all(TOTAL)]
-    for fact in (refund("re_1", TOTAL, "pending"), refund("re_1", TOTAL, "succeeded")):
-        part.learn(money_of(facts))
-        for step in steps_of(Status.CANCELLED, TOTAL, CURRENCY, [part]):
-            note(part, step, "none is asked for")
+    facts = [captured(TOTAL, CURRENCY)]
+    for fact, step in (
+        (refunded_in_all(TOTAL), Returned(part.id, TOTAL, wholly=True)),
+        (refund("re_1", TOTAL, "pending"), Follow(part.id, PaymentStatus.REFUNDING)),
+        (refund("re_1", TOTAL, "succeeded"), Follow(part.id, PaymentStatus.REFUNDED)),
+    ):
         facts.append(fact)
-    part.learn(money_of(facts))
+        part.learn(money_of(facts))
+        assert steps_of(Status.CANCELLED, TOTAL, CURRENCY, [part]) == [step]
+        note(part, step, "none is asked for")
     assert steps_of(Status.CANCELLED, TOTAL, CURRENCY, [part]) == []

@@ -14,20 +14,20 @@ limit :most;
 
 -- name: cancelled_orders_keep_no_money(rest, bound, most)
 -- A payment of a cancelled order is refunded: an internal one within the bound, one at Stripe within an
--- hour for a bound of 5 minutes, or within 14 days once Stripe has accepted the refund.
+-- hour for a bound of 5 minutes, or within 14 days once Stripe has reported a refund of it.
 select o.id as subject, concat_ws(' ', 'payment', p.id, p.status) as detail, count(*) over () as found
 from payments p join orders o on o.id = p.order_id
 where o.status = 'CANCELLED' and p.status in ('SUCCEEDED', 'REFUNDING')
   and greatest(o.updated_at, p.updated_at) <= :rest::timestamptz - :bound::interval * case
       when p.provider = 'internal' or p.status = 'SUCCEEDED' then 0
-      when exists (select from refunds r where r.payment_id = p.id and r.provider_ref is not null) then 4032
+      when exists (select from provider_events e where e.payment_id = p.id and e.kind = 'refund') then 4032
       else 12
   end
 limit :most;
 
 -- name: captured_money_is_kept_or_refunded(rest, bound, most)
 -- For every payment: captured = kept by its order + refunded. Refunds at Stripe have an hour for a bound
--- of 5 minutes, or 14 days once Stripe has accepted them.
+-- of 5 minutes, or 14 days once Stripe has reported one.
 select p.order_id as subject,
     concat_ws(' ', 'payment', p.id, p.status, p.captured_minor, p.refunded_minor) as detail,
     count(*) over () as found
@@ -36,7 +36,7 @@ where p.captured_minor <> p.refunded_minor
   and not (p.status = 'SUCCEEDED' and o.status <> 'CANCELLED')
   and p.updated_at <= :rest::timestamptz - :bound::interval * case
       when p.provider = 'internal' or p.status <> 'REFUNDING' then 0
-      when exists (select from refunds r where r.payment_id = p.id and r.provider_ref is not null) then 4032
+      when exists (select from provider_events e where e.payment_id = p.id and e.kind = 'refund') then 4032
       else 12
   end
 limit :most;
