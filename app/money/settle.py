@@ -13,7 +13,7 @@ from uuid import UUID
 from app import order_rows, orders
 from app.ids import new_id
 from app.lifecycle import REFUND_ATTEMPTS, Order, Payment, Status
-from app.money.amounts import to_major
+from app.money.amounts import to_major, to_major_in
 from app.money.rows import STRIPE, LockedPayment
 from app.money.settlement import (
     Cancel,
@@ -74,7 +74,7 @@ def _take(
             _ask_back(transaction, order, held, refund, request_id)
         case Park(amount_minor=amount):
             line = "An operator has to give back %s of payment %s (order %s)"
-            money = f"{to_major(amount)} {_money(held, amount)['currency']}"
+            money = "{amount} {currency}".format(**_money(held, amount))
             ids = payment.id, order.id
             extra = {"request_id": request_id}
             transaction.notices.append(partial(log.error, line, money, *ids, extra=extra))
@@ -137,7 +137,7 @@ def _not_wanted(order: Order) -> str:
 
 def _money(held: LockedPayment, amount_minor: int) -> dict[str, Any]:
     currency = held.state.money.currency or held.payment.currency
-    return {"amount": to_major(amount_minor), "currency": currency}
+    return {"amount": to_major_in(currency, amount_minor), "currency": currency}
 
 
 def _publish(

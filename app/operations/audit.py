@@ -16,6 +16,7 @@ from typing import Any
 import asyncpg
 
 from app.db import READ_ONLY, Database
+from app.money.amounts import THOUSANDTHS, WHOLE
 from app.queries import sql
 from app.times import now
 
@@ -108,7 +109,8 @@ async def reader(database: Database, patience: timedelta) -> AsyncIterator[async
 async def look(connection: asyncpg.Connection, scope: Scope) -> Report:
     """Run one pass inside the connection's transaction. Raises one of AWAY."""
     kept = await sql.events_kept_since(connection) or BEGINNING
-    bounds = {"rest": now() - scope.bound, "kept": kept, **asdict(scope)}
+    counted = {"whole": WHOLE, "thousandths": THOUSANDTHS}
+    bounds = {"rest": now() - scope.bound, "kept": kept, **counted, **asdict(scope)}
     findings, unfinished = [], []
     for name, query in _queries().items():
         try:

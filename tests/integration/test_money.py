@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import orjson
 import pytest
 
 from app import payments
 from app.db import Database
+from app.operations.audit import Scope, look
 from tests.integration.money_course import (
     TOTAL,
     assert_conserved,
@@ -73,6 +75,24 @@ async def test_wrong_money_cancels_the_order_and_goes_back(
     ]
     (row,) = await one.fetch("select cancel_reason from orders where id = $1")
     assert row["cancel_reason"] == reason
+
+
+@pytest.mark.parametrize(("currency", "told"), [("JPY", 9999), ("KWD", 9.999), ("ISK", 99.99)])
+async def test_money_that_goes_back_is_told_in_the_units_of_its_currency(
+    database: Database, currency: str, told: float
+) -> None:
+    one, books = await ready(database)
+    books.currency = currency
+    books.pay()
+    await one.come_to_rest()
+    rows = await one.fetch("select topic, payload from outbox where order_id = $1")
+    money = {row["topic"]: orjson.loads(row["payload"]) for row in rows}
+    for topic in ("payment.refund_requested", "payment.refunded"):
+        assert (money[topic]["amount"], money[topic]["currency"]) == (told, currency)
+    async with database.connection() as connection, connection.transaction():
+        report = await look(connection, Scope(most=1000))
+    found = {id for finding in report.findings for id, _ in finding.subjects}
+    assert str(one.order_id) not in found, report
 
 
 async def test_money_after_the_cancel_goes_back_and_the_session_is_closed(

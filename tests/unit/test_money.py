@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 
-from app.money.amounts import MAX_MINOR, to_major, to_minor
+from app.money.amounts import MAX_MINOR, to_major, to_major_in, to_minor
 
 
 @pytest.mark.parametrize(
@@ -53,3 +53,22 @@ def test_minor_units_survive_the_way_out_and_back(minor: int) -> None:
 def test_whole_amounts_are_told_without_decimals() -> None:
     assert repr(to_major(49900)) == "499"
     assert repr(to_major(MAX_MINOR)) == "9999999999999.99"
+
+
+@pytest.mark.parametrize(
+    ("minor", "currency", "major"),
+    [
+        (9999, "JPY", "9999"),
+        (9999, "MGA", "9999"),
+        (9990, "KWD", "9.99"),
+        (MAX_MINOR, "KWD", "999999999999.999"),
+        (12000, "BHD", "12"),
+        (9999, "ISK", "99.99"),
+        (9999, "UGX", "99.99"),
+        (9900, "EUR", "99"),
+    ],
+)
+def test_money_of_each_currency_is_told_as_stripe_counts_it(
+    minor: int, currency: str, major: str
+) -> None:
+    assert repr(to_major_in(currency, minor)) == major

@@ -99,14 +99,18 @@ group by p.id
 having sum(r.amount_minor) > p.captured_minor
 limit :most;
 
--- name: refunds_are_told(since, kept, most)
+-- name: refunds_are_told(since, kept, whole, thousandths, most)
 -- An order's timeline shows what was refunded of each payment, or more if a refund failed later.
 select p.order_id as subject, concat_ws(' ', 'payment', p.id, p.told_minor, p.refunded_minor, told.minor)
         as detail,
     count(*) over () as found
 from payments p
 cross join lateral (
-    select coalesce(sum(round((payload ->> 'amount')::numeric * 100)), 0) as minor
+    select coalesce(sum(round((payload ->> 'amount')::numeric * case
+            when payload ->> 'currency' = any(:whole::text[]) then 1
+            when payload ->> 'currency' = any(:thousandths::text[]) then 1000
+            else 100
+        end)), 0) as minor
     from outbox
     where order_id = p.order_id and topic = 'payment.refunded' and payload ->> 'paymentId' = p.id::text
 ) as told
