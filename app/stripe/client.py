@@ -164,19 +164,19 @@ async def _answer(call: Awaitable[Answer]) -> Answer:
     try:
         return await call
     except stripe.StripeError as error:
-        if _is_kept_failure(error):
-            raise ProviderFailed(FAILED, str(error)) from error
         if _is_final(error) and not isinstance(error, stripe.RateLimitError):
             raise _refusal(error) from error
+        if _is_kept(error):
+            raise ProviderFailed(FAILED, str(error)) from error
         raise ProviderAway(str(error)) from error
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         raise ProviderAway(repr(error)) from error
 
 
-def _is_kept_failure(error: stripe.StripeError) -> bool:
-    """Return whether Stripe repeats a failure that it stores under the idempotency key."""
+def _is_kept(error: stripe.StripeError) -> bool:
+    """Return whether the answer is stored under the idempotency key, so that Stripe repeats it."""
     headers = {name.lower(): value for name, value in (error.headers or {}).items()}
-    return (error.http_status or 0) >= 500 and headers.get("idempotent-replayed") == "true"
+    return (error.http_status or 0) >= 400 and headers.get("idempotent-replayed") == "true"
 
 
 def _is_final(error: stripe.StripeError) -> bool:

@@ -17,10 +17,10 @@ Work = Callable[[web.Request, Object], Object]
 class Fault:
     """A fault of the next `calls` calls to paths that start with `path`.
 
-    Kinds: `error` and `limit` do nothing and answer 500 and 429. `stuck` does nothing and `broken`
-    does the work; both answer 500, and store that under the idempotency key. `slow` does the work
-    and answers after `seconds`; `cut` does the work and closes the connection without an answer.
-    `proxy` does nothing and answers 403 with HTML.
+    Kinds: `error` and `limit` do nothing and answer 500 and 429. `stuck` and `depends` do nothing
+    and `broken` does the work; they answer 500 (`depends`: 424), and store that under the
+    idempotency key. `slow` does the work and answers after `seconds`; `cut` does the work and
+    closes the connection without an answer. `proxy` does nothing and answers 403 with HTML.
     """
 
     kind: str
@@ -56,13 +56,14 @@ def before(fault: Fault | None) -> None:
 
 def within(fault: Fault | None, work: Work) -> Work:
     """Return the work with the fault in it: some faults begin once the work has begun."""
-    if fault is None or fault.kind not in ("stuck", "broken"):
+    if fault is None or fault.kind not in ("stuck", "depends", "broken"):
         return work
+    status = 424 if fault.kind == "depends" else 500
 
     def failing(request: web.Request, parameters: Object) -> Object:
         if fault.kind == "broken":
             work(request, parameters)
-        raise ApiError("An unknown error occurred.", status=500, kind="api_error", began=True)
+        raise ApiError("An unknown error occurred.", status=status, kind="api_error", began=True)
 
     return failing
 

@@ -133,11 +133,12 @@ async def test_a_call_that_may_be_repeated_is_told_apart(
     assert (await ours.create_session(wanted)).status == "open"
 
 
+@pytest.mark.parametrize("kind", ["stuck", "depends"])
 async def test_a_failure_that_stripe_keeps_for_the_key_is_a_refusal_once_it_is_repeated(
-    shop: Shop, ours: StripeProvider
+    shop: Shop, ours: StripeProvider, kind: str
 ) -> None:
-    """Stripe repeats a 500 for the same key for a day, so an attempt must not wait for it."""
-    await shop.control("faults", kind="stuck")
+    """Stripe repeats it for the same key for a day, so an attempt must not wait for it."""
+    await shop.control("faults", kind=kind)
     wanted = checkout()
     with pytest.raises(ProviderAway):
         await ours.create_session(wanted)
@@ -147,7 +148,7 @@ async def test_a_failure_that_stripe_keeps_for_the_key_is_a_refusal_once_it_is_r
     assert (await ours.create_session(checkout())).status == "open"
 
 
-@pytest.mark.parametrize("kind", ["stuck", "broken"])
+@pytest.mark.parametrize("kind", ["stuck", "depends", "broken"])
 async def test_a_refund_whose_answer_is_a_kept_failure_is_looked_for(
     shop: Shop, ours: StripeProvider, receiver: Receiver, kind: str
 ) -> None:
