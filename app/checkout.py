@@ -1,6 +1,6 @@
 """Checkout: paying on Stripe's page. An attempt starts here; a noted call opens its session."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -9,7 +9,7 @@ from app import idempotency, order_rows
 from app.db import Database
 from app.errors import NothingToPay, NotPayable, OrderNotFound, PaymentInProgress
 from app.ids import new_id
-from app.lifecycle import Order, Payment, PaymentStatus, payable
+from app.lifecycle import Order, Payment, PaymentStatus, Status, payable
 from app.money.ledger import CHECKOUT_EXPIRED
 from app.money.rows import STRIPE, lock_with_payments
 from app.money.settle import call_for, payment_fields
@@ -119,7 +119,7 @@ async def status(database: Database, user: Identity, order_id: UUID) -> dict[str
     if row is None:
         raise OrderNotFound
     user.require_owner(row["user_id"])
-    stands = _stands(row["status"], row["checkout_url"], row["failure_reason"])
+    stands = _stands(row)
     is_open = stands == READY and row["status"] == PaymentStatus.PENDING
     return {
         "orderId": str(order_id),
@@ -129,14 +129,15 @@ async def status(database: Database, user: Identity, order_id: UUID) -> dict[str
     }
 
 
-def _stands(status: str | None, url: str | None, reason: str | None) -> str:
-    match status:
+def _stands(row: Mapping[str, Any]) -> str:
+    match row["status"]:
         case None:
             return NOT_REQUESTED
-        case PaymentStatus.PENDING:
-            return _pending(url)
+        # The session of an order that cannot be paid any more may still have to be closed.
+        case PaymentStatus.PENDING if payable(Status(row["order_status"])):
+            return _pending(row["checkout_url"])
         case PaymentStatus.FAILED:
-            return EXPIRED if reason == CHECKOUT_EXPIRED else FAILED
+            return EXPIRED if row["failure_reason"] == CHECKOUT_EXPIRED else FAILED
         case PaymentStatus.SUCCEEDED:
             return READY
     # The order does not wait for this checkout, or its money is returned.

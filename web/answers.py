@@ -220,8 +220,8 @@ class CheckoutAsked(Shape):
 class Checkout(Shape):
     """An order's latest checkout at Stripe.
 
-    READY: it was opened; `checkoutUrl` is there until it is paid. EXPIRED: nobody can pay it any
-    more, or its money is returned.
+    READY: it was opened; `checkoutUrl` is there until it is paid. EXPIRED: its order
+    does not wait for it any more, or its money is returned.
     """
 
     order_id: UUID

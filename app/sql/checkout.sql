@@ -1,6 +1,6 @@
 -- name: latest_checkout(order_id)^
--- An order's owner, and its latest payment attempt through Stripe, if any.
-select o.user_id, p.status, p.checkout_url, p.failure_reason
+-- An order's owner and status, and its latest payment attempt through Stripe, if any.
+select o.user_id, o.status as order_status, p.status, p.checkout_url, p.failure_reason
 from orders o
 left join lateral (
     select status, checkout_url, failure_reason

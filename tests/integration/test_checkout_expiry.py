@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from app import checkout
 from app.db import Database
 from app.errors import ProviderAway, ProviderRefused
 from app.expiry import RETRY_AFTER, expire_due
@@ -13,6 +14,7 @@ from app.logs import WithRequestId
 from app.stripe.calls import Calls
 from app.stripe.provider import NOT_CONFIGURED, NoStripe
 from app.times import now
+from tests.integration.hops import ANN
 from tests.integration.money_course import (
     LATE,
     Course,
@@ -261,3 +263,16 @@ async def test_without_a_key_a_checkout_fails_and_what_is_owed_waits(database: D
     paid.calls = Calls(database, paid.bank)
     await paid.come_to_rest()
     await assert_conserved(paid)
+
+
+async def test_a_cancelled_order_has_no_page_though_its_session_is_still_open(
+    database: Database,
+) -> None:
+    opened, waits = (await ready(database))[0], await asked(database)
+    told = await checkout.status(database, ANN, opened.order_id)
+    assert (told["status"], bool(told["checkoutUrl"])) == ("READY", True)
+    for one in (opened, waits):
+        await one.cancel()
+        told = await checkout.status(database, ANN, one.order_id)
+        assert (told["status"], told["checkoutUrl"]) == ("EXPIRED", None)
+        assert [row["status"] for row in await one.payments()] == ["PENDING"]
