@@ -1,12 +1,13 @@
 -- name: latest_checkout(order_id)^
--- An order's owner and status, and its latest payment attempt through Stripe, if any.
+-- An order's owner and status, and its live payment attempt through Stripe, else its latest, if any. The
+-- times are those of workers' clocks.
 select o.user_id, o.status as order_status, p.status, p.checkout_url, p.failure_reason
 from orders o
 left join lateral (
     select status, checkout_url, failure_reason
     from payments
     where order_id = o.id and provider = 'stripe' and requested
-    order by created_at desc, id desc
+    order by status in ('PENDING', 'SUCCEEDED') desc, created_at desc, id desc
     limit 1
 ) as p on true
 where o.id = :order_id;

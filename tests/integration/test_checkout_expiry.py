@@ -276,3 +276,20 @@ async def test_a_cancelled_order_has_no_page_though_its_session_is_still_open(
         told = await checkout.status(database, ANN, one.order_id)
         assert (told["status"], told["checkoutUrl"]) == ("EXPIRED", None)
         assert [row["status"] for row in await one.payments()] == ["PENDING"]
+
+
+async def test_the_live_checkout_is_shown_whatever_workers_clocks_say(database: Database) -> None:
+    """The first attempt was made by a worker whose clock is an hour ahead."""
+    one = await asked(database)
+    bank, one.calls = one.calls, Calls(database, NoStripe())
+    assert await one.call() == 1
+    await one.fetch(
+        "update payments set created_at = created_at + interval '1 hour' where order_id = $1"
+    )
+    assert (await checkout.status(database, ANN, one.order_id))["status"] == "FAILED"
+    one.calls = bank
+    await one.check_out()
+    assert (await checkout.status(database, ANN, one.order_id))["status"] == "REQUESTED"
+    await one.handle_all()
+    await one.call()
+    assert (await checkout.status(database, ANN, one.order_id))["status"] == "READY"
