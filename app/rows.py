@@ -81,7 +81,8 @@ class DueCall:
     order_id: UUID
     payment_id: UUID
     request_id: str
-    due_at: datetime
+    wait_seconds: float
+    """How long after PostgreSQL's time of the transaction the call is due."""
 
 
 class NotificationRow(NamedTuple):

@@ -28,7 +28,6 @@ from app.money.settlement import (
     steps_of,
 )
 from app.rows import CallKind, DueCall, RefundRow
-from app.times import now
 from app.topics import PaymentFailed, PaymentRefunded, PaymentSucceeded, RefundRequested
 from app.transaction import Transaction
 
@@ -102,7 +101,7 @@ def call_for(
     """Record a call to the payment's provider, due after `wait`; `refund_id` names a refund."""
     subject_id = refund_id or payment_id
     transaction.calls[kind, subject_id] = DueCall(
-        kind, subject_id, order_id, payment_id, request_id, now() + wait
+        kind, subject_id, order_id, payment_id, request_id, wait.total_seconds()
     )
 
 

@@ -75,9 +75,10 @@ with placed_orders as (
         set provider_ref = excluded.provider_ref, refused_reason = excluded.refused_reason
 ), saved_calls as (
     insert into provider_calls (kind, subject_id, order_id, payment_id, request_id, due_at)
-    select kind, subject_id, order_id, payment_id, request_id, due_at
+    select kind, subject_id, order_id, payment_id, request_id, now() + make_interval(secs => wait_seconds)
     from json_to_recordset(:calls::json) as c (
-        kind text, subject_id uuid, order_id uuid, payment_id uuid, request_id text, due_at timestamptz
+        kind text, subject_id uuid, order_id uuid, payment_id uuid, request_id text,
+        wait_seconds double precision
     )
     -- A finished call that expires a session may be needed again; other calls are made once.
     on conflict (kind, subject_id) do update

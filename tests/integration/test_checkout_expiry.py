@@ -1,7 +1,8 @@
 """Expiry of orders with an open checkout, with many workers, and with Stripe unreachable."""
 
 import asyncio
-from datetime import timedelta
+import sys
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -293,3 +294,18 @@ async def test_the_live_checkout_is_shown_whatever_workers_clocks_say(database: 
     await one.handle_all()
     await one.call()
     assert (await checkout.status(database, ANN, one.order_id))["status"] == "READY"
+
+
+async def test_calls_are_due_by_postgresqls_clock(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker that notes them has a clock that is an hour ahead."""
+    one, books = await ready(database)
+    for name, module in list(sys.modules.items()):
+        if name.startswith("app.") and getattr(module, "now", None) is now:
+            monkeypatch.setattr(module, "now", lambda: datetime.now(UTC) + LATE)
+    await one.cancel()
+    await one.handle_all()
+    (closing,) = await one.calls.start_due()
+    await closing
+    assert books.status == "expired"
