@@ -1,6 +1,6 @@
 -- name: order_of_report(attempt_id, session_id, payment_intent)$
--- The order of the payment that a report refers to. The attempt id in the metadata counts only if the
--- attempt has no other session or intent: metadata may have been copied to another object at Stripe.
+-- The order of the payment that a report refers to. The attempt id in a session's metadata counts only if
+-- the attempt has no other session or intent: metadata may have been copied to another session at Stripe.
 select order_id from payments
 where session_id = :session_id::text or payment_intent = :payment_intent::text
     or (
@@ -27,9 +27,8 @@ returning true;
 
 -- name: kept_events(order_id, sessions, intents)
 -- Kept events of a locked order that are not assigned to a payment: by its payments' sessions or intents,
--- or by the order's id where they have a session, or name an attempt of the order. A refund that names
--- the order alone waits until a session tells the intent. Events whose session or intent another order's
--- payment has are left to that order.
+-- or by the order's id where they have a session. A refund that names the order waits until a session
+-- tells the intent. Events whose session or intent another order's payment has are left to that order.
 select provider, event_id, attempt_id, session_id, payment_intent,
     kind, amount_minor, currency, refund, refund_status, request_id, reason
 from provider_events e
@@ -37,11 +36,7 @@ where payment_id is null and kind is not null
   and (
       session_id = any(:sessions::text[]) or payment_intent = any(:intents::text[])
       or (
-          order_id = :order_id
-          and (
-              session_id is not null
-              or exists (select from payments p where p.id = e.attempt_id and p.order_id = :order_id)
-          )
+          order_id = :order_id and session_id is not null
           and not exists (
               select from payments p where p.session_id = e.session_id and p.order_id <> :order_id
           )
@@ -64,11 +59,7 @@ where e.provider = :provider and e.event_id = placed.event_id;
 -- intent was committed.
 select o.id
 from provider_events e join orders o on o.id = e.order_id
-where e.payment_id is null and e.kind is not null
-  and (
-      e.session_id is not null
-      or exists (select from payments p where p.id = e.attempt_id and p.order_id = o.id)
-  )
+where e.payment_id is null and e.kind is not null and e.session_id is not null
   and not exists (select from payments p where p.session_id = e.session_id)
   and not exists (select from payments p where p.payment_intent = e.payment_intent)
 union

@@ -16,6 +16,7 @@ from app.lifecycle import Order
 from app.money.rows import LockedPayment, payments_of
 from app.money.settle import settle
 from app.queries import sql
+from app.stripe.events import place_kept
 from app.stripe.provider import NOT_CONFIGURED
 from app.text import storable_error
 from app.transaction import Transaction
@@ -34,13 +35,16 @@ async def answering(
 ) -> AsyncIterator[Answering]:
     """Open the transaction in which the body records an answer, then settle the order.
 
-    After that the call is finished, or is made once more after `again`.
+    Events that waited for the payment's intent are assigned if the answer tells it. After that the
+    call is finished, or is made once more after `again`.
     """
     work = work_of(call)
     crash_here(Point.SENT, work)
     async with database.transaction(work) as transaction:
         order, payments, held = await subject_of(transaction, call)
         yield Answering(transaction, held)
+        if held.payment.payment_intent != call["payment_intent"]:
+            await place_kept(transaction, order, payments)
         settle(transaction, order, payments, call["request_id"])
         if again:
             await note_again(transaction.connection, call, failure, again)

@@ -102,14 +102,12 @@ async def _keep(transaction: Transaction, report: Report, payload: bytes) -> boo
 
 async def _settle(transaction: Transaction, order: Order, request_id: str) -> None:
     payments = await payments_of(transaction, order.id)
-    await _place_kept(transaction, order, payments)
+    await place_kept(transaction, order, payments)
     settle(transaction, order, payments, request_id)
 
 
-async def _place_kept(
-    transaction: Transaction, order: Order, payments: list[LockedPayment]
-) -> None:
-    """Assign the order's stored events to their payments.
+async def place_kept(transaction: Transaction, order: Order, payments: list[LockedPayment]) -> None:
+    """Assign the stored events of a locked order to its payments, which are all it has.
 
     Repeats until none is left, because an event may name a session or an intent by which further
     events are found.
@@ -145,7 +143,7 @@ def _give(order: Order, payments: list[LockedPayment], row: Any) -> LockedPaymen
 
 
 def _find(payments: Iterable[LockedPayment], row: Any) -> LockedPayment | None:
-    """Find the event's payment by session or intent, else by our attempt's id.
+    """Find the event's payment by session or intent, else by the attempt's id in a session.
 
     The id counts only for an attempt with no other session or intent: metadata may be copied.
     """
@@ -156,7 +154,7 @@ def _find(payments: Iterable[LockedPayment], row: Any) -> LockedPayment | None:
             return held
     for held in payments:
         payment = held.payment
-        free = payment.session_id is None or session is None
+        free = session and payment.session_id is None
         if payment.id == row["attempt_id"] and payment.provider == STRIPE and free:
             return held if payment.payment_intent is None or intent is None else None
     return None

@@ -56,7 +56,8 @@ class Report:
     """What one Stripe event reports; `fact` is None if it reports nothing about money.
 
     The payment is identified by our attempt's id, which Stripe has before we know the session's, by
-    the session, or by the payment intent.
+    the session, or by the payment intent. Only a session names an attempt: the metadata of any
+    other object may be copied from one that is paid by another intent.
     """
 
     event_id: str
@@ -81,7 +82,7 @@ def read(payload: bytes) -> Report:
             type=_text(event["type"]),
             created=datetime.fromtimestamp(_whole(event["created"]), UTC),
             order_id=_order_id(found),
-            attempt_id=_uuid(_metadata(found).get("paymentId")),
+            attempt_id=_uuid(_metadata(found).get("paymentId")) if is_session else None,
             session_id=_text(found["id"]) if is_session else None,
             payment_intent=_id(found.get("payment_intent")),
             fact=speaks(found) if speaks else None,

@@ -3,12 +3,14 @@
 from dataclasses import replace
 from uuid import UUID
 
+import orjson
 import pytest
 
 from app import placing
 from app.db import Database
 from app.placing import Basket
 from app.stripe.events import settle_kept
+from app.stripe.webhook import read
 from app.transaction import Transaction, write_changes
 from tests.integration.hops import ANN, add_product
 from tests.integration.money_course import (
@@ -77,6 +79,35 @@ async def test_a_refund_that_names_the_order_waits_for_its_session(database: Dat
     (row,) = await one.payments()
     assert (row["captured_minor"], row["refunded_minor"]) == (TOTAL, 99)
     await one.come_to_rest()
+    await assert_conserved(one)
+
+
+async def test_metadata_that_was_copied_to_a_refund_binds_no_attempt(database: Database) -> None:
+    """The refund is of another session's money; the attempt's own is not paid yet."""
+    one, books = await ready(database)
+    other = Books(one.order_id, TOTAL, "PLN")
+    other.pay()
+    other.give(99)
+    one.bank.books.append(other)
+    paid, given, _ = other.reports
+    found = {
+        "id": "re_1",
+        "object": "refund",
+        "amount": 99,
+        "status": "succeeded",
+        "payment_intent": other.intent,
+        "metadata": {"orderId": str(one.order_id), "paymentId": str(books.attempt_id)},
+    }
+    body = {"id": given.event_id, "type": given.type, "created": 1, "data": {"object": found}}
+    await one.arrive(read(orjson.dumps(body)))
+    books.pay()
+    await one.arrive(books.reports[0])
+    await one.arrive(paid)
+    first, second = await one.payments()
+    assert (first["payment_intent"], first["refunded_minor"]) == (books.intent, 0)
+    assert (second["payment_intent"], second["refunded_minor"]) == (other.intent, 99)
+    await one.come_to_rest()
+    assert await one.status() == "COMPLETED"
     await assert_conserved(one)
 
 

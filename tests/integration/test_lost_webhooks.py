@@ -86,7 +86,7 @@ async def test_a_refund_by_hand_is_not_all_that_stripe_has_to_tell(database: Dat
     books.by_hand += 100
     books.given += 100
     told = report_of(refunded_in_all(100), one.order_id, books.session, books.intent)
-    await one.arrive(replace(told, attempt_id=books.attempt_id, order_id=one.order_id))
+    await one.arrive(replace(told, order_id=one.order_id))
     assert await one.call() == 1
     await an_hour_later(one)
     await one.come_to_rest()

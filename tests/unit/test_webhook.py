@@ -192,7 +192,8 @@ def test_the_money_is_known_by_our_attempt_its_session_and_its_intent() -> None:
     assert (report.attempt_id, report.session_id) == (attempt, "cs_test_1")
     report = read(session("completed", payment_intent={"id": "pi_1", "object": "payment_intent"}))
     assert (report.session_id, report.payment_intent) == ("cs_test_1", "pi_1")
-    report = read(event("refund.created", **REFUND))
+    copied = {"metadata": {"orderId": str(ORDER), "paymentId": str(attempt)}}
+    report = read(event("refund.created", **REFUND | copied))
     assert (report.attempt_id, report.session_id, report.payment_intent) == (None, None, "pi_1")
 
 

@@ -39,8 +39,7 @@ from provider_events e
 join orders o on o.id = coalesce(
     (select p.order_id from payments p where p.session_id = e.session_id),
     (select p.order_id from payments p where p.payment_intent = e.payment_intent),
-    case when e.session_id is not null then e.order_id end,
-    (select p.order_id from payments p where p.id = e.attempt_id and p.order_id = e.order_id)
+    case when e.session_id is not null then e.order_id end
 )
 where e.payment_id is null and e.kind is not null
   and (e.session_id is not null or e.payment_intent is not null)
