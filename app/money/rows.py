@@ -28,11 +28,18 @@ class LockedPayment:
     facts: list[Fact] = field(default_factory=list)
     stored: Payment | None = None
     """The payment as it stands in its row; None if it has no row yet."""
+    refusal: str | None = None
+    """Why the provider refused the latest of the refunds that it refused."""
 
     def learn(self, *facts: Fact) -> None:
         """Add facts and recompute the money from all of them."""
         self.facts += facts
         self.state.learn(money_of(self.facts))
+
+    def refuse(self, refund_id: str, reason: str) -> None:
+        """Note that the provider refused one of our refunds."""
+        self.state.refused.add(refund_id)
+        self.refusal = reason
 
     def write(self, transaction: Transaction) -> None:
         """Have the transaction write the payment's row, if it has changed."""
@@ -97,10 +104,11 @@ def _held(row: Mapping[str, Any]) -> LockedPayment:
     )
     held = new(payment)
     held.stored = replace(payment)
-    for id, amount, refused in row["refunds"] or ():
+    # Ids increase with time.
+    for id, amount, refused in sorted(row["refunds"] or ()):
         held.state.refunds[id] = amount
         if refused is not None:
-            held.state.refused.add(id)
+            held.refuse(id, refused)
     if row["facts"]:
         held.learn(*(Fact(Kind(kind), *told) for kind, *told in row["facts"]))
     return held

@@ -34,6 +34,7 @@ from app.transaction import Transaction
 log = logging.getLogger(__name__)
 
 PAID_ALREADY = "The order is paid already"
+FAILED = "The refunds failed"
 FIRST_WAIT = timedelta(seconds=30)
 """The wait after the first failed refund before it is tried again; each further one quadruples."""
 
@@ -72,11 +73,11 @@ def _take(
             refund = transaction.refunds[refund_id] = RefundRow(refund_id, payment.id, amount)
             _ask_back(transaction, order, held, refund, request_id)
         case Park(amount_minor=amount):
-            line = "An operator has to give back %s of payment %s (order %s)"
+            line = "An operator has to give back %s of payment %s (order %s): %s"
             money = "{amount} {currency}".format(**_money(held, amount))
-            ids = payment.id, order.id
+            which = money, payment.id, order.id, held.refusal or FAILED
             extra = {"request_id": request_id}
-            transaction.notices.append(partial(log.error, line, money, *ids, extra=extra))
+            transaction.notices.append(partial(log.error, line, *which, extra=extra))
         case Returned(amount_minor=amount):
             told = _money(held, amount)
             _publish(transaction, PaymentRefunded, order, payment, request_id, **told)

@@ -37,7 +37,7 @@ async def give_back(database: Database, provider: Provider, call: Any) -> None:
         row.refused_reason = refused.reason
         async with answering(database, call, str(refused)) as (transaction, held):
             transaction.refunds[id] = row
-            held.state.refused.add(str(id))
+            held.refuse(str(id), refused.reason)
         return
     row.provider_ref = refund.id
     async with answering(database, call, again=_until_next(refund)) as (transaction, held):

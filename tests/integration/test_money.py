@@ -1,12 +1,16 @@
 """An order's money in PostgreSQL, whatever Stripe reports: none is lost or refunded twice."""
 
+import re
+from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import orjson
 import pytest
 
 from app import payments
 from app.db import Database
+from app.errors import ProviderRefused
 from app.operations.audit import Scope, look
 from tests.integration.money_course import (
     TOTAL,
@@ -17,6 +21,17 @@ from tests.integration.money_course import (
 from tests.integration.stripe_books import Books
 
 pytestmark = pytest.mark.usefixtures("nothing_due")
+
+OPERATIONS = Path(__file__).parents[2] / "docs/operations.md"
+DISPUTED = "The payment is disputed"
+
+
+async def assert_audited(database: Database, order_id: UUID) -> None:
+    """Assert that the audit finds nothing wrong with the order."""
+    async with database.connection() as connection, connection.transaction():
+        report = await look(connection, Scope(most=1000))
+    found = [finding for finding in report.findings if str(order_id) in dict(finding.subjects)]
+    assert not found
 
 
 async def test_a_checkout_that_is_paid_completes_its_order(database: Database) -> None:
@@ -89,10 +104,7 @@ async def test_money_that_goes_back_is_told_in_the_units_of_its_currency(
     money = {row["topic"]: orjson.loads(row["payload"]) for row in rows}
     for topic in ("payment.refund_requested", "payment.refunded"):
         assert (money[topic]["amount"], money[topic]["currency"]) == (told, currency)
-    async with database.connection() as connection, connection.transaction():
-        report = await look(connection, Scope(most=1000))
-    found = {id for finding in report.findings for id, _ in finding.subjects}
-    assert str(one.order_id) not in found, report
+    await assert_audited(database, one.order_id)
 
 
 async def test_money_after_the_cancel_goes_back_and_the_session_is_closed(
@@ -235,6 +247,32 @@ async def test_a_refused_refund_is_tried_again_then_parked_then_retried(
     await one.come_to_rest()
     assert second.given == TOTAL
     await assert_conserved(one)
+
+
+async def test_a_refund_that_is_parked_says_why_and_a_lost_dispute_is_closed_as_documented(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, books = await ready(database)
+    books.pay()
+    await one.cancel()
+
+    async def disputed(*_: Any) -> Any:
+        raise ProviderRefused(DISPUTED, "charge_disputed")
+
+    one.bank.refund = disputed  # type: ignore[method-assign]
+    await one.come_to_rest()
+    (row,) = await one.payments()
+    assert row["status"] == "PARKED"
+    (told,) = [text for text in caplog.messages if "An operator has to give back" in text]
+    assert told.endswith(f"99.99 PLN of payment {row['id']} (order {one.order_id}): {DISPUTED}")
+    (statement,) = re.findall("insert into provider_events .*?;", OPERATIONS.read_text(), re.DOTALL)
+    async with database.connection() as connection:
+        await connection.execute(statement.replace("PAYMENT", str(row["id"])))
+    assert await payments.retry_refund(database, row["id"], "operator")
+    (row,) = await one.payments()
+    assert (row["status"], row["refunded_minor"], books.given) == ("REFUNDED", TOTAL, 0)
+    assert (await one.topics())[-1] == "payment.refunded"
+    await assert_audited(database, one.order_id)
 
 
 async def test_a_person_s_refund_after_completion_is_told_and_changes_nothing(
