@@ -16,6 +16,7 @@ from app.db import AWAY
 from app.errors import Forbidden, InvalidInput, Overloaded
 from app.explain import explain
 from app.tokens import Identity
+from app.topics import OrderIntervened
 from web.accept import prefers
 from web.answers import Explanation, ParkedMessage, Timeline
 from web.endpoint import EVENT_STREAM, JSON, Answer, Who, endpoint
@@ -29,6 +30,8 @@ MAX_STREAMS_OF_A_USER = 20
 HEARTBEAT_SECONDS = 15.0
 """How often an idle stream sends a comment, by which a disconnected client is noticed, too."""
 TOLD_CUSTOMERS = {field.alias for field in ParkedMessage.model_fields.values()}
+TOLD_OF_EVENTS = {OrderIntervened.topic_name: {"action"}}
+"""The fields that customers see, of events that are not theirs to see whole."""
 STREAM_HEADERS = {"Content-Type": EVENT_STREAM, "X-Accel-Buffering": "no"}
 _streams: Counter[UUID] = Counter()
 """The live streams by user."""
@@ -48,14 +51,15 @@ class OrderEventsView(View):
     async def get(self, request: web.Request, user: Identity, order_id: UUID) -> web.StreamResponse:
         """Return the order's events, oldest first, or a live stream (SSE) if `Accept` prefers one.
 
-        https://html.spec.whatwg.org/multipage/server-sent-events.html
+        Of `order.intervened`, customers get the `action` only; administrators also who did it, why,
+        and to which message. https://html.spec.whatwg.org/multipage/server-sent-events.html
         """
         last = _last_event_id(request)
         await shown(user, order_id)
         accept = ",".join(request.headers.getall("Accept", []))
         if prefers(accept, EVENT_STREAM, JSON):
             return await _stream(request, user, order_id, last)
-        return json_response({"data": await timeline.events_after(request_pool, order_id, 0)})
+        return json_response({"data": await _events(user, order_id, 0)})
 
 
 def _last_event_id(request: web.Request) -> int:
@@ -84,7 +88,7 @@ async def _stream(
         await response.prepare(request)
         while not app.should_stop and (left := user.until - time()) > 0:
             wake.clear()
-            text, last = await _news(order_id, last)
+            text, last = await _news(user, order_id, last)
             try:
                 await response.write(text)
             except ConnectionError:
@@ -104,10 +108,10 @@ async def _counted(user_id: UUID) -> AsyncIterator[None]:
             del _streams[user_id]
 
 
-async def _news(order_id: UUID, last: int) -> tuple[bytes, int]:
+async def _news(user: Identity, order_id: UUID, last: int) -> tuple[bytes, int]:
     """Return the text to write, a comment if there are no events, and the last sequence sent."""
     try:
-        events = await timeline.events_after(request_pool, order_id, last)
+        events = await _events(user, order_id, last)
     except AWAY:
         events = []
     text = b"".join(
@@ -116,6 +120,17 @@ async def _news(order_id: UUID, last: int) -> tuple[bytes, int]:
         for event in events
     )
     return text or b":\n\n", events[-1]["sequence"] if events else last
+
+
+async def _events(user: Identity, order_id: UUID, last: int) -> list[dict[str, Any]]:
+    """Return what `user` may see of the events after `last`."""
+    events = await timeline.events_after(request_pool, order_id, last)
+    return events if user.is_admin else [_event_for_customers(event) for event in events]
+
+
+def _event_for_customers(event: dict[str, Any]) -> dict[str, Any]:
+    told = TOLD_OF_EVENTS.get(event["type"], event["data"].keys())
+    return {**event, "data": {name: event["data"][name] for name in told}}
 
 
 @app.page("/api/orders/{order_id}/explain")

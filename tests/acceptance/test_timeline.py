@@ -15,6 +15,7 @@ from devstack.worker import Worker
 from tests.acceptance.client import Api, eventually
 from tests.acceptance.customer import Admin, Customer
 from tests.acceptance.problems import assert_problem
+from tests.acceptance.rows import Rows
 from tests.acceptance.tokens import token
 
 Order = dict[str, Any]
@@ -86,6 +87,23 @@ async def test_a_timeline_keeps_what_is_internal_to_itself(
     order = await customer.placed(product, key="secret key")
     (created,) = await events(customer, order)
     assert not {"answer", "fingerprint", "idempotencyKey"} & created["data"].keys()
+
+
+async def test_a_customer_is_told_that_somebody_intervened_but_not_who_or_why(
+    worker: Worker, customer: Customer, admin: Admin, product: dict[str, Any], rows: Rows
+) -> None:
+    order = await customer.buys(product)
+    path = f"/api/parked/{await rows.park(order)}/discard"
+    assert (await admin.ask("POST", path, json={"reason": "x"})).status == 200
+    whole = (await events(admin, order))[-1]
+    assert whole["type"] == "order.intervened"
+    assert whole["data"].keys() == {*("action", "actor", "handler", "messageId", "reason", "topic")}
+    told = {**whole, "data": {"action": "discard"}}
+    assert (await events(customer, order))[-1] == told
+    for who, event in ((customer, told), (admin, whole)):
+        async with streaming(worker, who, order, last="6") as stream:
+            (sent,) = await take(stream, 1)
+        assert json.loads(sent["data"]) == event
 
 
 async def test_a_stream_tells_what_was_and_then_what_comes(
