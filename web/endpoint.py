@@ -164,7 +164,8 @@ class Declaration:
             with _collected(flaws):
                 given["body"] = await reader(request, self.body)
         if self.conditional:
-            given["versions"] = required_versions(request)
+            with _collected(flaws):
+                given["versions"] = required_versions(request)
         if self.idempotent:
             with _collected(flaws):
                 given["key"] = await idempotency_key(request, given["user"])

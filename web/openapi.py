@@ -26,7 +26,7 @@ from web.endpoint import (
     declaration_of,
 )
 from web.problems import TYPES
-from web.requests import KEY
+from web.requests import KEY, TAGS
 
 Json = dict[str, Any]
 
@@ -72,8 +72,9 @@ IDEMPOTENCY_KEY: Json = {
 IF_MATCH: Json = {
     "name": "If-Match",
     "in": "header",
-    "description": "ETags (RFC 9110), of which the order must have one; weak ones never match",
-    "schema": {"type": "string"},
+    "description": "`*`, or ETags (RFC 9110), of which the order must have one; weak ones never "
+    "match",
+    "schema": {"type": "string", "anyOf": [{"const": "*"}, {"pattern": f"^{TAGS.pattern}$"}]},
 }
 PATTERNS = {"Last-Event-ID": {"pattern": "^[0-9]{1,9}$"}}
 """Schemas of declared headers for which not every text is valid."""

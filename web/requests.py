@@ -23,6 +23,9 @@ _INSIDE = f"[ !#-~]{{0,{MAX_KEY_LENGTH - 2}}}"
 KEY = re.compile(f'"([ -~]{{1,{MAX_KEY_LENGTH}}})"|([!#-~](?:{_INSIDE}[!#-~])?)')
 """An Idempotency-Key, quoted or bare. HTTP strips spaces around a header's value, so a bare key
 neither begins nor ends with one (RFC 9110, 5.5)."""
+_TAG = r'(?:W/)?"[!#-~]*"'
+TAGS = re.compile(rf"[ \t,]*{_TAG}(?:[ \t]*,[ \t,]*{_TAG})*[ \t,]*")
+"""A list of entity tags (RFC 9110, 5.6.1 and 8.8.3)."""
 
 
 def json_response(
@@ -86,11 +89,13 @@ def etag(order: dict[str, Any]) -> str:
 def required_versions(request: web.Request) -> frozenset[int] | None:
     """Return the versions listed in If-Match, of which the order must have one; None allows any.
 
-    Weak tags, and tags that are not ours, match nothing (RFC 9110, 13.1.1).
+    Weak tags, and tags that are not ours, match nothing (RFC 9110, 13.1.1). Raises InvalidInput.
     """
-    header = ", ".join(request.headers.getall("If-Match", ["*"])).strip()
+    header = ", ".join(request.headers.getall("If-Match", ["*"]))
     if header == "*":
         return None
+    if not TAGS.fullmatch(header):
+        raise InvalidInput.of("#", 'If-Match must be * or a list of ETags, such as "1"')
     return frozenset(int(tag) for tag in re.findall(r'(?<!W/)"([1-9][0-9]{0,8})"', header))
 
 

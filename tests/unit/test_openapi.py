@@ -126,6 +126,16 @@ def test_no_idempotency_key_is_documented_that_is_refused(key: str) -> None:
     assert not re.search(openapi.IDEMPOTENCY_KEY["schema"]["pattern"], key)
 
 
+@pytest.mark.parametrize("header", ["*", '"1"', 'W/"1"', '"7", "1"', ', "7",,"1" ,', '""'])
+def test_every_if_match_that_is_taken_is_documented(header: str) -> None:
+    assert Draft202012Validator(openapi.IF_MATCH["schema"]).is_valid(header)
+
+
+@pytest.mark.parametrize("header", ["", "1", "'1'", "word", '"1', '"1" "2"', '*, "1"', '"\u017c"'])
+def test_no_if_match_is_documented_that_is_refused(header: str) -> None:
+    assert not Draft202012Validator(openapi.IF_MATCH["schema"]).is_valid(header)
+
+
 def test_every_amount_of_money_is_valid_by_its_schema() -> None:
     """Validators divide floats: 0.07 is no multiple of 0.01 to them."""
     validator = Draft202012Validator(MONEY_SCHEMA)

@@ -1,0 +1,51 @@
+"""What the headers of a request mean."""
+
+import pytest
+from aiohttp.test_utils import make_mocked_request
+from multidict import CIMultiDict
+
+from app.errors import InvalidInput
+from web.requests import required_versions
+
+
+def versions(*lines: str) -> frozenset[int] | None:
+    """Return what If-Match requires, given in these lines."""
+    headers = CIMultiDict([("If-Match", line) for line in lines])
+    return required_versions(make_mocked_request("PATCH", "/", headers=headers))
+
+
+def test_without_if_match_and_with_a_star_any_version_will_do() -> None:
+    assert versions() is None
+    assert versions("*") is None
+
+
+@pytest.mark.parametrize(
+    ("lines", "meant"),
+    [
+        (['"3"'], {3}),
+        (['"7", "1"'], {1, 7}),
+        (['"7"', '"1"'], {1, 7}),
+        ([', "7",,"1" ,'], {1, 7}),
+        (['W/"3"'], set()),
+        (['W/"3", "4"'], {4}),
+        (['"x"'], set()),
+        (['""'], set()),
+        (['"a,b", "2"'], {2}),
+        (['"W/"'], set()),
+        (['"' + "9" * 30 + '"'], set()),
+    ],
+)
+def test_tags_that_are_ours_name_versions_and_others_match_nothing(
+    lines: list[str], meant: set[int]
+) -> None:
+    assert versions(*lines) == meant
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["", ",", "3", "'3'", "word", '"3', '3"', 'w/"3"', '"a b"', '"1" "2"', '*, "1"', '"1", 2'],
+)
+def test_what_is_no_list_of_tags_is_refused_by_the_header_s_name(header: str) -> None:
+    with pytest.raises(InvalidInput, match="If-Match") as error:
+        versions(header)
+    assert [flaw.pointer for flaw in error.value.errors] == ["#"]
