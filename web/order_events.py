@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from math import ceil
 from time import time
 from typing import Any
 from uuid import UUID
@@ -13,7 +14,7 @@ from aiohttp import hdrs, web
 
 from app import app, followers, request_pool, timeline
 from app.db import AWAY
-from app.errors import Forbidden, InvalidInput, Overloaded
+from app.errors import Forbidden, InvalidInput, Overloaded, TooManyRequests
 from app.explain import explain
 from app.tokens import Identity
 from app.topics import OrderIntervened
@@ -27,6 +28,7 @@ from web.requests import json_response
 MAX_STREAMS = 1000
 """The most live streams of one worker."""
 MAX_STREAMS_OF_A_USER = 20
+TOO_MANY_STREAMS = f"You have {MAX_STREAMS_OF_A_USER} open streams at this worker; close one"
 HEARTBEAT_SECONDS = 15.0
 """How often an idle stream sends a comment, by which a disconnected client is noticed, too."""
 TOLD_CUSTOMERS = {field.alias for field in ParkedMessage.model_fields.values()}
@@ -46,7 +48,7 @@ class OrderEventsView(View):
         Answer(200, "The timeline", Timeline, media=(JSON, EVENT_STREAM)),
         who=Who.USER,
         headers={"Last-Event-ID": "The sequence behind which a stream goes on"},
-        own_problems=(Forbidden, Overloaded),
+        own_problems=(Forbidden, TooManyRequests, Overloaded),
     )
     async def get(self, request: web.Request, user: Identity, order_id: UUID) -> web.StreamResponse:
         """Return the order's events, oldest first, or a live stream (SSE) if `Accept` prefers one.
@@ -75,12 +77,13 @@ async def _stream(
     """Stream the events after `last`, then each new one.
 
     The stream ends when the client disconnects, the worker stops, or the token expires; a client
-    that reconnects with an expired token gets 401.
+    that reconnects with an expired token gets 401. Raises Overloaded, TooManyRequests.
     """
     if _streams.total() >= MAX_STREAMS:
         raise Overloaded("This worker has all the streams it can serve; ask again")
     if _streams[user.id] >= MAX_STREAMS_OF_A_USER:
-        raise Overloaded(f"You have {MAX_STREAMS_OF_A_USER} live streams here; close one")
+        # By then it is noticed that a client has gone.
+        raise TooManyRequests(ceil(HEARTBEAT_SECONDS), TOO_MANY_STREAMS)
     response = web.StreamResponse(headers=STREAM_HEADERS)
     if request.method == hdrs.METH_HEAD:
         return response

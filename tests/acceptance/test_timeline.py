@@ -14,7 +14,7 @@ import pytest
 from devstack.worker import Worker
 from tests.acceptance.client import Api, eventually
 from tests.acceptance.customer import Admin, Customer
-from tests.acceptance.problems import assert_problem
+from tests.acceptance.problems import assert_problem, slug
 from tests.acceptance.rows import Rows
 from tests.acceptance.tokens import token
 
@@ -237,5 +237,7 @@ async def test_one_customer_does_not_take_all_streams(
             await streams.enter_async_context(streaming(worker, customer, order))
         path = f"/api/orders/{order['id']}/events"
         refused = await customer.ask("GET", path, headers={"Accept": "text/event-stream"})
-        assert_problem(refused, 503)
-        assert "Retry-After" in refused.headers
+        problem = assert_problem(refused, 429)
+        assert slug(refused) == "too-many-requests"
+        assert "open streams" in problem["detail"]
+        assert int(refused.headers["Retry-After"]) > 0
