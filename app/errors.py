@@ -57,6 +57,10 @@ class Unauthorized(Problem):
     status, slug, title = 401, "unauthorized", "Unauthorized"
 
 
+class TokenExpired(Unauthorized):
+    """The bearer token has expired"""
+
+
 class InvalidCredentials(Problem):
     """Invalid credentials"""
 

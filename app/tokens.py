@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 import jwt
 
-from app.errors import Forbidden, Unauthorized
+from app.errors import Forbidden, TokenExpired, Unauthorized
 from app.keys import HS256, Keys
 from app.text import flaw
 from app.times import now
@@ -88,15 +88,18 @@ class Tokens:
         return jwt.encode(told, self._keys.secret, HS256)
 
     def read(self, token: str) -> Identity:
-        """Return the token's user. Raises Unauthorized if the token is not valid."""
+        """Return the token's user. Raises Unauthorized; TokenExpired if the token was valid."""
         identity = self._verified(token)
         if identity.until <= time():
-            raise Unauthorized
+            raise TokenExpired
         return identity
 
     def _verify(self, token: str) -> Identity:
         try:
             return _identity(self._claims(token))
+        except jwt.ExpiredSignatureError:
+            # Raised only after the signature was verified.
+            raise TokenExpired from None
         except (jwt.PyJWTError, ValueError, OverflowError, RecursionError):
             # The last two are raised for an `exp` of 1e999 and for JSON of a thousand brackets.
             raise Unauthorized from None

@@ -56,7 +56,8 @@ HEADERS: dict[str, Json] = {
         "schema": {"type": "integer", "minimum": 1},
     },
     "WWW-Authenticate": {
-        "description": "The scheme to authenticate with (RFC 9110)",
+        "description": "The scheme to authenticate with (RFC 9110), and what is wrong with the "
+        "token that was sent (RFC 6750)",
         "required": True,
         "schema": {"type": "string"},
     },

@@ -22,6 +22,7 @@ from app.errors import (
     NotFound,
     PayloadTooLarge,
     Problem,
+    TokenExpired,
     Unauthorized,
     Unavailable,
 )
@@ -126,8 +127,10 @@ def _challenge(request: web.BaseRequest, problem: Problem) -> str:
 
     https://www.rfc-editor.org/rfc/rfc6750#section-3.1
     """
-    is_token_bad = isinstance(problem, Unauthorized) and "Authorization" in request.headers
-    return 'Bearer error="invalid_token"' if is_token_bad else "Bearer"
+    if not isinstance(problem, Unauthorized) or "Authorization" not in request.headers:
+        return "Bearer"
+    told = f', error_description="{problem.detail}"' if isinstance(problem, TokenExpired) else ""
+    return f'Bearer error="invalid_token"{told}'
 
 
 def problem_response(request: web.BaseRequest, problem: Problem) -> web.Response:

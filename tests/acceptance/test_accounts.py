@@ -132,13 +132,22 @@ REFUSED = {
 }
 
 
+EXPIRED = 'Bearer error="invalid_token", error_description="The bearer token has expired"'
+
+
 @pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning")
 @pytest.mark.parametrize("kind", REFUSED)
 async def test_a_token_that_proves_nothing_is_refused(api: Api, kind: str) -> None:
     answer = await ask_with(api, REFUSED[kind]())
     assert_problem(answer, 401)
-    challenge = "Bearer" if kind == "no token" else 'Bearer error="invalid_token"'
-    assert answer.headers["WWW-Authenticate"] == challenge
+    challenge = {"no token": "Bearer", "an expired one": EXPIRED}
+    told = challenge.get(kind, 'Bearer error="invalid_token"')
+    assert answer.headers["WWW-Authenticate"] == told
+
+
+async def test_an_expired_token_is_told_to_be_one(api: Api) -> None:
+    answer = await ask_with(api, REFUSED["an expired one"]())
+    assert_problem(answer, 401, "The bearer token has expired")
 
 
 SOME_ID = "00000000-0000-4000-8000-000000000000"

@@ -9,7 +9,7 @@ from uuid import uuid4
 import jwt
 import pytest
 
-from app.errors import Unauthorized
+from app.errors import TokenExpired, Unauthorized
 from app.keys import Keys, secret_key
 from app.times import now
 from app.tokens import Identity, Tokens
@@ -92,8 +92,17 @@ def test_a_token_that_was_read_before_ends_when_it_says(monkeypatch: pytest.Monk
     TOKENS.read(token)
     later = (now() + timedelta(seconds=66)).timestamp()
     monkeypatch.setitem(Tokens.read.__globals__, "time", lambda: later)
-    with pytest.raises(Unauthorized):
+    with pytest.raises(TokenExpired):
         TOKENS.read(token)
+
+
+def test_that_a_token_has_expired_is_told_to_who_has_one_that_was_signed() -> None:
+    late = now() - timedelta(minutes=1)
+    with pytest.raises(TokenExpired):
+        TOKENS.read(signed(exp=late))
+    with pytest.raises(Unauthorized) as refused:
+        TOKENS.read(signed(secret="t" * 32, exp=late))
+    assert type(refused.value) is Unauthorized
 
 
 def test_issuer_and_audience_are_issued_and_checked_where_they_are_configured() -> None:
