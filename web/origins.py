@@ -15,11 +15,12 @@ ASKED = (
     "content-type",
     "idempotency-key",
     "if-match",
+    "if-none-match",
     "last-event-id",
     "traceparent",
     REQUEST_ID.lower(),
 )
-TOLD = ("etag", "location", "retry-after", REQUEST_ID.lower())
+TOLD = ("etag", "location", "retry-after", "www-authenticate", REQUEST_ID.lower())
 PREFLIGHT_SECONDS = 600
 
 

@@ -18,7 +18,7 @@ from app.errors import (
     every_problem,
 )
 from app.version import VERSION
-from web import openapi
+from web import openapi, origins
 from web.bodies import MONEY_SCHEMA
 from web.problems import TYPES
 
@@ -114,6 +114,16 @@ def test_who_may_call_an_operation_is_told_as_its_refusals_are(document: Json) -
     for path, method, operation in operations(document):
         needs_token = bool(operation["security"])
         assert needs_token == ("unauthorized" in problem_types(operation)), (path, method)
+
+
+def test_pages_of_other_origins_may_send_and_read_every_documented_header(document: Json) -> None:
+    parameters = [
+        one for _, _, operation in operations(document) for one in operation["parameters"]
+    ]
+    sent = {one["name"].lower() for one in parameters if one["in"] == "header"}
+    # Stripe's servers send webhooks; no page can sign one.
+    assert sent - {"stripe-signature"} <= set(origins.ASKED)
+    assert {name.lower() for name in document["components"]["headers"]} <= set(origins.TOLD)
 
 
 @pytest.mark.parametrize("key", ["k", "a b", "!", '" "', '"a"', '"a"b"', "k" * 255])
