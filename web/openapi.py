@@ -77,6 +77,23 @@ IF_MATCH: Json = {
     "match",
     "schema": {"type": "string", "anyOf": [{"const": "*"}, {"pattern": f"^{TAGS.pattern}$"}]},
 }
+EVERYWHERE: list[Json] = [
+    {
+        "name": "X-Request-Id",
+        "in": "header",
+        "description": "The id that the request is to have in answers, logs and events: 1 to 128 "
+        "printable ASCII characters, else it is replaced",
+        "schema": {"type": "string"},
+    },
+    {
+        "name": "traceparent",
+        "in": "header",
+        "description": "The trace that the request belongs to (W3C Trace Context): its id is the "
+        "request's where `X-Request-Id` gives none",
+        "schema": {"type": "string"},
+    },
+]
+"""Headers that every request may have; no value is refused."""
 PATTERNS = {"Last-Event-ID": {"pattern": "^[0-9]{1,9}$"}}
 """Schemas of declared headers for which not every text is valid."""
 
@@ -173,6 +190,7 @@ def _parameters(path: str, declared: Declaration) -> Iterator[Json]:
     for name, told in declared.headers.items():
         schema = {"type": "string", **PATTERNS.get(name, {})}
         yield {"name": name, "in": "header", "description": told, "schema": schema}
+    yield from EVERYWHERE
 
 
 def _query_parameters(shape: type[BaseModel]) -> Iterator[Json]:

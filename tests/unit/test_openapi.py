@@ -18,6 +18,7 @@ from app.errors import (
     every_problem,
 )
 from app.version import VERSION
+from tests.acceptance.documented import closed
 from web import openapi, origins
 from web.bodies import MONEY_SCHEMA
 from web.problems import TYPES
@@ -114,6 +115,28 @@ def test_who_may_call_an_operation_is_told_as_its_refusals_are(document: Json) -
     for path, method, operation in operations(document):
         needs_token = bool(operation["security"])
         assert needs_token == ("unauthorized" in problem_types(operation)), (path, method)
+
+
+def test_an_answer_may_get_another_field_in_a_later_version(document: Json) -> None:
+    assert closed(document) != document
+    assert sum(map(is_closed, closed(document)["components"]["schemas"].values())) > 20
+    closed_now = [n for n, one in document["components"]["schemas"].items() if is_closed(one)]
+    assert set(closed_now) == {"Cancel", "Pay", "ProductChanges"}, "bodies of optional fields"
+
+
+def is_closed(schema: Json) -> bool:
+    """Return whether the schema allows no field but its own."""
+    return schema.get("additionalProperties") is False
+
+
+def test_every_operation_takes_the_id_of_a_request_and_of_its_trace(document: Json) -> None:
+    for path, method, operation in operations(document):
+        optional = {
+            one["name"]
+            for one in operation["parameters"]
+            if one["in"] == "header" and not one.get("required")
+        }
+        assert optional >= {"X-Request-Id", "traceparent"}, (path, method)
 
 
 def test_pages_of_other_origins_may_send_and_read_every_documented_header(document: Json) -> None:
