@@ -4,6 +4,7 @@ A problem's docstring is the default detail that clients read. `status`, `slug` 
 RFC 9457: the title never changes within a type. `web.problems` turns problems into responses.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -17,8 +18,9 @@ class Problem(Exception):
     retry_after: int | None = None
     """Seconds after which the same request may succeed, or None."""
 
-    def __init__(self, detail: str | None = None) -> None:
+    def __init__(self, detail: str | None = None, errors: "Sequence[FieldError]" = ()) -> None:
         self.detail = detail or type(self).__doc__ or self.title
+        self.errors = errors
         super().__init__(self.detail)
 
 
@@ -36,8 +38,7 @@ class InvalidInput(Problem):
     status, slug, title = 400, "invalid-input", "Invalid input"
 
     def __init__(self, errors: list[FieldError], detail: str | None = None) -> None:
-        super().__init__(detail)
-        self.errors = errors
+        super().__init__(detail, errors)
 
     @classmethod
     def of(cls, pointer: str, detail: str) -> "InvalidInput":

@@ -1,16 +1,16 @@
 """Building a new order: its lines at the catalogue's prices, its total and its deadline."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from app import order_rows
-from app.errors import InvalidInput, NotEnoughStock, ProductNotFound, TotalMismatch
+from app.errors import FieldError, InvalidInput, NotEnoughStock, ProductNotFound, TotalMismatch
 from app.ids import new_id
 from app.lifecycle import Status, shortages
-from app.money.amounts import MAX_MINOR
+from app.money.amounts import MAX_MINOR, to_major
 from app.queries import sql
 from app.rows import Key, LineRow, OrderRow
 from app.times import now, rfc3339
@@ -21,10 +21,22 @@ from app.transaction import Transaction
 
 @dataclass(frozen=True, slots=True)
 class Basket:
-    """The requested pieces by product, and the total (minor units) the client expects, if any."""
+    """The requested pieces by product, and the total (minor units) the client expects, if any.
+
+    `asked` is the product of each item as the client sent them, to name items that are refused.
+    """
 
     pieces: Mapping[UUID, int]
     expected_total: int | None
+    asked: Sequence[UUID] = ()
+
+    def flaws(self, field: str, told: Mapping[UUID, str]) -> list[FieldError]:
+        """Return what is told of products as errors in that field of their items."""
+        return [
+            FieldError(told[id], f"#/items/{n}/{field}")
+            for n, id in enumerate(self.asked)
+            if id in told
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +77,16 @@ async def catalogue(transaction: Transaction, baskets: Iterable[Basket]) -> dict
 def price(user: Identity, basket: Basket, products: Mapping[UUID, Any]) -> Priced:
     """Return the basket at the prices of `products`.
 
-    Raises ProductNotFound, NotEnoughStock, TotalMismatch, InvalidInput (total too large).
+    Raises ProductNotFound, NotEnoughStock, TotalMismatch, which name the items or the field, and
+    InvalidInput (total too large).
     """
-    if basket.pieces.keys() - products.keys():
-        raise ProductNotFound
-    if shortages(basket.pieces, {id: products[id]["available"] for id in basket.pieces}):
-        raise NotEnoughStock
+    if unknown := basket.pieces.keys() - products.keys():
+        told = dict.fromkeys(unknown, "is not in the catalogue")
+        raise ProductNotFound(errors=basket.flaws("productId", told))
+    available = {id: products[id]["available"] for id in basket.pieces}
+    if short := shortages(basket.pieces, available):
+        told = {id: f"only {available[id]} in stock" for id in short}
+        raise NotEnoughStock(errors=basket.flaws("quantity", told))
     currencies = {products[id]["currency"] for id in basket.pieces}
     if len(currencies) > 1:
         raise InvalidInput.of("#/items", "the products are priced in different currencies")
@@ -100,7 +116,8 @@ def _total(lines: Iterable[tuple[UUID, int, int]], expected: int | None) -> int:
     if total > MAX_MINOR:
         raise InvalidInput.of("#/items", "the order's total is more than 9999999999999.99")
     if expected is not None and expected != total:
-        raise TotalMismatch
+        told = f"the catalogue's total is {to_major(total)}"
+        raise TotalMismatch(errors=[FieldError(told, "#/totalAmount")])
     return total
 
 

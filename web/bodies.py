@@ -162,9 +162,11 @@ class NewOrder(Body):
     def basket(self) -> Basket:
         """Return the basket, with lines of the same product merged."""
         pieces: Counter[UUID] = Counter()
+        asked: list[UUID] = []
         for item in self.items:
             pieces[item.product_id] += item.quantity
-        return Basket(dict(pieces), self.total_amount)
+            asked.append(item.product_id)
+        return Basket(dict(pieces), self.total_amount, asked)
 
 
 class Pay(StrictBody):

@@ -143,7 +143,7 @@ def problem_response(request: web.BaseRequest, problem: Problem) -> web.Response
         "instance": safe_path(request),
         "requestId": request_id.get(),
     }
-    if isinstance(problem, InvalidInput):
+    if problem.errors or isinstance(problem, InvalidInput):
         body["errors"] = [asdict(error) for error in problem.errors]
     response = web.Response(
         status=problem.status, body=orjson.dumps(body), content_type="application/problem+json"

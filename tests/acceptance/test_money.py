@@ -42,8 +42,10 @@ async def test_another_total_than_the_catalogue_s_is_a_mismatch(
     customer: Customer, product: Product, total: Any
 ) -> None:
     answer = await customer.post_order(basket((product, 1), totalAmount=total))
-    assert_problem(answer, 422)
+    problem = assert_problem(answer, 422, "totalAmount differs from the catalogue's prices")
     assert slug(answer) == "total-mismatch"
+    told = "the catalogue's total is 499"
+    assert problem["errors"] == [{"detail": told, "pointer": "#/totalAmount"}]
 
 
 @pytest.mark.parametrize("total", NOT_AMOUNTS)

@@ -150,7 +150,10 @@ async def test_a_bad_quantity_is_named(customer: Customer, product: Product, qua
 async def test_an_unknown_product_cannot_be_ordered(customer: Customer, product: Product) -> None:
     unknown = {"id": str(uuid4())}
     answer = await customer.post_order(basket((product, 1), (unknown, 1)))
-    assert_problem(answer, 404, "Product not found")
+    problem = assert_problem(answer, 404, "Product not found")
+    assert problem["errors"] == [
+        {"detail": "is not in the catalogue", "pointer": "#/items/1/productId"}
+    ]
 
 
 async def test_an_order_is_shown_to_its_owner_and_to_administrators(

@@ -24,8 +24,12 @@ async def test_placing_takes_nothing_from_the_stock(customer: Customer, product:
 async def test_merged_lines_are_checked_together_against_the_stock(
     customer: Customer, product: Product
 ) -> None:
-    answer = await customer.post_order(basket((product, 6), (product, 5)))
-    assert_problem(answer, 409, "Not enough stock")
+    for key in (None, "key", "key"):
+        answer = await customer.post_order(basket((product, 6), (product, 5)), key=key)
+        problem = assert_problem(answer, 409, "Not enough stock")
+        assert problem["errors"] == [
+            {"detail": "only 10 in stock", "pointer": f"#/items/{n}/quantity"} for n in (0, 1)
+        ]
 
 
 async def test_more_than_there_is_cannot_be_ordered(customer: Customer, product: Product) -> None:
