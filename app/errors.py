@@ -173,7 +173,7 @@ class IdempotencyInProgress(Problem):
 
 
 class StaleVersion(Problem):
-    """The order has no version that If-Match names; weak tags name none"""
+    """None of the versions in If-Match is the order's; weak tags never match"""
 
     status, slug, title = 412, "stale-version", "Precondition failed"
 
@@ -185,7 +185,7 @@ class PayloadTooLarge(Problem):
 
 
 class UnsupportedMediaType(Problem):
-    """The body must be application/json, and packed as gzip or deflate if at all"""
+    """The body must be application/json, optionally compressed with gzip or deflate"""
 
     status, slug, title = 415, "unsupported-media-type", "Unsupported media type"
 
@@ -220,7 +220,7 @@ class TooManyRequests(Problem):
 
 
 class Overloaded(Problem):
-    """This worker has as much to do as it can; try again shortly"""
+    """This worker is overloaded; try again shortly"""
 
     status, slug, title = 503, "overloaded", "Overloaded"
     retry_after = 1

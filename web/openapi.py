@@ -42,7 +42,7 @@ HEADERS: dict[str, Json] = {
         "schema": {"type": "string", "pattern": "^[ -~]{1,128}$"},
     },
     "Location": {
-        "description": "Where what was made is found",
+        "description": "The address of what was created",
         "required": True,
         "schema": {"type": "string", "format": "uri-reference"},
     },

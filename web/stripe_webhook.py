@@ -24,7 +24,7 @@ class StripeWebhookView(View):
 
     @endpoint(
         "takeStripeEvent",
-        Answer(200, "The event is kept, and done with", Taken),
+        Answer(200, "The event was accepted, by this request or an earlier one", Taken),
         query=None,
         raw_body="An event of Stripe, signed: https://docs.stripe.com/api/events/object",
         headers={"Stripe-Signature": "https://docs.stripe.com/webhooks#verify-manually"},
