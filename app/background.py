@@ -9,7 +9,7 @@ from uuid import uuid4
 from asyncpg import PostgresError
 
 from app import admission, app, calls, redis_cache, relay, settings, timer_pool
-from app.cache import ORDERS, PRODUCTS, REST_SECONDS
+from app.cache import ORDERS, PRODUCTS
 from app.db import AWAY
 from app.expiry import BATCH, expire_due
 from app.mail import Mail, send_mails
@@ -17,6 +17,7 @@ from app.metrics import OUTBOX_AGE, OVERDUE_CALLS, PARKED_REFUNDS, POSTGRES_UP
 from app.operations.audit_timer import keep_auditing
 from app.parked import RETENTION
 from app.queries import sql
+from app.redis_turns import REST_SECONDS
 from app.stripe.events import BATCH as KEPT_BATCH
 from app.stripe.events import settle_kept
 from app.times import now

@@ -6,29 +6,22 @@ at least as new, so a reader that loaded an object before the commit cannot stor
 """
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from itertools import islice
 from time import monotonic
 from typing import Any, cast
 from uuid import UUID
 
 import orjson
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from app.metrics import CACHE
+from app.redis_turns import REST_SECONDS, TIMEOUT_SECONDS, RedisTurns, Unanswered, connect
 from app.transaction import Transaction
 
-log = logging.getLogger(__name__)
-
 TTL_SECONDS = 600
-TIMEOUT_SECONDS = 0.05
-"""The timeout of Redis commands and connections."""
-REST_SECONDS = 1.0
-"""How long Redis is not asked after it failed to answer, so that one that hangs costs little."""
 
 STORE = """
 local ttl = table.remove(ARGV)
@@ -62,16 +55,11 @@ class Cache:
     """A cache of JSON objects by kind and id."""
 
     def __init__(self, url: str) -> None:
-        self._redis: Redis = Redis.from_url(
-            url,
-            socket_timeout=TIMEOUT_SECONDS,
-            socket_connect_timeout=TIMEOUT_SECONDS,
-            retry=Retry(NoBackoff(), 0),
-        )
+        self._redis = connect(url)
+        self._turns = RedisTurns(patience=TIMEOUT_SECONDS)
         self._owed: dict[str, tuple[float, int]] = {}
         """Evictions still to be made: when noted, and the new version, by key; oldest first."""
         self._settling = asyncio.Lock()
-        self._resting_until = 0.0
 
     async def open(self) -> None:
         """Do nothing: connections are opened when they are needed."""
@@ -88,33 +76,25 @@ class Cache:
             return dict(orjson.loads(stored))
         CACHE.labels(kind, "miss").inc()
         version, value = await load(id)
-        if not self._resting:
-            await self._store([(key, version, orjson.dumps(value))])
+        with suppress(Unanswered):
+            await self._turns.ask(partial(self._store, [(key, version, orjson.dumps(value))]))
         return value
 
     async def _read(self, key: str) -> bytes:
-        """Return the entry's content; empty if there is none, or if Redis is unavailable."""
-        if self._resting or key in self._owed:
+        """Return the entry's content; empty if there is none, or if Redis does not tell."""
+        if key in self._owed:
             return b""
         try:
-            entry = cast(bytes | None, await self._redis.get(key))
-        except (RedisError, OSError) as error:
-            self._away(error)
+            entry = cast(bytes | None, await self._turns.ask(partial(self._redis.get, key)))
+        except Unanswered:
             return b""
         return (entry or b"").partition(b":")[2]
 
-    async def _store(self, entries: Sequence[tuple[str, int, bytes]], tries: int = 1) -> bool:
-        """Store entries that are not older than the stored ones; return whether Redis answered."""
+    async def _store(self, entries: Sequence[tuple[str, int, bytes]]) -> None:
+        """Store entries that are not older than the stored ones."""
         keys = [key for key, _, _ in entries]
         arguments = [part for _, version, content in entries for part in (version, content)]
-        try:
-            await self._redis.eval(STORE, len(keys), *keys, *arguments, TTL_SECONDS)
-            return True
-        except (RedisError, OSError) as error:
-            if tries > 1:
-                return await self._store(entries, tries - 1)
-            self._away(error)
-            return False
+        await self._redis.eval(STORE, len(keys), *keys, *arguments, TTL_SECONDS)
 
     async def after_commit(self, transaction: Transaction) -> None:
         """Evict what the commit made stale, by storing empty entries.
@@ -153,23 +133,23 @@ class Cache:
     async def evict_owed(self) -> None:
         """Make the noted evictions, including those noted meanwhile, while Redis is available."""
         async with self._settling:
-            while not self._resting and (owed := list(islice(self._owed.items(), 1000))):
-                # Two tries: on a busy machine this process is often itself too slow to read the
-                # answer in time, and noted evictions are lost if it dies.
-                if await self._store([(key, version, b"") for key, (_, version) in owed], tries=2):
-                    for key, debt in owed:
-                        if self._owed.get(key) == debt:
-                            del self._owed[key]
+            try:
+                while owed := list(islice(self._owed.items(), 1000)):
+                    await self._evict(owed)
+            except Unanswered:
+                self._forget_expired()
 
-    @property
-    def _resting(self) -> bool:
-        return monotonic() < self._resting_until
+    async def _evict(self, owed: Sequence[tuple[str, tuple[float, int]]]) -> None:
+        entries = [(key, version, b"") for key, (_, version) in owed]
+        # Two tries: on a busy machine this process is often itself too slow to read the answer in
+        # time, and noted evictions are lost if it dies.
+        await self._turns.ask(partial(self._store, entries), tries=2)
+        for key, debt in owed:
+            if self._owed.get(key) == debt:
+                del self._owed[key]
 
-    def _away(self, error: Exception) -> None:
-        """Back off from Redis, and drop evictions of entries that must have expired by now."""
-        self._resting_until = monotonic() + REST_SECONDS
+    def _forget_expired(self) -> None:
+        """Drop evictions of entries that must have expired by now."""
         horizon = monotonic() - TTL_SECONDS
         while self._owed and next(iter(self._owed.values()))[0] < horizon:
             del self._owed[next(iter(self._owed))]
-        CACHE.labels("redis", "away").inc()
-        log.debug("Redis is away: %r", error)

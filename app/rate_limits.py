@@ -1,17 +1,18 @@
 """Rate limits: of requests by client address, and of failed logins by account.
 
 The windows are kept in Redis and shared by all workers. While Redis is unavailable or slow, each
-worker counts for itself.
+worker counts for itself. A burst waits for Redis as long as Redis answers: the worker's own counts
+know nothing of what Redis has counted, so whoever could bring them in would have more attempts.
 """
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from hashlib import sha256
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from math import ceil
-from time import monotonic, time
+from time import time
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
@@ -19,16 +20,10 @@ from limits import RateLimitItem
 from limits.aio.storage import MemoryStorage, RedisStorage
 from limits.aio.strategies import MovingWindowRateLimiter
 from limits.util import WindowStats
-from redis.asyncio import ConnectionPool
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
-from app.cache import REST_SECONDS, TIMEOUT_SECONDS
 from app.errors import InvalidCredentials, TooManyRequests
-from app.metrics import CACHE, RATE_LIMITED
-
-log = logging.getLogger(__name__)
+from app.metrics import RATE_LIMITED
+from app.redis_turns import RedisTurns, Unanswered, connect
 
 T = TypeVar("T")
 
@@ -38,18 +33,13 @@ class RateLimits:
 
     def __init__(self, url: str, requests: RateLimitItem, failures: RateLimitItem) -> None:
         self._requests, self._failures = requests, failures
-        self._pool: ConnectionPool = ConnectionPool.from_url(
-            url,
-            socket_timeout=TIMEOUT_SECONDS,
-            socket_connect_timeout=TIMEOUT_SECONDS,
-            retry=Retry(NoBackoff(), 0),
-        )
+        self._redis = connect(url)
         # The pool has the URL: the library's own URL parsing requires a port.
-        options: dict[str, Any] = {"connection_pool": self._pool}
+        options: dict[str, Any] = {"connection_pool": self._redis.connection_pool}
         shared = RedisStorage("redis://", implementation="redispy", **options)
         self._shared = MovingWindowRateLimiter(shared)
         self._own = MovingWindowRateLimiter(MemoryStorage())
-        self._resting_until = 0.0
+        self._turns = RedisTurns()
         self._logins: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def open(self) -> None:
@@ -57,7 +47,7 @@ class RateLimits:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._pool.aclose()
+        await self._redis.aclose()
 
     async def count_request(self, address: str | None) -> None:
         """Count a request from this address. Raises TooManyRequests."""
@@ -88,14 +78,10 @@ class RateLimits:
 
     async def _ask(self, question: Callable[[MovingWindowRateLimiter], Awaitable[T]]) -> T:
         """Return Redis's answer or, if Redis does not answer, that of this worker's own counts."""
-        if monotonic() >= self._resting_until:
-            try:
-                return await question(self._shared)
-            except (RedisError, OSError) as error:
-                self._resting_until = monotonic() + REST_SECONDS
-                CACHE.labels("redis", "away").inc()
-                log.debug("Redis is away: %r", error)
-        return await question(self._own)
+        try:
+            return await self._turns.ask(partial(question, self._shared))
+        except Unanswered:
+            return await question(self._own)
 
 
 def _refusal(stats: WindowStats, kind: str) -> TooManyRequests:

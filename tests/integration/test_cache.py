@@ -14,9 +14,14 @@ import pytest
 
 from app.cache import PRODUCTS, Cache, Load
 from app.db import AWAY, Database
+from app.metrics import CACHE
 from app.transaction import Transaction
 from devstack.redis import Redis
 from tests.chaos.waiting import until
+
+AT_ONCE = 200
+"""More than the connections of a client of Redis, which are 100 by default."""
+PATIENCE = 30.0
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +59,19 @@ async def test_a_second_read_comes_from_the_cache(cache: Cache) -> None:
     id = uuid4()
     assert await cache.get(PRODUCTS, id, loads(1)) == {"version": 1}
     assert await cache.get(PRODUCTS, id, loads_nothing) == {"version": 1}
+
+
+async def test_a_burst_of_reads_waits_for_redis(
+    server: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("app.redis_turns", "app.cache"):
+        monkeypatch.setattr(f"{module}.TIMEOUT_SECONDS", PATIENCE)
+    cache, ids, before = Cache(server.url), [uuid4() for _ in range(AT_ONCE)], _times_away()
+    for load in (loads(1), loads_nothing):
+        read = await asyncio.gather(*(cache.get(PRODUCTS, id, load) for id in ids))
+        assert read == [{"version": 1}] * AT_ONCE
+    assert _times_away() == before
+    await cache.close()
 
 
 async def test_what_may_have_been_committed_is_evicted(
@@ -154,3 +172,12 @@ async def _is_back(cache: Cache, id: UUID) -> bool:
     except AssertionError:
         return False
     return True
+
+
+def _times_away() -> float:
+    return next(
+        sample.value
+        for metric in CACHE.collect()
+        for sample in metric.samples
+        if sample.name.endswith("_total") and sample.labels["outcome"] == "away"
+    )

@@ -15,6 +15,10 @@ from app.rate_limits import RateLimits
 from devstack.redis import Redis
 
 NOWHERE = "redis://127.0.0.1:1/0"
+MANY = parse("150/minute")
+AT_ONCE = 200
+"""More than the connections of a client of Redis, which are 100 by default."""
+PATIENCE = 30.0
 PER_ADDRESS, PER_ACCOUNT = parse("5/minute"), parse("3/15 minutes")
 
 
@@ -137,6 +141,20 @@ async def test_all_workers_count_together(workers: list[RateLimits]) -> None:
         await other.count_request(address)
     with pytest.raises(TooManyRequests):
         await log_in(other, email)
+
+
+async def test_a_burst_is_counted_in_redis(server: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a worker would count for itself, nobody else would know of."""
+    monkeypatch.setattr("app.redis_turns.TIMEOUT_SECONDS", PATIENCE)
+    one, other = (RateLimits(server.url, MANY, PER_ACCOUNT) for _ in range(2))
+    address = new_address()
+    burst = (one.count_request(address) for _ in range(AT_ONCE))
+    counted = await asyncio.gather(*burst, return_exceptions=True)
+    assert counted.count(None) == MANY.amount
+    with pytest.raises(TooManyRequests):
+        await other.count_request(address)
+    for limits in (one, other):
+        await limits.close()
 
 
 async def test_failures_at_two_workers_at_once_pass_the_limit_by_one_at_most(
