@@ -56,7 +56,9 @@ class Cache:
 
     def __init__(self, url: str) -> None:
         self._redis = connect(url)
-        self._turns = RedisTurns(patience=TIMEOUT_SECONDS)
+        self._reads = RedisTurns(patience=TIMEOUT_SECONDS)
+        # Of their own: one slow read must not postpone evictions, on which other workers depend.
+        self._evictions = RedisTurns()
         self._owed: dict[str, tuple[float, int]] = {}
         """Evictions still to be made: when noted, and the new version, by key; oldest first."""
         self._settling = asyncio.Lock()
@@ -77,7 +79,7 @@ class Cache:
         CACHE.labels(kind, "miss").inc()
         version, value = await load(id)
         with suppress(Unanswered):
-            await self._turns.ask(partial(self._store, [(key, version, orjson.dumps(value))]))
+            await self._reads.ask(partial(self._store, [(key, version, orjson.dumps(value))]))
         return value
 
     async def _read(self, key: str) -> bytes:
@@ -85,7 +87,7 @@ class Cache:
         if key in self._owed:
             return b""
         try:
-            entry = cast(bytes | None, await self._turns.ask(partial(self._redis.get, key)))
+            entry = cast(bytes | None, await self._reads.ask(partial(self._redis.get, key)))
         except Unanswered:
             return b""
         return (entry or b"").partition(b":")[2]
@@ -143,7 +145,7 @@ class Cache:
         entries = [(key, version, b"") for key, (_, version) in owed]
         # Two tries: on a busy machine this process is often itself too slow to read the answer in
         # time, and noted evictions are lost if it dies.
-        await self._turns.ask(partial(self._store, entries), tries=2)
+        await self._evictions.ask(partial(self._store, entries), tries=2)
         for key, debt in owed:
             if self._owed.get(key) == debt:
                 del self._owed[key]

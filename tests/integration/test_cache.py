@@ -32,6 +32,19 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
 
 
 @pytest.fixture
+async def workers(
+    server: Redis, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[Cache, Cache]]:
+    """The caches of two workers, which are patient with a busy machine."""
+    for module in ("app.redis_turns", "app.cache"):
+        monkeypatch.setattr(f"{module}.TIMEOUT_SECONDS", PATIENCE)
+    one, other = Cache(server.url), Cache(server.url)
+    yield one, other
+    await one.close()
+    await other.close()
+
+
+@pytest.fixture
 async def cache(server: Redis) -> AsyncIterator[Cache]:
     cache = Cache(server.url)
     yield cache
@@ -61,17 +74,12 @@ async def test_a_second_read_comes_from_the_cache(cache: Cache) -> None:
     assert await cache.get(PRODUCTS, id, loads_nothing) == {"version": 1}
 
 
-async def test_a_burst_of_reads_waits_for_redis(
-    server: Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for module in ("app.redis_turns", "app.cache"):
-        monkeypatch.setattr(f"{module}.TIMEOUT_SECONDS", PATIENCE)
-    cache, ids, before = Cache(server.url), [uuid4() for _ in range(AT_ONCE)], _times_away()
+async def test_a_burst_of_reads_waits_for_redis(workers: tuple[Cache, Cache]) -> None:
+    cache, ids, before = workers[0], [uuid4() for _ in range(AT_ONCE)], _times_away()
     for load in (loads(1), loads_nothing):
         read = await asyncio.gather(*(cache.get(PRODUCTS, id, load) for id in ids))
         assert read == [{"version": 1}] * AT_ONCE
     assert _times_away() == before
-    await cache.close()
 
 
 async def test_what_may_have_been_committed_is_evicted(
@@ -144,6 +152,24 @@ async def test_an_eviction_that_redis_did_not_take_is_made_good(
     assert await cache.get(PRODUCTS, id, loads(2)) == {"version": 2}
 
 
+async def test_a_read_that_failed_postpones_no_eviction(workers: tuple[Cache, Cache]) -> None:
+    one, other = workers
+    id, unreadable = uuid4(), uuid4()
+    await other.get(PRODUCTS, id, loads(1))
+    await _make_unreadable(one, unreadable)
+    assert await one.get(PRODUCTS, unreadable, loads(1)) == {"version": 1}
+    await evict(one, id, 2)
+    assert await other.get(PRODUCTS, id, loads(2)) == {"version": 2}
+
+
+async def test_reads_go_on_while_evictions_fail(workers: tuple[Cache, Cache]) -> None:
+    cache, id, unreadable = workers[0], uuid4(), uuid4()
+    await cache.get(PRODUCTS, id, loads(1))
+    await _make_unreadable(cache, unreadable)
+    await evict(cache, unreadable, 2)
+    assert await cache.get(PRODUCTS, id, loads_nothing) == {"version": 1}
+
+
 async def test_what_is_older_is_evicted_once_redis_answers(server: Redis, cache: Cache) -> None:
     older, same = uuid4(), uuid4()
     await cache.get(PRODUCTS, older, loads(1))
@@ -172,6 +198,11 @@ async def _is_back(cache: Cache, id: UUID) -> bool:
     except AssertionError:
         return False
     return True
+
+
+async def _make_unreadable(cache: Cache, id: UUID) -> None:
+    """Have Redis refuse what the cache asks for this product."""
+    await cast(Any, cache._redis).lpush(f"{PRODUCTS}:{id}", "not an entry")
 
 
 def _times_away() -> float:
