@@ -94,7 +94,7 @@ relay = Relay(settings.kafka_brokers, agent_pool, admission)
 pools = [request_pool, request_batch_pool, agent_pool, agent_batch_pool, timer_pool]
 app.resources += [*pools, redis_cache, limiter, provider]
 calls = Calls(timer_pool, provider)
-followers = Followers(request_pool)
+followers = Followers(request_pool, redis_cache)
 # Followers last: clients that are told of a change must not read the old state from the cache.
 after_commit: list[AfterCommit] = [
     resource.after_commit for resource in (relay, calls, redis_cache, followers)

@@ -2,7 +2,8 @@
 
 Every entry starts with the version of its object. After a commit the writer stores an empty entry,
 with the new version and no content, which reads as a miss. An entry is replaced only by one that is
-at least as new, so a reader that loaded an object before the commit cannot store it afterwards.
+newer, or as new and not empty, so a reader that loaded an object before the commit cannot store it
+afterwards.
 """
 
 import asyncio
@@ -28,7 +29,8 @@ local ttl = table.remove(ARGV)
 for i, key in ipairs(KEYS) do
     local version, content = ARGV[2 * i - 1], ARGV[2 * i]
     local stored = redis.call('GET', key)
-    if not stored or tonumber(string.match(stored, '^%d+')) <= tonumber(version) then
+    local age = stored and tonumber(version) - tonumber(string.match(stored, '^%d+'))
+    if not stored or age > 0 or (age == 0 and content ~= '') then
         redis.call('SET', key, version .. ':' .. content, 'EX', ttl)
     end
 end
@@ -93,7 +95,7 @@ class Cache:
         return (entry or b"").partition(b":")[2]
 
     async def _store(self, entries: Sequence[tuple[str, int, bytes]]) -> None:
-        """Store entries that are not older than the stored ones."""
+        """Store entries that are newer than the stored ones, or as new and not empty."""
         keys = [key for key, _, _ in entries]
         arguments = [part for _, version, content in entries for part in (version, content)]
         await self._redis.eval(STORE, len(keys), *keys, *arguments, TTL_SECONDS)
@@ -123,6 +125,14 @@ class Cache:
                 del left[-FEW:]
             except (RedisError, OSError):
                 await asyncio.sleep(REST_SECONDS)
+
+    async def evict(self, kind: str, versions: Mapping[UUID, int]) -> None:
+        """Evict what is older than these versions; while Redis does not answer, note it for later.
+
+        Until then, this worker reads these objects from PostgreSQL.
+        """
+        self._owe(kind, versions)
+        await self.evict_owed()
 
     def _owe(self, kind: str, changed: Mapping[UUID, int]) -> None:
         moment = monotonic()

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import orjson
 
+from app.cache import ORDERS, Cache
 from app.db import AWAY, Database
 from app.queries import sql
 from app.times import rfc3339
@@ -59,10 +60,12 @@ class Followers:
 
     Commits of this worker wake them at once, through `after_commit`. Those of other workers are
     found by one query per tick for all followed orders; without followers there is no query.
+    A follower that was woken does not find the old state in the cache.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, cache: Cache) -> None:
         self._database = database
+        self._cache = cache
         self._wakes: defaultdict[UUID, set[asyncio.Event]] = defaultdict(set)
         self._known: dict[UUID, int] = {}
         self._watching: asyncio.Task[None] | None = None
@@ -117,5 +120,10 @@ class Followers:
         """Query the versions of all followed orders, and wake followers. Raises one of AWAY."""
         async with self._database.connection() as connection:
             rows = await sql.order_versions(connection, ids=list(self._wakes))
-        for row in rows:
-            self._notice(row["id"], row["version"])
+        found = {row["id"]: row["version"] for row in rows}
+        changed = {id: found[id] for id in found if found[id] > self._known.get(id, 0)}
+        if changed:
+            # The worker that changed them may not have evicted them yet.
+            await self._cache.evict(ORDERS, changed)
+        for order_id, version in changed.items():
+            self._notice(order_id, version)

@@ -128,6 +128,13 @@ async def test_a_late_eviction_leaves_what_is_newer(cache: Cache) -> None:
     assert await cache.get(PRODUCTS, id, loads_nothing) == {"version": 6}
 
 
+async def test_what_is_as_new_as_the_eviction_stays(workers: tuple[Cache, Cache]) -> None:
+    cache, id = workers[0], uuid4()
+    await cache.get(PRODUCTS, id, loads(1))
+    await cache.evict(PRODUCTS, {id: 1})
+    assert await cache.get(PRODUCTS, id, loads_nothing) == {"version": 1}
+
+
 async def test_without_redis_everything_is_a_miss() -> None:
     cache = Cache("redis://127.0.0.1:1/0")
     id = uuid4()

@@ -10,36 +10,48 @@ from uuid import UUID, uuid4
 import pytest
 
 from app import orders
+from app.cache import ORDERS, Cache
 from app.db import Database
 from app.placing import Basket
 from app.rows import Key
 from app.timeline import Followers, events_after
 from app.times import now
+from devstack.stack import Stack
 from tests.integration.hops import ANN, add_product, cancel, order_of, request_payment
 
 PATIENCE = 30.0
+NOWHERE = "redis://127.0.0.1:1/0"
 
 
 @asynccontextmanager
-async def worker(database: Database) -> AsyncIterator[tuple[Database, Followers]]:
+async def worker(database: Database, cache: Cache) -> AsyncIterator[tuple[Database, Followers]]:
     """Open a worker's own pool, with its followers."""
     mine = Database(database._dsn, 4, "orders test")
     await mine.open()
-    followers = Followers(mine)
+    followers = Followers(mine, cache)
     mine.after_commit = [followers.after_commit]
     yield mine, followers
     await mine.close()
 
 
 @pytest.fixture
-async def here(database: Database) -> AsyncIterator[tuple[Database, Followers]]:
-    async with worker(database) as one:
+async def cache(stack: Stack) -> AsyncIterator[Cache]:
+    """The cache of the worker that is here."""
+    cache = Cache(stack.redis.url)
+    yield cache
+    await cache.close()
+
+
+@pytest.fixture
+async def here(database: Database, cache: Cache) -> AsyncIterator[tuple[Database, Followers]]:
+    async with worker(database, cache) as one:
         yield one
 
 
 @pytest.fixture
 async def there(database: Database) -> AsyncIterator[tuple[Database, Followers]]:
-    async with worker(database) as one:
+    """A worker that cannot reach Redis, and evicts nothing."""
+    async with worker(database, Cache(NOWHERE)) as one:
         yield one
 
 
@@ -127,6 +139,28 @@ async def test_a_commit_of_another_worker_is_found(
         async with asyncio.timeout(PATIENCE):
             await wake.wait()
     assert [e["type"] for e in await events_after(database, order_id, 1)] == ["order.cancelled"]
+
+
+@pytest.mark.parametrize("url", [None, NOWHERE], ids=["with Redis", "without Redis"])
+async def test_who_is_told_of_a_change_does_not_read_the_old_state(
+    database: Database, there: tuple[Database, Followers], cache: Cache, url: str | None
+) -> None:
+    """The worker that made the change still owes its eviction."""
+    mine = Cache(url) if url else cache
+    order_id = await order_of(database, {await add_product(database): 1})
+
+    async def read() -> str:
+        order = await mine.get(ORDERS, order_id, lambda id: orders.get(database, id))
+        return str(order["status"])
+
+    async with worker(database, mine) as (_, followers), followers.follow(order_id) as wake:
+        await wake.wait()
+        assert await read() == "CREATED"
+        wake.clear()
+        await cancel(there[0], order_id)
+        async with asyncio.timeout(PATIENCE):
+            await wake.wait()
+        assert await read() == "CANCELLED"
 
 
 async def test_nobody_is_woken_when_nothing_happened(here: tuple[Database, Followers]) -> None:
