@@ -13,6 +13,7 @@ from app.db import FEW_ROWS, SHORT_WAITS, AfterCommit, Database
 from app.kafka.faust_app import OrderApp
 from app.kafka.monitor import new_monitor
 from app.keys import load_keys
+from app.metrics import ADMITTED
 from app.outbox import Relay
 from app.rate_limits import RateLimits
 from app.stripe.calls import Calls
@@ -90,6 +91,7 @@ provider = (
     else NoStripe()
 )
 admission = Admission()
+ADMITTED.set_function(admission.rate)
 relay = Relay(settings.kafka_brokers, agent_pool, admission)
 pools = [request_pool, request_batch_pool, agent_pool, agent_batch_pool, timer_pool]
 app.resources += [*pools, redis_cache, limiter, provider]

@@ -22,7 +22,7 @@ from functools import partial
 from math import exp
 from time import time
 
-from app.metrics import ADMITTED, WAIT
+from app.metrics import WAIT
 
 EASY_SECONDS = 0.7
 """The W up to which the limit rises, until there is none."""
@@ -106,7 +106,6 @@ class Admission:
         self._rate = UNBOUNDED
         self._room = UNBOUNDED * BURST_SECONDS
         """New orders that may be admitted at once."""
-        ADMITTED.set_function(self.rate)
 
     def resume(self) -> None:
         """Count waits from now on only: this worker could not have taken the events earlier."""
@@ -143,7 +142,7 @@ class Admission:
 
     def try_admit(self) -> bool:
         """Return whether one more new order may be admitted, and count it if so."""
-        self.rate()
+        self._update()
         if self._room < 1:
             return False
         self._room -= 1
@@ -151,24 +150,27 @@ class Admission:
         return True
 
     def rate(self) -> float:
-        """Update the limit and return it, in new orders a second."""
+        """Return the limit as of now, in new orders a second."""
+        return self._rate_at(self._clock())
+
+    def _update(self) -> None:
         moment = self._clock()
         if moment < self._looked:
             # The clock was set back: earlier times cannot be compared with it.
             self._since = self._looked = moment
             self._waits.clear()
-        elapsed, self._looked = moment - self._looked, moment
-        wait = sum(wait.seconds(moment) * wait.times for wait in self._waits.values())
-        self._rate = self._rate_after(elapsed, wait)
+        elapsed = moment - self._looked
+        self._rate, self._looked = self._rate_at(moment), moment
         self._room = min(self._room + elapsed * self._rate, BURST_SECONDS * self._rate)
-        return self._rate
 
-    def _rate_after(self, elapsed: float, wait: float) -> float:
+    def _rate_at(self, moment: float) -> float:
+        wait = sum(wait.seconds(moment) * wait.times for wait in self._waits.values())
         if wait <= EASY_SECONDS:
+            elapsed = max(0.0, moment - self._looked)
             return float(min(self._rate * RECOVERY ** min(elapsed, 60), UNBOUNDED))
-        return max(TRICKLE, self._carried() * (1 + STEERING * (AIM_SECONDS - wait)))
+        return max(TRICKLE, self._carried(moment) * (1 + STEERING * (AIM_SECONDS - wait)))
 
-    def _carried(self) -> float:
+    def _carried(self, moment: float) -> float:
         """Return R, in new orders a second."""
-        now, late = (rate.at(self._looked) for rate in (self._through_now, self._through_late))
-        return self._taken.at(self._looked) * (now + FEW) / (late + FEW)
+        now, late = (rate.at(moment) for rate in (self._through_now, self._through_late))
+        return self._taken.at(moment) * (now + FEW) / (late + FEW)

@@ -74,12 +74,10 @@ class _CannotSend(Exception):
 class Relay:
     """Publishes the outbox while this worker leads; otherwise notifies the leader of commits."""
 
-    def __init__(
-        self, brokers: list[str], database: Database, admission: Admission | None = None
-    ) -> None:
+    def __init__(self, brokers: list[str], database: Database, admission: Admission) -> None:
         self._brokers = brokers
         self._database = database
-        self._admission = admission or Admission()
+        self._admission = admission
         self._wake = asyncio.Event()
         self._in_flight: InFlight | None = None
         """Set while this worker leads."""

@@ -11,6 +11,7 @@ import asyncpg
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
+from app.admission_control import Admission
 from app.db import Database
 from app.operations.audit import Scope
 from app.operations.kafka_audit import (
@@ -81,7 +82,7 @@ async def sent(topics: Topics) -> UUID:
     """A paid order, whose events the relay has sent."""
     order_id = await order_of(topics.database, {await add_product(topics.database): 1})
     await pay(topics.database, order_id)
-    relay = asyncio.create_task(Relay([topics.brokers], topics.database).run())
+    relay = asyncio.create_task(Relay([topics.brokers], topics.database, Admission()).run())
 
     async def all_are_sent() -> bool:
         return all(event["published_at"] for event in await topics.events(order_id))

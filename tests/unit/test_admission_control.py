@@ -3,6 +3,7 @@
 import pytest
 from prometheus_client import REGISTRY, Gauge
 
+import app
 from agents import order_status
 from app.admission_control import (
     AIM_SECONDS,
@@ -14,6 +15,7 @@ from app.admission_control import (
     NOW_SECONDS,
     STEERING,
     TRICKLE,
+    UNBOUNDED,
     Admission,
 )
 from app.metrics import ADMITTED, WAIT
@@ -201,10 +203,27 @@ def test_waits_count_after_the_clock_is_set_back(worker: Worker) -> None:
 def test_operators_see_the_present(worker: Worker) -> None:
     with worker.admission.taking(HANDLER, worker.clock.now - AIM_SECONDS, 1):
         assert _seen(WAIT, handler=HANDLER) == pytest.approx(AIM_SECONDS)
-        assert _seen(ADMITTED) == TRICKLE
+        assert worker.admission.rate() == TRICKLE
     worker.clock.now += 60
     assert _seen(WAIT, handler=HANDLER) == 0.0
-    assert _seen(ADMITTED) > OFFERED
+    assert worker.admission.rate() > OFFERED
+
+
+def test_operators_see_the_limit_that_new_orders_meet(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app.admission, "_waits", {})
+    monkeypatch.setattr(app.admission, "_rate", UNBOUNDED)
+    with worker.admission.taking(HANDLER, worker.clock.now - AIM_SECONDS, 1):
+        assert worker.admission.rate() == TRICKLE
+        assert _seen(ADMITTED) == UNBOUNDED
+
+
+def test_looking_at_the_limit_changes_nothing(worker: Worker) -> None:
+    worker.wait(AIM_SECONDS)
+    assert worker.admission.rate() == TRICKLE
+    worker.clock.now += MEMORY_SECONDS
+    assert worker.admitted() == ALL
 
 
 def test_every_paid_order_passes_the_milestone() -> None:

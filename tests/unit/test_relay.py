@@ -10,6 +10,7 @@ from uuid import uuid4
 import pytest
 
 from app import outbox
+from app.admission_control import Admission
 from app.outbox import Relay
 from app.outbox_rows import LOOK, decode_notice, encode_notice
 from app.rows import OutboxRow
@@ -64,7 +65,7 @@ async def come_down() -> None:
 
 
 def relay_to(leader: Leader, leads: bool = False) -> Relay:
-    relay = Relay([], cast(Any, leader))
+    relay = Relay([], cast(Any, leader), Admission())
     relay._in_flight = cast(Any, leader) if leads else None
     return relay
 
