@@ -61,8 +61,8 @@ class _Rate:
         self._lately = self._counted = 0.0
 
     def count(self, moment: float, more: int = 1) -> None:
-        """Count `more` occurrences."""
-        self._lately = self._at(moment) + more
+        """Count `more` occurrences; fewer than none takes back what was counted lately."""
+        self._lately = max(0.0, self._at(moment) + more)
         self._counted = moment
 
     def at(self, moment: float) -> float:
@@ -101,7 +101,7 @@ class Admission:
         self._since = self._looked = clock()
         self._waits: dict[str, _Wait] = {}
         self._taken = _Rate(LATE_SECONDS)
-        """New orders that were admitted."""
+        """New orders that were admitted, without those whose admission was given back."""
         self._through_now, self._through_late = _Rate(NOW_SECONDS), _Rate(LATE_SECONDS)
         self._rate = UNBOUNDED
         self._room = UNBOUNDED * BURST_SECONDS
@@ -148,6 +148,11 @@ class Admission:
         self._room -= 1
         self._taken.count(self._looked)
         return True
+
+    def give_back(self) -> None:
+        """Take back an admission that placed no new order: another may use it, and R has none."""
+        self._room = min(self._room + 1, BURST_SECONDS * self._rate)
+        self._taken.count(self._clock(), -1)
 
     def rate(self) -> float:
         """Return the limit as of now, in new orders a second."""

@@ -4,7 +4,7 @@ from functools import partial
 from typing import Any
 
 from app import admission, idempotency, orders, request_batch_pool, request_pool
-from app.errors import Overloaded
+from app.errors import Overloaded, Problem
 from app.gathering import Gathering
 from app.turns import Turns
 
@@ -28,11 +28,26 @@ async def place(wanted: orders.Placing) -> tuple[dict[str, Any], bool]:
     try:
         if _turns.is_full or not admission.try_admit():
             raise Overloaded
-        async with _turns.take():
-            return await _placings.do(wanted)
+        return await _place(wanted)
     except Overloaded:
         # Look-ups share transactions, because under overload there may be very many.
         recalled = await _recalls.do(wanted.key) if wanted.key else None
         if recalled is None or recalled.answer is None:
             raise
         return recalled.answer, True
+
+
+async def _place(wanted: orders.Placing) -> tuple[dict[str, Any], bool]:
+    """Place an admitted order; a request that adds none gives its admission back.
+
+    After any other error than a Problem the order may have been placed.
+    """
+    try:
+        async with _turns.take():
+            order, is_replay = await _placings.do(wanted)
+    except Problem:
+        admission.give_back()
+        raise
+    if is_replay:
+        admission.give_back()
+    return order, is_replay

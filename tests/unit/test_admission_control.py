@@ -1,5 +1,9 @@
 """The longer a worker's events wait, the fewer new orders it takes."""
 
+from contextlib import suppress
+from typing import Any
+from uuid import uuid4
+
 import pytest
 from prometheus_client import REGISTRY, Gauge
 
@@ -18,7 +22,12 @@ from app.admission_control import (
     UNBOUNDED,
     Admission,
 )
+from app.errors import NotEnoughStock, Problem, ProductNotFound
 from app.metrics import ADMITTED, WAIT
+from app.orders import Placing
+from app.placing import Basket
+from app.tokens import Identity
+from web import order_admission
 
 STEP = 0.004
 LEARNING = 60.0
@@ -144,6 +153,77 @@ def test_the_relay_is_passed_again_and_again(worker: Worker) -> None:
     assert worker.admitted(STEP) == ALL
     worker.wait(AIM_SECONDS / 2, "relay", times=2)
     assert worker.admitted() == HARDLY_ANY
+
+
+def test_what_is_given_back_is_taken_by_others(worker: Worker) -> None:
+    worker.admitted(LEARNING)
+    worker.admitted(wait=90.0)
+    admission = worker.admission
+    while admission.try_admit():
+        pass
+    admission.give_back()
+    assert admission.try_admit()
+    assert not admission.try_admit()
+
+
+def test_what_is_given_back_is_no_new_order(worker: Worker) -> None:
+    for _ in range(round(LEARNING / STEP)):
+        worker.clock.now += STEP
+        assert worker.admission.try_admit()
+        worker.admission.give_back()
+    assert worker.admission._carried(worker.clock.now) == pytest.approx(0, abs=0.01)
+
+
+def test_no_more_is_given_back_than_a_burst(worker: Worker) -> None:
+    worker.admitted(LEARNING)
+    worker.admitted(wait=90.0)
+    for _ in range(10 * OFFERED):
+        worker.admission.give_back()
+    burst = sum(worker.admission.try_admit() for _ in range(OFFERED))
+    assert burst == round(TRICKLE * BURST_SECONDS)
+
+
+class Placings:
+    """Stands in for PostgreSQL: every order ends alike."""
+
+    def __init__(self, end: Exception | tuple[dict[str, Any], bool]) -> None:
+        self.end = end
+
+    async def do(self, wanted: Placing) -> tuple[dict[str, Any], bool]:
+        if isinstance(self.end, Exception):
+            raise self.end
+        return self.end
+
+
+@pytest.mark.parametrize(
+    ("end", "is_given_back"),
+    [
+        (ProductNotFound(), True),
+        (NotEnoughStock(), True),
+        (({}, True), True),
+        (({}, False), False),
+        (TimeoutError(), False),
+    ],
+    ids=["unknown product", "sold out", "replay", "new order", "uncertain"],
+)
+async def test_only_a_new_order_uses_its_admission(
+    worker: Worker,
+    monkeypatch: pytest.MonkeyPatch,
+    end: Exception | tuple[dict[str, Any], bool],
+    is_given_back: bool,
+) -> None:
+    worker.admitted(LEARNING)
+    worker.admitted(wait=90.0)
+    admission = worker.admission
+    while admission.try_admit():
+        pass
+    admission.give_back()
+    monkeypatch.setattr(order_admission, "admission", admission)
+    monkeypatch.setattr(order_admission, "_placings", Placings(end))
+    user = Identity(uuid4(), None, "USER")
+    with suppress(Problem, TimeoutError):
+        await order_admission.place(Placing(user, Basket({uuid4(): 1}, None), None, "a request"))
+    assert admission.try_admit() is is_given_back
 
 
 def test_ever_more_are_taken_once_it_has_caught_up(worker: Worker) -> None:
