@@ -21,7 +21,7 @@ TIMEOUT_SECONDS = 0.05
 """The timeout of Redis commands and connections."""
 REST_SECONDS = 1.0
 """How long Redis is not asked after it failed to answer, so that one that hangs costs little."""
-CONCURRENT = 8
+CONCURRENT = 16
 """The most questions at once. With many more, a burst makes this process too slow to read their
 answers in time, or needs more connections than the pool has: Redis would seem to be away."""
 
@@ -67,6 +67,9 @@ class RedisTurns:
             self._turns.release()
 
     async def _wait(self) -> None:
+        if not self._turns.locked():
+            await self._turns.acquire()  # at once, without the cost of a timeout
+            return
         try:
             async with asyncio.timeout(self._patience):
                 await self._turns.acquire()
