@@ -14,7 +14,9 @@ HELD_BACK = Counter(
     "orders_held_back_total", "Messages parked behind an earlier one of their order.", ["handler"]
 )
 RETRIES = Counter(
-    "orders_retries_total", "Retries of a handler while PostgreSQL or Kafka was away.", ["handler"]
+    "orders_retries_total",
+    "Retries of a handler: PostgreSQL or Kafka was away, or a batch took too long.",
+    ["handler"],
 )
 WAIT = Gauge(
     "orders_event_wait_seconds",

@@ -76,9 +76,9 @@ async def test_no_administrator_is_made_who_could_not_log_in(environment: dict[s
         )
         for email, password in refused
     ]
-    for done in await asyncio.gather(*runs):
-        assert done.returncode == 1
-        assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    for account, done in zip(refused, await asyncio.gather(*runs), strict=True):
+        assert done.returncode == 1, account
+        assert len(done.stderr.strip().splitlines()) == 1, (account, done.stderr)
 
 
 async def test_two_who_register_the_same_email_at_once_make_one_account(api: Api) -> None:

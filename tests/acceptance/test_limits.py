@@ -167,8 +167,10 @@ async def test_those_who_send_half_of_something_hold_nobody_up(
     writers = [writer for _, writer in await asyncio.gather(*openings)]
     for writer in writers:
         writer.write(head(customer) + SLOW[kind])
-    # What is half sent is given up after ten seconds: it must not be that which lets others in.
-    async with asyncio.timeout(5):
-        await customer.buys(await admin.adds())
-    for writer in writers:
-        writer.close()
+    try:
+        # What is half sent is given up after ten seconds: it must not be that which lets others in.
+        async with asyncio.timeout(9):
+            await customer.buys(await admin.adds())
+    finally:
+        for writer in writers:
+            writer.close()

@@ -173,15 +173,15 @@ async def test_a_command_says_in_one_line_that_a_server_is_away(commands: dict[s
     nowhere = {**commands, "DB_URL": f"postgresql://nobody@127.0.0.1:{free_port()}/nothing"}
     for command, done in await at_once(nowhere, *WITH_SERVERS):
         [told] = (done.stdout + done.stderr).strip().splitlines()
-        assert told.startswith("A server is away: ")
-        assert done.returncode == (2 if command == "audit" else 1)
+        assert told.startswith("A server is away: "), command
+        assert done.returncode == (2 if command == "audit" else 1), command
 
 
 async def test_the_command_refuses_what_nobody_asks_for(commands: dict[str, str]) -> None:
     options = ("--days", "--bound", "--most", "--patience")
     asked = [f"audit {option} 99999999999999999999" for option in options]
     for command, done in await at_once(commands, *asked):
-        assert done.returncode == 2
+        assert done.returncode == 2, command
         assert f"Invalid value for '{command.split()[1]}'" in done.stderr
         assert "Traceback" not in done.stderr
 
