@@ -101,7 +101,7 @@ class Admission:
         self._since = self._looked = clock()
         self._waits: dict[str, _Wait] = {}
         self._taken = _Rate(LATE_SECONDS)
-        """New orders that were admitted, without those whose admission was given back."""
+        """New orders that were admitted, without requests that placed none."""
         self._through_now, self._through_late = _Rate(NOW_SECONDS), _Rate(LATE_SECONDS)
         self._rate = UNBOUNDED
         self._room = UNBOUNDED * BURST_SECONDS
@@ -149,9 +149,8 @@ class Admission:
         self._taken.count(self._looked)
         return True
 
-    def give_back(self) -> None:
-        """Take back an admission that placed no new order: another may use it, and R has none."""
-        self._room = min(self._room + 1, BURST_SECONDS * self._rate)
+    def discount(self) -> None:
+        """Do not count an admitted request as a new order; its room stays used, as it took work."""
         self._taken.count(self._clock(), -1)
 
     def rate(self) -> float:

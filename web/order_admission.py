@@ -38,7 +38,7 @@ async def place(wanted: orders.Placing) -> tuple[dict[str, Any], bool]:
 
 
 async def _place(wanted: orders.Placing) -> tuple[dict[str, Any], bool]:
-    """Place an admitted order; a request that adds none gives its admission back.
+    """Place an admitted order; a request that adds none does not count as one.
 
     After any other error than a Problem the order may have been placed.
     """
@@ -46,8 +46,8 @@ async def _place(wanted: orders.Placing) -> tuple[dict[str, Any], bool]:
         async with _turns.take():
             order, is_replay = await _placings.do(wanted)
     except Problem:
-        admission.give_back()
+        admission.discount()
         raise
     if is_replay:
-        admission.give_back()
+        admission.discount()
     return order, is_replay

@@ -155,32 +155,12 @@ def test_the_relay_is_passed_again_and_again(worker: Worker) -> None:
     assert worker.admitted() == HARDLY_ANY
 
 
-def test_what_is_given_back_is_taken_by_others(worker: Worker) -> None:
-    worker.admitted(LEARNING)
-    worker.admitted(wait=90.0)
-    admission = worker.admission
-    while admission.try_admit():
-        pass
-    admission.give_back()
-    assert admission.try_admit()
-    assert not admission.try_admit()
-
-
-def test_what_is_given_back_is_no_new_order(worker: Worker) -> None:
+def test_what_is_discounted_is_no_new_order(worker: Worker) -> None:
     for _ in range(round(LEARNING / STEP)):
         worker.clock.now += STEP
         assert worker.admission.try_admit()
-        worker.admission.give_back()
+        worker.admission.discount()
     assert worker.admission._carried(worker.clock.now) == pytest.approx(0, abs=0.01)
-
-
-def test_no_more_is_given_back_than_a_burst(worker: Worker) -> None:
-    worker.admitted(LEARNING)
-    worker.admitted(wait=90.0)
-    for _ in range(10 * OFFERED):
-        worker.admission.give_back()
-    burst = sum(worker.admission.try_admit() for _ in range(OFFERED))
-    assert burst == round(TRICKLE * BURST_SECONDS)
 
 
 class Placings:
@@ -196,34 +176,29 @@ class Placings:
 
 
 @pytest.mark.parametrize(
-    ("end", "is_given_back"),
+    ("end", "is_new"),
     [
-        (ProductNotFound(), True),
-        (NotEnoughStock(), True),
-        (({}, True), True),
-        (({}, False), False),
-        (TimeoutError(), False),
+        (ProductNotFound(), False),
+        (NotEnoughStock(), False),
+        (({}, True), False),
+        (({}, False), True),
+        (TimeoutError(), True),
     ],
     ids=["unknown product", "sold out", "replay", "new order", "uncertain"],
 )
-async def test_only_a_new_order_uses_its_admission(
+async def test_only_a_new_order_is_counted_as_one(
     worker: Worker,
     monkeypatch: pytest.MonkeyPatch,
     end: Exception | tuple[dict[str, Any], bool],
-    is_given_back: bool,
+    is_new: bool,
 ) -> None:
-    worker.admitted(LEARNING)
-    worker.admitted(wait=90.0)
-    admission = worker.admission
-    while admission.try_admit():
-        pass
-    admission.give_back()
+    admission, moment = worker.admission, worker.clock.now
     monkeypatch.setattr(order_admission, "admission", admission)
     monkeypatch.setattr(order_admission, "_placings", Placings(end))
     user = Identity(uuid4(), None, "USER")
     with suppress(Problem, TimeoutError):
         await order_admission.place(Placing(user, Basket({uuid4(): 1}, None), None, "a request"))
-    assert admission.try_admit() is is_given_back
+    assert (admission._taken.at(moment) > 0) is is_new
 
 
 def test_ever_more_are_taken_once_it_has_caught_up(worker: Worker) -> None:
