@@ -5,6 +5,7 @@ each need only one BEGIN, one statement that locks and reads, one that writes, a
 batch that cannot be committed with the others is committed alone.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
@@ -14,11 +15,14 @@ import asyncpg
 from agents.gate import Gate
 from app import agent_batch_pool, agent_pool
 from app.db import AWAY
+from app.errors import BadEvent
 from app.gathering import Gathering
 from app.handlers import Handler
 from app.kafka.messages import Message, event_of, order_of
 from app.order_rows import Reads, lock_all
 from app.transaction import Transaction
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +61,16 @@ async def _commit_together(batches: Sequence[Batch]) -> list[list[Message] | Non
                 messages = await batch.gate.admit(transaction, batch.messages)
                 await _handle(transaction, batch, messages)
                 admitted.append(messages)
-    except TimeoutError:
+    except TimeoutError as error:
         # It may be more than PostgreSQL can do in time, and would be so again.
+        log.warning("The batches of %s are committed alone: %r", ", ".join(names), error)
         return [None for _ in batches]
     except (*AWAY, asyncpg.PostgresError):
         raise
-    except Exception:
+    except Exception as error:
         # A bad event, or a bug, of one batch: it is found when each is committed alone.
+        bug = None if isinstance(error, BadEvent) else error
+        log.warning("The batches of %s are committed alone", ", ".join(names), exc_info=bug)
         return [None for _ in batches]
     done = {id(batch): messages for batch, messages in zip(shared, admitted, strict=True)}
     return [done.get(id(batch)) for batch in batches]

@@ -166,6 +166,8 @@ class Loop:
             if len(messages) == 1:
                 await self._fail(messages[0], error, attempts)
                 return
+            if not isinstance(error, BAD):
+                log.warning("%s takes its messages one by one", self._name, exc_info=error)
             for message in messages:
                 await self._take([message], attempts + 1)
             return

@@ -88,7 +88,10 @@ class Tokens:
         return jwt.encode(told, self._keys.secret, HS256)
 
     def read(self, token: str) -> Identity:
-        """Return the token's user. Raises Unauthorized; TokenExpired if the token was valid."""
+        """Return the token's user. Raises Unauthorized, TokenExpired.
+
+        Nothing but its signature is checked of a token that has expired.
+        """
         identity = self._verified(token)
         if identity.until <= time():
             raise TokenExpired

@@ -130,8 +130,8 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         Faust's check would fail then, and end the worker.
         """
         assignment = self._ensure_consumer()._fetcher._subscriptions.subscription.assignment
-        state = assignment.state_value(tp)
-        if state is not None and state.has_valid_position:
+        state = assignment and assignment.state_value(tp)
+        if state and state.has_valid_position:
             super().verify_event_path(now, tp)
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:

@@ -19,7 +19,7 @@ from faust.cli import AppCommand, argument, option
 from app import app, redis_cache, request_pool, settings
 from app.errors import AlreadyResolved, Problem
 from app.handlers import HANDLERS
-from app.kafka.messages import order_of_key
+from app.kafka.decoding import NO_EVENT, read_event
 from app.operations import intervention
 from app.operations.commands import reached_servers
 from app.operations.intervention import Actor
@@ -108,7 +108,11 @@ async def _park(self: AppCommand, _: None, **given: Any) -> None:
     message = await _message_at(TopicPartition(place[1], int(place[2])), int(place[3]))
     if message is None:
         raise SystemExit(f"Kafka has no message at {given['message']}")
-    actor, order_id = _actor(given), order_of_key(message.key)
+    try:
+        order_id = read_event(handler.record, message.value or b"").order_id
+    except NO_EVENT:
+        raise SystemExit("It is no event: no handler is given it, and workers park it") from None
+    actor = _actor(given)
     error = f"Parked by {actor.name}: {actor.reason}"
     id = await park(request_pool, message, given["handler"], error, 0, order_id)
     if id is None:
