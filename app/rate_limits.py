@@ -24,8 +24,12 @@ from limits.util import WindowStats
 from app.errors import InvalidCredentials, TooManyRequests
 from app.metrics import RATE_LIMITED
 from app.redis_turns import RedisTurns, Unanswered, connect
+from app.turns import Turns
 
 T = TypeVar("T")
+
+MAX_ARRIVALS = 500
+"""The most requests that wait to be counted, so that a flood does not make all others wait."""
 
 
 class RateLimits:
@@ -40,6 +44,7 @@ class RateLimits:
         self._shared = MovingWindowRateLimiter(shared)
         self._own = MovingWindowRateLimiter(MemoryStorage())
         self._turns = RedisTurns()
+        self._arrivals = Turns(concurrent=MAX_ARRIVALS, waiting=0)
         self._logins: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def open(self) -> None:
@@ -50,10 +55,11 @@ class RateLimits:
         await self._redis.aclose()
 
     async def count_request(self, address: str | None) -> None:
-        """Count a request from this address. Raises TooManyRequests."""
+        """Count a request from this address. Raises TooManyRequests, Overloaded."""
         key = ("address", _network(address))
-        if not await self._ask(lambda limiter: limiter.hit(self._requests, *key)):
-            raise _refusal(await self._stats(self._requests, *key), key[0])
+        async with self._arrivals.take():
+            if not await self._ask(lambda limiter: limiter.hit(self._requests, *key)):
+                raise _refusal(await self._stats(self._requests, *key), key[0])
 
     @asynccontextmanager
     async def login(self, email: str) -> AsyncIterator[None]:
