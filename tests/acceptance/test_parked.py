@@ -1,5 +1,6 @@
 """An order whose event no handler can process waits by itself until an administrator acts."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -121,12 +122,15 @@ async def test_an_operator_does_the_same_by_command(
 ) -> None:
     order = await stuck()
     (bad, waiting) = await parked(admin, order)
-    listed = run_command(environment, "parked", "list", "--order", order["id"])
-    assert all(message["id"] in listed for message in (bad, waiting))
-    assert "order.paid" in run_command(environment, "parked", "show", bad["id"])
-    assert "--reason" in run_in_vain(environment, "parked", "replay", bad["id"])
     why = ("--reason", WHY, "--by", "ops")
-    assert "dry run" in run_command(environment, "parked", "replay", bad["id"], *why)
+    listed, shown, in_vain, tried = await asyncio.gather(
+        asyncio.to_thread(run_command, environment, "parked", "list", "--order", order["id"]),
+        asyncio.to_thread(run_command, environment, "parked", "show", bad["id"]),
+        asyncio.to_thread(run_in_vain, environment, "parked", "replay", bad["id"]),
+        asyncio.to_thread(run_command, environment, "parked", "replay", bad["id"], *why),
+    )
+    assert all(message["id"] in listed for message in (bad, waiting))
+    assert "order.paid" in shown and "--reason" in in_vain and "dry run" in tried
     assert len(await parked(admin, order)) == 2
     run_command(environment, "parked", "replay", bad["id"], *why, "--apply")
     await customer.wait_until(order, "COMPLETED")
@@ -143,10 +147,16 @@ async def test_an_operator_parks_a_message_that_a_handler_crashes_on(
     place = f"order.paid/{paid.partition}@{paid.offset}"
     park = ("parked", "park", "--reason", WHY, "--by", "ops", "--message")
     reserve = ("--handler", "stock.reserve")
-    assert "stock.reserve" in run_in_vain(environment, *park, place, "--handler", "stock.none")
-    assert "order.cancelled" in run_in_vain(environment, *park, place, "--handler", "stock.release")
-    beyond = f"order.paid/{paid.partition}@999999999"
-    assert "no message" in run_in_vain(environment, *park, beyond, *reserve)
+    refused = {
+        "must be one of": (place, "--handler", "stock.none"),
+        "order.cancelled": (place, "--handler", "stock.release"),
+        "no message": (f"order.paid/{paid.partition}@999999999", *reserve),
+    }
+    runs = [
+        asyncio.to_thread(run_in_vain, environment, *park, *given) for given in refused.values()
+    ]
+    for told, output in zip(refused, await asyncio.gather(*runs), strict=True):
+        assert told in output
     assert await parked(admin, order) == []
     id = run_command(environment, *park, place, *reserve).split()[0]
     (held,) = await parked(admin, order)
