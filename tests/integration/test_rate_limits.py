@@ -10,8 +10,8 @@ from uuid import uuid4
 import pytest
 from limits import parse
 
-from app.errors import InvalidCredentials, TooManyRequests
-from app.rate_limits import RateLimits
+from app.errors import InvalidCredentials, Overloaded, TooManyRequests
+from app.rate_limits import MAX_ARRIVALS, RateLimits
 from devstack.redis import Redis
 
 NOWHERE = "redis://127.0.0.1:1/0"
@@ -155,6 +155,27 @@ async def test_a_burst_is_counted_in_redis(server: Redis, monkeypatch: pytest.Mo
         await other.count_request(address)
     for limits in (one, other):
         await limits.close()
+
+
+async def test_a_flood_that_waits_for_redis_is_refused_and_then_counted(
+    server: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.redis_turns.TIMEOUT_SECONDS", PATIENCE)
+    limits = RateLimits(server.url, parse(f"{MAX_ARRIVALS}/minute"), PER_ACCOUNT)
+    address = new_address()
+    assert server.pid
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        flood = [asyncio.create_task(limits.count_request(address)) for _ in range(MAX_ARRIVALS)]
+        await asyncio.sleep(0)  # each begins to wait
+        with pytest.raises(Overloaded):
+            await limits.count_request(new_address())
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+    assert await asyncio.gather(*flood) == [None] * MAX_ARRIVALS
+    with pytest.raises(TooManyRequests):
+        await limits.count_request(address)
+    await limits.close()
 
 
 async def test_failures_at_two_workers_at_once_pass_the_limit_by_one_at_most(
