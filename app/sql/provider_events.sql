@@ -4,10 +4,8 @@
 select order_id from payments
 where session_id = :session_id::text or payment_intent = :payment_intent::text
     or (
-        id = :attempt_id::uuid
-        and coalesce(session_id, :session_id::text, '') = coalesce(:session_id::text, session_id, '')
-        and coalesce(payment_intent, :payment_intent::text, '')
-            = coalesce(:payment_intent::text, payment_intent, '')
+        id = :attempt_id::uuid and provider = 'stripe' and session_id is null
+        and (payment_intent is null or :payment_intent::text is null)
     )
 order by (session_id = :session_id::text) is true desc, (payment_intent = :payment_intent::text) is true desc
 limit 1;
