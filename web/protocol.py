@@ -1,6 +1,8 @@
 """Answer errors that occur before any handler or middleware runs as problem+json, too."""
 
+import asyncio
 import logging
+import socket
 from typing import Any, cast
 
 from aiohttp import web
@@ -17,9 +19,23 @@ log = logging.getLogger(__name__)
 KEEPALIVE_SECONDS = 75.0
 """How long a connection may be silent, or a request's head incomplete. aiohttp's own is an hour."""
 
+UNREAD_SECONDS = 75.0
+"""How long a client may leave bytes of an answer unread or unacknowledged."""
+
 
 class _Protocol(RequestHandler):
     __slots__ = ()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Have the kernel end the connection of a client that does not read (tcp(7)).
+
+        aiohttp would hold the connection, and what is left of its answer, for as long.
+        """
+        super().connection_made(transport)
+        connection = transport.get_extra_info("socket")
+        connection.setsockopt(
+            socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(UNREAD_SECONDS * 1000)
+        )
 
     def handle_error(
         self,
