@@ -270,8 +270,13 @@ def _check_hosts_and_ports(url: str) -> None:
     for place in urlsplit(url).netloc.rpartition("@")[2].split(","):
         parts = urlsplit(f"//{place}")
         _checked_host(unquote(parts.hostname or ""))
-        if parts.port == 0:
-            raise ValueError("must have a port of 1 to 65535")
+        try:
+            port = parts.port
+        except ValueError:
+            port = 0
+        # The port is not quoted: it is part of the password if that has one of these characters.
+        if port == 0:
+            raise ValueError("must have a port of 1 to 65535, and `/?#` of a password escaped")
 
 
 def load_settings() -> Settings:

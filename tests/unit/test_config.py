@@ -234,3 +234,15 @@ def names(name: str, field: FieldInfo) -> list[str]:
     alias = field.validation_alias
     choices = alias.choices if isinstance(alias, AliasChoices) else [alias or name.upper()]
     return [str(choice) for choice in choices]
+
+
+@pytest.mark.parametrize("name, scheme", [("DB_URL", "postgresql"), ("REDIS_URL", "redis")])
+@pytest.mark.parametrize("character", "#/?")
+def test_a_password_that_is_not_escaped_is_not_told(
+    monkeypatch: pytest.MonkeyPatch, name: str, scheme: str, character: str
+) -> None:
+    monkeypatch.setenv(name, f"{scheme}://orders:s3cret{character}word@db:5432/0")
+    with pytest.raises(SystemExit) as refused:
+        load_settings()
+    assert name in str(refused.value)
+    assert "s3cret" not in str(refused.value)
