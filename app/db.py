@@ -21,6 +21,7 @@ LOST = (
     asyncpg.InternalClientError,
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
+    asyncpg.TransactionTimeoutError,
 )
 """The connection broke: the last statement may or may not have been executed."""
 
@@ -69,6 +70,9 @@ DEAD_PEERS = {
 }
 """Settings by which the server notices that a worker's machine is gone (seconds; milliseconds).
 Otherwise the locks of its transactions would be held for up to two hours."""
+OWN_LIMITS = {"lock_timeout": "2s", "statement_timeout": "0"}
+"""What counts instead of limits that the role or the database has. A statement that takes too long
+ends by COMMAND_SECONDS alone, which is told apart from a server that is away."""
 COMMAND_SECONDS = 10.0
 """How long a statement of a pool may take; then it is cancelled, and raises TimeoutError."""
 READ_ONLY = {"default_transaction_read_only": "on"}
@@ -94,7 +98,7 @@ class Database:
         `settings` are PostgreSQL settings for each connection of the pool.
         """
         self._dsn = dsn
-        self._settings = {"lock_timeout": "2s", **DEAD_PEERS, **settings, "application_name": name}
+        self._settings = {**OWN_LIMITS, **DEAD_PEERS, **settings, "application_name": name}
         self._name = name
         self._pool_size = pool_size
         self._pool: asyncpg.Pool | None = None

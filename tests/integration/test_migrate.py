@@ -75,6 +75,17 @@ async def test_a_server_that_cannot_be_written_is_away(empty: Database) -> None:
     await empty.close()
 
 
+async def test_a_limit_that_the_database_has_ends_no_statement(empty: Database) -> None:
+    """Its error would look like a server that is away, and batches would not get smaller."""
+    connection = await empty.connect()
+    await connection.execute("alter database empty set statement_timeout = '1s'")
+    await connection.close()
+    await empty.open()
+    async with empty.connection() as connection:
+        assert await connection.fetchval("show statement_timeout") == "0"
+    await empty.close()
+
+
 async def test_partitions_of_the_outbox_are_vacuumed_often(empty: Database) -> None:
     await migrate_database(empty, "PLN")
     connection = await empty.connect()
