@@ -45,7 +45,8 @@ class _Recovery(Recovery):
         It was created anew, or has lost its end. Faust would stop the worker, at each start.
         """
         for tp in tps:
-            if (destination[tp] or 0) > self.active_highwaters[tp]:
+            seen = destination[tp]
+            if seen is not None and seen > self.active_highwaters[tp]:
                 self.log.warning("%s has lost its end at %d", tp, self.active_highwaters[tp])
                 cast(Any, destination)[tp] = None
         await super()._build_offsets(consumer, tps, destination, title)

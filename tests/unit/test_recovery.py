@@ -55,6 +55,17 @@ async def test_a_changelog_that_lost_its_end_is_read_from_its_beginning(recovery
     assert offsets == {SHORT: -1, LONG: 150, EXPIRED: 99}
 
 
+async def test_an_empty_changelog_has_lost_nothing(
+    recovery: Recovery, caplog: pytest.LogCaptureFixture
+) -> None:
+    recovery.active_highwaters.update({SHORT: -1})
+    offsets: Counter[TP] = Counter()
+    cast(Any, offsets)[SHORT] = None
+    consumer = SimpleNamespace(earliest_offsets=earliest_offsets)
+    await recovery._build_offsets(cast(Any, consumer), set(offsets), offsets, "active")
+    assert "has lost its end" not in caplog.text
+
+
 async def earliest_offsets(*places: TP) -> dict[TP, int]:
     """Return the earliest offsets: everything of one has expired."""
     return {place: 100 if place == EXPIRED else 0 for place in places}
