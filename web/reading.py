@@ -82,7 +82,7 @@ async def _received(request: web.Request) -> bytes:
         return await request.read()
     except TimeoutError:
         raise BodyTooSlow from None
-    except web.RequestPayloadError:
+    except (web.RequestPayloadError, ConnectionError):
         raise InvalidInput.of("#", "The body did not arrive whole") from None
 
 

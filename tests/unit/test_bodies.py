@@ -1,16 +1,25 @@
 """What a request body may contain, and how errors in it are reported."""
 
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 import pytest
 
 from app.errors import FieldError, InvalidInput, UnsupportedMediaType
 from web.bodies import NewOrder, NewProduct, Register
-from web.reading import parse, validate
+from web.reading import parse, raw, validate
 
 PEN = "0b0e6c3e-6f0c-4d2f-9d0e-3f1a0e0c0a01"
+
+
+class HungUp:
+    """A request whose client closes the connection before its body is whole."""
+
+    can_read_body, client_max_size, content_length = True, 1000, 50
+
+    async def read(self) -> bytes:
+        raise ConnectionResetError("Connection lost")
 
 
 def pointers(error: pytest.ExceptionInfo[InvalidInput]) -> set[str]:
@@ -122,3 +131,8 @@ def test_what_is_wrong_is_told_in_words_of_json() -> None:
     with pytest.raises(InvalidInput) as error:
         validate(NewOrder, {"items": [1]})
     assert error.value.errors == [FieldError("must be a JSON object", "#/items/0")]
+
+
+async def test_a_client_that_hangs_up_while_it_sends_is_no_trouble_of_ours() -> None:
+    with pytest.raises(InvalidInput):
+        await raw(cast(Any, HungUp()))
