@@ -247,8 +247,14 @@ async def _stop(producer: AIOKafkaProducer) -> None:
     except TimeoutError:
         # stop() flushes first, and never returns if the producer's metadata task has died. Parts
         # that it has not closed would keep running, and sending.
-        await cast(Any, producer)._sender.close()
-        await producer.client.close()
+        async with move_on_after(STOP_SECONDS):
+            await cast(Any, producer)._sender.close()
+        # A second close() of the client would await what the first one's timeout has cancelled.
+        client = cast(Any, producer.client)
+        if client._sync_task is not None:
+            client._sync_task.cancel()
+        for connection in list(client._conns.values()):
+            connection.close()
 
 
 _hash = lru_cache(maxsize=16_384)(murmur2)
