@@ -67,7 +67,7 @@ Each is listed by name, because Faust stops the worker for an import error of a 
 arm_from(os.environ)
 settings = load_settings()
 app = OrderApp(settings, AUTODISCOVER)
-app.monitor = new_monitor()
+app.monitor = monitor = new_monitor()
 request_pool = Database(settings.database_dsn, settings.db_pool_size, "orders requests", **FEW_ROWS)
 agent_pool = Database(settings.database_dsn, AGENT_POOL_SIZE, "orders agents", **FEW_ROWS)
 request_batch_pool = Database(
@@ -103,21 +103,3 @@ after_commit: list[AfterCommit] = [
 ]
 for pool in pools:
     pool.after_commit = after_commit
-
-__all__ = [
-    "admission",
-    "agent_batch_pool",
-    "agent_pool",
-    "app",
-    "bearer_tokens",
-    "calls",
-    "followers",
-    "limiter",
-    "provider",
-    "redis_cache",
-    "relay",
-    "request_batch_pool",
-    "request_pool",
-    "settings",
-    "timer_pool",
-]

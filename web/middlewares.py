@@ -8,7 +8,7 @@ from faust.web.drivers.aiohttp import Web
 from app import app, settings
 from web.addresses import ForwardedFor
 from web.headers import before_sending
-from web.monitor import only_administrators
+from web.monitor import count_answers, only_administrators
 from web.origins import allow_origins
 from web.problems import answer_problems
 
@@ -26,9 +26,10 @@ async def _end_connections(request: web.Request, response: web.StreamResponse) -
 def surround(application: web.Application, origins: list[str], trusted_proxies: int) -> None:
     """Add the middlewares and signals to the application.
 
-    The one that sets the request's id is first, so that requests cloned by later ones keep the id.
+    The one that sets the request's id comes before those that clone requests, so that clones keep
+    the id.
     """
-    application.middlewares.append(answer_problems)
+    application.middlewares.extend((count_answers, answer_problems))
     application.on_response_prepare.extend((before_sending, _end_connections))
     if origins:
         allow_origins(application, origins)

@@ -1,11 +1,12 @@
 """Monitoring for administrators: rates, consumer lag, the outbox, and access to Faust's pages."""
 
 from collections.abc import Mapping
-from typing import Any
+from time import monotonic
+from typing import Any, cast
 
 from aiohttp import web
 
-from app import app, request_pool
+from app import app, monitor, request_pool
 from app.errors import NotFound
 from app.kafka.faust_app import FAUST_PAGES
 from app.queries import sql
@@ -33,10 +34,10 @@ class MonitorView(View):
             "version": VERSION,
             "timestamp": rfc3339(now()),
             "rebalancing": app.rebalancing,
-            "messagesPerSecond": app.monitor.messages_s,
-            "eventsPerSecond": app.monitor.events_s,
-            "rebalances": app.monitor.rebalances,
-            "lag": list(lag(app.monitor)),
+            "messagesPerSecond": monitor.messages_s,
+            "eventsPerSecond": monitor.events_s,
+            "rebalances": monitor.rebalances,
+            "lag": list(lag()),
             "outbox": {
                 "waiting": waiting["count"],
                 "oldest": oldest and rfc3339(oldest),
@@ -45,9 +46,13 @@ class MonitorView(View):
         return json_response(answer)
 
 
-def lag(monitor: Any) -> list[dict[str, Any]]:
+def lag() -> list[dict[str, Any]]:
     """Return the lag of this worker's partitions: messages from the committed offset to the end."""
-    committed: Mapping[Any, int] = monitor.tp_committed_offsets
+    # The monitor knows a partition's offset only once this worker has committed one.
+    committed: Mapping[Any, int] = {
+        **{tp: offset or 0 for tp, offset in cast(Any, app.consumer)._committed_offset.items()},
+        **monitor.tp_committed_offsets,
+    }
     return [
         {
             "topic": tp.topic,
@@ -69,6 +74,19 @@ class ConsoleView(View):
     async def get(self, request: web.Request) -> web.Response:
         """Return the page that shows this worker's health, lag and orders to administrators."""
         return html(STATIC.joinpath("console.html").read_text())
+
+
+@web.middleware
+async def count_answers(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Count each answer by its status, for Faust's monitor."""
+    began = monotonic()
+    try:
+        answer = await handler(request)
+    except web.HTTPException as redirect:
+        monitor.answered(redirect.status, monotonic() - began)
+        raise
+    monitor.answered(answer.status, monotonic() - began)
+    return answer
 
 
 @web.middleware

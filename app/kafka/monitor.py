@@ -1,5 +1,6 @@
 """Faust's Prometheus monitor with cached labels, since it runs several times for each message."""
 
+from http import HTTPStatus
 from typing import Any, cast
 
 from faust.sensors.prometheus import FaustMetrics, PrometheusMonitor
@@ -30,10 +31,28 @@ class _Labelled:
         return self._metric.collect()
 
 
-class _Monitor(PrometheusMonitor):
+class Monitor(PrometheusMonitor):
+    """Faust's monitor, told of answers by the web server's own middleware."""
+
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._stream_labels: dict[Any, str] = {}
+
+    def on_web_request_start(self, app: Any, request: Any, *, view: Any = None) -> dict[str, Any]:
+        """Do nothing: `answered` counts."""
+        return {}
+
+    def on_web_request_end(
+        self, app: Any, request: Any, response: Any, state: Any, *, view: Any = None
+    ) -> None:
+        """Do nothing: Faust would count each exception of a view as 500, whatever it stands for."""
+
+    def answered(self, status: int, seconds: float) -> None:
+        """Count an answer of the web server, and how long it took."""
+        self.http_response_codes[HTTPStatus(status)] += 1
+        self.http_response_latency.append(seconds)
+        self._metrics.http_status_codes.labels(status_code=status).inc()
+        self._metrics.http_latency.observe(seconds * 1000)
 
     def _stream_label(self, stream: Any) -> str:
         """Return the stream's label, cached, as Faust derives it with regular expressions."""
@@ -42,8 +61,8 @@ class _Monitor(PrometheusMonitor):
         return label
 
 
-def new_monitor() -> PrometheusMonitor:
+def new_monitor() -> Monitor:
     """Create the monitor; its metrics are named `faust_…`."""
     metrics = FaustMetrics.create(REGISTRY, "faust")
     cheap = (_Labelled(one) if one._labelnames else one for one in cast(Any, metrics))
-    return _Monitor(metrics=FaustMetrics(*cast(Any, cheap)))
+    return Monitor(metrics=FaustMetrics(*cast(Any, cheap)))

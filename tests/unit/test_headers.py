@@ -6,6 +6,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
+from app import monitor
 from app.errors import OrderNotFound
 from web.headers import USUAL
 from web.middlewares import surround
@@ -59,6 +60,19 @@ async def test_every_answer_carries_the_usual_headers_and_its_id(client: Client,
     assert "etag" in answer.headers["Access-Control-Expose-Headers"]
     assert "Access-Control-Allow-Credentials" not in answer.headers
     assert "Strict-Transport-Security" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [("/address", 200), ("/stream", 200), ("/refuse", 404), ("/nothing", 404)]
+)
+async def test_an_answer_is_counted_by_its_status(client: Client, path: str, status: int) -> None:
+    before = dict(monitor.http_response_codes)
+    await client.get(path)
+    now = monitor.http_response_codes
+    assert {code: now[code] - before.get(code, 0) for code in now} == {
+        **dict.fromkeys(now, 0),
+        status: 1,
+    }
 
 
 async def test_a_preflight_is_told_what_may_be_sent(client: Client) -> None:
