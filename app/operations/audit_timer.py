@@ -60,12 +60,13 @@ async def keep_auditing(
 
 @asynccontextmanager
 async def _leadership(database: Database, seconds: float) -> AsyncIterator[asyncpg.Connection]:
-    """Hold the audit lock; on leaving, clear this worker's findings, which are outdated then."""
+    """Hold the audit lock; on leaving, clear what this worker tells, which is outdated then."""
     try:
         async with leadership(database, sql.try_to_audit, seconds, "orders auditor") as connection:
             yield connection
     finally:
         AUDIT_FINDINGS.clear()
+        AUDIT_UNFINISHED.set(0)
 
 
 def tell(report: Report) -> None:

@@ -10,6 +10,7 @@ import asyncpg
 import pytest
 from prometheus_client import REGISTRY
 
+from app.operations import audit_timer
 from app.operations.audit import Report, Scope, audit, invariants, look
 from app.operations.audit_timer import keep_auditing
 from app.times import now
@@ -211,6 +212,21 @@ async def test_one_worker_at_a_time_audits_and_tells_the_metrics(books: Books) -
     assert findings(STOCK) is None, "who audits no more knows nothing"
 
 
+async def test_who_audits_no_more_has_nothing_unfinished(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit_timer, "QUERY_TIMEOUT", timedelta(milliseconds=200))
+    async with books.database.connection() as other, other.transaction():
+        await other.execute("lock table products in access exclusive mode")
+        worker = asyncio.create_task(keep_auditing(books.database, 0.05, 0))
+        try:
+            await until(lambda: bool(unfinished()), "it gives a query up")
+        finally:
+            worker.cancel()
+            await asyncio.wait({worker})
+    assert unfinished() == 0
+
+
 STOCK = "stock_is_what_was_stocked_minus_what_is_reserved"
 
 
@@ -235,6 +251,10 @@ async def auditors(books: Books) -> int:
                 """
             )
         )
+
+
+def unfinished() -> float | None:
+    return REGISTRY.get_sample_value("orders_audit_unfinished")
 
 
 def findings(invariant: str) -> float | None:
