@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from importlib.resources import files
+from typing import Any
 
 import asyncpg
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -31,7 +32,7 @@ class CurrencyMismatch(Exception):
 
 
 class TopicMismatch(Exception):
-    """Raised when a topic exists with another number of partitions than configured."""
+    """Raised when a topic exists with other partitions, or other replicas, than configured."""
 
 
 async def migrate_database(database: Database, currency: str) -> list[str]:
@@ -90,24 +91,36 @@ async def create_topics(
 ) -> list[str]:
     """Create the missing topics (name to configuration), and return their names.
 
-    Raises TopicMismatch. All topics need the same number of partitions, because the worker that
-    owns an order's partition handles its events of all types, and tables are partitioned likewise.
+    Raises TopicMismatch, with no topic made. All topics need the same number of partitions, because
+    the worker that owns an order's partition handles its events of all types, and tables are
+    partitioned likewise. The number of replicas counts only if a topic is to be made: it may be
+    changed in Kafka, before or after the setting is.
     """
     admin = AIOKafkaAdminClient(bootstrap_servers=brokers)
     await admin.start()
     try:
         existing = set(await admin.list_topics())
         missing = [name for name in topics if name not in existing]
-        await _create(admin, {name: topics[name] for name in missing}, partitions, replication)
         for topic in await admin.describe_topics([name for name in topics if name in existing]):
-            if len(topic["partitions"]) != partitions:
-                raise TopicMismatch(
-                    f"KAFKA_PARTITIONS is {partitions}, but {topic['topic']} has "
-                    f"{len(topic['partitions'])} partitions"
-                )
+            _compare(topic, partitions, replication if missing else None)
+        await _create(admin, {name: topics[name] for name in missing}, partitions, replication)
         return missing
     finally:
         await admin.close()
+
+
+def _compare(topic: Mapping[str, Any], partitions: int, replication: int | None) -> None:
+    """Raise TopicMismatch unless the topic has as many partitions, and replicas of each."""
+    name, found = topic["topic"], topic["partitions"]
+    if len(found) != partitions:
+        raise TopicMismatch(
+            f"KAFKA_PARTITIONS is {partitions}, but {name} has {len(found)} partitions"
+        )
+    for copies in {len(partition["replicas"]) for partition in found}:
+        if replication not in (None, copies):
+            raise TopicMismatch(
+                f"KAFKA_REPLICATION is {replication}, but {name} has {copies} replicas"
+            )
 
 
 async def _create(

@@ -217,6 +217,19 @@ async def test_topics_are_created_once_and_keep_their_partitions(
         await create_topics(brokers, topics, 5, 1)
 
 
+async def test_a_topic_is_made_only_with_as_many_replicas_as_the_others(
+    stack: Stack, environment: dict[str, str]
+) -> None:
+    brokers = environment["KAFKA_BROKERS"].split(",")
+    old: dict[str, dict[str, str]] = {"test.copied": {}}
+    both: dict[str, dict[str, str]] = {**old, "test.alone": {}}
+    await create_topics(brokers, old, 3, 1)
+    with pytest.raises(TopicMismatch, match="KAFKA_REPLICATION is 2, but test.copied has 1 repl"):
+        await create_topics(brokers, both, 3, 2)
+    assert await create_topics(brokers, old, 3, 2) == [], "none is to be made"
+    assert await create_topics(brokers, both, 3, 1) == ["test.alone"], "a refusal makes none"
+
+
 OF_THE_TOPIC = 1
 """Kafka's number for a setting that is a topic's own, and not the broker's default."""
 
