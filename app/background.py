@@ -13,7 +13,7 @@ from app.cache import ORDERS, PRODUCTS
 from app.db import AWAY
 from app.expiry import BATCH, expire_due
 from app.mail import Mail, send_mails
-from app.metrics import OUTBOX_AGE, OVERDUE_CALLS, PARKED_REFUNDS, POSTGRES_UP
+from app.metrics import FAILING_MAILS, OUTBOX_AGE, OVERDUE_CALLS, PARKED_REFUNDS, POSTGRES_UP
 from app.operations.audit_timer import keep_auditing
 from app.parked import RETENTION
 from app.queries import sql
@@ -119,17 +119,19 @@ async def settle_kept_events() -> None:
 
 @app.timer(GAUGE_SECONDS)
 async def count_what_waits() -> None:
-    """Set the gauges of PostgreSQL, of unsent events, of overdue calls and of parked refunds."""
+    """Set the gauges of PostgreSQL, and of what waits there: events, calls, refunds, mails."""
     try:
         async with timer_pool.connection() as connection:
             OUTBOX_AGE.set(await sql.oldest_unsent_age(connection))
             waiting = await sql.calls_waiting(connection, patience=OVERDUE)
+            failing = await sql.mails_failing(connection)
     except (*AWAY, PostgresError):
         POSTGRES_UP.set(0)
         return
     POSTGRES_UP.set(1)
     OVERDUE_CALLS.set(waiting["overdue"])
     PARKED_REFUNDS.set(waiting["parked"])
+    FAILING_MAILS.set(failing)
 
 
 @app.task

@@ -60,6 +60,10 @@ OUTBOX_AGE = Gauge(
 PARKED_REFUNDS = Gauge(
     "orders_parked_refunds", "Payments whose refund failed for good: an operator has to act."
 )
+FAILING_MAILS = Gauge(
+    "orders_mails_failing",
+    "Mails, of all workers, that failed twice or were given up within a day; not refused ones.",
+)
 AUDIT_FINDINGS = Gauge(
     "orders_audit_findings",
     "What breaks an invariant, as the worker that audits saw it last; other workers tell nothing.",

@@ -14,6 +14,16 @@ where (order_id, kind, channel) in (
 )
 returning order_id, kind, recipient, reason, attempts;
 
+-- name: mails_failing()$
+-- The number of mails that the mail server has not taken in two attempts or more, and of those given up
+-- for that within a day. A refused address is not its fault, and has another failure.
+select (
+    select count(*) from notifications where sent_at is null and attempts > 2
+) + (
+    select count(*) from notifications
+    where failure like 'given up after %' and sent_at > now() - interval '1 day'
+);
+
 -- name: note_sent(order_id, kind, failure)!
 -- Note that a mail was sent or, with a failure, that it will never be sent.
 update notifications set sent_at = now(), failure = :failure

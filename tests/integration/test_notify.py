@@ -3,6 +3,7 @@
 import asyncio
 import smtplib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -13,9 +14,12 @@ from aiosmtpd.smtp import Envelope
 from app.db import Database
 from app.mail import Mail, send_due
 from app.notify import Notifier
+from app.queries import sql
 from app.topics import OrderCancelled, OrderCompleted
 from devstack.ports import free_port
 
+MANUAL = (Path(__file__).parents[2] / "docs/operations.md").read_text()
+SEND_AGAIN = MANUAL.split("\n## Mail\n")[1].split("```sql\n")[1].split("```")[0]
 MAIL = {"kind": "completed", "recipient": "ann@example.com", "reason": None}
 
 
@@ -216,6 +220,47 @@ async def test_a_mail_waits_for_its_server_and_is_given_up_in_the_end(
     await send_due(database, nowhere)
     (sent, failure) = (await noted(database, order_id))["mail"]
     assert sent and failure and failure.startswith("given up")
+
+
+async def test_mails_that_a_server_does_not_take_are_counted_until_they_are_sent_again(
+    database: Database, order_id: UUID, mailbox: tuple[Mailbox, str]
+) -> None:
+    box, url = mailbox
+    before = await failing(database)
+    nowhere = Mail("smtp://127.0.0.1:1", "shop@example.com")
+    await tell_completed(database, completed(order_id))
+    for attempt, counted in ((1, 0), (2, 0), (3, 1)):
+        await make_due(database, order_id, attempt - 1)
+        with pytest.raises(ConnectionRefusedError):
+            await send_due(database, nowhere)
+        assert await failing(database) - before == counted, attempt
+    await make_due(database, order_id, 1000)
+    await send_due(database, nowhere)
+    assert await failing(database) - before == 1, "it is given up"
+    async with database.connection() as connection:
+        await connection.execute(SEND_AGAIN)
+    await send_due(database, Mail(url, "shop@example.com"))
+    assert any(str(order_id).encode() in mail.original_content for mail in box.mails)
+    assert (await noted(database, order_id))["mail"] == (True, None)
+    assert await failing(database) == 0
+
+
+async def test_a_refused_recipient_is_not_the_servers_failure(
+    database: Database, order_id: UUID, mailbox: tuple[Mailbox, str]
+) -> None:
+    _, url = mailbox
+    before = await failing(database)
+    await tell_completed(database, completed(order_id, "nobody@example.com"))
+    await send_due(database, Mail(url, "shop@example.com"))
+    assert await failing(database) == before
+    async with database.connection() as connection:
+        await connection.execute(SEND_AGAIN)
+    assert (await noted(database, order_id))["mail"][0], "it is not sent again"
+
+
+async def failing(database: Database) -> int:
+    async with database.connection() as connection:
+        return int(await sql.mails_failing(connection))
 
 
 async def test_two_workers_do_not_take_the_same_mail(
