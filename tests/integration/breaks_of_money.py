@@ -31,11 +31,13 @@ BREAKS: dict[str, list[Break]] = {
     ],
     "captured_money_is_kept_or_refunded": [
         Break("unstocked", PAYMENT.format("refunded_minor = 0", "{unstocked}")),
+        Break("completed", PAYMENT.format("status = 'VOIDED'", "{completed}")),
+    ],
+    "no_refund_is_left_to_an_operator": [
         Break(
             "unstocked",
             PAYMENT.format("status = 'PARKED', refunded_minor = 0", "{unstocked}"),
         ),
-        Break("completed", PAYMENT.format("status = 'VOIDED'", "{completed}")),
     ],
     "money_is_what_was_reported": [
         Break("completed", PAYMENT.format("captured_minor = 1", "{completed}")),

@@ -100,6 +100,16 @@ async def test_a_refund_by_hand_has_as_long_as_one_that_was_requested(books: Boo
         assert [bool(subjects(report, name)) for name in names] == [found, found], ago
 
 
+async def test_a_refund_that_is_left_to_an_operator_hides_no_other_money(books: Books) -> None:
+    left = "status = 'PARKED', refunded_minor = 0, told_minor = 0"
+    change = f"update payments set {left} where order_id = '{{unstocked}}'"
+    async with broken(books, Break("unstocked", change)) as connection:
+        report = await look(connection, AT_REST)
+    found = {finding.invariant for finding in report.findings}
+    assert "no_refund_is_left_to_an_operator" in found
+    assert "captured_money_is_kept_or_refunded" not in found, "it would page, and hide others"
+
+
 async def test_orders_that_have_not_changed_since_may_be_left_out(books: Books) -> None:
     [change, *_] = BREAKS["sequences_count_to_the_version"]
     async with broken(books, change) as connection:
