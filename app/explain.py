@@ -60,7 +60,7 @@ class Facts:
     due_at: datetime | None = None
     """When the order is cancelled if it is still unpaid."""
     refund_due_at: datetime | None = None
-    """When the next call of Stripe for a refund is due."""
+    """When the next call of Stripe for a refund that has not settled is due."""
     attempts: Sequence[Attempt] = ()
     outcome: str | None = None
     """Inventory's decision, made at `decided_at`."""

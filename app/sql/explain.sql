@@ -14,7 +14,7 @@ select o.id, o.user_id, o.status, o.total_minor, o.created_at, o.updated_at, d.d
         from payments p
         join refunds r on r.payment_id = p.id
         join provider_calls c on c.kind = 'refund' and c.subject_id = r.id
-        where p.order_id = o.id and c.done_at is null
+        where p.order_id = o.id and p.status = 'REFUNDING' and c.done_at is null
     ) as refund_due_at
 from orders o
 left join order_deadlines d on d.order_id = o.id

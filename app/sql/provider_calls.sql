@@ -13,7 +13,7 @@ with taken as (
     returning kind, subject_id, order_id, payment_id, request_id, attempts
 )
 select taken.*, p.status, p.session_id, p.payment_intent, p.currency, p.expires_at, r.amount_minor,
-    r.provider_ref
+    r.provider_ref, r.created_at as requested_at
 from taken
 join payments p on p.id = taken.payment_id
 left join refunds r on r.id = taken.subject_id;
@@ -54,10 +54,12 @@ where kind = :kind and subject_id = :subject_id;
 
 -- name: calls_waiting(patience)^
 -- The number of unfinished calls of Stripe that were retried or are overdue, and of payments whose
--- refund is parked. `due_at` alone is not enough, since it has moved for a call in progress.
+-- refund is parked. `due_at` alone is not enough, since it has moved for a call in progress. Retries are
+-- due within a day; the bound keeps refunds that are looked at a month later out of the count's way.
 select
     (
         select count(*) from provider_calls
-        where done_at is null and (attempts > 1 or due_at <= now() - :patience::interval)
+        where done_at is null and due_at <= now() + interval '1 day'
+            and (attempts > 1 or due_at <= now() - :patience::interval)
     ) as overdue,
     (select count(*) from payments where status = 'PARKED') as parked;

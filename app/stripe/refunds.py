@@ -1,7 +1,7 @@
-"""Refunds at Stripe: requested, and polled until they have ended."""
+"""Refunds at Stripe: requested, polled until they have ended, and looked at once more later."""
 
 import logging
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -12,12 +12,19 @@ from app.money.rows import LockedPayment, report
 from app.rows import RefundRow
 from app.stripe.answers import answering, wait_for_key
 from app.stripe.provider import Provider, Refund
+from app.times import now
 from app.transaction import Transaction
 
 log = logging.getLogger(__name__)
 
-ENDS = ("succeeded", "failed", "canceled")
+LOST = ("failed", "canceled")
 """Final statuses: https://docs.stripe.com/api/refunds/object#refund_object-status."""
+LATE_FAILURE_LIMIT = timedelta(days=35)
+"""How long after its request a refund that has succeeded may still fail.
+
+The customer's bank may send the money back within 30 days of the day on which the refund was
+posted, which is some days after the request: https://docs.stripe.com/refunds#failed-refunds.
+"""
 POLL_EVERY = timedelta(hours=6)
 """How often Stripe is asked for a refund that is pending."""
 
@@ -40,7 +47,8 @@ async def give_back(database: Database, provider: Provider, call: Any) -> None:
             held.refuse(str(id), refused.reason)
         return
     row.provider_ref = refund.id
-    async with answering(database, call, again=_until_next(refund)) as (transaction, held):
+    again = _until_next(refund, call["requested_at"])
+    async with answering(database, call, again=again) as (transaction, held):
         transaction.refunds[id] = row
         _report_refund(transaction, held, refund, id)
 
@@ -53,12 +61,17 @@ async def _look_after(database: Database, provider: Provider, call: Any) -> None
         # Stripe has accepted the refund, so a refusal to show it proves nothing: another refund
         # could return the money twice.
         raise ProviderAway(str(refused)) from refused
-    async with answering(database, call, again=_until_next(refund)) as (transaction, held):
+    again = _until_next(refund, call["requested_at"])
+    async with answering(database, call, again=again) as (transaction, held):
         _report_refund(transaction, held, refund, call["subject_id"])
 
 
-def _until_next(refund: Refund) -> timedelta | None:
-    return None if refund.status in ENDS else POLL_EVERY
+def _until_next(refund: Refund, requested_at: datetime) -> timedelta | None:
+    """Return when to ask again: in a few hours, or once more when it can no longer fail."""
+    if refund.status != "succeeded":
+        return None if refund.status in LOST else POLL_EVERY
+    left = requested_at + LATE_FAILURE_LIMIT - now()
+    return left if left > timedelta(0) else None
 
 
 def _report_refund(

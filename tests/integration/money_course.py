@@ -97,10 +97,14 @@ class Course:
                 await self.handle(*each)
 
     async def call(self) -> int:
-        """Make all open calls, including those that wait for a retry; return how many."""
+        """Make all open calls, including those that wait for a retry; return how many.
+
+        Those that look at a refund a month later are left alone.
+        """
         async with self.database.connection() as connection:
             await connection.execute(
-                "update provider_calls set due_at = now() where done_at is null"
+                "update provider_calls set due_at = now()"
+                " where done_at is null and due_at < now() + interval '1 day'"
             )
         started = await self.calls.start_due()
         for task in started:

@@ -8,6 +8,7 @@ import pytest
 from app.db import Database
 from app.errors import ProviderRefused
 from app.expiry import expire_due
+from app.explain import explain
 from app.money.ledger import refunded_in_all
 from app.times import now
 from tests.integration.money_course import (
@@ -112,10 +113,60 @@ async def test_a_refund_on_its_way_is_asked_for_until_it_has_ended(
     assert await one.call() == 1
     await one.handle_all()
     assert [row["status"] for row in await one.payments()] == [status]
-    (owed,) = await one.fetch(
-        "select count(*) from provider_calls where order_id = $1 and done_at is null"
+    assert await one.call() == (end == "failed"), "what came back is given once more"
+
+
+async def a_month_later(one: Course) -> None:
+    """Move the refunds so far back that they are looked at for the last time."""
+    await one.fetch(
+        "update refunds set created_at = now() - interval '36 days'"
+        " where payment_id in (select id from payments where order_id = $1)"
     )
-    assert owed[0] == (end == "failed"), "what came back is given once more"
+    await one.fetch(
+        "update provider_calls set due_at = now() where order_id = $1 and done_at is null"
+    )
+
+
+async def refunded_without_a_webhook(database: Database) -> tuple[Course, Books]:
+    one, books = await ready(database)
+    books.pay()
+    for told in one.in_transit():
+        await one.arrive(told)
+    await one.cancel()
+    await one.handle_all()
+    assert await one.call() == 1
+    books.reports.clear()
+    await one.handle_all()
+    assert [row["status"] for row in await one.payments()] == ["REFUNDED"]
+    return one, books
+
+
+async def test_a_refund_that_has_succeeded_is_looked_at_once_more(database: Database) -> None:
+    one, _ = await refunded_without_a_webhook(database)
+    assert (await one.call(), await overdue(database)) == (0, 0)
+    explained = await explain(database, one.order_id)
+    assert (explained["waitingFor"], explained["nextTimer"]) == (None, None)
+    await a_month_later(one)
+    assert [await one.call() for _ in range(2)] == [1, 0]
+    left = "select from provider_calls where order_id = $1 and done_at is null"
+    assert await one.fetch(left) == []
+    assert [row["status"] for row in await one.payments()] == ["REFUNDED"]
+
+
+async def test_a_refund_that_comes_back_after_it_has_succeeded_is_made_again(
+    database: Database,
+) -> None:
+    one, books = await refunded_without_a_webhook(database)
+    one.bank.refunds_are, books.given = "failed", 0
+    await a_month_later(one)
+    assert await one.call() == 1
+    await one.handle_all()
+    assert [row["status"] for row in await one.payments()] == ["REFUNDING"]
+    one.bank.refunds_are = "succeeded"
+    await one.come_to_rest()
+    assert [row["status"] for row in await one.payments()] == ["REFUNDED"]
+    assert books.given == books.taken
+    await assert_conserved(one)
 
 
 async def test_a_webhook_that_comes_after_all_changes_nothing(database: Database) -> None:
