@@ -112,13 +112,20 @@ class StripeProvider:
                 await _answer(refunds.create_async(asked, {"idempotency_key": str(refund_id)}))
             )
         except ProviderFailed:
-            made = await _answer(self._refund_made(refund_id, payment_intent))
+            made = await self._refund_made(refund_id, payment_intent)
             if made is None:
                 raise ProviderFailed(NOT_REFUNDED, f"there is no refund {refund_id}") from None
             return made
 
     async def _refund_made(self, refund_id: UUID, payment_intent: str) -> Refund | None:
-        """Return the refund with our id, if Stripe made it."""
+        """Return the refund with our id, if Stripe made it. Raises ProviderAway."""
+        try:
+            return await _answer(self._look_for(refund_id, payment_intent))
+        except ProviderRefused as refused:
+            # Only the look was refused: the refund may have been made.
+            raise ProviderAway(str(refused)) from refused
+
+    async def _look_for(self, refund_id: UUID, payment_intent: str) -> Refund | None:
         refunds = self._client.v1.refunds
         page = await refunds.list_async({"payment_intent": payment_intent, "limit": 100})
         async for refund in page.auto_paging_iter():
@@ -165,9 +172,12 @@ async def _answer(call: Awaitable[Answer]) -> Answer:
     try:
         return await call
     except stripe.StripeError as error:
-        if _is_final(error) and not isinstance(error, stripe.RateLimitError):
+        is_final = _is_final(error) and not isinstance(error, stripe.RateLimitError)
+        # The key was used before, with other parameters: what was done then is not known.
+        is_used = is_final and isinstance(error, stripe.IdempotencyError)
+        if is_final and not is_used:
             raise _refusal(error) from error
-        if _is_kept(error):
+        if is_used or _is_kept(error):
             raise ProviderFailed(FAILED, str(error)) from error
         raise ProviderAway(str(error)) from error
     except (aiohttp.ClientError, OSError, TimeoutError) as error:

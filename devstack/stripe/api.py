@@ -48,7 +48,7 @@ class Api:
 
     def _serve(self, work: Work) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def serve(request: web.Request) -> web.Response:
-            fault = self._faults.take(request.path)
+            fault = self._faults.take(request.method, request.path)
             headers = {"Request-Id": new_id("req", 14)}
             try:
                 self._check_key(request)

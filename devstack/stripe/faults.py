@@ -15,18 +15,20 @@ Work = Callable[[web.Request, Object], Object]
 
 @dataclass
 class Fault:
-    """A fault of the next `calls` calls to paths that start with `path`.
+    """A fault of the next `calls` calls, by `method` if given, to paths that start with `path`.
 
-    Kinds: `error` and `limit` do nothing and answer 500 and 429. `stuck` and `depends` do nothing
-    and `broken` does the work; they answer 500 (`depends`: 424), and store that under the
-    idempotency key. `slow` does the work and answers after `seconds`; `cut` does the work and
-    closes the connection without an answer. `proxy` does nothing and answers 403 with HTML.
+    Kinds: `error`, `limit` and `refuse` do nothing and answer 500, 429 and 403. `stuck` and
+    `depends` do nothing and `broken` does the work; they answer 500 (`depends`: 424), and store
+    that under the idempotency key. `slow` does the work and answers after `seconds`; `cut` does the
+    work and closes the connection without an answer. `proxy` does nothing and answers 403 with
+    HTML.
     """
 
     kind: str
     calls: int = 1
     path: str = "/v1/"
     seconds: float = 30.0
+    method: str | None = None
 
 
 class Faults:
@@ -35,10 +37,10 @@ class Faults:
     def __init__(self) -> None:
         self.due: list[Fault] = []
 
-    def take(self, path: str) -> Fault | None:
+    def take(self, method: str, path: str) -> Fault | None:
         """Return the fault for this call, if any, and count the call."""
         for fault in self.due:
-            if path.startswith(fault.path):
+            if path.startswith(fault.path) and fault.method in (None, method):
                 fault.calls -= 1
                 if fault.calls <= 0:
                     self.due.remove(fault)
@@ -52,6 +54,8 @@ def before(fault: Fault | None) -> None:
         raise ApiError("An unknown error occurred.", status=500, kind="api_error")
     if fault and fault.kind == "limit":
         raise ApiError("Too many requests.", status=429, code="rate_limit")
+    if fault and fault.kind == "refuse":
+        raise ApiError("The key lacks the permission for this.", status=403)
 
 
 def within(fault: Fault | None, work: Work) -> Work:

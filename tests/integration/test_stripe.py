@@ -167,6 +167,25 @@ async def test_a_refund_whose_answer_is_a_kept_failure_is_looked_for(
         assert failed.value.reason == "Stripe could not make the refund"
 
 
+async def test_a_refund_whose_key_was_used_for_another_is_looked_for(
+    shop: Shop, ours: StripeProvider, receiver: Receiver
+) -> None:
+    intent, asked = await pay(shop, ours, receiver), (uuid4(), uuid4())
+    made = await ours.refund(*asked, intent, 10_000)
+    assert await ours.refund(*asked, intent, 9_000) == made
+    assert (await shop.look())["counts"]["refunds"] == 1
+
+
+async def test_a_look_for_a_refund_that_is_refused_does_not_refuse_the_refund(
+    shop: Shop, ours: StripeProvider, receiver: Receiver
+) -> None:
+    intent, asked = await pay(shop, ours, receiver), (uuid4(), uuid4())
+    await ours.refund(*asked, intent, 10_000)
+    await shop.control("faults", kind="refuse", method="GET")
+    with pytest.raises(ProviderAway):
+        await ours.refund(*asked, intent, 9_000)
+
+
 async def test_what_a_proxy_refuses_is_not_refused_by_stripe(
     shop: Shop, ours: StripeProvider
 ) -> None:
@@ -215,7 +234,7 @@ async def test_a_key_is_good_for_one_request(ours: StripeProvider) -> None:
     wanted = checkout()
     first = await ours.create_session(wanted)
     assert (await ours.create_session(wanted)).id == first.id
-    with pytest.raises(ProviderRefused):
+    with pytest.raises(ProviderFailed):
         await ours.create_session(replace(wanted, lines=wanted.lines[:1]))
 
 
