@@ -17,7 +17,11 @@ from app.stripe.provider import NOT_CONFIGURED, NOT_KNOWN, Checkout, Line, Refun
 
 if TYPE_CHECKING:
     from stripe.params import RefundCreateParams
-    from stripe.params.checkout import SessionCreateParams, SessionCreateParamsLineItem
+    from stripe.params.checkout import (
+        SessionCreateParams,
+        SessionCreateParamsLineItem,
+        SessionRetrieveParams,
+    )
 
 TIMEOUT_SECONDS = 10.0
 """The timeout of one request, from connecting to the last byte."""
@@ -85,14 +89,17 @@ class StripeProvider:
     async def expire_session(self, session_id: str) -> Session:
         """Expire the session, so that nobody can pay it, and return it as it is then.
 
-        It is expired, or complete if the customer was faster. Raises ProviderAway, ProviderRefused.
+        It is expired, or complete if the customer was faster; then its intent's status is told.
+
+        Raises ProviderAway, ProviderRefused.
         """
         sessions = self._client.v1.checkout.sessions
         try:
             return _session(await _answer(sessions.expire_async(session_id)))
         except ProviderRefused:
             # Stripe expires only open sessions; the caller decides by what this one is instead.
-            return _session(await _answer(sessions.retrieve_async(session_id)))
+            asked: SessionRetrieveParams = {"expand": ["payment_intent"]}
+            return _session(await _answer(sessions.retrieve_async(session_id, asked)))
 
     async def refund(
         self, refund_id: UUID, order_id: UUID, payment_intent: str, amount_minor: int
@@ -214,11 +221,13 @@ def _refund(refund: stripe.Refund) -> Refund:
 
 def _session(session: Any) -> Session:
     intent = session.payment_intent
+    is_expanded = not (intent is None or isinstance(intent, str))
     return Session(
         id=session.id,
         url=session.url,
         status=session.status or "open",
-        payment_intent=intent if intent is None or isinstance(intent, str) else intent.id,
+        payment_intent=intent.id if is_expanded else intent,
+        intent_status=intent.status if is_expanded else None,
         is_paid=session.payment_status == "paid",
         amount_minor=session.amount_total or 0,
         currency=(session.currency or "").upper(),

@@ -41,13 +41,15 @@ class Checkout:
 class Session:
     """A Checkout Session: `status` is open, complete or expired; `url` is set while it is open.
 
-    A complete one is paid at once or days later, depending on the payment method.
+    A complete one is paid at once or days later, depending on the payment method; until then the
+    payment intent's status tells whether it still may be. None if Stripe was not asked for that.
     """
 
     id: str
     url: str | None
     status: str
     payment_intent: str | None
+    intent_status: str | None = None
     is_paid: bool = False
     amount_minor: int = 0
     currency: str = ""

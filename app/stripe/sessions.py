@@ -10,7 +10,7 @@ from app.crashes import Point, crash_here
 from app.db import Database
 from app.errors import ProviderAway, ProviderRefused
 from app.lifecycle import PaymentStatus
-from app.money.ledger import Fact, Kind, captured, expired
+from app.money.ledger import PAYMENT_FAILED, Fact, Kind, captured, expired, failed
 from app.money.rows import report
 from app.money.settle import expire_session
 from app.queries import sql
@@ -20,6 +20,11 @@ from app.times import now
 
 log = logging.getLogger(__name__)
 
+FAILED_INTENTS = ("requires_payment_method", "canceled")
+"""How Stripe leaves the intent of a complete session whose delayed payment has failed.
+
+See https://docs.stripe.com/payments/paymentintents/lifecycle.
+"""
 POLL_EVERY = timedelta(minutes=10)
 """How often Stripe is asked about a complete session whose webhook has not come."""
 WEBHOOK_GRACE = timedelta(hours=1)
@@ -122,18 +127,21 @@ def _fact_of_none(status: str, late: timedelta) -> Fact | None:
 def _fact_of(session: Session, late: timedelta) -> Fact | None:
     """Return the outcome of a session, `late` after its end; None while it is undecided.
 
-    A paid one is undecided while its webhook may come, an unpaid one while it may still be paid.
+    A complete one is undecided while its webhook may come, and while it may still be paid.
     Raises ProviderAway if it is still open.
     """
     if session.status == "open":
         raise ProviderAway("the session is open")
     if session.status == "expired":
         return expired()
+    if late <= WEBHOOK_GRACE:
+        return None
     if session.is_paid:
-        if late <= WEBHOOK_GRACE:
-            return None
         log.warning("No webhook has told of session %s, which is paid", session.id)
         return captured(session.amount_minor, session.currency)
+    if session.intent_status in FAILED_INTENTS:
+        log.warning("No webhook has told of session %s, whose payment failed", session.id)
+        return failed(PAYMENT_FAILED)
     return expired() if late > DELAYED_PAYMENT_LIMIT else None
 
 

@@ -26,7 +26,10 @@ class Api:
         books, id = self._books, "{id}"
         return [
             web.post("/v1/checkout/sessions", self._serve(lambda _, p: books.create_session(p))),
-            web.get(f"/v1/checkout/sessions/{id}", self._serve(lambda r, _: books.session(_id(r)))),
+            web.get(
+                f"/v1/checkout/sessions/{id}",
+                self._serve(lambda r, _: books.retrieve_session(_id(r), _query(r))),
+            ),
             web.post(
                 f"/v1/checkout/sessions/{id}/expire",
                 self._serve(lambda r, _: books.expire(_id(r))),
@@ -111,6 +114,10 @@ def _same(one: str, other: str) -> bool:
 
 def _id(request: web.Request) -> str:
     return request.match_info["id"]
+
+
+def _query(request: web.Request) -> Object:
+    return forms.parse(request.query_string)
 
 
 def _unknown(request: web.Request, parameters: Any) -> Object:

@@ -54,8 +54,19 @@ class Books:
         self._intent_data[session["id"]] = parameters.get("payment_intent_data") or {}
         return session
 
+    def retrieve_session(self, id: str, parameters: Object) -> Object:
+        """GET /v1/checkout/sessions/{id}, with the payment intent itself if it is to be expanded.
+
+        https://docs.stripe.com/api/expanding_objects
+        """
+        session = self.session(id)
+        intent = session["payment_intent"]
+        if intent is None or "payment_intent" not in as_list(parameters.get("expand")):
+            return session
+        return {**session, "payment_intent": self.intents[intent]}
+
     def session(self, id: str) -> Object:
-        """GET /v1/checkout/sessions/{id}; also used by the page."""
+        """Return a session. Raises ApiError if there is none."""
         if id not in self.sessions:
             raise missing("checkout_session", id)
         return self.sessions[id]

@@ -49,6 +49,7 @@ class Books:
     session: str = field(default_factory=lambda: f"cs_{uuid4().hex}")
     intent: str = field(default_factory=lambda: f"pi_{uuid4().hex}")
     status: str = "open"
+    intent_status: str = "processing"
     taken: int = 0
     given: int = 0
     by_hand: int = 0
@@ -63,11 +64,12 @@ class Books:
     def pay(self) -> None:
         """The customer pays."""
         self.status, self.taken = "complete", self.amount
+        self.intent_status = "succeeded"
         self.tell(captured(self.amount, self.currency))
 
     def fail(self) -> None:
         """A delayed payment fails."""
-        self.status = "complete"
+        self.status, self.intent_status = "complete", "requires_payment_method"
         self.tell(failed("The payment failed"))
 
     def expire(self) -> None:
@@ -134,4 +136,4 @@ def _session(books: Books) -> Session:
     url = f"https://stripe.example/{books.session}" if books.status == "open" else None
     intent = books.intent if books.status == "complete" else None
     money = books.taken > 0, books.amount, books.currency
-    return Session(books.session, url, books.status, intent, *money)
+    return Session(books.session, url, books.status, intent, intent and books.intent_status, *money)

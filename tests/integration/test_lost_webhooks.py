@@ -195,6 +195,25 @@ async def test_a_delayed_payment_may_take_days_and_not_for_ever(database: Databa
     assert await one.status() == "CANCELLED"
 
 
+@pytest.mark.parametrize("end", ["requires_payment_method", "canceled"])
+async def test_a_delayed_payment_that_failed_is_found_though_no_webhook_tells_of_it(
+    database: Database, end: str
+) -> None:
+    one, books = await ready(database)
+    books.fail()
+    books.intent_status = end
+    books.reports.clear()
+    await expire_due(database, now() + LATE)
+    assert await one.call() == 1
+    assert await one.status() == "CREATED", "the webhook may come in an hour"
+    await an_hour_later(one)
+    assert await one.call() == 1
+    await one.handle_all()
+    (payment,) = await one.payments()
+    assert (payment["status"], payment["failure_reason"]) == ("FAILED", "The payment failed")
+    assert (await one.status(), await one.call()) == ("CANCELLED", 0)
+
+
 async def test_a_session_that_stripe_does_not_know_is_shown_to_operators(
     database: Database,
 ) -> None:

@@ -289,8 +289,22 @@ async def test_a_delayed_payment_is_complete_before_it_is_paid(
     await shop.press(session.id, "pay")
     await until(lambda: receiver.types() == ["checkout.session.completed"])
     assert not receiver.money().is_captured
+    assert (await ours.expire_session(session.id)).intent_status == "processing"
     await shop.control(f"sessions/{session.id}/settle", paid=True)
     await until(lambda: receiver.money().captured_minor == 20_098)
+
+
+async def test_a_delayed_payment_that_failed_is_told_by_its_payment_intent(
+    shop: Shop, ours: StripeProvider
+) -> None:
+    await shop.control("whims", delayed=True)
+    session = await ours.create_session(checkout())
+    await shop.press(session.id, "pay")
+    await shop.control(f"sessions/{session.id}/settle", paid=False)
+    failed = await ours.expire_session(session.id)
+    assert (failed.status, failed.is_paid) == ("complete", False)
+    assert failed.intent_status == "requires_payment_method"
+    assert (failed.payment_intent or "").startswith("pi_")
 
 
 async def test_a_refund_can_be_refused_and_can_fail_after_it_was_accepted(
