@@ -19,7 +19,7 @@ admin: .venv/ready ## Make EMAIL an administrator of what `make run` runs; asks 
 	@set -a; . ./.devstack/environment; exec $(BIN)/faust -A app create-admin --email "$(EMAIL)"
 
 test: .venv/ready ## All tests, on servers that they start themselves
-	@exec $(BIN)/python -m pytest
+	@exec $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 fuzz: CASES ?= 50000
 fuzz: SEED ?= 1

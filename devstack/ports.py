@@ -14,7 +14,7 @@ from devstack.cache import cache_folder
 # given the server's own port as its source port, and connect to itself.
 _LOWEST, _HIGHEST = 20_000, 32_000
 
-_given: set[int] = set()
+_given: list[IO[bytes]] = []
 
 
 def is_free(port: int) -> bool:
@@ -34,14 +34,14 @@ def is_free(port: int) -> bool:
 
 
 def free_port() -> int:
-    """Return a port on which nothing listens and that this process was not given before.
+    """Return a port on which nothing listens, claimed until this process ends.
 
     The server that a port is for often listens only seconds later.
     """
     while True:
         port = random.randrange(_LOWEST, _HIGHEST)
-        if port not in _given and is_free(port):
-            _given.add(port)
+        if claimed := claim(port):
+            _given.append(claimed)
             return port
 
 

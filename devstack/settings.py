@@ -5,7 +5,7 @@ import os
 import secrets
 import shlex
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from dotenv import dotenv_values
@@ -71,11 +71,10 @@ def web_port(settings: Mapping[str, str], say: Callable[[str], None]) -> Iterato
     held = claim(port)
     if held is None and "PORT" in settings:
         raise Refused(f"port {port} is taken; set PORT to another one, or leave it unset")
-    while held is None:
+    if held is None:
         port = free_port()
-        held = claim(port)
         say(f"port {DEFAULT_PORT} is taken, so the application listens on {port}")
-    with held:
+    with held or nullcontext():
         yield port
 
 

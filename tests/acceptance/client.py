@@ -14,6 +14,7 @@ from tests.acceptance.documented import Document
 
 PATIENCE_SECONDS = 20.0
 POLL_SECONDS = 0.05
+UNKNOWN_ID = "6f0d5f2e-4b1c-4d39-9a57-2b8c1e7f9d04"  # what has it is made nowhere
 
 T = TypeVar("T")
 

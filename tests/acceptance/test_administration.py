@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.acceptance.client import Api, eventually
+from tests.acceptance.client import UNKNOWN_ID, Api, eventually
 from tests.acceptance.conftest import NewCustomer
 from tests.acceptance.customer import Admin, Customer
 from tests.acceptance.problems import assert_problem, pointers, slug
@@ -111,11 +111,11 @@ ADMINS_ONLY = [
     ("GET", "/api/orders/admin"),
     ("GET", "/api/monitor"),
     ("GET", "/api/parked"),
-    ("GET", f"/api/parked/{uuid4()}"),
-    ("POST", f"/api/parked/{uuid4()}/replay"),
-    ("POST", f"/api/parked/{uuid4()}/discard"),
+    ("GET", f"/api/parked/{UNKNOWN_ID}"),
+    ("POST", f"/api/parked/{UNKNOWN_ID}/replay"),
+    ("POST", f"/api/parked/{UNKNOWN_ID}/discard"),
     ("POST", "/api/products"),
-    ("PATCH", f"/api/products/{uuid4()}"),
+    ("PATCH", f"/api/products/{UNKNOWN_ID}"),
     ("GET", "/faust/"),
     ("GET", "/faust/router/"),
     ("GET", "/faust/table/"),

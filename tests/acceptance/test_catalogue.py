@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import pytest
 
+from tests.acceptance.client import UNKNOWN_ID
 from tests.acceptance.customer import Admin, Customer
 from tests.acceptance.problems import NOT_AMOUNTS, NOT_JSON_NUMBERS, assert_problem, pointers
 
@@ -97,7 +98,7 @@ async def test_a_customer_adds_nothing(customer: Customer) -> None:
     assert_problem(await customer.ask("POST", "/api/products", json=body), 403)
 
 
-@pytest.mark.parametrize("id", [str(uuid4()), "no-uuid", "%00", "42"])
+@pytest.mark.parametrize("id", [UNKNOWN_ID, "no-uuid", "%00", "42"])
 async def test_an_unknown_product_is_not_found(customer: Customer, id: str) -> None:
     assert_problem(await customer.ask("GET", f"/api/products/{id}"), 404, "Product not found")
 

@@ -2,11 +2,10 @@
 
 import asyncio
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
-from tests.acceptance.client import eventually
+from tests.acceptance.client import UNKNOWN_ID, eventually
 from tests.acceptance.customer import Admin, Customer
 from tests.acceptance.problems import assert_problem, slug
 from tests.acceptance.records import Records
@@ -97,7 +96,7 @@ async def test_only_its_owner_pays_an_order(
     assert await shop.counts(order) == (0, 0, 0)
 
 
-@pytest.mark.parametrize("id", [str(uuid4()), "no-uuid"])
+@pytest.mark.parametrize("id", [UNKNOWN_ID, "no-uuid"])
 async def test_an_unknown_order_has_no_checkout(customer: Customer, id: str) -> None:
     for method in ("POST", "GET"):
         answer = await customer.ask(method, f"/api/orders/{id}/payments/stripe")

@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from devstack.worker import Worker
-from tests.acceptance.client import Answer, Api
+from tests.acceptance.client import UNKNOWN_ID, Answer, Api
 from tests.acceptance.customer import Admin, Customer, basket
 from tests.acceptance.problems import assert_problem, pointers
 from tests.acceptance.records import Records
@@ -151,11 +151,11 @@ async def test_an_unknown_address_is_not_found(customer: Customer, path: str) ->
         ("POST", "/api/auth/login"),
         ("GET", "/api/auth/me"),
         ("POST", "/api/orders"),
-        ("GET", f"/api/orders/{uuid4()}"),
-        ("GET", f"/api/orders/{uuid4()}/explain"),
-        ("POST", f"/api/orders/{uuid4()}/cancel"),
-        ("POST", f"/api/orders/{uuid4()}/payments/stripe"),
-        ("GET", f"/api/products/{uuid4()}"),
+        ("GET", f"/api/orders/{UNKNOWN_ID}"),
+        ("GET", f"/api/orders/{UNKNOWN_ID}/explain"),
+        ("POST", f"/api/orders/{UNKNOWN_ID}/cancel"),
+        ("POST", f"/api/orders/{UNKNOWN_ID}/payments/stripe"),
+        ("GET", f"/api/products/{UNKNOWN_ID}"),
     ],
 )
 async def test_a_query_that_an_operation_does_not_know_is_refused(
@@ -178,8 +178,8 @@ async def test_what_browsers_and_monitors_ask_may_say_more(api: Api, path: str) 
 WRONG_METHODS = [
     ("DELETE", "/api/orders", {"GET", "POST"}),
     ("PUT", "/api/products", {"GET", "POST"}),
-    ("DELETE", f"/api/orders/{uuid4()}", {"GET"}),
-    ("GET", f"/api/orders/{uuid4()}/pay", {"PATCH"}),
+    ("DELETE", f"/api/orders/{UNKNOWN_ID}", {"GET"}),
+    ("GET", f"/api/orders/{UNKNOWN_ID}/pay", {"PATCH"}),
     ("GET", "/api/auth/login", {"POST"}),
     ("POST", "/api/auth/me", {"GET"}),
     ("POST", "/health", {"GET"}),
@@ -212,7 +212,7 @@ async def test_what_is_no_good_http_is_a_problem_too(customer: Customer, kind: s
     assert_problem(answer, answer.status)
 
 
-@pytest.mark.parametrize("path, status", [(f"/nothing/{uuid4()}", 404), ("/api/orders", 400)])
+@pytest.mark.parametrize("path, status", [(f"/nothing/{UNKNOWN_ID}", 404), ("/api/orders", 400)])
 async def test_a_problem_names_the_address_that_was_asked(
     customer: Customer, path: str, status: int
 ) -> None:
@@ -253,7 +253,7 @@ BAD_ORDERS: list[dict[str, Any]] = [
     {"totalAmount": 1},
     {"quantity": 0},
     {"quantity": 11},
-    {"productId": str(uuid4())},
+    {"productId": UNKNOWN_ID},
     {"productId": "x"},
 ]
 

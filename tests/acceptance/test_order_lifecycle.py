@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from tests.acceptance.broker import Broker, value_of
-from tests.acceptance.client import Api, eventually
+from tests.acceptance.client import UNKNOWN_ID, Api, eventually
 from tests.acceptance.conftest import Metric, NewCustomer
 from tests.acceptance.customer import Admin, Customer, basket
 from tests.acceptance.problems import assert_problem, pointers
@@ -167,7 +167,7 @@ async def test_an_order_is_shown_to_its_owner_and_to_administrators(
     assert order["items"][0]["productId"] not in str(refused.body)
 
 
-@pytest.mark.parametrize("id", [str(uuid4()), "no-uuid", "%00", "%FF", "42"])
+@pytest.mark.parametrize("id", [UNKNOWN_ID, "no-uuid", "%00", "%FF", "42"])
 async def test_an_unknown_order_is_not_found(new_customer: NewCustomer, id: str) -> None:
     answer = await new_customer().ask("GET", f"/api/orders/{id}")
     assert_problem(answer, 404, "Order not found")

@@ -3,11 +3,10 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
-from tests.acceptance.client import Answer
+from tests.acceptance.client import UNKNOWN_ID, Answer
 from tests.acceptance.customer import Admin, Customer
 from tests.acceptance.problems import NOT_AMOUNTS, NOT_JSON_NUMBERS, assert_problem, pointers, slug
 from tests.acceptance.records import Records
@@ -130,7 +129,7 @@ async def test_nobody_pays_for_another_s_order(
     assert await records.payments(order) == []
 
 
-@pytest.mark.parametrize("id", [str(uuid4()), "no-uuid", "%00"])
+@pytest.mark.parametrize("id", [UNKNOWN_ID, "no-uuid", "%00"])
 async def test_an_unknown_order_cannot_be_paid(customer: Customer, id: str) -> None:
     assert_problem(await customer.pay({"id": id}), 404, "Order not found")
 
