@@ -74,26 +74,25 @@ class Transaction:
 
     @property
     def order_versions(self) -> dict[UUID, int]:
-        """Return the versions, after this transaction, of the orders it has locked or read."""
+        """The versions, after this transaction, of the orders it has locked or read."""
         return {order.id: order.version for order in self.orders.values()}
 
 
-def _money(transaction: Transaction) -> dict[str, list[Any]]:
+def _rows(transaction: Transaction) -> dict[str, list[Any]]:
+    """Return the rows that are written from JSON, by the statement's parameters."""
+    outcomes, taken = transaction.outcomes.items(), transaction.taken.items()
     # The unique index on live attempts is checked row by row: attempts that end must come first.
     payments = sorted(transaction.payments.values(), key=lambda payment: payment.status in LIVE)
     return {
+        "placed": transaction.placed,
+        "lines": transaction.lines,
         "payments": payments,
         "reports": transaction.reports,
         "refunds": list(transaction.refunds.values()),
         "calls": list(transaction.calls.values()),
-    }
-
-
-def _stock(transaction: Transaction) -> dict[str, list[Any]]:
-    outcomes, taken = transaction.outcomes.items(), transaction.taken.items()
-    return {
         "outcomes": [{"order_id": id, "outcome": outcome} for id, outcome in outcomes],
         "taken": [{"id": id, "quantity": pieces} for id, pieces in taken],
+        "notifications": [row._asdict() for row in transaction.notifications],
     }
 
 
@@ -108,39 +107,36 @@ def _json(rows: list[Any]) -> str:
 async def write_changes(transaction: Transaction) -> None:
     """Write all changes of the transaction, in one statement."""
     events = transaction.events
-    more = {**_money(transaction), **_stock(transaction)}
-    more["notifications"] = [row._asdict() for row in transaction.notifications]
-    if not (events or any(more.values()) or transaction.answers):
+    changes = _rows(transaction)
+    if not (events or any(changes.values()) or transaction.answers):
         return
-    rows = [_outbox_row(event) for event in events]
-    published = {row.order_id for row in rows}
+    outbox = [_outbox_row(event) for event in events]
+    published = {row.order_id for row in outbox}
     orders = [order for order in transaction.orders.values() if order.id in published]
     changed = await sql.write_changes(
         transaction.connection,
         now=now(),
-        placed=_json(transaction.placed),
-        lines=_json(transaction.lines),
         order_ids=[order.id for order in orders],
         read_versions=[transaction.read_versions[order.id] for order in orders],
         statuses=[order.status for order in orders],
         versions=[order.version for order in orders],
         cancel_reasons=[order.cancel_reason for order in orders],
         order_times=[order.updated_at for order in orders],
-        **{name: _json(changes) for name, changes in more.items()},
+        **{name: _json(rows) for name, rows in changes.items()},
         key_users=[key.user_id for key, _ in transaction.answers],
         keys=[key.key for key, _ in transaction.answers],
         fingerprints=[key.fingerprint for key, _ in transaction.answers],
         expirations=[key.expires_at for key, _ in transaction.answers],
         answers=[answer for _, answer in transaction.answers],
-        event_ids=[row.event_id for row in rows],
-        topics=[row.topic for row in rows],
-        event_orders=[row.order_id for row in rows],
-        sequences=[row.sequence for row in rows],
-        request_ids=[row.request_id for row in rows],
-        event_times=[row.occurred_at for row in rows],
-        payloads=[row.payload.decode() for row in rows],
+        event_ids=[row.event_id for row in outbox],
+        topics=[row.topic for row in outbox],
+        event_orders=[row.order_id for row in outbox],
+        sequences=[row.sequence for row in outbox],
+        request_ids=[row.request_id for row in outbox],
+        event_times=[row.occurred_at for row in outbox],
+        payloads=[row.payload.decode() for row in outbox],
     )
-    transaction.written = rows
+    transaction.written = outbox
     _note_changed(transaction, changed)
 
 
