@@ -1,4 +1,4 @@
-"""The registry of handlers by name, for messages that do not come from Kafka: replays."""
+"""What each agent runs for a message of Kafka, by name; a replay looks it up here."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple

@@ -5,8 +5,8 @@
     POST …/payments/…   ─> order.checkout_requested   ─> checkout: note a call of Stripe
     Stripe's webhook    ─> payment.succeeded, payment.failed, payment.refunded,
                            payment.refund_requested, order.cancelled: as the reported money requires
-    Stripe's answers    ─> payment.failed, payment.refunded, payment.refund_requested: as an expired
-      to noted calls       session, or a refund that was made or refused, requires
+    Stripe's answers    ─> the same, as a session that was paid or has expired, or a refund that was
+      to noted calls       made or refused, requires
     POST …/cancel       ─> order.cancelled
     the expiry timer    ─> order.cancelled, or a call of Stripe that expires an open session first
     payment             ─> payment.succeeded          ─> order_status: PAID
