@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+import sys
 from typing import Any, cast
 
 from aiohttp import web
@@ -33,9 +34,9 @@ class _Protocol(RequestHandler):
         """
         super().connection_made(transport)
         connection = transport.get_extra_info("socket")
-        connection.setsockopt(
-            socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(UNREAD_SECONDS * 1000)
-        )
+        if sys.platform == "linux":  # others have no such option
+            limit = int(UNREAD_SECONDS * 1000)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, limit)
 
     def handle_error(
         self,

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import sys
 
 import pytest
 from aiohttp import web
@@ -11,6 +12,7 @@ from web import protocol
 BODY = bytes(8_000_000)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has TCP_USER_TIMEOUT")
 async def test_a_client_that_does_not_read_loses_its_connection(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
