@@ -46,7 +46,9 @@ RATE_LIMITED = Counter(
 )
 FAILED_LOGINS = Counter("orders_failed_logins_total", "Logins with a wrong email or password.")
 WEBHOOKS = Counter(
-    "orders_webhooks_total", "Events that Stripe sent, by what became of them.", ["outcome"]
+    "orders_webhooks_total",
+    "Events of Stripe, by what became of them; missed: found by asking Stripe instead.",
+    ["outcome"],
 )
 OVERDUE_CALLS = Gauge(
     "orders_provider_calls_overdue",
@@ -77,3 +79,4 @@ AUDIT_TIME = Gauge("orders_audit_timestamp_seconds", "When this worker last fini
 # Shown as 0 from the start, so that an alert sees the first rise.
 CACHE.labels("redis", "away")
 WEBHOOKS.labels("refused")
+WEBHOOKS.labels("missed")

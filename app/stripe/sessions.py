@@ -10,6 +10,7 @@ from app.crashes import Point, crash_here
 from app.db import Database
 from app.errors import ProviderAway, ProviderRefused
 from app.lifecycle import PaymentStatus
+from app.metrics import WEBHOOKS
 from app.money.ledger import PAYMENT_FAILED, Fact, Kind, captured, expired, failed
 from app.money.rows import report
 from app.money.settle import expire_session
@@ -137,12 +138,17 @@ def _fact_of(session: Session, late: timedelta) -> Fact | None:
     if late <= WEBHOOK_GRACE:
         return None
     if session.is_paid:
-        log.warning("No webhook has told of session %s, which is paid", session.id)
+        _note_missed(session, "which is paid")
         return captured(session.amount_minor, session.currency)
     if session.intent_status in FAILED_INTENTS:
-        log.warning("No webhook has told of session %s, whose payment failed", session.id)
+        _note_missed(session, "whose payment failed")
         return failed(PAYMENT_FAILED)
     return expired() if late > DELAYED_PAYMENT_LIMIT else None
+
+
+def _note_missed(session: Session, what: str) -> None:
+    log.warning("No webhook has told of session %s, %s", session.id, what)
+    WEBHOOKS.labels("missed").inc()
 
 
 async def _ask_later(database: Database, call: Any, failure: str | None) -> None:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from app.db import Database
 from app.errors import ProviderRefused
@@ -21,6 +22,11 @@ from tests.integration.money_course import (
 from tests.integration.stripe_books import Books, report_of
 
 pytestmark = pytest.mark.usefixtures("nothing_due")
+
+
+def missed() -> float | None:
+    """How many webhooks of sessions were missed, as Prometheus reads it."""
+    return REGISTRY.get_sample_value("orders_webhooks_total", {"outcome": "missed"})
 
 
 async def an_hour_later(one: Course) -> None:
@@ -52,7 +58,9 @@ async def test_money_that_no_webhook_tells_of_is_found_when_it_should_have(
     assert await one.status() == "CREATED"
     assert await overdue(database) == 0, "it may come in an hour"
     await an_hour_later(one)
+    before = missed()
     assert await one.call() == 1
+    assert missed() == before + 1
     await one.come_to_rest()
     assert await one.status() == "COMPLETED"
     await assert_conserved(one)
