@@ -251,8 +251,9 @@ async def _stop(producer: AIOKafkaProducer) -> None:
             await cast(Any, producer)._sender.close()
         # A second close() of the client would await what the first one's timeout has cancelled.
         client = cast(Any, producer.client)
-        if client._sync_task is not None:
-            client._sync_task.cancel()
+        if (task := client._sync_task) is not None:
+            task.cancel()
+            await asyncio.wait([task], timeout=STOP_SECONDS)
         for connection in list(client._conns.values()):
             connection.close()
 
