@@ -94,10 +94,7 @@ async def note_again(connection: Any, call: Any, failure: str | None, wait: time
     )
 
 
-def wait_for_key(refused: ProviderRefused, *reasons: str) -> None:
-    """Raise ProviderAway if the refusal is of the API key, so that the call is retried.
-
-    `reasons` are further ones that the key explains.
-    """
-    if refused.reason in (NOT_CONFIGURED, *reasons):
+def wait_for_key(refused: ProviderRefused) -> None:
+    """Raise ProviderAway if the refusal is of the API key, so that the call is retried."""
+    if refused.reason == NOT_CONFIGURED:
         raise ProviderAway(str(refused)) from refused

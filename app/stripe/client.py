@@ -13,7 +13,7 @@ import aiohttp
 import stripe
 
 from app.errors import ProviderAway, ProviderFailed, ProviderRefused
-from app.stripe.provider import NOT_CONFIGURED, NOT_KNOWN, Checkout, Line, Refund, Session
+from app.stripe.provider import NOT_CONFIGURED, Checkout, Line, Refund, Session
 
 if TYPE_CHECKING:
     from stripe.params import RefundCreateParams
@@ -35,7 +35,6 @@ REASONS = {
     "amount_too_large": "The amount is too large for Stripe",
     "charge_already_refunded": "The payment is refunded already",
     "charge_disputed": "The payment is disputed",
-    "resource_missing": NOT_KNOWN,
 }
 """Messages for customers, by Stripe's error code: https://docs.stripe.com/error-codes."""
 

@@ -9,7 +9,6 @@ from uuid import UUID
 from app.errors import ProviderAway, ProviderRefused
 
 NOT_CONFIGURED = "Stripe is not configured"
-NOT_KNOWN = "Stripe does not know this payment"
 
 
 @dataclass(frozen=True, slots=True)

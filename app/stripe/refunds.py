@@ -11,7 +11,7 @@ from app.money.ledger import refund as returned
 from app.money.rows import LockedPayment, report
 from app.rows import RefundRow
 from app.stripe.answers import answering, wait_for_key
-from app.stripe.provider import NOT_KNOWN, Provider, Refund
+from app.stripe.provider import Provider, Refund
 from app.times import now
 from app.transaction import Transaction
 
@@ -39,8 +39,7 @@ async def give_back(database: Database, provider: Provider, call: Any) -> None:
     try:
         refund = await provider.refund(id, call["order_id"], call["payment_intent"] or "", amount)
     except ProviderRefused as refused:
-        # What was captured is in Stripe's books: the key is of another account or mode.
-        wait_for_key(refused, NOT_KNOWN)
+        wait_for_key(refused)
         log.warning("Stripe refuses a refund of payment %s: %s", call["payment_id"], refused)
         row.refused_reason = refused.reason
         async with answering(database, call, str(refused)) as (transaction, held):

@@ -13,7 +13,7 @@ from app.errors import ProviderAway, ProviderRefused
 from app.expiry import RETRY_AFTER, expire_due
 from app.logs import WithRequestId
 from app.stripe.calls import Calls
-from app.stripe.provider import NOT_CONFIGURED, NOT_KNOWN, NoStripe
+from app.stripe.provider import NOT_CONFIGURED, NoStripe
 from app.times import now
 from tests.integration.hops import ANN
 from tests.integration.money_course import (
@@ -244,29 +244,6 @@ async def test_a_session_is_closed_once_stripe_takes_the_key_again(database: Dat
     assert await one.call() == 1
     assert books.status == "expired"
     assert await one.call() == 0
-
-
-async def test_a_refund_waits_while_stripe_does_not_know_its_payment(database: Database) -> None:
-    one, books = await ready(database)
-    books.pay()
-    await one.cancel()
-    for report in books.reports:
-        await one.arrive(report)
-    refund = one.bank.refund
-
-    async def another_account(*asked: Any) -> Any:
-        raise ProviderRefused(NOT_KNOWN, "No such payment_intent")
-
-    one.bank.refund = another_account  # type: ignore[method-assign]
-    await one.handle_all()
-    for _ in range(7):
-        assert await one.call() >= 1
-    (payment,) = await one.payments()
-    assert (payment["status"], await overdue(database)) == ("REFUNDING", 1)
-    one.bank.refund = refund  # type: ignore[method-assign]
-    await one.come_to_rest()
-    await assert_conserved(one)
-    assert len(books.refunds) == 1
 
 
 async def test_without_a_key_a_checkout_fails_and_what_is_owed_waits(database: Database) -> None:

@@ -224,12 +224,6 @@ async def test_a_wrong_key_is_refused(stripe: Stripe) -> None:
     await stranger.close()
 
 
-async def test_a_payment_of_another_account_is_not_known(ours: StripeProvider) -> None:
-    with pytest.raises(ProviderRefused) as refused:
-        await ours.refund(uuid4(), uuid4(), "pi_of_another_account", 100)
-    assert refused.value.reason == "Stripe does not know this payment"
-
-
 async def test_a_key_is_good_for_one_request(ours: StripeProvider) -> None:
     wanted = checkout()
     first = await ours.create_session(wanted)
