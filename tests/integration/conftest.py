@@ -32,8 +32,10 @@ async def hasty(database: Database) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-async def nothing_due(database: Database) -> None:
-    """Remove what is due from other tests."""
+async def nothing_due(database: Database) -> AsyncIterator[None]:
+    """Remove what is due from other tests, and what this one leaves: no Stripe knows of it."""
+    await forget_what_is_due(database)
+    yield
     await forget_what_is_due(database)
 
 
