@@ -7,6 +7,7 @@ from uuid import UUID
 
 from app.db import Database
 from app.errors import ProviderAway, ProviderRefused
+from app.lifecycle import PaymentStatus
 from app.money.ledger import refund as returned
 from app.money.rows import LockedPayment, report
 from app.rows import RefundRow
@@ -18,7 +19,7 @@ from app.transaction import Transaction
 log = logging.getLogger(__name__)
 
 LOST = ("failed", "canceled")
-"""Final statuses: https://docs.stripe.com/api/refunds/object#refund_object-status."""
+"""Final statuses of what has not arrived: https://docs.stripe.com/api/refunds/object#refund_object-status."""
 LATE_FAILURE_LIMIT = timedelta(days=35)
 """How long after its request a refund that has succeeded may still fail.
 
@@ -58,6 +59,11 @@ async def _look_after(database: Database, provider: Provider, call: Any) -> None
     try:
         refund = await provider.find_refund(call["provider_ref"])
     except ProviderRefused as refused:
+        wait_for_key(refused)
+        if call["status"] == PaymentStatus.REFUNDED:
+            log.warning("Stripe does not show refund %s again: %s", call["provider_ref"], refused)
+            async with answering(database, call, str(refused)):
+                return
         # Stripe has accepted the refund, so a refusal to show it proves nothing: another refund
         # could return the money twice.
         raise ProviderAway(str(refused)) from refused

@@ -112,10 +112,9 @@ class OrderShop:
         await eventually(lambda: self._connection.fetchval(query), lambda left: left == 0)
 
     async def hurry(self) -> None:
-        """Make every call that waits for a retry due, but no refund's last look, weeks later."""
+        """Make every call that waits for a retry due."""
         await self._connection.execute(
-            "update provider_calls set due_at = now()"
-            " where done_at is null and due_at < now() + interval '1 day'"
+            "update provider_calls set due_at = now() where done_at is null"
         )
 
     async def make_due(self, order: Json) -> None:

@@ -32,10 +32,8 @@ async def hasty(database: Database) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-async def nothing_due(database: Database) -> AsyncIterator[None]:
-    """Remove what is due from other tests, and what this one leaves: no Stripe knows of it."""
-    await forget_what_is_due(database)
-    yield
+async def nothing_due(database: Database) -> None:
+    """Remove what is due from other tests."""
     await forget_what_is_due(database)
 
 

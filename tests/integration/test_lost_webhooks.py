@@ -48,6 +48,16 @@ async def paid_without_a_webhook(database: Database) -> tuple[Course, Books]:
     return one, books
 
 
+async def cancelled_after_paying(database: Database) -> tuple[Course, Books]:
+    one, books = await ready(database)
+    books.pay()
+    for told in one.in_transit():
+        await one.arrive(told)
+    await one.cancel()
+    await one.handle_all()
+    return one, books
+
+
 async def test_money_that_no_webhook_tells_of_is_found_when_it_should_have(
     database: Database,
 ) -> None:
@@ -106,12 +116,7 @@ async def test_a_refund_by_hand_is_not_all_that_stripe_has_to_tell(database: Dat
 async def test_a_refund_on_its_way_is_asked_for_until_it_has_ended(
     database: Database, end: str, status: str
 ) -> None:
-    one, books = await ready(database)
-    books.pay()
-    for told in one.in_transit():
-        await one.arrive(told)
-    await one.cancel()
-    await one.handle_all()
+    one, books = await cancelled_after_paying(database)
     for one.bank.refunds_are in ("pending", "requires_action", "requires_action"):
         assert await one.call() == 1
     books.reports.clear()
@@ -136,12 +141,7 @@ async def a_month_later(one: Course) -> None:
 
 
 async def refunded_without_a_webhook(database: Database) -> tuple[Course, Books]:
-    one, books = await ready(database)
-    books.pay()
-    for told in one.in_transit():
-        await one.arrive(told)
-    await one.cancel()
-    await one.handle_all()
+    one, books = await cancelled_after_paying(database)
     assert await one.call() == 1
     books.reports.clear()
     await one.handle_all()
@@ -158,6 +158,21 @@ async def test_a_refund_that_has_succeeded_is_looked_at_once_more(database: Data
     assert [await one.call() for _ in range(2)] == [1, 0]
     left = "select from provider_calls where order_id = $1 and done_at is null"
     assert await one.fetch(left) == []
+    assert [row["status"] for row in await one.payments()] == ["REFUNDED"]
+
+
+async def test_a_refund_that_stripe_does_not_know_a_month_later_is_left_alone(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, _ = await refunded_without_a_webhook(database)
+
+    async def another_account(id: str) -> Any:
+        raise ProviderRefused("x", f"No such refund: {id}")
+
+    monkeypatch.setattr(one.bank, "find_refund", another_account)
+    await a_month_later(one)
+    assert [await one.call() for _ in range(2)] == [1, 0]
+    assert await overdue(database) == 0
     assert [row["status"] for row in await one.payments()] == ["REFUNDED"]
 
 
