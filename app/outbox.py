@@ -249,13 +249,13 @@ async def _stop(producer: AIOKafkaProducer) -> None:
         # that it has not closed would keep running, and sending.
         async with move_on_after(STOP_SECONDS):
             await cast(Any, producer)._sender.close()
-        # A second close() of the client would await what the first one's timeout has cancelled.
         client = cast(Any, producer.client)
-        if (task := client._sync_task) is not None:
-            task.cancel()
-            await asyncio.wait([task], timeout=STOP_SECONDS)
-        for connection in list(client._conns.values()):
+        for connection in client._conns.values():
             connection.close()
+        # Otherwise close() would await ends of connections that the timeout has cancelled.
+        client._conns.clear()
+        async with move_on_after(STOP_SECONDS):
+            await client.close()
 
 
 _hash = lru_cache(maxsize=16_384)(murmur2)
