@@ -86,6 +86,17 @@ async def test_a_limit_that_the_database_has_ends_no_statement(empty: Database) 
     await empty.close()
 
 
+async def test_a_limit_of_transactions_is_waited_out(empty: Database) -> None:
+    connection = await empty.connect()
+    await connection.execute("alter database empty set transaction_timeout = '100ms'")
+    await connection.close()
+    await empty.open()
+    with pytest.raises(AWAY):
+        async with empty.transaction("slow") as transaction:
+            await transaction.connection.execute("select pg_sleep(20)")
+    await empty.close()
+
+
 async def test_partitions_of_the_outbox_are_vacuumed_often(empty: Database) -> None:
     await migrate_database(empty, "PLN")
     connection = await empty.connect()

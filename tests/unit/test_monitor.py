@@ -1,11 +1,15 @@
-"""Metrics that look up their labels once."""
+"""Metrics that look up their labels once, and the lag that is told to administrators."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from faust.types import TP
 from prometheus_client import CollectorRegistry, Counter
 
+from app import monitor
 from app.kafka.monitor import _Labelled
+from web.monitor import lag
 
 
 class Metric:
@@ -77,3 +81,18 @@ def test_what_was_removed_is_told_no_more_until_it_counts_anew(metric: Metric) -
     after.inc()
     labelled.labels(topic="order.paid", partition=1).inc()
     assert told(labelled) == {("order.paid", "0"): 1, ("order.paid", "1"): 2}
+
+
+def test_lag_counts_from_what_the_group_committed_before_this_worker_commits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    taken_over, new, committed_here = (TP("order.paid", partition) for partition in range(3))
+    known = {taken_over: 90, new: None, committed_here: 90}
+    worker = SimpleNamespace(
+        consumer=SimpleNamespace(_committed_offset=known),
+        assignor=SimpleNamespace(assigned_actives=known.keys),
+    )
+    monkeypatch.setattr("web.monitor.app", worker)
+    monkeypatch.setattr(monitor, "tp_end_offsets", dict.fromkeys(known, 100))
+    monkeypatch.setattr(monitor, "tp_committed_offsets", {committed_here: 95})
+    assert [(row["committed"], row["lag"]) for row in lag()] == [(90, 10), (0, 100), (95, 5)]
