@@ -9,11 +9,9 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import asyncpg
 import pytest
 
 from devstack.ports import free_port
-from devstack.server import ask
 from devstack.stack import Stack
 from devstack.stripe import Stripe
 from devstack.worker import Worker, faust
@@ -94,14 +92,6 @@ def worker(
 ) -> Iterator[Worker]:
     """A worker, started by the CLI and ready."""
     folder: Path = tmp_path_factory.mktemp("worker")
-    ask(_forget_calls(environment["DB_URL"]), 10)
     with Worker(environment, folder / "data", folder / "worker.log") as worker:
         worker.wait_ready()
         yield worker
-
-
-async def _forget_calls(url: str) -> None:
-    """End the calls that tests without a worker left: no Stripe knows of them."""
-    connection = await asyncpg.connect(url)
-    await connection.execute("update provider_calls set done_at = now() where done_at is null")
-    await connection.close()

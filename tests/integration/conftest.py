@@ -1,6 +1,6 @@
 """PostgreSQL with the schema, used by the code under test in this process."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from uuid import UUID, uuid4
 
 import pytest
@@ -10,7 +10,25 @@ from app.db import SHORT_WAITS, Database
 from app.orders import Placing, place
 from app.placing import Basket
 from app.tokens import Identity
+from devstack.stack import Stack
+from tests.conftest import SECRET
+from tests.furnish import furnish
 from tests.integration.money_course import forget_what_is_due
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Servers of their own, as a worker would handle the orders that these tests leave halfway."""
+    with Stack(tmp_path_factory.mktemp("servers")) as stack:
+        yield stack
+
+
+@pytest.fixture(scope="session")
+def environment(stack: Stack) -> dict[str, str]:
+    """The environment of commands: these servers, with schema, topics and the demo catalogue."""
+    environment = {**stack.environment, "JWT_SECRET": SECRET}
+    furnish(environment, catalogue=True)
+    return environment
 
 
 @pytest.fixture(scope="session")
