@@ -10,6 +10,7 @@ from app.cache import Cache
 from app.config import load_settings
 from app.crashes import arm_from
 from app.db import FEW_ROWS, SHORT_WAITS, AfterCommit, Database
+from app.kafka.broker_access import load_brokers
 from app.kafka.faust_app import OrderApp
 from app.kafka.monitor import new_monitor
 from app.keys import load_keys
@@ -66,7 +67,8 @@ Each is listed by name, because Faust stops the worker for an import error of a 
 
 arm_from(os.environ)
 settings = load_settings()
-app = OrderApp(settings, AUTODISCOVER)
+brokers = load_brokers(settings)
+app = OrderApp(settings, brokers, AUTODISCOVER)
 app.monitor = monitor = new_monitor()
 request_pool = Database(settings.database_dsn, settings.db_pool_size, "orders requests", **FEW_ROWS)
 agent_pool = Database(settings.database_dsn, AGENT_POOL_SIZE, "orders agents", **FEW_ROWS)
@@ -92,7 +94,7 @@ provider = (
 )
 admission = Admission()
 ADMITTED.set_function(admission.rate)
-relay = Relay(settings.kafka_brokers, agent_pool, admission)
+relay = Relay(brokers, agent_pool, admission)
 pools = [request_pool, request_batch_pool, agent_pool, agent_batch_pool, timer_pool]
 app.resources += [*pools, redis_cache, limiter, provider]
 calls = Calls(timer_pool, provider)

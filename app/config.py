@@ -72,6 +72,12 @@ class Settings(BaseSettings):
     kafka_partitions: int = Field(4, ge=1)
     kafka_replication: int = Field(1, ge=1)
     kafka_fetch_wait_ms: int = Field(100, ge=1)
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    kafka_ca_file: str | None = Field(None, min_length=1)
+    kafka_certificate_file: str | None = Field(None, min_length=1)
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    kafka_sasl_username: str | None = Field(None, min_length=1)
+    kafka_sasl_password: str | None = Field(None, min_length=1, repr=False)
 
     faust_pages: bool = False
     shutdown_grace_seconds: int = Field(30, ge=1, le=3600)
@@ -237,6 +243,16 @@ class Settings(BaseSettings):
         return self.stripe_success_url or page, self.stripe_cancel_url or page
 
     @property
+    def kafka_has_tls(self) -> bool:
+        """Whether connections to Kafka are encrypted, and the brokers' certificates checked."""
+        return self.kafka_security_protocol.endswith("SSL")
+
+    @property
+    def kafka_has_login(self) -> bool:
+        """Whether Kafka is given a name and a password (SASL)."""
+        return self.kafka_security_protocol.startswith("SASL_")
+
+    @property
     def database_dsn(self) -> dict[str, str | int | None]:
         """Connection arguments for asyncpg, from DB_URL or, without it, from DB_HOST etc."""
         if self.db_url:
@@ -291,7 +307,24 @@ def load_settings() -> Settings:
         raise SystemExit("JWT_SECRET: set it, or JWT_PUBLIC_KEY or JWT_JWKS_FILE")
     if settings.auth_local and not settings.jwt_secret:
         raise SystemExit("AUTH_LOCAL: must be false, since without JWT_SECRET no token is issued")
+    _check_kafka_security(settings)
     return settings
+
+
+def _check_kafka_security(settings: Settings) -> None:
+    """Exit if settings of TLS or of a login are missing, or would be ignored."""
+    protocol = settings.kafka_security_protocol
+    login = (settings.kafka_sasl_username, settings.kafka_sasl_password)
+    if settings.kafka_has_login and not all(login):
+        raise SystemExit(
+            f"KAFKA_SASL_USERNAME: set it and KAFKA_SASL_PASSWORD, since KAFKA_SECURITY_PROTOCOL"
+            f" is {protocol}"
+        )
+    if any(login) and not settings.kafka_has_login:
+        raise SystemExit("KAFKA_SECURITY_PROTOCOL: must be SASL_SSL or SASL_PLAINTEXT for a login")
+    files = (settings.kafka_ca_file, settings.kafka_certificate_file)
+    if any(files) and not settings.kafka_has_tls:
+        raise SystemExit("KAFKA_SECURITY_PROTOCOL: must be SSL or SASL_SSL for certificates")
 
 
 def _without_db_url_of_file() -> dict[str, Any]:

@@ -25,6 +25,7 @@ from app.admission_control import RELAYED, Admission
 from app.crashes import Point, crash_here
 from app.db import AWAY, FEW_ROWS, Database
 from app.in_flight import InFlight
+from app.kafka.broker_access import Brokers
 from app.kafka.faust_app import MAX_BATCH
 from app.leadership import leadership
 from app.metrics import REFUSED
@@ -74,7 +75,7 @@ class _CannotSend(Exception):
 class Relay:
     """Publishes the outbox while this worker leads; otherwise notifies the leader of commits."""
 
-    def __init__(self, brokers: list[str], database: Database, admission: Admission) -> None:
+    def __init__(self, brokers: Brokers, database: Database, admission: Admission) -> None:
         self._brokers = brokers
         self._database = database
         self._admission = admission
@@ -174,7 +175,7 @@ class Relay:
     async def _producer(self) -> AsyncIterator[AIOKafkaProducer]:
         """Start a producer for the relay; Faust's usually has a changelog request in flight."""
         producer = AIOKafkaProducer(
-            bootstrap_servers=self._brokers,
+            **self._brokers.client_arguments(),
             acks="all",
             request_timeout_ms=30_000,
             max_batch_size=MAX_BATCH,

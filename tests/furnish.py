@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from app import app
 from app.db import Database
+from app.kafka.broker_access import Brokers
 from app.operations.demo_catalogue import fill_catalogue
 from app.operations.migrate import all_topics, create_topics, migrate_database
 from devstack.server import ask
@@ -25,7 +26,7 @@ def furnish(environment: Mapping[str, str], *, catalogue: bool) -> None:
 
 
 async def _furnish(environment: Mapping[str, str], catalogue: bool) -> None:
-    brokers = environment["KAFKA_BROKERS"].split(",")
+    brokers = Brokers(environment["KAFKA_BROKERS"].split(","))
     topics = all_topics(app.tables.changelog_topics)
     await asyncio.gather(
         _fill(environment["DB_URL"], catalogue),

@@ -16,6 +16,7 @@ from mode.supervisors import CrashingSupervisor
 from mode.types import ServiceT
 
 from app.config import Settings
+from app.kafka.broker_access import Brokers
 from app.kafka.consumer import Transport
 from app.kafka.recovery import Tables
 from app.logs import logging_config
@@ -107,7 +108,7 @@ class OrderApp(faust.App):
 
     BootStrategy = _Boot
 
-    def __init__(self, settings: Settings, modules: Sequence[str]) -> None:
+    def __init__(self, settings: Settings, brokers: Brokers, modules: Sequence[str]) -> None:
         """`modules` are imported when the worker starts, in any order."""
         self.settings = settings
         self.resources: list[Resource] = []
@@ -119,7 +120,8 @@ class OrderApp(faust.App):
             # Faust prefers the environment to these arguments: a BROKER_URL or WEB_PORT that is
             # meant for another program would change what the worker depends on.
             env_prefix=FAUST_PREFIX,
-            broker=[f"kafka://{broker}" for broker in settings.kafka_brokers],
+            broker=[f"kafka://{address}" for address in brokers.addresses],
+            broker_credentials=brokers.credentials,
             store="rocksdb://",
             TableManager=Tables,
             autodiscover=modules,

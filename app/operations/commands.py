@@ -13,7 +13,7 @@ import click
 from aiokafka.errors import KafkaError
 from faust.cli import AppCommand, argument, option
 
-from app import accounts, app, request_pool, settings
+from app import accounts, app, brokers, request_pool, settings
 from app.db import AWAY, Database
 from app.operations.audit import BEGINNING, Scope
 from app.operations.audit import audit as run_audit
@@ -61,7 +61,7 @@ async def migrate(self: AppCommand) -> None:
         with reached_servers():
             files = await migrate_database(request_pool, settings.currency)
             created = await create_topics(
-                settings.kafka_brokers,
+                brokers,
                 all_topics(app.tables.changelog_topics),
                 settings.kafka_partitions,
                 settings.kafka_replication,
@@ -149,7 +149,7 @@ async def audit(
     with reached_servers(code=2):
         report = await run_audit(request_pool, scope)
         if kafka:
-            brokers, partitions = settings.kafka_brokers, settings.kafka_partitions
+            partitions = settings.kafka_partitions
             report += await audit_kafka(request_pool, brokers, partitions, scope)
     for finding in report.findings:
         self.say(str(finding))

@@ -16,6 +16,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaTimeoutError
 
 from app.db import READ_ONLY, Database
+from app.kafka.broker_access import Brokers
 from app.kafka.messages import order_of_key
 from app.operations.audit import BEGINNING, Finding, Scope
 from app.queries import sql
@@ -44,7 +45,7 @@ Place = tuple[str, int, int]
 
 
 async def audit_kafka(
-    database: Database, brokers: Sequence[str], partitions: int, scope: Scope
+    database: Database, brokers: Brokers, partitions: int, scope: Scope
 ) -> list[Finding]:
     """Return the invariants broken between PostgreSQL and Kafka.
 
@@ -57,7 +58,7 @@ async def audit_kafka(
     )
     try:
         # Without a group, so that no consumer group is left behind in Kafka.
-        async with AIOKafkaConsumer(bootstrap_servers=list(brokers)) as consumer:
+        async with AIOKafkaConsumer(**brokers.client_arguments()) as consumer:
             return await Comparison(connection, consumer, partitions, scope).findings()
     finally:
         connection.terminate()

@@ -10,6 +10,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
 from app.db import Database
+from app.kafka.broker_access import Brokers
 from app.kafka.faust_app import MAX_MESSAGE
 from app.queries import sql
 from app.topics import DeadLetter, topic_names
@@ -87,7 +88,7 @@ def all_topics(changelogs: Iterable[str]) -> dict[str, dict[str, str]]:
 
 
 async def create_topics(
-    brokers: list[str], topics: Mapping[str, Mapping[str, str]], partitions: int, replication: int
+    brokers: Brokers, topics: Mapping[str, Mapping[str, str]], partitions: int, replication: int
 ) -> list[str]:
     """Create the missing topics (name to configuration), and return their names.
 
@@ -96,7 +97,7 @@ async def create_topics(
     partitioned likewise. The number of replicas counts only if a topic is to be made: it may be
     changed in Kafka, before or after the setting is.
     """
-    admin = AIOKafkaAdminClient(bootstrap_servers=brokers)
+    admin = AIOKafkaAdminClient(**brokers.client_arguments())
     await admin.start()
     try:
         existing = set(await admin.list_topics())

@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaTimeoutError
 from faust.cli import AppCommand, argument, option
 
-from app import app, redis_cache, request_pool, settings
+from app import app, brokers, redis_cache, request_pool, settings
 from app.errors import AlreadyResolved, Problem
 from app.handlers import HANDLERS
 from app.kafka.decoding import NO_EVENT, read_event
@@ -123,7 +123,7 @@ async def _park(self: AppCommand, _: None, **given: Any) -> None:
 async def _message_at(partition: TopicPartition, offset: int) -> ConsumerRecord | None:
     if partition.partition >= settings.kafka_partitions:
         return None
-    async with AIOKafkaConsumer(bootstrap_servers=settings.kafka_brokers) as consumer:
+    async with AIOKafkaConsumer(**brokers.client_arguments()) as consumer:
         consumer.assign([partition])
         (first,) = (await consumer.beginning_offsets([partition])).values()
         (end,) = (await consumer.end_offsets([partition])).values()

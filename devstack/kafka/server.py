@@ -4,7 +4,9 @@ import base64
 import os
 import shutil
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from devstack.broker import Broker
 from devstack.kafka.install import REMEDY, VERSION, install
@@ -21,6 +23,12 @@ class Kafka(Broker):
     version = VERSION
     advertised_port: int | None = None
     """The port that clients are told to use instead of its own, such as that of a proxy."""
+    secured_ports: Mapping[str, int] = MappingProxyType({})
+    """Ports of further listeners, by their security protocol, SSL or SASL_SSL."""
+    security: Mapping[str, object] = MappingProxyType({})
+    """The settings of these listeners: keys, and who may log in."""
+    scram_users: Mapping[str, str] = MappingProxyType({})
+    """Passwords of SCRAM-SHA-512 by user, which a new data folder is given."""
 
     def prepare(self) -> None:
         super().prepare()
@@ -45,7 +53,11 @@ class Kafka(Broker):
     def _format(self) -> None:
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes)[:22].decode()
         tool = self._java("kafka.tools.StorageTool", "format", f"--cluster-id={cluster}")
-        self._run([*tool, "--config", str(self._properties)])
+        users = [
+            f"--add-scram=SCRAM-SHA-512=[name={name},password={password}]"
+            for name, password in self.scram_users.items()
+        ]
+        self._run([*tool, "--config", str(self._properties), *users])
 
     def _java(self, main: str, *arguments: str) -> list[str]:
         libraries = self._installation.libraries
@@ -62,16 +74,20 @@ class Kafka(Broker):
 
     def _configuration(self) -> str:
         controller = free_port()
+        listeners = {"CLIENTS": self.port, "CONTROLLER": controller, **self.secured_ports}
+        advertised = {"CLIENTS": self.advertised_port or self.port, **self.secured_ports}
+        protocols = {"CLIENTS": "PLAINTEXT", "CONTROLLER": "PLAINTEXT"}
+        protocols |= {name: name for name in self.secured_ports}
         settings = {
             "process.roles": "broker,controller",
             "node.id": 1,
             # A static list of voters is not stored, so the controller's port may change.
             "controller.quorum.voters": f"1@127.0.0.1:{controller}",
             "controller.listener.names": "CONTROLLER",
-            "listener.security.protocol.map": "CLIENTS:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "listener.security.protocol.map": ",".join(f"{n}:{p}" for n, p in protocols.items()),
             "inter.broker.listener.name": "CLIENTS",
-            "listeners": f"CLIENTS://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{controller}",
-            "advertised.listeners": f"CLIENTS://127.0.0.1:{self.advertised_port or self.port}",
+            "listeners": _listeners(listeners),
+            "advertised.listeners": _listeners(advertised),
             "log.dirs": self._data,
             # So that a misspelt topic is an error, and none is created with the wrong partitions.
             "auto.create.topics.enable": "false",
@@ -89,5 +105,10 @@ class Kafka(Broker):
             "broker.heartbeat.interval.ms": 1000,
             "num.network.threads": 2,
             "num.io.threads": 4,
+            **self.security,
         }
         return "".join(f"{key}={value}\n" for key, value in settings.items())
+
+
+def _listeners(ports: Mapping[str, int]) -> str:
+    return ",".join(f"{name}://127.0.0.1:{port}" for name, port in ports.items())

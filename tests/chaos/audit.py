@@ -9,6 +9,7 @@ import asyncpg
 
 from app import app
 from app.db import Database
+from app.kafka.broker_access import Brokers
 from app.operations.audit import Finding, Report, Scope, look
 from app.operations.kafka_audit import audit_kafka
 from tests.chaos.messages import lag
@@ -88,7 +89,7 @@ async def faults(shop: Shop, promised: Mapping[str, str | None], seconds: float 
 async def kafka(shop: Shop) -> list[Finding]:
     """Return what the auditor finds in Kafka."""
     database, partitions = Database({"dsn": shop.database}, 1), app.conf.topic_partitions
-    return await audit_kafka(database, [shop.brokers], partitions, AT_REST)
+    return await audit_kafka(database, Brokers([shop.brokers]), partitions, AT_REST)
 
 
 def _broken_promises(orders: Mapping[str, str], promised: Mapping[str, str | None]) -> list[str]:

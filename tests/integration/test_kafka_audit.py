@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from app.admission_control import Admission
 from app.db import Database
+from app.kafka.broker_access import Brokers
 from app.operations.audit import Scope
 from app.operations.kafka_audit import (
     IN_KAFKA,
@@ -39,7 +40,7 @@ class Topics:
     """The topics' messages since the test began, and a way to send more."""
 
     database: Database
-    brokers: str
+    brokers: Brokers
     producer: AIOKafkaProducer
     since: datetime
     connection: asyncpg.Connection
@@ -74,7 +75,7 @@ async def topics(database: Database, environment: dict[str, str]) -> AsyncIterat
     async with database.connection() as connection:
         await connection.execute("update outbox set published_at = 'epoch'")
         async with AIOKafkaProducer(bootstrap_servers=brokers) as producer:
-            yield Topics(database, brokers, producer, now(), connection)
+            yield Topics(database, Brokers([brokers]), producer, now(), connection)
 
 
 @pytest.fixture
@@ -82,7 +83,7 @@ async def sent(topics: Topics) -> UUID:
     """A paid order, whose events the relay has sent."""
     order_id = await order_of(topics.database, {await add_product(topics.database): 1})
     await pay(topics.database, order_id)
-    relay = asyncio.create_task(Relay([topics.brokers], topics.database, Admission()).run())
+    relay = asyncio.create_task(Relay(topics.brokers, topics.database, Admission()).run())
 
     async def all_are_sent() -> bool:
         return all(event["published_at"] for event in await topics.events(order_id))
@@ -95,7 +96,7 @@ async def sent(topics: Topics) -> UUID:
 
 async def test_what_the_relay_sent_is_in_order(topics: Topics, sent: UUID) -> None:
     assert await topics.found() == {}
-    assert await audit_kafka(topics.database, [topics.brokers], PARTITIONS, topics.scope) == []
+    assert await audit_kafka(topics.database, topics.brokers, PARTITIONS, topics.scope) == []
 
 
 async def test_a_second_copy_is_no_harm(topics: Topics, sent: UUID) -> None:

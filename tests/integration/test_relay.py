@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaConnectionError
 from app import in_flight, outbox, outbox_rows
 from app.admission_control import Admission
 from app.db import Database
+from app.kafka.broker_access import Brokers
 from app.operations import intervention
 from app.operations.intervention import Actor
 from app.outbox import Relay
@@ -26,7 +27,7 @@ BOSS = Actor("boss@example.com", "the limit was raised", "a request")
 @asynccontextmanager
 async def relaying(environment: dict[str, str], database: Database) -> AsyncIterator[Relay]:
     """Run a relay."""
-    relay = Relay(environment["KAFKA_BROKERS"].split(","), database, Admission())
+    relay = Relay(Brokers(environment["KAFKA_BROKERS"].split(",")), database, Admission())
     work = asyncio.create_task(relay.run())
     try:
         yield relay
@@ -47,7 +48,7 @@ async def leads(relay: Relay) -> None:
 async def elsewhere(database: Database, environment: dict[str, str]) -> AsyncIterator[Database]:
     """The pool of another worker, which does not lead."""
     elsewhere = Database(database._dsn, 2)
-    relay = Relay(environment["KAFKA_BROKERS"].split(","), database, Admission())
+    relay = Relay(Brokers(environment["KAFKA_BROKERS"].split(",")), database, Admission())
     elsewhere.after_commit = [relay.after_commit]
     await elsewhere.open()
     yield elsewhere
@@ -182,7 +183,7 @@ async def test_a_leader_that_cannot_send_gives_up_the_lead(
     order_id = await cancelled_order(database)
     with monkeypatch.context() as patch:
         patch.setattr(Relay, "_producer", broken)
-        leader = Relay(environment["KAFKA_BROKERS"].split(","), database, Admission())
+        leader = Relay(Brokers(environment["KAFKA_BROKERS"].split(",")), database, Admission())
         leading = asyncio.create_task(leader.run())
         await leads(leader)
     # From here on only the first relay's producer is broken.
@@ -200,7 +201,7 @@ async def test_a_producer_whose_flush_hangs_does_not_run_on(
     database: Database, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outbox, "STOP_SECONDS", 0.2)
-    relay = Relay(environment["KAFKA_BROKERS"].split(","), database, Admission())
+    relay = Relay(Brokers(environment["KAFKA_BROKERS"].split(",")), database, Admission())
     async with relay._producer() as producer:
         inside = cast(Any, producer)
         monkeypatch.setattr(inside._message_accumulator, "close", asyncio.Event().wait)

@@ -8,6 +8,7 @@ from pydantic import AliasChoices
 from pydantic.fields import FieldInfo
 
 from app.config import Settings, load_settings
+from app.kafka.broker_access import load_brokers
 from app.kafka.faust_app import OrderApp
 
 
@@ -63,6 +64,11 @@ from app.kafka.faust_app import OrderApp
         ("SMTP_URL", "smtp://mail..example.com:25"),
         ("DB_HOST", "db..example.com"),
         ("KAFKA_BROKERS", "kafka..example.com:9092"),
+        ("KAFKA_SECURITY_PROTOCOL", "TLS"),
+        ("KAFKA_SECURITY_PROTOCOL", "ssl"),
+        ("KAFKA_SASL_MECHANISM", "GSSAPI"),
+        ("KAFKA_CA_FILE", ""),
+        ("KAFKA_CERTIFICATE_FILE", ""),
         ("REDIS_URL", f"redis://{'a' * 64}.example.com"),
         ("SMTP_URL", "http://localhost:25"),
         ("SMTP_URL", "smtp://shop:złoty@localhost:587"),
@@ -107,6 +113,49 @@ def test_addresses_may_have_many_forms(
 ) -> None:
     monkeypatch.setenv(name, value)
     assert getattr(load_settings(), name.lower()) == value
+
+
+@pytest.mark.parametrize(
+    ("protocol", "others", "named"),
+    [
+        ("SASL_SSL", {}, "KAFKA_SASL_USERNAME"),
+        ("SASL_PLAINTEXT", {"KAFKA_SASL_USERNAME": "orders"}, "KAFKA_SASL_USERNAME"),
+        ("SSL", {"KAFKA_SASL_USERNAME": "orders"}, "KAFKA_SECURITY_PROTOCOL"),
+        ("PLAINTEXT", {"KAFKA_SASL_PASSWORD": "secret"}, "KAFKA_SECURITY_PROTOCOL"),
+        ("PLAINTEXT", {"KAFKA_CA_FILE": "ca.pem"}, "KAFKA_SECURITY_PROTOCOL"),
+        ("PLAINTEXT", {"KAFKA_CERTIFICATE_FILE": "worker.pem"}, "KAFKA_SECURITY_PROTOCOL"),
+    ],
+)
+def test_kafka_is_not_reached_with_less_security_than_was_meant(
+    monkeypatch: pytest.MonkeyPatch, protocol: str, others: dict[str, str], named: str
+) -> None:
+    monkeypatch.setenv("KAFKA_SECURITY_PROTOCOL", protocol)
+    for name, value in others.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit, match=rf"^{named}: [^\n]+$"):
+        load_settings()
+
+
+@pytest.mark.parametrize("name", ["KAFKA_CA_FILE", "KAFKA_CERTIFICATE_FILE"])
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_a_file_of_kafka_that_cannot_be_read_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, content: str | None
+) -> None:
+    file = tmp_path / "certificate.pem"
+    if content is not None:
+        file.write_text(content)
+    monkeypatch.setenv("KAFKA_SECURITY_PROTOCOL", "SSL")
+    monkeypatch.setenv(name, str(file))
+    with pytest.raises(SystemExit, match=rf"^{name}: [^\n]+$"):
+        load_brokers(load_settings())
+
+
+def test_kafka_s_password_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KAFKA_SECURITY_PROTOCOL", "SASL_SSL")
+    monkeypatch.setenv("KAFKA_SASL_USERNAME", "orders")
+    monkeypatch.setenv("KAFKA_SASL_PASSWORD", "s3cret")
+    settings = load_settings()
+    assert "s3cret" not in f"{settings!r} {load_brokers(settings)!r}"
 
 
 def test_a_missing_database_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,10 +256,16 @@ def test_several_webhook_secrets_are_good_at_a_time(monkeypatch: pytest.MonkeyPa
     assert load_settings().stripe_webhook_secrets == ("whsec_old", "whsec_new")
 
 
+def new_app() -> OrderApp:
+    """An app without modules."""
+    settings = load_settings()
+    return OrderApp(settings, load_brokers(settings), [])
+
+
 def test_what_the_environment_has_for_other_programs_does_not_change_faust(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    own = OrderApp(load_settings(), []).conf
+    own = new_app().conf
     for name, value in (
         ("BROKER_URL", "kafka://elsewhere:9092"),
         ("WEB_PORT", "9"),
@@ -218,7 +273,7 @@ def test_what_the_environment_has_for_other_programs_does_not_change_faust(
         ("PRODUCER_ACKS", "0"),
     ):
         monkeypatch.setenv(name, value)
-    conf = OrderApp(load_settings(), []).conf
+    conf = new_app().conf
     assert (conf.broker, conf.web_port, conf.producer_acks) == (own.broker, own.web_port, -1)
     assert conf.stream_wait_empty is False
 

@@ -11,6 +11,7 @@ import pytest
 
 from app import outbox
 from app.admission_control import Admission
+from app.kafka.broker_access import Brokers
 from app.outbox import Relay
 from app.outbox_rows import LOOK, decode_notice, encode_notice
 from app.rows import OutboxRow
@@ -65,7 +66,7 @@ async def come_down() -> None:
 
 
 def relay_to(leader: Leader, leads: bool = False) -> Relay:
-    relay = Relay([], cast(Any, leader), Admission())
+    relay = Relay(Brokers([]), cast(Any, leader), Admission())
     relay._in_flight = cast(Any, leader) if leads else None
     return relay
 
