@@ -76,10 +76,10 @@ async def raw(request: web.Request) -> bytes:
 
 async def _received(request: web.Request) -> bytes:
     try:
-        if request.can_read_body:
-            async with asyncio.timeout(BODY_SECONDS):
-                return await request.read()
-        return await request.read()
+        if request.content.is_eof():  # it came together with the head
+            return await request.read()
+        async with asyncio.timeout(BODY_SECONDS):
+            return await request.read()
     except TimeoutError:
         raise BodyTooSlow from None
     except (web.RequestPayloadError, ConnectionError):

@@ -1,6 +1,7 @@
 """What a request body may contain, and how errors in it are reported."""
 
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any, cast
 from uuid import UUID, uuid4
 
@@ -16,7 +17,8 @@ PEN = "0b0e6c3e-6f0c-4d2f-9d0e-3f1a0e0c0a01"
 class HungUp:
     """A request whose client closes the connection before its body is whole."""
 
-    can_read_body, client_max_size, content_length = True, 1000, 50
+    client_max_size, content_length = 1000, 50
+    content = SimpleNamespace(is_eof=lambda: False)
 
     async def read(self) -> bytes:
         raise ConnectionResetError("Connection lost")
