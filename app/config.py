@@ -85,6 +85,7 @@ class Settings(BaseSettings):
     jwt_secret: str | None = Field(
         None, validation_alias=AliasChoices("JWT_SECRET", "SECRET_KEY"), repr=False
     )
+    jwt_other_secret: str | None = Field(None, repr=False)
     jwt_public_key: str | None = Field(None, min_length=1)
     jwt_jwks_file: str | None = Field(None, min_length=1)
     jwt_issuer: str | None = Field(None, min_length=1)
@@ -146,7 +147,7 @@ class Settings(BaseSettings):
         """Refuse a host name that cannot have an address. Raises ValueError."""
         return _checked_host(value)
 
-    @field_validator("jwt_secret")
+    @field_validator("jwt_secret", "jwt_other_secret")
     @classmethod
     def secret_is_one(cls, value: str | None) -> str | None:
         """Require at least 32 bytes (RFC 7518, section 3.2), and no PEM text. Raises ValueError."""
@@ -305,6 +306,8 @@ def load_settings() -> Settings:
         raise SystemExit("DB_URL: set it, or DB_NAME and DB_USER (and DB_PASSWORD, DB_HOST)")
     if not (settings.jwt_secret or settings.jwt_public_key or settings.jwt_jwks_file):
         raise SystemExit("JWT_SECRET: set it, or JWT_PUBLIC_KEY or JWT_JWKS_FILE")
+    if settings.jwt_other_secret and not settings.jwt_secret:
+        raise SystemExit("JWT_SECRET: set it, since JWT_OTHER_SECRET signs no tokens")
     if settings.auth_local and not settings.jwt_secret:
         raise SystemExit("AUTH_LOCAL: must be false, since without JWT_SECRET no token is issued")
     _check_kafka_security(settings)

@@ -14,7 +14,7 @@ import orjson
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
-from jwt import InvalidKeyError, PyJWK, PyJWTError
+from jwt import PyJWK, PyJWTError
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from app.config import Settings
@@ -28,19 +28,23 @@ MIN_RSA_BITS = 2048
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The keys: `secret` signs and verifies HS256; `public` and `by_id` verify RS256 or ES256."""
+    """The keys: `secret` signs and verifies HS256; `public` and `by_id` verify RS256 or ES256.
+
+    `other_secret` verifies HS256 too, while one secret takes the place of the other.
+    """
 
     secret: PyJWK | None = None
     public: PyJWK | None = None
     by_id: Mapping[str, PyJWK] = field(default_factory=dict)
+    other_secret: PyJWK | None = None
 
-    def of(self, header: Mapping[str, Any]) -> PyJWK:
-        """Return the key that must have signed a token with this header. Raises InvalidKeyError."""
-        asymmetric = self.by_id.get(header.get("kid", ""), self.public)
-        key = self.secret if header.get("alg") == HS256 else asymmetric
-        if key is None:
-            raise InvalidKeyError("no key for this token")
-        return key
+    def of(self, header: Mapping[str, Any]) -> list[PyJWK]:
+        """Return the keys, if any, one of which must have signed a token with this header."""
+        if header.get("alg") == HS256:
+            possible = [self.secret, self.other_secret]
+        else:
+            possible = [self.by_id.get(header.get("kid", ""), self.public)]
+        return [key for key in possible if key]
 
 
 def load_keys(settings: Settings) -> Keys:
@@ -54,7 +58,12 @@ def load_keys(settings: Settings) -> Keys:
     except (ValueError, OSError, PyJWTError) as error:
         # Error messages of cryptography have several lines.
         raise SystemExit(f"{variable}: {' '.join(str(error).split())}") from None
-    return Keys(secret_key(secret) if secret else None, public, by_id)
+    other = settings.jwt_other_secret
+    return Keys(_secret(secret), public, by_id, _secret(other))
+
+
+def _secret(text: str | None) -> PyJWK | None:
+    return secret_key(text) if text else None
 
 
 def secret_key(secret: str) -> PyJWK:

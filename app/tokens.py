@@ -1,5 +1,6 @@
 """Bearer tokens: JWT (RFC 7519)."""
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import lru_cache
@@ -108,7 +109,12 @@ class Tokens:
             raise Unauthorized from None
 
     def _claims(self, token: str) -> dict[str, Any]:
-        key = self._keys.of(jwt.get_unverified_header(token))
+        for key in self._keys.of(jwt.get_unverified_header(token)):
+            with suppress(jwt.InvalidSignatureError):
+                return self._decode(token, key)
+        raise jwt.InvalidKeyError("none of the keys has signed this token")
+
+    def _decode(self, token: str, key: jwt.PyJWK) -> dict[str, Any]:
         return jwt.decode(
             token,
             key,

@@ -18,6 +18,7 @@ from app.kafka.faust_app import OrderApp
         ("JWT_SECRET", "too short"),
         ("JWT_SECRET", "ł" * 15),
         ("JWT_SECRET", "-----BEGIN PUBLIC KEY-----\\nMFkwEwYHKoZIzj0CAQYI"),
+        ("JWT_OTHER_SECRET", "too short"),
         ("JWT_PUBLIC_KEY", ""),
         ("JWT_JWKS_FILE", ""),
         ("JWT_TTL_SECONDS", "99999999999999"),
@@ -166,6 +167,17 @@ def test_a_missing_database_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_worker_without_any_key_names_the_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("JWT_SECRET")
+    with pytest.raises(SystemExit, match=r"^JWT_SECRET: [^\n]+$"):
+        load_settings()
+
+
+def test_a_worker_whose_only_secret_is_the_other_names_the_secret(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("JWT_SECRET")
+    monkeypatch.setenv("JWT_PUBLIC_KEY", "a file")
+    monkeypatch.setenv("AUTH_LOCAL", "false")
+    monkeypatch.setenv("JWT_OTHER_SECRET", "s" * 32)
     with pytest.raises(SystemExit, match=r"^JWT_SECRET: [^\n]+$"):
         load_settings()
 

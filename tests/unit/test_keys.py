@@ -15,7 +15,7 @@ from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 from jwt.utils import base64url_encode
 
 from app.config import load_settings
-from app.errors import Unauthorized
+from app.errors import TokenExpired, Unauthorized
 from app.keys import Keys, key_set, load_keys, public_key, secret_key
 from app.times import now
 from app.tokens import Tokens
@@ -113,6 +113,31 @@ def test_a_secret_and_a_public_key_each_verify_their_own() -> None:
     for token in (signed("t" * 48, "HS256"), signed(OTHER_RSA, "RS256")):
         with pytest.raises(Unauthorized):
             tokens.read(token)
+
+
+def test_two_secrets_are_good_while_one_takes_the_place_of_the_other() -> None:
+    new = "n" * 48
+    both = Tokens(Keys(secret_key(new), other_secret=secret_key(SECRET)), 60)
+    both.read(signed(SECRET, "HS256"))
+    issued = both.issue(both.read(signed(new, "HS256")))
+    after = Keys(secret_key(new))
+    Tokens(after, 60).read(issued)
+    assert_refused(after, signed(SECRET, "HS256"))
+
+
+def test_an_old_token_of_the_other_secret_has_expired() -> None:
+    keys = Keys(secret_key("n" * 48), other_secret=secret_key(SECRET))
+    claims = {"sub": str(uuid4()), "exp": now() - timedelta(minutes=1)}
+    with pytest.raises(TokenExpired):
+        Tokens(keys, 60).read(jwt.encode(claims, SECRET, "HS256"))
+
+
+def test_the_settings_name_both_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JWT_SECRET", "n" * 48)
+    monkeypatch.setenv("JWT_OTHER_SECRET", SECRET)
+    tokens = Tokens(load_keys(load_settings()), 60)
+    tokens.read(signed(SECRET, "HS256"))
+    tokens.read(signed("n" * 48, "HS256"))
 
 
 def test_a_set_holds_the_old_key_and_the_new_one_while_they_rotate() -> None:
