@@ -44,12 +44,13 @@ def _credentials(settings: Settings) -> CredentialsT | None:
 
 def _tls(settings: Settings) -> ssl.SSLContext:
     """Return a context that checks the brokers' certificates and host names."""
-    variable = "KAFKA_CA_FILE"
+    variable, content = "KAFKA_CA_FILE", "certificates"
     try:
         context = ssl.create_default_context(cafile=settings.kafka_ca_file)
-        variable = "KAFKA_CERTIFICATE_FILE"
+        variable, content = "KAFKA_CERTIFICATE_FILE", "a key without a password and its certificate"
         if settings.kafka_certificate_file:
-            context.load_cert_chain(settings.kafka_certificate_file)
+            # Without a password, OpenSSL would ask the terminal for that of an encrypted key.
+            context.load_cert_chain(settings.kafka_certificate_file, password="")
     except (OSError, ValueError) as error:
-        raise SystemExit(f"{variable}: {error}") from None
+        raise SystemExit(f"{variable}: must be a PEM file of {content} ({error})") from None
     return context

@@ -147,7 +147,7 @@ def test_a_file_of_kafka_that_cannot_be_read_is_named(
         file.write_text(content)
     monkeypatch.setenv("KAFKA_SECURITY_PROTOCOL", "SSL")
     monkeypatch.setenv(name, str(file))
-    with pytest.raises(SystemExit, match=rf"^{name}: [^\n]+$"):
+    with pytest.raises(SystemExit, match=rf"^{name}: must be a PEM file of [^\n]+$"):
         load_brokers(load_settings())
 
 
