@@ -145,12 +145,14 @@ async def test_an_operator_parks_a_message_that_a_handler_crashes_on(
     order = await customer.buys(product)
     (paid,) = [m for m in await broker.events_of(order) if m.topic == "order.paid"]
     place = f"order.paid/{paid.partition}@{paid.offset}"
+    garbage = await broker.send("order.paid", value=b"garbage")
     park = ("parked", "park", "--reason", WHY, "--by", "ops", "--message")
     reserve = ("--handler", "stock.reserve")
     refused = {
         "must be one of": (place, "--handler", "stock.none"),
         "order.cancelled": (place, "--handler", "stock.release"),
         "no message": (f"order.paid/{paid.partition}@999999999", *reserve),
+        "no event": (f"order.paid/{garbage.partition}@{garbage.offset}", *reserve),
     }
     runs = [
         asyncio.to_thread(run_in_vain, environment, *park, *given) for given in refused.values()
