@@ -51,7 +51,7 @@ class Topics:
 
     async def found(self, scope: Scope | None = None) -> dict[str, list[str]]:
         """Return the subjects of each broken invariant."""
-        async with AIOKafkaConsumer(bootstrap_servers=self.brokers) as consumer:
+        async with AIOKafkaConsumer(**self.brokers.client_arguments()) as consumer:
             pass_ = Comparison(self.connection, consumer, PARTITIONS, scope or self.scope)
             found = await pass_.findings()
         return {one.invariant: [id for id, _ in one.subjects] for one in found}
