@@ -1,6 +1,5 @@
 """The commands and the worker reach brokers that ask for TLS, for a certificate, or for a login."""
 
-import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from uuid import uuid4
@@ -11,16 +10,16 @@ import pytest
 from devstack.kafka import Kafka
 from devstack.ports import free_port
 from devstack.stack import Stack
-from devstack.worker import Worker, faust
+from devstack.worker import Worker
 from tests.acceptance.certificates import Authority
 from tests.acceptance.client import Api
 from tests.acceptance.customer import Admin, Customer
 from tests.acceptance.tokens import token
-from tests.conftest import SECRET
+from tests.conftest import SECRET, run_command, run_in_vain
 
 USER, PASSWORD = "orders", "the password of orders"
 
-Ways = Mapping[str, Mapping[str, str]]
+Ways = Mapping[str, dict[str, str]]
 """What a worker is told for each security protocol."""
 
 
@@ -73,14 +72,14 @@ async def test_an_order_is_completed_through_brokers_that_ask_who_is_there(
     ways: Ways, protocol: str, tmp_path: Path
 ) -> None:
     environment = {**ways[protocol], "PORT": str(free_port())}
-    assert "migrations applied" in command(environment, "migrate")
+    assert "migrations applied" in run_command(environment, "migrate")
     with Worker(environment, tmp_path / "data", tmp_path / "worker.log") as worker:
         worker.wait_ready()
         async with aiohttp.ClientSession() as session:
             api = Api(session, worker.url)
             admin = Admin(api, token(role="ADMIN"), str(uuid4()), "admin@example.com")
             await Customer(api, token(), str(uuid4()), None).buys(await admin.adds(quantity=1))
-    assert command(environment, "audit", "--kafka") == "Every invariant holds\n"
+    assert run_command(environment, "audit", "--kafka") == "Every invariant holds\n"
 
 
 @pytest.mark.parametrize("protocol", ["SSL", "SASL_SSL"])
@@ -88,7 +87,7 @@ def test_brokers_whose_certificate_is_not_trusted_are_not_told_anything(
     ways: Ways, protocol: str, tmp_path: Path
 ) -> None:
     strangers = {"KAFKA_CA_FILE": str(Authority(tmp_path).file)}
-    told = command({**ways[protocol], **strangers}, "migrate", code=1)
+    told = run_in_vain({**ways[protocol], **strangers}, "migrate")
     assert "certificate verify failed" in told
     assert "A server is away: KafkaConnectionError" in told
 
@@ -97,18 +96,11 @@ def test_a_certificate_that_the_brokers_do_not_trust_ends_a_command(
     ways: Ways, tmp_path: Path
 ) -> None:
     own = {"KAFKA_CERTIFICATE_FILE": str(Authority(tmp_path).issue("stranger"))}
-    told = command({**ways["SSL"], **own}, "migrate", code=1)
+    told = run_in_vain({**ways["SSL"], **own}, "migrate")
     assert "A server is away: KafkaConnectionError" in told
 
 
 def test_a_wrong_password_ends_a_command(ways: Ways) -> None:
-    told = command({**ways["SASL_SSL"], "KAFKA_SASL_PASSWORD": "another"}, "migrate", code=1)
+    told = run_in_vain({**ways["SASL_SSL"], "KAFKA_SASL_PASSWORD": "another"}, "migrate")
     assert "invalid credentials with SASL mechanism SCRAM-SHA-512" in told
     assert "A server is away: KafkaConnectionError" in told
-
-
-def command(environment: Mapping[str, str], *arguments: str, code: int = 0) -> str:
-    """Run one of the application's commands; return what it says."""
-    done = subprocess.run(faust(*arguments), env=environment, capture_output=True, text=True)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout + done.stderr

@@ -7,6 +7,7 @@ import pytest
 
 from app import stock
 from app.db import SHORT_WAITS, Database
+from app.kafka.broker_access import Brokers
 from app.orders import Placing, place
 from app.placing import Basket
 from app.tokens import Identity
@@ -29,6 +30,12 @@ def environment(stack: Stack) -> dict[str, str]:
     environment = {**stack.environment, "JWT_SECRET": SECRET}
     furnish(environment, catalogue=True)
     return environment
+
+
+@pytest.fixture(scope="session")
+def brokers(environment: dict[str, str]) -> Brokers:
+    """The tests' broker, in plain text."""
+    return Brokers([environment["KAFKA_BROKERS"]])
 
 
 @pytest.fixture(scope="session")

@@ -69,13 +69,12 @@ class Topics:
 
 
 @pytest.fixture
-async def topics(database: Database, environment: dict[str, str]) -> AsyncIterator[Topics]:
+async def topics(database: Database, brokers: Brokers) -> AsyncIterator[Topics]:
     """The topics; events left by earlier tests count as sent long ago."""
-    brokers = environment["KAFKA_BROKERS"]
     async with database.connection() as connection:
         await connection.execute("update outbox set published_at = 'epoch'")
-        async with AIOKafkaProducer(bootstrap_servers=brokers) as producer:
-            yield Topics(database, Brokers([brokers]), producer, now(), connection)
+        async with AIOKafkaProducer(**brokers.client_arguments()) as producer:
+            yield Topics(database, brokers, producer, now(), connection)
 
 
 @pytest.fixture

@@ -219,9 +219,8 @@ async def test_connections_tell_what_they_are_for(environment: dict[str, str]) -
 
 
 async def test_topics_are_created_once_and_keep_their_partitions(
-    stack: Stack, environment: dict[str, str]
+    stack: Stack, brokers: Brokers
 ) -> None:
-    brokers = Brokers(environment["KAFKA_BROKERS"].split(","))
     topics: dict[str, dict[str, str]] = {"test.migrate": {}}
     assert await create_topics(brokers, topics, 3, 1) == ["test.migrate"]
     assert await create_topics(brokers, topics, 3, 1) == []
@@ -230,9 +229,8 @@ async def test_topics_are_created_once_and_keep_their_partitions(
 
 
 async def test_a_topic_is_made_only_with_as_many_replicas_as_the_others(
-    stack: Stack, environment: dict[str, str]
+    stack: Stack, brokers: Brokers
 ) -> None:
-    brokers = Brokers(environment["KAFKA_BROKERS"].split(","))
     old: dict[str, dict[str, str]] = {"test.copied": {}}
     both: dict[str, dict[str, str]] = {**old, "test.alone": {}}
     await create_topics(brokers, old, 3, 1)
@@ -247,9 +245,8 @@ OF_THE_TOPIC = 1
 
 
 async def test_a_topic_keeps_what_is_sent_as_it_is_whatever_the_broker_compresses(
-    stack: Stack, environment: dict[str, str]
+    stack: Stack, brokers: Brokers
 ) -> None:
-    brokers = Brokers(environment["KAFKA_BROKERS"].split(","))
     await create_topics(brokers, {"test.sizes": {}}, 1, 1)
     admin = AIOKafkaAdminClient(**brokers.client_arguments())
     await admin.start()

@@ -25,9 +25,9 @@ BOSS = Actor("boss@example.com", "the limit was raised", "a request")
 
 
 @asynccontextmanager
-async def relaying(environment: dict[str, str], database: Database) -> AsyncIterator[Relay]:
+async def relaying(brokers: Brokers, database: Database) -> AsyncIterator[Relay]:
     """Run a relay."""
-    relay = Relay(Brokers(environment["KAFKA_BROKERS"].split(",")), database, Admission())
+    relay = Relay(brokers, database, Admission())
     work = asyncio.create_task(relay.run())
     try:
         yield relay
@@ -45,10 +45,10 @@ async def leads(relay: Relay) -> None:
 
 
 @pytest.fixture
-async def elsewhere(database: Database, environment: dict[str, str]) -> AsyncIterator[Database]:
+async def elsewhere(database: Database, brokers: Brokers) -> AsyncIterator[Database]:
     """The pool of another worker, which does not lead."""
     elsewhere = Database(database._dsn, 2)
-    relay = Relay(Brokers(environment["KAFKA_BROKERS"].split(",")), database, Admission())
+    relay = Relay(brokers, database, Admission())
     elsewhere.after_commit = [relay.after_commit]
     await elsewhere.open()
     yield elsewhere
@@ -97,11 +97,11 @@ async def cancelled_order(database: Database) -> UUID:
 async def test_what_another_worker_commits_is_sent_as_it_is_told(
     database: Database,
     elsewhere: Database,
-    environment: dict[str, str],
+    brokers: Brokers,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(outbox, "BATCH", 0)  # sweeps find nothing
-    async with relaying(environment, database) as leader:
+    async with relaying(brokers, database) as leader:
         await leads(leader)
         await comes(database, await cancelled_order(elsewhere), [True, True])
 
@@ -109,7 +109,7 @@ async def test_what_another_worker_commits_is_sent_as_it_is_told(
 async def test_what_is_too_long_to_be_told_is_looked_for_at_once(
     database: Database,
     elsewhere: Database,
-    environment: dict[str, str],
+    brokers: Brokers,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(outbox_rows, "MAX_NOTICE_BYTES", 100)
@@ -120,7 +120,7 @@ async def test_what_is_too_long_to_be_told_is_looked_for_at_once(
         await look(*arguments)
 
     monkeypatch.setattr(Relay, "_look", note)
-    async with relaying(environment, database) as leader:
+    async with relaying(brokers, database) as leader:
         await leads(leader)
         monkeypatch.setattr(outbox, "SWEEP_SECONDS", 3600)
         looked.clear()
@@ -129,7 +129,7 @@ async def test_what_is_too_long_to_be_told_is_looked_for_at_once(
 
 
 async def test_an_event_that_the_broker_refuses_is_parked_and_holds_up_its_order_alone(
-    database: Database, environment: dict[str, str]
+    database: Database, brokers: Brokers
 ) -> None:
     bad, other = await cancelled_order(database), await cancelled_order(database)
     swell = "update outbox set payload = $2::json where order_id = $1 and sequence = 1"
@@ -137,7 +137,7 @@ async def test_an_event_that_the_broker_refuses_is_parked_and_holds_up_its_order
         query = "select payload from outbox where order_id = $1 and sequence = 1"
         payload = await connection.fetchval(query, bad)
         await connection.execute(swell, bad, payload[:-1] + f', "more": "{"x" * 2_000_000}"}}')
-    async with relaying(environment, database):
+    async with relaying(brokers, database):
         await comes(database, other, [True, True])
         (told, _), *more = await page(database, "relay", bad, None, None, 10)
         assert not more and "MessageSizeTooLarge" in told["error"]
@@ -149,7 +149,7 @@ async def test_an_event_that_the_broker_refuses_is_parked_and_holds_up_its_order
 
 
 async def test_a_topic_that_cannot_be_written_leaves_room_for_all_others(
-    database: Database, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    database: Database, brokers: Brokers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outbox, "BATCH", 20)
     monkeypatch.setattr(in_flight, "MAX_UNDER_WAY", 50)
@@ -163,7 +163,7 @@ async def test_a_topic_that_cannot_be_written_leaves_room_for_all_others(
         await connection.execute(stuck)
         try:
             other = await cancelled_order(database)
-            async with relaying(environment, database):
+            async with relaying(brokers, database):
                 await comes(database, other, [True, True])
         finally:
             await connection.execute("delete from outbox where topic = 'no.such.topic'")
@@ -172,7 +172,7 @@ async def test_a_topic_that_cannot_be_written_leaves_room_for_all_others(
 @pytest.mark.parametrize("producer", [Unreachable(), Dead()])
 async def test_a_leader_that_cannot_send_gives_up_the_lead(
     database: Database,
-    environment: dict[str, str],
+    brokers: Brokers,
     monkeypatch: pytest.MonkeyPatch,
     producer: object,
 ) -> None:
@@ -183,13 +183,13 @@ async def test_a_leader_that_cannot_send_gives_up_the_lead(
     order_id = await cancelled_order(database)
     with monkeypatch.context() as patch:
         patch.setattr(Relay, "_producer", broken)
-        leader = Relay(Brokers(environment["KAFKA_BROKERS"].split(",")), database, Admission())
+        leader = Relay(brokers, database, Admission())
         leading = asyncio.create_task(leader.run())
         await leads(leader)
     # From here on only the first relay's producer is broken.
     monkeypatch.setattr(outbox, "SILENT_SECONDS", 0.5)
     try:
-        async with relaying(environment, database):
+        async with relaying(brokers, database):
             await comes(database, order_id, [True, True])
     finally:
         leading.cancel()
@@ -198,10 +198,10 @@ async def test_a_leader_that_cannot_send_gives_up_the_lead(
 
 
 async def test_a_producer_whose_flush_hangs_does_not_run_on(
-    database: Database, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    database: Database, brokers: Brokers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outbox, "STOP_SECONDS", 0.2)
-    relay = Relay(Brokers(environment["KAFKA_BROKERS"].split(",")), database, Admission())
+    relay = Relay(brokers, database, Admission())
     async with relay._producer() as producer:
         inside = cast(Any, producer)
         monkeypatch.setattr(inside._message_accumulator, "close", asyncio.Event().wait)
@@ -210,14 +210,14 @@ async def test_a_producer_whose_flush_hangs_does_not_run_on(
 
 
 async def test_a_discarded_event_is_not_sent_and_its_order_goes_on(
-    database: Database, environment: dict[str, str]
+    database: Database, brokers: Brokers
 ) -> None:
     bad = await cancelled_order(database)
     async with database.connection() as connection:
         await connection.execute(
             "update outbox set topic = 'no topic!' where order_id = $1 and sequence = 1", bad
         )
-    async with relaying(environment, database):
+    async with relaying(brokers, database):
         async with asyncio.timeout(60):
             while not (found := await page(database, "relay", bad, None, None, 10)):
                 await asyncio.sleep(0.05)
