@@ -244,16 +244,6 @@ class Settings(BaseSettings):
         return self.stripe_success_url or page, self.stripe_cancel_url or page
 
     @property
-    def kafka_has_tls(self) -> bool:
-        """Whether connections to Kafka are encrypted, and the brokers' certificates checked."""
-        return self.kafka_security_protocol.endswith("SSL")
-
-    @property
-    def kafka_has_login(self) -> bool:
-        """Whether Kafka is given a name and a password (SASL)."""
-        return self.kafka_security_protocol.startswith("SASL_")
-
-    @property
     def database_dsn(self) -> dict[str, str | int | None]:
         """Connection arguments for asyncpg, from DB_URL or, without it, from DB_HOST etc."""
         if self.db_url:
@@ -310,24 +300,7 @@ def load_settings() -> Settings:
         raise SystemExit("JWT_SECRET: set it, since JWT_OTHER_SECRET signs no tokens")
     if settings.auth_local and not settings.jwt_secret:
         raise SystemExit("AUTH_LOCAL: must be false, since without JWT_SECRET no token is issued")
-    _check_kafka_security(settings)
     return settings
-
-
-def _check_kafka_security(settings: Settings) -> None:
-    """Exit if settings of TLS or of a login are missing, or would be ignored."""
-    protocol = settings.kafka_security_protocol
-    login = (settings.kafka_sasl_username, settings.kafka_sasl_password)
-    if settings.kafka_has_login and not all(login):
-        raise SystemExit(
-            f"KAFKA_SASL_USERNAME: set it and KAFKA_SASL_PASSWORD, since KAFKA_SECURITY_PROTOCOL"
-            f" is {protocol}"
-        )
-    if any(login) and not settings.kafka_has_login:
-        raise SystemExit("KAFKA_SECURITY_PROTOCOL: must be SASL_SSL or SASL_PLAINTEXT for a login")
-    files = (settings.kafka_ca_file, settings.kafka_certificate_file)
-    if any(files) and not settings.kafka_has_tls:
-        raise SystemExit("KAFKA_SECURITY_PROTOCOL: must be SSL or SASL_SSL for certificates")
 
 
 def _without_db_url_of_file() -> dict[str, Any]:

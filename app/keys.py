@@ -58,8 +58,7 @@ def load_keys(settings: Settings) -> Keys:
     except (ValueError, OSError, PyJWTError) as error:
         # Error messages of cryptography have several lines.
         raise SystemExit(f"{variable}: {' '.join(str(error).split())}") from None
-    other = settings.jwt_other_secret
-    return Keys(_secret(secret), public, by_id, _secret(other))
+    return Keys(_secret(secret), public, by_id, _secret(settings.jwt_other_secret))
 
 
 def _secret(text: str | None) -> PyJWK | None:

@@ -27,12 +27,31 @@ class Brokers:
 
 def load_brokers(settings: Settings) -> Brokers:
     """Load the files that the settings name, or exit with one line that names a bad variable."""
-    return Brokers(settings.kafka_brokers, _credentials(settings))
+    protocol = settings.kafka_security_protocol
+    has_tls, has_login = protocol.endswith("SSL"), protocol.startswith("SASL_")
+    _check(settings, has_tls, has_login)
+    context = _tls(settings) if has_tls else None
+    return Brokers(settings.kafka_brokers, _credentials(settings, has_login, context))
 
 
-def _credentials(settings: Settings) -> CredentialsT | None:
-    context = _tls(settings) if settings.kafka_has_tls else None
-    if settings.kafka_has_login:
+def _check(settings: Settings, has_tls: bool, has_login: bool) -> None:
+    """Exit if settings of TLS or of a login are missing, or would be ignored."""
+    login = (settings.kafka_sasl_username, settings.kafka_sasl_password)
+    if has_login and not all(login):
+        raise SystemExit(
+            "KAFKA_SASL_USERNAME: set it and KAFKA_SASL_PASSWORD, since KAFKA_SECURITY_PROTOCOL"
+            f" is {settings.kafka_security_protocol}"
+        )
+    if any(login) and not has_login:
+        raise SystemExit("KAFKA_SECURITY_PROTOCOL: must be SASL_SSL or SASL_PLAINTEXT for a login")
+    if (settings.kafka_ca_file or settings.kafka_certificate_file) and not has_tls:
+        raise SystemExit("KAFKA_SECURITY_PROTOCOL: must be SSL or SASL_SSL for certificates")
+
+
+def _credentials(
+    settings: Settings, has_login: bool, context: ssl.SSLContext | None
+) -> CredentialsT | None:
+    if has_login:
         return SASLCredentials(
             username=settings.kafka_sasl_username,
             password=settings.kafka_sasl_password,
