@@ -57,9 +57,12 @@ FEW_ROWS = {
 }
 """Planner settings for connections whose statements touch few rows, by an index.
 
-A plan is made once and kept. If it is made while a table is small, it may be a sequential scan,
-and remain one while the table grows, until it is analysed: milliseconds for each transaction.
+A plan that is made while a table is small may be a sequential scan, and remain one while the table
+grows: milliseconds for each transaction.
 """
+PLAN_SECONDS = 10
+"""How long a plan is kept. Of an almost empty table PostgreSQL may read a whole index instead of
+looking up rows; it would keep that plan until the table is analysed, which may take minutes."""
 
 
 DEAD_PEERS = {
@@ -112,6 +115,7 @@ class Database:
             max_size=self._pool_size,
             timeout=5,
             command_timeout=COMMAND_SECONDS,
+            max_cached_statement_lifetime=PLAN_SECONDS,
             reset=_nothing_to_reset,
             server_settings=self._settings,
         )
@@ -134,6 +138,7 @@ class Database:
             **server | self._dsn,
             timeout=5,
             command_timeout=command_timeout,
+            max_cached_statement_lifetime=PLAN_SECONDS,
             server_settings={"application_name": self._name, **DEAD_PEERS, **server_settings},
         )
 

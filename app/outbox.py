@@ -276,13 +276,11 @@ async def _mark_and_take(
     sent = list(in_flight.acknowledged.values())
     if sent:
         crash_here(Point.SENT, RELAY)
-    times = [row.occurred_at for row in sent]
     rows = await sql.mark_and_take(
         connection,
         sent_orders=[row.order_id for row in sent],
         sent_sequences=[row.sequence for row in sent],
-        since=min(times, default=None),
-        until=max(times, default=None),
+        sent_times=[row.occurred_at for row in sent],
         excluded=excluded,
         batch=batch,
     )

@@ -1,19 +1,21 @@
--- name: mark_and_take(sent_orders, sent_sequences, since, until, excluded, batch)
+-- name: mark_and_take(sent_orders, sent_sequences, sent_times, excluded, batch)
 -- Mark the events that the broker has acknowledged, and return the oldest unsent events, except those
 -- of orders in `excluded` and of orders held by a parked event. Each order's come in sequence, since ids
--- rise with it. `since` and `until` bound when the acknowledged events occurred, so that only their
--- partitions are scanned. They are marked a microsecond apart, in the given order, so that published_at
--- keeps each order's sequence.
+-- rise with it. `sent_times` are when the acknowledged events occurred: each is looked up in the one
+-- partition of its time. (For a range of times, PostgreSQL would compare all events of that range with
+-- all acknowledged ones while the outbox is small, and go on so while it grows.) They are marked a
+-- microsecond apart, in the given order, so that published_at keeps each order's sequence.
 with sent as materialized (
-    select * from unnest(:sent_orders::uuid[], :sent_sequences::int[])
-        with ordinality as s (order_id, sequence, place)
+    select order_id, sequence, occurred_at::timestamptz, place
+    from unnest(:sent_orders::uuid[], :sent_sequences::int[], :sent_times::text[])
+        with ordinality as s (order_id, sequence, occurred_at, place)
 ), marked as (
     -- A duplicate keeps the first mark: otherwise it would seem sent after the order's next event.
     update outbox
     set published_at = coalesce(outbox.published_at, now() + sent.place * interval '1 microsecond')
     from sent
     where outbox.order_id = sent.order_id and outbox.sequence = sent.sequence
-      and occurred_at between :since::text::timestamptz and :until::text::timestamptz
+      and outbox.occurred_at = sent.occurred_at
 )
 select event_id, topic, order_id, sequence, request_id, occurred_at, payload
 from outbox

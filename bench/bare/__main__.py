@@ -44,6 +44,8 @@ FEW_ROWS = {
     "plan_cache_mode": "force_generic_plan",
 }
 """Planner settings of all connections; as in the worker. MAX_BATCH is the producer's, in bytes."""
+PLAN_SECONDS = 10
+"""How long a connection keeps a statement's plan; as in the worker."""
 MAX_BATCH = 64 * 1024
 RAMP_SECONDS = 2.0
 
@@ -155,6 +157,7 @@ async def _connected(plan: Plan, stack: AsyncExitStack) -> Bare:
         await stack.enter_async_context(producer)
     connection = await asyncpg.connect(
         plan.database,
+        max_cached_statement_lifetime=PLAN_SECONDS,
         server_settings={"synchronous_commit": "off", **FEW_ROWS},
     )
     stack.push_async_callback(connection.close)
@@ -197,6 +200,7 @@ def _pool(plan: Plan) -> asyncpg.Pool:
         min_size=0,
         max_size=POOL,
         reset=nothing_to_reset,
+        max_cached_statement_lifetime=PLAN_SECONDS,
         server_settings={"lock_timeout": "2s", **FEW_ROWS},
     )
 

@@ -70,14 +70,12 @@ class Relay:
         """Mark the acknowledged events as published."""
         async with self._marking:
             sent, self._sent = self._sent, []
-            times = [event.occurred_at for event in sent]
             await self._sql.fetch(
                 self._connection,
                 "mark_and_take",
                 sent_orders=[event.order_id for event in sent],
                 sent_sequences=[event.sequence for event in sent],
-                since=min(times, default=None),
-                until=max(times, default=None),
+                sent_times=[event.occurred_at for event in sent],
                 excluded=[],
                 batch=0,
             )
