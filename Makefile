@@ -36,7 +36,7 @@ bench-recovery: .venv/ready ## How long a worker takes to get ENTRIES (1,000,000
 	@exec $(BIN)/python -m bench.recovery --entries $(or $(ENTRIES),1000000)
 
 bench: ARGS ?=
-bench: .venv/ready ## What the service can do on this machine, beside the limit: half an hour on a quiet one (ARGS=)
+bench: .venv/ready ## What the service can do on this machine, beside the limit: twenty minutes on a quiet one (ARGS=)
 	@exec $(BIN)/python -m bench.run $(ARGS)
 
 bench-quick: ARGS ?=
