@@ -175,7 +175,10 @@ class _Consumer(driver.Consumer):
             await asyncio.sleep(NO_PARTITION_SECONDS)
             return {}, set()
         fetched, partitions = await super()._wait_next_records(timeout)
-        if not fetched or not self.flow_active:
+        if not self.flow_active:
+            self._put_back(fetched or {})
+            return None, None
+        if not fetched:
             return fetched, partitions
         changelogs, records = self.app.tables.changelog_topics, dict(fetched)
         flows = self._flows()
@@ -187,6 +190,16 @@ class _Consumer(driver.Consumer):
             if flows and self._is_next(tp, found[0].offset) and self._deliver(tp, found):
                 del records[tp]
         return records, partitions
+
+    def _put_back(self, fetched: Mapping[Any, Sequence[Any]]) -> None:
+        """Let records be fetched again that came while the flow was stopped.
+
+        Faust would drop them and seek to the committed offsets. A changelog has none, so its
+        recovery would never end. (A fetch that began before a rebalance gets records of all
+        partitions, even of new ones: to aiokafka, an empty set of partitions means all.)
+        """
+        for tp, records in fetched.items():
+            self._thread.seek(tp, records[0].offset)
 
     def _forget_if_lost(self, tp: Any, offset: int) -> None:
         """Reset the partition's offsets if the broker has lost its end, as its messages are new.

@@ -1,4 +1,4 @@
-"""A consumer in fetch sessions reads the same messages, and names only what has changed."""
+"""What is fetched is delivered, in sessions and around rebalances, and asked for sparingly."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -10,7 +10,9 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.protocol.fetch import FetchRequest, FetchRequest_v11
+from faust.types import TP
 
+from app import app
 from app.kafka.fetching import LAST_EPOCH, FetchSessions, Session
 
 PARTITIONS = 4
@@ -46,6 +48,12 @@ class Reader:
                 for messages in (await self.consumer.getmany(timeout_ms=200)).values():
                     found += [message.value.decode() for message in messages]
         assert sorted(found) == sorted(values)
+
+    async def begins_to_wait(self) -> None:
+        """Wait until somebody waits for messages."""
+        async with asyncio.timeout(20):
+            while not self.consumer._fetcher._fetch_waiters:
+                await asyncio.sleep(0)
 
     async def rests(self) -> None:
         """Wait until a fetch without new partitions has been sent."""
@@ -176,3 +184,25 @@ async def test_what_the_broker_compresses_is_read(
 def test_epochs_begin_again_at_one() -> None:
     assert Session(7, LAST_EPOCH).after(7, {}) == Session(7, 1)
     assert Session(7, 3).after(0, {}) == Session()
+
+
+async def test_what_is_fetched_while_the_flow_stands_still_comes_once_it_is_resumed(
+    producer: AIOKafkaProducer, reader: Reader
+) -> None:
+    """As in a rebalance: aiokafka reads all partitions once the set that Faust gave it is empty."""
+    places = [TP(*place) for place in reader.partitions]
+    loop, nobody = asyncio.get_running_loop(), cast(Any, lambda *_: None)
+    consumer: Any = app.transport.Consumer(app.transport, nobody, nobody, nobody, loop=loop)
+    consumer._thread._consumer = reader.consumer
+    consumer.resume_partitions(places)
+    consumer.resume_flow()
+    under_way = asyncio.create_task(anext(consumer.getmany(timeout=20), None))
+    await reader.begins_to_wait()
+    consumer.stop_flow()
+    consumer.pause_partitions(places)
+    await put(producer, reader.partitions[0], "a")
+    assert await under_way is None
+    consumer.resume_partitions(places)
+    consumer.resume_flow()
+    place, message = await anext(consumer.getmany(timeout=20))
+    assert (place, message.value) == (places[0], b"a")
