@@ -75,7 +75,7 @@ async def scene(
     customer = new_customer()
     products = [await admin.adds(quantity=1000) for _ in range(101)]
     for product in products:
-        order = await customer.placed(product)
+        order = await customer.admitted(product)
     # A connection's first statement makes asyncpg look up the types of its parameters.
     await customer.ask("POST", f"/api/orders/{order['id']}/cancel")
     secret = environment["STRIPE_WEBHOOK_SECRET"]

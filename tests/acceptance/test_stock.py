@@ -90,7 +90,7 @@ async def test_two_hundred_who_pay_at_once_for_the_last_ten_leave_ten_completed(
     customer: Customer, admin: Admin, records: Records
 ) -> None:
     last = await admin.adds(quantity=10)
-    orders = [await customer.placed(last) for _ in range(200)]
+    orders = [await customer.admitted(last) for _ in range(200)]
     await asyncio.gather(*[customer.paid(order) for order in orders])
 
     async def ends() -> Counter[tuple[str, str | None]]:
