@@ -8,6 +8,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 from time import monotonic
 
+from aiokafka.errors import KafkaError
+
+from app.db import AWAY
+from devstack.server import ServerFailed
 from tests.chaos.audit import faults as audit_faults
 from tests.chaos.counting import Counting
 from tests.chaos.faults import FAULTS, Scene
@@ -20,6 +24,8 @@ from tests.chaos.waiting import comes_true
 QUIET_SECONDS = 1.0
 """The longest time between two faults."""
 REST_SECONDS = 120.0
+AT_ONCE = 3
+"""The most faults at the same time."""
 PROBES = 8
 """The orders that measure a recovery: more than partitions, so that most partitions get one."""
 
@@ -104,7 +110,8 @@ async def play(
                 await people.open()
                 scene = Scene(town, people, dice)
                 for name in islice(names, per_round):
-                    await _hit(scene, name, tally, say)
+                    more = islice(names, dice.randrange(AT_ONCE))
+                    await _hit(scene, [name, *more], tally, say)
                     if tally.findings or enough(rounds - 1, tally):
                         break
                 tally.findings += await _settle(scene)
@@ -112,20 +119,32 @@ async def play(
     return tally
 
 
-async def _hit(scene: Scene, name: str, tally: Tally, say: Callable[[str], None]) -> None:
-    """Do one fault, and measure how long after it orders are completed again."""
+async def _hit(scene: Scene, names: list[str], tally: Tally, say: Callable[[str], None]) -> None:
+    """Do the faults at once, and measure how long after them orders are completed again."""
     await asyncio.sleep(scene.dice.uniform(0, QUIET_SECONDS))
-    say(f"{tally.seconds:6.1f} s  {name}")
-    await FAULTS[name](scene)
+    told = " + ".join(names)
+    say(f"{tally.seconds:6.1f} s  {told}")
+    await asyncio.gather(*[_do(scene, name) for name in names])
     healed = monotonic()
     try:
         async with asyncio.timeout(REST_SECONDS):
             await scene.crowd.probe(PROBES)
     except TimeoutError:
-        tally.findings.append(f"after {name} no orders are completed within {REST_SECONDS:g} s")
+        tally.findings.append(f"after {told} no orders are completed within {REST_SECONDS:g} s")
     recovery = monotonic() - healed
-    tally.faults.setdefault(name, []).append(recovery)
-    say(f"{tally.seconds:6.1f} s  {name}: orders are completed after {recovery:.1f} s")
+    for name in names:
+        tally.faults.setdefault(name, []).append(recovery)
+    say(f"{tally.seconds:6.1f} s  {told}: orders are completed after {recovery:.1f} s")
+
+
+async def _do(scene: Scene, name: str) -> None:
+    """Do the fault; again for as long as another one breaks the server or worker that it needs."""
+    async with asyncio.timeout(REST_SECONDS):
+        while True:
+            try:
+                return await FAULTS[name](scene)
+            except (*AWAY, KafkaError, ServerFailed):
+                await asyncio.sleep(QUIET_SECONDS)
 
 
 async def _settle(scene: Scene) -> list[str]:
