@@ -20,7 +20,6 @@ from app.queries import sql
 from app.redis_turns import REST_SECONDS
 from app.stripe.events import BATCH as KEPT_BATCH
 from app.stripe.events import settle_kept
-from app.times import now
 
 REAP_SECONDS = 60.0
 REAP_BATCH = 1000
@@ -177,7 +176,7 @@ async def tend_outbox() -> None:
 async def _tend_outbox() -> None:
     kept = timedelta(days=settings.outbox_retention_days)
     async with timer_pool.connection() as connection:
-        await sql.make_outbox_partitions(connection, now=now())
+        await sql.make_outbox_partitions(connection)
     async with timer_pool.connection() as connection, connection.transaction():
         # Placing and paying would queue behind a drop that waits for its lock.
         await sql.wait_little(connection)

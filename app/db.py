@@ -22,6 +22,7 @@ LOST = (
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
     asyncpg.TransactionTimeoutError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
 )
 """The connection broke: the last statement may or may not have been executed."""
 
@@ -73,9 +74,14 @@ DEAD_PEERS = {
 }
 """Settings by which the server notices that a worker's machine is gone (seconds; milliseconds).
 Otherwise the locks of its transactions would be held for up to two hours."""
-OWN_LIMITS = {"lock_timeout": "2s", "statement_timeout": "0"}
+OWN_LIMITS = {
+    "lock_timeout": "2s",
+    "statement_timeout": "0",
+    "idle_in_transaction_session_timeout": "10s",
+}
 """What counts instead of limits that the role or the database has. A statement that takes too long
-ends by COMMAND_SECONDS alone, which is told apart from a server that is away."""
+ends by COMMAND_SECONDS alone, which is told apart from a server that is away. A worker that stands
+still (a stopped process, a stuck disk) keeps its locks for as long as Kafka its partitions."""
 COMMAND_SECONDS = 10.0
 """How long a statement of a pool may take; then it is cancelled, and raises TimeoutError."""
 READ_ONLY = {"default_transaction_read_only": "on"}

@@ -61,8 +61,9 @@ worker, or a new producer, tries."""
 STOP_SECONDS, LAST_MARK_SECONDS = 5.0, 1.0
 """Timeouts when the lead ends: to stop the producer, and to mark what is acknowledged."""
 
-SETTINGS = {**FEW_ROWS, "synchronous_commit": "off"}
-"""A lost mark costs no more than a duplicate, so marking need not wait for the disk."""
+SETTINGS = {**FEW_ROWS, "synchronous_commit": "off", "idle_session_timeout": "10s"}
+"""A lost mark costs no more than a duplicate, so marking need not wait for the disk. A leader that
+stands still, and does not look for so long, loses the lead."""
 
 for _topic in topic_names():
     REFUSED.labels(_topic)  # shown as 0 from the start, so that an alert sees the first rise

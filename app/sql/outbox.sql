@@ -48,12 +48,11 @@ on conflict (handler, topic, partition, "offset", md5(coalesce(value, ''))) do u
 -- Mark an event that an operator has discarded as sent, so that the order's next event is sent.
 update outbox set published_at = now() where id = :id;
 
--- name: make_outbox_partitions(now)
--- Create the missing partitions of this month and the next three.
+-- name: make_outbox_partitions()
+-- Create the missing partitions of this month and the next three, by PostgreSQL's clock: one of the past,
+-- made for the events of a worker whose clock is slow, would soon be dropped for its age.
 select make_outbox_partition(month)
-from generate_series(
-    :now::timestamptz, :now::timestamptz + interval '92 days', interval '15 days'
-) as month;
+from generate_series(now(), now() + interval '92 days', interval '15 days') as month;
 
 -- name: wait_a_moment()!
 -- Let this transaction fail if it has to wait for a lock for seconds.

@@ -16,7 +16,7 @@ from tests.chaos.audit import count
 from tests.chaos.poison import duplicate_events, plant_poison
 from tests.chaos.proxied_servers import Town
 from tests.chaos.proxy import Proxy
-from tests.chaos.shop import start_again
+from tests.chaos.shop import frozen, start_again
 from tests.chaos.steady_customers import Crowd
 from tests.chaos.waiting import until
 
@@ -47,6 +47,12 @@ class Scene:
 async def kill_worker(scene: Scene) -> None:
     """Kill a worker; its supervisor restarts it."""
     scene.some_worker().kill()
+
+
+async def freeze_worker(scene: Scene) -> None:
+    """Stop a worker's process where it stands, and let it go on after a while."""
+    with frozen(scene.some_worker()):
+        await scene.while_away()
 
 
 async def terminate_worker(scene: Scene) -> None:
@@ -173,6 +179,7 @@ Fault = Callable[[Scene], Awaitable[None]]
 FAULTS: dict[str, Fault] = {
     "worker killed (-9)": kill_worker,
     "worker stopped (SIGTERM)": terminate_worker,
+    "worker frozen": freeze_worker,
     "worker's disk lost": lose_disk,
     "worker added": add_worker,
     "worker removed": remove_worker,

@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -100,6 +102,21 @@ class Shop:
             for worker in self.workers:
                 self._kept[worker].tend()
             await asyncio.sleep(POLL_SECONDS)
+
+
+@contextmanager
+def frozen(worker: Worker) -> Iterator[None]:
+    """Have the worker's process stand still while the context lasts."""
+    pid = worker.pid if worker.alive else None
+    with suppress(ProcessLookupError):
+        if pid:
+            os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            if pid and worker.pid == pid:
+                os.kill(pid, signal.SIGCONT)
 
 
 async def start_again(server: Server) -> None:

@@ -8,10 +8,11 @@ from uuid import UUID, uuid4
 from app import orders, payments
 from app.db import Database
 from app.tokens import USER, Identity
+from devstack.worker import Worker
 from tests.chaos.audit import audit, count, reading, rest
 from tests.chaos.load import PLENTIFUL
 from tests.chaos.messages import read_all
-from tests.chaos.shop import Shop
+from tests.chaos.shop import Shop, frozen
 from tests.chaos.waiting import until
 
 ORDERS = 150
@@ -40,7 +41,26 @@ async def test_two_workers_publish_each_event_once_and_in_sequence(shop: Shop) -
     await audit(shop, placed)
     copies = Counter(dict(m.headers)["ce_id"] for m in await read_all(shop.brokers))
     assert set(copies.values()) == {1}
-    assert sum("relays the outbox" in worker.log.read_text() for worker in workers) == 1
+    assert len(leaders(workers)) == 1
+
+
+async def test_a_leader_that_stands_still_loses_the_lead(shop: Shop) -> None:
+    """And its partitions; it goes on as one of the others."""
+    workers = [await shop.hire_ready(), await shop.hire_ready()]
+    await until(lambda: leaders(workers), "one of them leads")
+    (leader,) = leaders(workers)
+    with frozen(leader):
+        placed = await commit_orders(shop)
+        await until(lambda: nothing_waits(shop), "another publishes everything", 90)
+        assert leaders(workers) == workers
+    assert await rest(shop)
+    assert all(worker.alive for worker in workers)
+    await audit(shop, placed)
+
+
+def leaders(workers: list[Worker]) -> list[Worker]:
+    """Return the workers that lead or have led."""
+    return [worker for worker in workers if "relays the outbox" in worker.log.read_text()]
 
 
 async def commit_orders(shop: Shop) -> dict[str, str]:
