@@ -114,7 +114,12 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
 
     async def _seek_to_committed(self) -> Any:
         consumer = self._ensure_consumer()
-        committed = await consumer.seek_to_committed()
+        places = consumer.assignment()
+        found = await consumer._coordinator.fetch_committed_offsets(places)
+        committed = {tp: _offset(found.get(tp)) for tp in places}
+        for tp, offset in committed.items():
+            if offset:
+                consumer.seek(tp, offset)
         changelogs, assigned = self.app.tables.changelog_topics, consumer.assignment()
         fresh = {tp for tp, at in committed.items() if not at and tp.topic not in changelogs}
         # Without waiting for the positions, as `seek_to_beginning` does: the recovery of all
@@ -144,6 +149,15 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         return bool(kept) and await super()._commit(kept)
 
 
+def _offset(committed: Any) -> int | None:
+    """Return the offset of an answer about committed offsets; None if there is none."""
+    return None if committed is None or committed.offset < 0 else committed.offset
+
+
+class _Moved(Exception):
+    """Raised instead of committing offsets that were chosen before a rebalance."""
+
+
 class _Entry(NamedTuple):
     """A changelog record, with the attributes that a table reads when it recovers."""
 
@@ -159,6 +173,9 @@ class _Entry(NamedTuple):
 
 
 class _Consumer(driver.Consumer):
+    _committing = 0
+    """The generation of the group in which offsets to be committed were chosen."""
+
     def assignment(self) -> set[TP]:
         """Return the assigned partitions."""
         return set(super().assignment())
@@ -173,7 +190,7 @@ class _Consumer(driver.Consumer):
         if self.flow_active and not self._get_active_partitions():
             # Faust would sleep for a second, also between a recovery's last step and the streams.
             await asyncio.sleep(NO_PARTITION_SECONDS)
-            return {}, set()
+            return None, None
         fetched, partitions = await super()._wait_next_records(timeout)
         if not self.flow_active:
             self._put_back(fetched or {})
@@ -234,6 +251,8 @@ class _Consumer(driver.Consumer):
         entries = [_Entry(tp, tp.partition, r.offset, r.key, r.value) for r in records]
         recovery.tp_to_table[tp].apply_changelog_batch(entries)
         recovery.active_offsets[tp] = entries[-1].offset
+        # The broker may have lost the changelog's end since the recovery began.
+        recovery.active_highwaters[tp] = min(recovery.active_highwaters[tp], self.highwater(tp) - 1)
         if recovery.in_recovery and not recovery.need_recovery():
             recovery.signal_recovery_end.set()
 
@@ -283,6 +302,16 @@ class _Consumer(driver.Consumer):
     def _new_consumer_thread(self) -> _ConsumerThread:
         return _ConsumerThread(self, loop=self.loop, thread_loop=self.loop, beacon=self.beacon)
 
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Stop the flow first: a worker without partitions, or its recovery, may have left it open.
+
+        What is fetched before the tables are recovered would be delivered at once.
+        """
+        self.stop_flow()
+        self.app.flow_control.suspend()
+        self._buffered_partitions.clear()
+        await super().on_partitions_assigned(assigned, generation_id)
+
     async def perform_seek(self) -> None:
         """Seek to the committed offsets, with the flow stopped so that nothing is fetched.
 
@@ -299,13 +328,29 @@ class _Consumer(driver.Consumer):
 
         Faust flushes the producer before it commits.
         """
+        self._committing = self.app.consumer_generation_id
         await cast(Any, self.app).write_tables()
-        done = await super()._commit_offsets(*arguments, **options)
+        try:
+            done = await super()._commit_offsets(*arguments, **options)
+        except _Moved:
+            return False
         for tp, read in self._read_offset.items():
             committed = self._committed_offset[tp]
             if read is not None and committed is not None and committed > read + 1:
                 self._committed_offset[tp] = None  # the partition has lost its end meanwhile
         return done
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        """Commit, unless there was a rebalance since the offsets were chosen, or there is one.
+
+        A partition that has been away may have later offsets by now. And while aiokafka joins the
+        group, the broker would answer the commit after that, and refuse it, for which aiokafka
+        would join once more. Raises _Moved.
+        """
+        is_joining = cast(Any, self._thread)._consumer._coordinator._performed_join_prepare
+        if is_joining or self.app.consumer_generation_id != self._committing:
+            raise _Moved
+        return bool(await super()._commit(offsets))
 
     async def _add_gap(self, tp: Any, offset_from: int, offset_to: int) -> None:
         """Log the gap: events are neither compacted nor sent in transactions, so it is unusual."""

@@ -9,9 +9,13 @@ from faust.types import TP
 
 
 class _Recovery(Recovery):
+    _rebalance = 0
+    """Which rebalance's partitions are recovered; Faust counts them."""
+
     async def on_rebalance(self, *arguments: Any, **options: Any) -> None:
         """Begin anew. The end of the last recovery is not the end of this one."""
         self.signal_recovery_end.clear()
+        self._rebalance = cast(Any, self.app).rebalancing_count
         await super().on_rebalance(*arguments, **options)
 
     async def _wait(self, *arguments: Any, **options: Any) -> None:
@@ -29,6 +33,9 @@ class _Recovery(Recovery):
             self._stop_flow()
             self.signal_recovery_start.set()
             raise RebalanceAgain from None
+        if cast(Any, self.app).rebalancing_count != self._rebalance:
+            # Partitions were revoked meanwhile. Going on would open the flow in a rebalance.
+            raise RebalanceAgain
 
     def _stop_flow(self) -> None:
         """Stop the flow as a rebalance does, because the step may have resumed some of it."""

@@ -208,11 +208,47 @@ async def test_no_offset_is_committed_before_the_tables_are_written(
 
     monkeypatch.setattr(driver.Consumer, "_commit_offsets", commit)
     consumer: Any = _Consumer.__new__(_Consumer)
-    consumer.app = SimpleNamespace(write_tables=write)
+    consumer.app = SimpleNamespace(write_tables=write, consumer_generation_id=1)
     consumer._read_offset, consumer._committed_offset = {PAID: 2, OTHER: 0}, {PAID: 3, OTHER: 9}
     assert await consumer._commit_offsets({PAID: 3})
     assert done == ["written", "committed"]
     assert consumer._committed_offset == {PAID: 3, OTHER: None}, "the other has lost its end"
+
+
+@pytest.mark.parametrize("moves", ["joined anew", "joining", None])
+async def test_what_was_chosen_before_a_rebalance_is_not_committed(
+    moves: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A partition that has been away may have been handled further by its other owner."""
+    asked: list[Any] = []
+
+    async def flush() -> None:
+        consumer.app.consumer_generation_id += moves == "joined anew"
+        coordinator._performed_join_prepare = moves == "joining"
+
+    async def commit(offsets: Any) -> bool:
+        asked.append(offsets)
+        return True
+
+    coordinator = SimpleNamespace(_performed_join_prepare=False)
+    consumer: Any = _Consumer.__new__(_Consumer)
+    consumer.app = SimpleNamespace(
+        write_tables=flush,
+        consumer_generation_id=1,
+        producer=SimpleNamespace(flush=flush),
+        tables=SimpleNamespace(on_commit=lambda offsets: None),
+        monitor=SimpleNamespace(on_tp_commit=lambda offsets: None),
+    )
+    consumer._thread = SimpleNamespace(
+        _consumer=SimpleNamespace(_coordinator=coordinator),
+        assignment=lambda: {PAID},
+        commit=commit,
+    )
+    consumer.log, consumer.in_transaction = SimpleNamespace(dev=lambda *_: None), False
+    consumer._read_offset, consumer._committed_offset = {PAID: 300}, {PAID: 300}
+    assert await consumer._commit_offsets({PAID: 350}) is (moves is None)
+    assert asked == ([] if moves else [{PAID: 350}])
+    assert consumer._committed_offset == {PAID: 300 if moves else None}
 
 
 def test_the_assigned_partitions_are_those_of_the_latest_assignment() -> None:
@@ -233,12 +269,16 @@ def thread_with(committed: dict[TopicPartition, int | None]) -> Any:
     fetcher: Any = Fetcher.__new__(Fetcher)
     fetcher._subscriptions, fetcher._records, fetcher._wait_consume_future = subscription, {}, None
 
-    async def known(place: TopicPartition) -> int | None:
-        return committed[place]
+    async def known(places: Any) -> dict[TopicPartition, Any]:
+        offsets = {place: committed[place] for place in places}
+        return {
+            place: SimpleNamespace(offset=-1 if at is None else at) for place, at in offsets.items()
+        }
 
     client: Any = AIOKafkaConsumer.__new__(AIOKafkaConsumer)
     client._closed, client._request_timeout_ms = True, 60_000
-    client._subscription, client._fetcher, client.committed = subscription, fetcher, known
+    client._subscription, client._fetcher = subscription, fetcher
+    client._coordinator = SimpleNamespace(fetch_committed_offsets=known)
     thread: Any = _ConsumerThread.__new__(_ConsumerThread)
     thread._consumer = client
     thread.app = SimpleNamespace(tables=SimpleNamespace(changelog_topics={"a changelog"}))
