@@ -4,6 +4,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
@@ -84,6 +85,8 @@ ends by COMMAND_SECONDS alone, which is told apart from a server that is away. A
 still (a stopped process, a stuck disk) keeps its locks for as long as Kafka its partitions."""
 COMMAND_SECONDS = 10.0
 """How long a statement of a pool may take; then it is cancelled, and raises TimeoutError."""
+CONNECT_SECONDS = 5.0
+"""How long connecting may take. Each host has an equal part of it."""
 READ_ONLY = {"default_transaction_read_only": "on"}
 WRITABLE = {"target_session_attrs": "read-write"}
 """Connect to a primary: a former one may be back as a standby, where every write would fail."""
@@ -107,6 +110,7 @@ class Database:
         `settings` are PostgreSQL settings for each connection of the pool.
         """
         self._dsn = dsn
+        self._hosts = _each_host(dsn)
         self._settings = {**OWN_LIMITS, **DEAD_PEERS, **settings, "application_name": name}
         self._name = name
         self._pool_size = pool_size
@@ -116,10 +120,10 @@ class Database:
     async def open(self) -> None:
         """Create the pool; connections are opened when they are needed."""
         self._pool = await asyncpg.create_pool(
-            **WRITABLE | self._dsn,
+            connect=self._connect,
+            **WRITABLE,
             min_size=0,
             max_size=self._pool_size,
-            timeout=5,
             command_timeout=COMMAND_SECONDS,
             max_cached_statement_lifetime=PLAN_SECONDS,
             reset=_nothing_to_reset,
@@ -140,20 +144,34 @@ class Database:
         whose settings are READ_ONLY.
         """
         server = {} if READ_ONLY.items() <= server_settings.items() else WRITABLE
-        return await asyncpg.connect(
-            **server | self._dsn,
-            timeout=5,
+        return await self._connect(
+            **server,
             command_timeout=command_timeout,
             max_cached_statement_lifetime=PLAN_SECONDS,
             server_settings={"application_name": self._name, **DEAD_PEERS, **server_settings},
         )
+
+    async def _connect(self, *_: None, **options: Any) -> asyncpg.Connection:
+        """Connect to the first host that will do, beginning with the one that did last.
+
+        asyncpg itself would wait for a silent host until all time is up. Raises one of AWAY.
+        """
+        share = CONNECT_SECONDS / len(self._hosts)
+        for host in list(self._hosts):
+            try:
+                return await asyncpg.connect(**options | host, timeout=share)
+            except AWAY as error:
+                failure = error
+                self._hosts.remove(host)
+                self._hosts.append(host)
+        raise failure
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[asyncpg.Connection]:
         """Acquire a pooled connection, without a transaction. Raises one of AWAY."""
         if self._pool is None:
             raise asyncpg.InterfaceError("the pool is not open")
-        async with self._pool.acquire(timeout=5) as connection:
+        async with self._pool.acquire(timeout=CONNECT_SECONDS) as connection:
             yield connection
 
     @asynccontextmanager
@@ -236,6 +254,16 @@ class Database:
                 yield begin
             finally:
                 await whole.rollback()
+
+
+def _each_host(dsn: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the connection arguments for each host of the URL; they are separated by commas."""
+    url = urlsplit(dsn.get("dsn") or "")
+    login, at, hosts = url.netloc.rpartition("@")
+    if "," not in hosts:
+        return [dsn]
+    places = [url._replace(netloc=f"{login}{at}{host}") for host in hosts.split(",")]
+    return [{**dsn, "dsn": urlunsplit(place)} for place in places]
 
 
 async def _nothing_to_reset(connection: asyncpg.Connection) -> None:

@@ -1,6 +1,9 @@
 """What a pool does about a worker or a server that stands still."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -18,6 +21,39 @@ async def test_a_transaction_that_stands_still_is_ended_by_the_server(database: 
             while await other.fetchval(SESSIONS):
                 pass
     await still.close()
+
+
+@asynccontextmanager
+async def silent_server() -> AsyncIterator[tuple[int, list[str]]]:
+    """Yield the port of a server that takes connections and says nothing, and a list of them."""
+    came: list[str] = []
+
+    async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        came.append("a connection")
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(hold, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1], came
+
+
+async def test_where_one_host_is_silent_the_next_is_asked(
+    environment: dict[str, str],
+) -> None:
+    """As after a failover, when the former primary's machine has vanished."""
+    url = urlsplit(environment["DB_URL"])
+    async with silent_server() as (port, came):
+        hosts = url.netloc.replace("@", f"@127.0.0.1:{port},")
+        database = Database({"dsn": url._replace(netloc=hosts).geturl()}, 2)
+        await database.open()
+        async with database.connection() as first, database.connection() as second:
+            assert await first.fetchval("select 1") + await second.fetchval("select 2") == 3
+        connection = await database.connect()
+        assert await connection.fetchval("select pg_is_in_recovery()") is False
+        await connection.close()
+        await database.close()
+    assert len(came) == 1, "the others began with the host that answers"
 
 
 async def test_it_may_stand_still_for_as_long_as_a_consumer(database: Database) -> None:
