@@ -107,6 +107,8 @@ class InFlight:
         """When an event last failed with nothing acknowledged since it was sent."""
         self._unheard_since: float | None = None
         """Since when events have been sent without an acknowledgement; None if none are waiting."""
+        self._unheard_of: dict[Place, float] = {}
+        """The same by partition."""
 
     @property
     def room(self) -> int:
@@ -117,6 +119,11 @@ class InFlight:
     def silent_seconds(self) -> float:
         """How long events have been sent without any acknowledgement, whether they fail or hang."""
         return 0.0 if self._unheard_since is None else monotonic() - self._unheard_since
+
+    @property
+    def stuck_seconds(self) -> float:
+        """How long one of the partitions has been sent events without any acknowledgement."""
+        return monotonic() - min(self._unheard_of.values()) if self._unheard_of else 0.0
 
     @property
     def are_held_up(self) -> bool:
@@ -180,6 +187,7 @@ class InFlight:
             return False
         begun = monotonic()
         self._unheard_since = self._unheard_since or begun
+        self._unheard_of.setdefault(place, begun)
         task = asyncio.create_task(self._send(row, place[1]))
         self._under_way[row.order_id] = sending = Sending(row, place, begun, task)
         self._to[place] += 1
@@ -214,8 +222,12 @@ class InFlight:
                 self.refused.append((sending.row, error))
             else:
                 self._fail(sending, error)
-        if not self._under_way and (error is None or isinstance(error, REFUSALS)):
-            self._unheard_since = None
+        if error is None or isinstance(error, REFUSALS):
+            if not self._under_way:
+                self._unheard_since = None
+            self._unheard_of.pop(sending.place, None)
+            if self._to[sending.place]:
+                self._unheard_of[sending.place] = monotonic()
         self._on_result()
 
     def _acknowledge(self, sending: Sending) -> None:

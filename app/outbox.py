@@ -58,6 +58,8 @@ they could notify the leader. Also how often the others try to take the lead."""
 SILENT_SECONDS = 30.0
 """How long a leader may send without an acknowledgement. It then gives up the lead, so that another
 worker, or a new producer, tries."""
+STUCK_SECONDS = 120.0
+"""The same for one partition: another worker may reach its broker."""
 STOP_SECONDS, LAST_MARK_SECONDS = 5.0, 1.0
 """Timeouts when the lead ends: to stop the producer, and to mark what is acknowledged."""
 
@@ -203,8 +205,7 @@ class Relay:
                 await asyncio.sleep(looked + GATHER_SECONDS - loop.time())
                 looked = loop.time()
                 await self._look(connection, in_flight)
-                if in_flight.silent_seconds > SILENT_SECONDS:
-                    raise _CannotSend(f"nothing was acknowledged for {SILENT_SECONDS:.0f} s")
+                _check(producer, in_flight)
         finally:
             self._in_flight = None
             in_flight.abandon()
@@ -241,6 +242,17 @@ class Relay:
                 moment = parse_time(rows[0].occurred_at).timestamp()
                 self._admission.note(RELAY, moment, RELAYED)
         in_flight.send(rows)
+
+
+def _check(producer: AIOKafkaProducer, in_flight: InFlight) -> None:
+    """Raise _CannotSend if another worker, or another producer, may be able to send."""
+    if in_flight.silent_seconds > SILENT_SECONDS:
+        raise _CannotSend(f"nothing was acknowledged for {SILENT_SECONDS:.0f} s")
+    if in_flight.stuck_seconds > STUCK_SECONDS:
+        raise _CannotSend(f"a partition acknowledged nothing for {STUCK_SECONDS:.0f} s")
+    client = cast(Any, producer)
+    if client._sender.sender_task.done() or client.client._sync_task.done():
+        raise _CannotSend("a task of the producer has ended")
 
 
 async def _stop(producer: AIOKafkaProducer) -> None:

@@ -55,22 +55,24 @@ async def elsewhere(database: Database, brokers: Brokers) -> AsyncIterator[Datab
     await elsewhere.close()
 
 
-class Unreachable:
-    """A producer whose machine cannot reach the brokers."""
-
-    client = SimpleNamespace(cluster=ClusterMetadata())
-
-    async def send(self, *_: object, **__: object) -> asyncio.Future[None]:
-        raise KafkaConnectionError("no way")
-
-
 class Dead:
     """A producer that accepts everything and sends nothing."""
 
-    client = SimpleNamespace(cluster=ClusterMetadata())
+    def __init__(self, ended: bool = False) -> None:
+        """`ended` says whether its tasks show it."""
+        task = SimpleNamespace(done=lambda: ended)
+        self._sender = SimpleNamespace(sender_task=task)
+        self.client = SimpleNamespace(cluster=ClusterMetadata(), _sync_task=task)
 
     async def send(self, *_: object, **__: object) -> asyncio.Future[None]:
         return asyncio.get_running_loop().create_future()
+
+
+class Unreachable(Dead):
+    """A producer whose machine cannot reach the brokers."""
+
+    async def send(self, *_: object, **__: object) -> asyncio.Future[None]:
+        raise KafkaConnectionError("no way")
 
 
 async def published(database: Database, order_id: UUID) -> list[bool]:
@@ -169,12 +171,21 @@ async def test_a_topic_that_cannot_be_written_leaves_room_for_all_others(
             await connection.execute("delete from outbox where topic = 'no.such.topic'")
 
 
-@pytest.mark.parametrize("producer", [Unreachable(), Dead()])
+@pytest.mark.parametrize(
+    ("producer", "seconds"),
+    [
+        (Unreachable(), {"SILENT_SECONDS": 0.5}),
+        (Dead(), {"SILENT_SECONDS": 0.5}),
+        (Dead(), {"STUCK_SECONDS": 0.5}),
+        (Dead(ended=True), {}),
+    ],
+)
 async def test_a_leader_that_cannot_send_gives_up_the_lead(
     database: Database,
     brokers: Brokers,
     monkeypatch: pytest.MonkeyPatch,
     producer: object,
+    seconds: dict[str, float],
 ) -> None:
     @asynccontextmanager
     async def broken(_: Relay) -> AsyncIterator[object]:
@@ -187,10 +198,12 @@ async def test_a_leader_that_cannot_send_gives_up_the_lead(
         leading = asyncio.create_task(leader.run())
         await leads(leader)
     # From here on only the first relay's producer is broken.
-    monkeypatch.setattr(outbox, "SILENT_SECONDS", 0.5)
+    for name, value in seconds.items():
+        monkeypatch.setattr(outbox, name, value)
     try:
         async with relaying(brokers, database):
             await comes(database, order_id, [True, True])
+        assert not leading.done()
     finally:
         leading.cancel()
         with suppress(asyncio.CancelledError):

@@ -309,6 +309,30 @@ async def test_it_tells_for_how_long_nothing_was_acknowledged(clock: Clock) -> N
     assert under_way.silent_seconds == 0
 
 
+async def test_it_tells_for_how_long_one_partition_acknowledged_nothing(clock: Clock) -> None:
+    broker = Broker(silent=None, large=MessageSizeTooLargeError())
+    under_way = in_flight_to(broker)
+    under_way.send([row(1, ANN, "silent")])
+    for _ in range(3):
+        clock.now += 10
+        under_way.send([row(1, uuid4()), row(1, uuid4(), "large")])
+        await come_down()
+    assert round(under_way.stuck_seconds) == 30
+    under_way.send([row(1, BOB, "silent")])
+    broker.waiting[0].set_result(None)
+    await come_down()
+    clock.now += 5
+    assert round(under_way.stuck_seconds) == 5
+    broker.waiting[1].set_exception(KafkaTimeoutError())
+    await come_down()
+    clock.now += 5
+    assert round(under_way.stuck_seconds) == 10, "a failure is no acknowledgement"
+    broker.answers.clear()
+    under_way.send([row(1, BOB, "silent")])
+    await come_down()
+    assert under_way.stuck_seconds == 0
+
+
 async def test_what_the_broker_refuses_for_good_is_told_and_the_rest_is_sent(clock: Clock) -> None:
     landings: list[None] = []
     under_way = in_flight_to(
