@@ -7,7 +7,13 @@ from uuid import UUID
 
 from app import idempotency, order_rows
 from app.db import Database
-from app.errors import NothingToPay, NotPayable, OrderNotFound, PaymentInProgress
+from app.errors import (
+    NothingToPay,
+    NotPayable,
+    OrderNotFound,
+    PaymentInProgress,
+    TooManyAttempts,
+)
 from app.ids import new_id
 from app.lifecycle import Order, Payment, PaymentStatus, Status, payable
 from app.money.ledger import CHECKOUT_EXPIRED
@@ -25,6 +31,9 @@ SHORTEST = timedelta(minutes=31)
 LONGEST = timedelta(hours=23, minutes=55)
 """The longest checkout: Stripe allows at most 24 hours."""
 
+MAX_ATTEMPTS = 20
+"""The most attempts to pay one order: each step of an order reads all of them."""
+
 NOT_REQUESTED, REQUESTED, READY = "NOT_REQUESTED", "REQUESTED", "READY"
 FAILED, EXPIRED = "FAILED", "EXPIRED"
 
@@ -39,7 +48,7 @@ async def request_checkout(
     """Start a checkout, or return the pending one: {orderId, status, pollUrl}.
 
     The order's deadline moves to the end of the checkout, if that is later. Raises OrderNotFound,
-    Forbidden, NotPayable, NothingToPay, PaymentInProgress, IdempotencyKeyReused,
+    Forbidden, NotPayable, NothingToPay, PaymentInProgress, TooManyAttempts, IdempotencyKeyReused,
     IdempotencyInProgress.
     """
     async with database.transaction("checkout.request_checkout") as transaction:
@@ -50,6 +59,8 @@ async def request_checkout(
         rows = await sql.live_payments(transaction.connection, order_id=order_id)
         live = _live_checkout(rows)
         if live is None:
+            if rows[0]["attempts"] >= MAX_ATTEMPTS:
+                raise TooManyAttempts
             await _start_attempt(transaction, order, rows[0]["due_at"], request_id)
         answer = {
             "orderId": str(order_id),

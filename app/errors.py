@@ -153,6 +153,12 @@ class NothingToPay(Problem):
     status, slug, title = 409, "nothing-to-pay", "Nothing to pay"
 
 
+class TooManyAttempts(Problem):
+    """Too many attempts to pay this order at Stripe have failed; place another order"""
+
+    status, slug, title = 409, "too-many-attempts", "Too many attempts to pay"
+
+
 class PaymentInProgress(Problem):
     """A payment of this order is already under way"""
 

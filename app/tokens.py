@@ -119,7 +119,13 @@ class Tokens:
             token,
             key,
             [key.algorithm_name],
-            options={"require": ["exp"], "verify_aud": self._audience is not None},
+            options={
+                "require": ["exp"],
+                "verify_aud": self._audience is not None,
+                # Who has a `userId` may have any `sub`; `_identity` looks at what it takes.
+                "verify_sub": False,
+                "verify_jti": False,
+            },
             issuer=self._issuer,
             audience=self._audience,
             leeway=LEEWAY_SECONDS,

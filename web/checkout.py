@@ -5,7 +5,7 @@ from uuid import UUID
 from aiohttp import web
 
 from app import app, checkout, request_pool
-from app.errors import Forbidden, NothingToPay, NotPayable, PaymentInProgress
+from app.errors import Forbidden, NothingToPay, NotPayable, PaymentInProgress, TooManyAttempts
 from app.logs import request_id
 from app.rows import Key
 from app.tokens import Identity
@@ -26,7 +26,7 @@ class CheckoutView(View):
         Answer(202, "The checkout that is being opened, or is open", CheckoutAsked, (), POLL),
         who=Who.USER,
         idempotent=True,
-        own_problems=(Forbidden, NotPayable, NothingToPay, PaymentInProgress),
+        own_problems=(Forbidden, NotPayable, NothingToPay, PaymentInProgress, TooManyAttempts),
     )
     async def post(
         self, request: web.Request, user: Identity, order_id: UUID, key: Key | None

@@ -21,11 +21,14 @@ KEEPALIVE_SECONDS = 75.0
 """How long a connection may be silent, or a request's head incomplete. aiohttp's own is an hour."""
 
 UNREAD_SECONDS = 75.0
-"""How long a client may leave bytes of an answer unread or unacknowledged."""
+"""How long a client may leave bytes of an answer unread or unacknowledged, and how long it may take
+to read what is more than asyncio's buffer (64 KiB)."""
 
 
 class _Protocol(RequestHandler):
-    __slots__ = ()
+    __slots__ = ("_reading",)
+
+    _reading: asyncio.TimerHandle | None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Have the kernel end the connection of a client that does not read (tcp(7)).
@@ -33,10 +36,30 @@ class _Protocol(RequestHandler):
         aiohttp would hold the connection, and what is left of its answer, for as long.
         """
         super().connection_made(transport)
+        self._reading = None
         connection = transport.get_extra_info("socket")
         if sys.platform == "linux":  # others have no such option
             limit = int(UNREAD_SECONDS * 1000)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, limit)
+
+    def pause_writing(self) -> None:
+        """Give the client time to read; one that reads a byte now and then would take for ever."""
+        super().pause_writing()
+        transport = cast(asyncio.WriteTransport, self.transport)
+        self._reading = self._loop.call_later(UNREAD_SECONDS, transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stop_timer()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        self._stop_timer()
+
+    def _stop_timer(self) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = None
 
     def handle_error(
         self,

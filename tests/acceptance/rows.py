@@ -12,6 +12,12 @@ _PENDING = """
         (id, order_id, provider, amount_minor, currency, status, created_at, updated_at)
     values ($1, $2, 'internal', 99800, 'PLN', 'PENDING', now(), now())
 """
+_FAILED = """
+    insert into payments
+        (id, order_id, provider, amount_minor, currency, status, created_at, updated_at)
+    select gen_random_uuid(), $1::uuid, 'stripe', 49900, 'PLN', 'FAILED', now(), now()
+    from generate_series(1, $2::int)
+"""
 _PARKED = """
     insert into parked_messages (
         handler, topic, partition, "offset", order_id, state, holds_order, key, value, headers,
@@ -34,6 +40,10 @@ class Rows:
     async def add_pending_payment(self, order: dict[str, Any]) -> None:
         """Add a payment that no agent was told of, so none captures it."""
         await self._connection.execute(_PENDING, uuid4(), order["id"])
+
+    async def add_failed_attempts(self, order: dict[str, Any], count: int) -> None:
+        """Add so many attempts to pay at Stripe that have failed."""
+        await self._connection.execute(_FAILED, order["id"], count)
 
     async def add_unsettled_key(self, user_id: str, key: str) -> None:
         """Add the key of a finished request without an answer, a state the service never leaves."""

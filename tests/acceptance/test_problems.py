@@ -120,6 +120,15 @@ async def _a_checkout_of_nothing(scene: Scene) -> Answer:
     )
 
 
+async def _one_checkout_too_many(scene: Scene) -> Answer:
+    order = await scene.order()
+    await scene.rows.add_failed_attempts(order, 19)
+    assert (await scene.customer.check_out(order)).status == 202
+    other = await scene.order()
+    await scene.rows.add_failed_attempts(other, 20)
+    return await scene.customer.check_out(other)
+
+
 async def _not_from_stripe(scene: Scene) -> Answer:
     return await scene.api.ask("POST", "/api/stripe/webhook", "{}")
 
@@ -196,6 +205,7 @@ PROVOKED: dict[type[Problem], Provoke] = {
     errors.NotPayable: _pay_too_late,
     errors.NothingToPay: _a_checkout_of_nothing,
     errors.PaymentInProgress: _pay_twice,
+    errors.TooManyAttempts: _one_checkout_too_many,
     errors.NotCancellable: _cancel_too_late,
     errors.StockBelowReserved: _less_than_nothing,
     errors.IdempotencyInProgress: _a_key_in_use,

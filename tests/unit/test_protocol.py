@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import sys
+from types import SimpleNamespace
 
 import pytest
 from aiohttp import web
@@ -12,11 +13,13 @@ from web import protocol
 BODY = bytes(8_000_000)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has TCP_USER_TIMEOUT")
+@pytest.mark.parametrize("platform", [sys.platform, "one without TCP_USER_TIMEOUT"])
 async def test_a_client_that_does_not_read_loses_its_connection(
-    monkeypatch: pytest.MonkeyPatch,
+    platform: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A timer ends it where the kernel does not, which sees a client that reads now and then."""
     monkeypatch.setattr(protocol, "UNREAD_SECONDS", 0.5)
+    monkeypatch.setattr(protocol, "sys", SimpleNamespace(platform=platform))
     ended = asyncio.Event()
 
     class Watched(protocol._Protocol):

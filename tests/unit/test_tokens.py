@@ -45,7 +45,8 @@ def test_a_token_speaks_for_whom_it_was_issued() -> None:
 def test_the_user_is_userid_else_sub() -> None:
     one, other = uuid4(), uuid4()
     assert TOKENS.read(signed(sub=str(one))).id == one
-    assert TOKENS.read(signed(sub=str(one), userId=str(other))).id == other
+    for sub in (str(one), "ann", 42, None):
+        assert TOKENS.read(signed(sub=sub, userId=str(other), jti=7)).id == other
 
 
 def test_an_audience_that_was_not_configured_is_not_checked() -> None:
