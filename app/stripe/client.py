@@ -6,6 +6,7 @@ request (https://docs.stripe.com/api/idempotent_requests).
 """
 
 from collections.abc import Awaitable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
@@ -98,7 +99,10 @@ class StripeProvider:
         except ProviderRefused:
             # Stripe expires only open sessions; the caller decides by what this one is instead.
             asked: SessionRetrieveParams = {"expand": ["payment_intent"]}
-            return _session(await _answer(sessions.retrieve_async(session_id, asked)))
+            with suppress(ProviderRefused):
+                return _session(await _answer(sessions.retrieve_async(session_id, asked)))
+            # A restricted key may not read intents; only of a failed delayed payment one is needed.
+            return _session(await _answer(sessions.retrieve_async(session_id)))
 
     async def refund(
         self, refund_id: UUID, order_id: UUID, payment_intent: str, amount_minor: int
@@ -122,6 +126,12 @@ class StripeProvider:
             if made is None:
                 raise ProviderFailed(NOT_REFUNDED, f"there is no refund {refund_id}") from None
             return made
+        except ProviderRefused:
+            # It may have been made before, and Stripe have forgotten its key, after a day.
+            with suppress(ProviderRefused):
+                if made := await _answer(self._look_for(refund_id, payment_intent)):
+                    return made
+            raise
 
     async def _refund_made(self, refund_id: UUID, payment_intent: str) -> Refund | None:
         """Return the refund with our id, if Stripe made it. Raises ProviderAway."""

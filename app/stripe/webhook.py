@@ -85,7 +85,8 @@ def read(payload: bytes) -> Report:
             attempt_id=_uuid(_metadata(found).get("paymentId")) if is_session else None,
             session_id=_text(found["id"]) if is_session else None,
             payment_intent=_id(found.get("payment_intent")),
-            fact=speaks(found) if speaks else None,
+            # Of an account that is connected to ours (Stripe Connect): its money is not here.
+            fact=speaks(found) if speaks and not event.get("account") else None,
         )
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError, OverflowError):
         raise InvalidInput.of("#", "the body is not an event of Stripe") from None
@@ -134,8 +135,11 @@ def _uuid(told: object) -> UUID | None:
 
 
 def _paid(session: Mapping[str, Any]) -> Fact | None:
-    """Return the capture; None if a delayed payment method has completed the session unpaid."""
-    if session["payment_status"] != "paid":
+    """Return the capture; None if a delayed payment method has completed the session unpaid.
+
+    None, too, for what is no single payment, but a subscription with the order's id.
+    """
+    if session["payment_status"] != "paid" or session.get("mode", "payment") != "payment":
         return None
     return captured(_amount(session["amount_total"]), _text(session["currency"]).upper())
 

@@ -186,6 +186,20 @@ async def test_a_look_for_a_refund_that_is_refused_does_not_refuse_the_refund(
         await ours.refund(*asked, intent, 9_000)
 
 
+async def test_a_refund_that_is_refused_as_it_was_made_before_is_found(
+    shop: Shop, ours: StripeProvider, receiver: Receiver
+) -> None:
+    """Stripe has forgotten its idempotency key."""
+    intent, id = await pay(shop, ours, receiver), uuid4()
+    made = {"payment_intent": intent, "metadata": {"refundId": str(id)}}
+    await shop.control("refunds", **made)
+    assert (await ours.refund(id, uuid4(), intent, 20_098)).amount_minor == 20_098
+    with pytest.raises(ProviderRefused) as refused:
+        await ours.refund(uuid4(), uuid4(), intent, 20_098)
+    assert refused.value.reason == "The payment is refunded already"
+    assert (await shop.look())["counts"]["refunds"] == 1
+
+
 async def test_what_a_proxy_refuses_is_not_refused_by_stripe(
     shop: Shop, ours: StripeProvider
 ) -> None:
@@ -244,6 +258,16 @@ async def test_an_open_session_is_expired_and_another_is_told_as_it_is(
     assert receiver.types().count("checkout.session.expired") == 1
     with pytest.raises(ProviderRefused):
         await ours.expire_session("cs_test_unknown")
+
+
+async def test_a_session_is_told_to_a_key_that_may_not_read_payment_intents(
+    shop: Shop, ours: StripeProvider
+) -> None:
+    session = await ours.create_session(checkout())
+    await shop.press(session.id, "pay")
+    await shop.control("faults", kind="refuse", method="GET")
+    told = await ours.expire_session(session.id)
+    assert (told.status, told.is_paid, told.intent_status) == ("complete", True, None)
 
 
 @pytest.mark.parametrize("backwards", [False, True])

@@ -128,6 +128,11 @@ def session(type: str, **changes: Any) -> bytes:
     return event(f"checkout.session.{type}", **{**session, **changes})
 
 
+def of_an_account(payload: bytes) -> bytes:
+    """Return the event as one of an account that is connected to ours."""
+    return json.dumps({**json.loads(payload), "account": "acct_1"}).encode()
+
+
 REFUND = {
     "id": "re_1",
     "object": "refund",
@@ -152,6 +157,9 @@ CHARGE = {
     [
         (session("completed"), captured(9999, "PLN")),
         (session("completed", payment_status="unpaid"), None),
+        (session("completed", mode="payment"), captured(9999, "PLN")),
+        (session("completed", mode="subscription", payment_intent=None), None),
+        (of_an_account(session("completed")), None),
         (session("async_payment_succeeded"), captured(9999, "PLN")),
         (session("async_payment_failed"), failed("The payment failed")),
         (session("expired", payment_status="unpaid"), expired()),
