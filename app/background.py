@@ -95,7 +95,8 @@ async def relay_outbox() -> None:
 async def send_mail() -> None:
     """Send the mails that agents have noted, if a mail server is configured."""
     if settings.smtp_url:
-        await send_mails(timer_pool, Mail(settings.smtp_url, settings.mail_from))
+        mail = Mail(settings.smtp_url, settings.mail_from)
+        await send_mails(timer_pool, mail, app.batch, lambda: app.should_stop)
 
 
 @app.task

@@ -8,20 +8,29 @@ import asyncio
 import logging
 import smtplib
 import ssl
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, suppress
 from email.message import EmailMessage
-from typing import Any
+from socket import socket
+from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
 from app.crashes import Point, crash_here
 from app.db import AWAY, Database
 from app.queries import sql
+from app.times import now
 
 log = logging.getLogger(__name__)
 
 BATCH = 10
 ATTEMPTS = 10
 TIMEOUT_SECONDS = 10
+ANSWER_SECONDS = 30
+"""The timeouts of connecting and, per answer, of handing over the mail: filters take their time."""
+AGAINST_US = b"5.4.", b"5.7."
+"""Enhanced codes (RFC 3463) of refusals for routing or policy: a limit, a list that we are not on.
+They are not about this mail, and end when somebody has mended the cause."""
 IDLE_SECONDS = 1.0
 MAIL = "mail"
 """The name of this task in crash points."""
@@ -54,6 +63,7 @@ class Mail:
         mail["From"] = self._sender
         mail["Subject"] = f"Your order is {kind}"
         mail["Message-ID"] = f"<{order_id}.{kind}@orders>"
+        mail["Date"] = now()
         mail.set_content(f"Your order {order_id} is {kind}{reason}.\n")
         try:
             mail["To"] = notification["recipient"]
@@ -64,24 +74,29 @@ class Mail:
 
     def _deliver(self, mail: EmailMessage) -> None:
         """Send the mail. Raises Undeliverable if it is refused, OSError if a retry may succeed."""
-        with self._connect() as server:
-            try:
-                server.send_message(mail)
-            except smtplib.SMTPRecipientsRefused as refused:
-                if all(code >= 500 for code, _ in refused.recipients.values()):
-                    raise Undeliverable(str(refused)) from None
-                raise
-            except smtplib.SMTPDataError as error:
-                if error.smtp_code >= 500:
-                    raise Undeliverable(str(error)) from None
-                raise
-            except smtplib.SMTPNotSupportedError as error:
+        server = self._connect()
+        try:
+            server.send_message(mail)
+        except smtplib.SMTPRecipientsRefused as refused:
+            if all(_is_final(*answer) for answer in refused.recipients.values()):
+                raise Undeliverable(str(refused)) from None
+            raise
+        except smtplib.SMTPDataError as error:
+            if _is_final(error.smtp_code, error.smtp_error):
                 raise Undeliverable(str(error)) from None
-            except OSError:
-                raise
-            except Exception as error:
-                # The library formats the addresses only here, and raises many types of exceptions.
-                raise Undeliverable(f"not to be written: {error!r}") from None
+            raise
+        except smtplib.SMTPNotSupportedError as error:
+            raise Undeliverable(str(error)) from None
+        except OSError:
+            raise
+        except Exception as error:
+            # The library formats the addresses only here, and raises many types of exceptions.
+            raise Undeliverable(f"not to be written: {error!r}") from None
+        finally:
+            # What the server says to QUIT does not matter to a mail that it has taken.
+            with suppress(OSError):
+                server.quit()
+            server.close()
 
     def _connect(self) -> smtplib.SMTP:
         host, port = self._url.hostname or "", self._url.port or 0
@@ -97,14 +112,31 @@ class Mail:
                 # The password must not be sent unencrypted.
                 server.starttls(context=ssl.create_default_context())
             server.login(unquote(self._url.username), unquote(self._url.password or ""))
+        cast(socket, server.sock).settimeout(ANSWER_SECONDS)
         return server
 
 
-async def send_mails(database: Database, mail: Mail) -> None:
-    """Send due mails until cancelled; wait while PostgreSQL or the mail server is unavailable."""
-    while True:
+def _is_final(code: int, text: bytes | str) -> bool:
+    """Return whether the server will never take this mail."""
+    told = text if isinstance(text, bytes) else text.encode()
+    return code >= 500 and not told.startswith(AGAINST_US)
+
+
+async def send_mails(
+    database: Database,
+    mail: Mail,
+    batch: Callable[[], AbstractContextManager[None]],
+    stopping: Callable[[], bool],
+) -> None:
+    """Send due mails until `stopping`; wait while PostgreSQL or the mail server is unavailable.
+
+    `batch` marks a batch as in progress, so that a stopping worker waits until it is noted.
+    """
+    while not stopping():
         try:
-            if not await send_due(database, mail):
+            with batch():
+                some = await send_due(database, mail)
+            if not some:
                 await asyncio.sleep(IDLE_SECONDS)
         except AWAY as error:
             log.warning("Mail waits: %r", error)
@@ -130,8 +162,24 @@ async def _send(database: Database, mail: Mail, row: Any) -> None:
     crash_here(Point.SENT, MAIL)
     if failure:
         log.warning("No mail for %s order %s: %s", row["kind"], row["order_id"], failure)
-    async with database.connection() as connection:
-        await sql.note_sent(connection, order_id=row["order_id"], kind=row["kind"], failure=failure)
+    while not await _note(database, row, failure):
+        pass
+
+
+async def _note(database: Database, row: Any, failure: str | None) -> bool:
+    """Note that the mail is sent; return False, after a while, if the note is to be tried again.
+
+    Without it the mail would be sent again, once its lease is over.
+    """
+    try:
+        async with database.connection() as connection:
+            key = {"order_id": row["order_id"], "kind": row["kind"]}
+            await sql.note_sent(connection, **key, failure=failure)
+    except AWAY as error:
+        log.warning("A mail that was sent is noted later: %r", error)
+        await asyncio.sleep(IDLE_SECONDS)
+        return False
+    return True
 
 
 async def _failure(mail: Mail, row: Any) -> str | None:

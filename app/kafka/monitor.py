@@ -65,4 +65,8 @@ def new_monitor() -> Monitor:
     """Create the monitor; its metrics are named `faust_…`."""
     metrics = FaustMetrics.create(REGISTRY, "faust")
     cheap = (_Labelled(one) if one._labelnames else one for one in cast(Any, metrics))
-    return Monitor(metrics=FaustMetrics(*cast(Any, cheap)))
+    metrics = FaustMetrics(*cast(Any, cheap))
+    for status in (500, 503):
+        # Shown as 0 from the start, so that an alert sees the first rise.
+        metrics.http_status_codes.labels(status_code=status)
+    return Monitor(metrics=metrics)

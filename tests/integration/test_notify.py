@@ -3,6 +3,8 @@
 import asyncio
 import smtplib
 from collections.abc import Iterator
+from datetime import timedelta
+from email import message_from_bytes, policy
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -15,6 +17,7 @@ from app.db import Database
 from app.mail import Mail, send_due
 from app.notify import Notifier
 from app.queries import sql
+from app.times import now
 from app.topics import OrderCancelled, OrderCompleted
 from devstack.ports import free_port
 
@@ -26,12 +29,13 @@ MAIL = {"kind": "completed", "recipient": "ann@example.com", "reason": None}
 class Mailbox:
     """An SMTP server's handler that keeps its mails and refuses `nobody@…`.
 
-    It refuses every sender while `knows_us` is false.
+    It refuses every sender while `knows_us` is false, and every recipient while `relays` is.
     """
 
     def __init__(self) -> None:
         self.mails: list[Envelope] = []
-        self.knows_us = True
+        self.knows_us = self.relays = True
+        self.goodbye = "221 Bye"
 
     async def handle_MAIL(
         self, server: Any, session: Any, envelope: Envelope, address: str, options: list[str]
@@ -45,13 +49,19 @@ class Mailbox:
         self, server: Any, session: Any, envelope: Envelope, address: str, options: list[str]
     ) -> str:
         if address.startswith("nobody@"):
-            return "550 no such user"
+            return "550 5.1.1 no such user"
+        if not self.relays:
+            return "554 5.7.1 relay access denied"
         envelope.rcpt_tos.append(address)
         return "250 OK"
 
     async def handle_DATA(self, server: Any, session: Any, envelope: Envelope) -> str:
         self.mails.append(envelope)
         return "250 OK"
+
+
+    async def handle_QUIT(self, server: Any, session: Any, envelope: Envelope) -> str:
+        return self.goodbye
 
 
 @pytest.fixture
@@ -126,6 +136,18 @@ async def test_a_redelivered_event_sends_no_second_mail(
     assert await noted(database, order_id) == {"log": (True, None), "mail": (True, None)}
 
 
+async def test_what_the_server_took_is_sent_whatever_else_it_says(
+    database: Database, order_id: UUID, mailbox: tuple[Mailbox, str]
+) -> None:
+    box, url = mailbox
+    box.goodbye = "451 busy"
+    await tell_completed(database, completed(order_id))
+    await send_due(database, Mail(url, "shop@example.com"))
+    assert (await noted(database, order_id))["mail"] == (True, None)
+    sent = message_from_bytes(box.mails[0].original_content or b"", policy=policy.default)
+    assert abs(sent["Date"].datetime - now()) < timedelta(minutes=5)
+
+
 async def test_a_mail_about_a_cancelled_order_says_why(
     database: Database, order_id: UUID, mailbox: tuple[Mailbox, str]
 ) -> None:
@@ -196,7 +218,12 @@ async def test_mail_waits_for_a_server_that_refuses_us(
     with pytest.raises(smtplib.SMTPNotSupportedError):
         clear = url.replace("smtp://", "smtp://us:password@")
         await Mail(clear, "shop@example.com").send({**MAIL, "order_id": order_id})
-    box.knows_us = True
+    box.knows_us, box.relays = True, False
+    await make_due(database, order_id)
+    with pytest.raises(smtplib.SMTPRecipientsRefused):
+        await send_due(database, Mail(url, "shop@example.com"))
+    assert (await noted(database, order_id))["mail"] == (False, None)
+    box.relays = True
     await make_due(database, order_id)
     await send_due(database, Mail(url, "shop@example.com"))
     assert len(box.mails) == 1
