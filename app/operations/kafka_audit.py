@@ -57,8 +57,10 @@ async def audit_kafka(
         **READ_ONLY,
     )
     try:
-        # Without a group, so that no consumer group is left behind in Kafka.
-        async with AIOKafkaConsumer(**brokers.client_arguments()) as consumer:
+        # Without a group, so that no consumer group is left behind in Kafka; and from what is left,
+        # where retention deletes what is about to be read.
+        client = AIOKafkaConsumer(**brokers.client_arguments(), auto_offset_reset="earliest")
+        async with client as consumer:
             return await Comparison(connection, consumer, partitions, scope).findings()
     finally:
         connection.terminate()
@@ -89,10 +91,10 @@ class Comparison:
         """Compare topics and outbox; return what is broken. Raises one of AWAY, or KafkaError."""
         until = await sql.clock(self._connection)
         topics = [record.topic_name for record in EVENTS]
-        kept = await self._kept_since(topics)
         async for topic, messages in self._messages(topics):
             await self._compare(topic, messages)
-        await self._look_for_events(until, kept)
+        # After reading, since retention goes on meanwhile.
+        await self._look_for_events(until, await self._kept_since(topics))
         await self._forgive_parked()
         return [
             Finding(name, MEANINGS[name], count, self._broken[name])
