@@ -1,5 +1,6 @@
 """PostgreSQL: connection pools, and how a transaction begins and ends."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -44,6 +45,9 @@ AWAY = (
 The same work may be repeated: if its commit did arrive, the stored states show it.
 """
 
+
+NO_PRIMARY = asyncpg.TargetServerAttributeNotMatched
+"""The server is a standby."""
 
 MOVED = (asyncpg.UniqueViolationError, asyncpg.NotNullViolationError)
 """Rows that were read without a lock have changed since: nothing was written."""
@@ -157,14 +161,24 @@ class Database:
         asyncpg itself would wait for a silent host until all time is up. Raises one of AWAY.
         """
         share = CONNECT_SECONDS / len(self._hosts)
+        failures: list[Exception] = []
         for host in list(self._hosts):
             try:
                 return await asyncpg.connect(**options | host, timeout=share)
             except AWAY as error:
-                failure = error
-                self._hosts.remove(host)
-                self._hosts.append(host)
-        raise failure
+                self._put_last(host)
+                failures.append(error)
+            except asyncio.CancelledError:
+                # Who has waited for the pool has little time left for a silent host.
+                self._put_last(host)
+                raise
+        # That a standby will not do is no news where the primary has refused.
+        told = (one for one in failures if not isinstance(one, NO_PRIMARY))
+        raise next(told, failures[0])
+
+    def _put_last(self, host: dict[str, Any]) -> None:
+        self._hosts.remove(host)
+        self._hosts.append(host)
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[asyncpg.Connection]:

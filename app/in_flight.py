@@ -187,7 +187,8 @@ class InFlight:
             return False
         begun = monotonic()
         self._unheard_since = self._unheard_since or begun
-        self._unheard_of.setdefault(place, begun)
+        if place[1] is not None:
+            self._unheard_of.setdefault(place, begun)
         task = asyncio.create_task(self._send(row, place[1]))
         self._under_way[row.order_id] = sending = Sending(row, place, begun, task)
         self._to[place] += 1
@@ -226,7 +227,7 @@ class InFlight:
             if not self._under_way:
                 self._unheard_since = None
             self._unheard_of.pop(sending.place, None)
-            if self._to[sending.place]:
+            if self._to[sending.place] and sending.place[1] is not None:
                 self._unheard_of[sending.place] = monotonic()
         self._on_result()
 

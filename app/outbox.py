@@ -58,8 +58,9 @@ they could notify the leader. Also how often the others try to take the lead."""
 SILENT_SECONDS = 30.0
 """How long a leader may send without an acknowledgement. It then gives up the lead, so that another
 worker, or a new producer, tries."""
-STUCK_SECONDS = 120.0
-"""The same for one partition: another worker may reach its broker."""
+STUCK_SECONDS = 600.0
+"""The same for one partition: another worker may reach its broker. Mostly nobody can write it, and
+giving up the lead delays all others."""
 STOP_SECONDS, LAST_MARK_SECONDS = 5.0, 1.0
 """Timeouts when the lead ends: to stop the producer, and to mark what is acknowledged."""
 

@@ -26,9 +26,9 @@ to read what is more than asyncio's buffer (64 KiB)."""
 
 
 class _Protocol(RequestHandler):
-    __slots__ = ("_reading",)
+    __slots__ = ("_read_limit",)
 
-    _reading: asyncio.TimerHandle | None
+    _read_limit: asyncio.TimerHandle | None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Have the kernel end the connection of a client that does not read (tcp(7)).
@@ -36,7 +36,7 @@ class _Protocol(RequestHandler):
         aiohttp would hold the connection, and what is left of its answer, for as long.
         """
         super().connection_made(transport)
-        self._reading = None
+        self._read_limit = None
         connection = transport.get_extra_info("socket")
         if sys.platform == "linux":  # others have no such option
             limit = int(UNREAD_SECONDS * 1000)
@@ -46,7 +46,7 @@ class _Protocol(RequestHandler):
         """Give the client time to read; one that reads a byte now and then would take for ever."""
         super().pause_writing()
         transport = cast(asyncio.WriteTransport, self.transport)
-        self._reading = self._loop.call_later(UNREAD_SECONDS, transport.abort)
+        self._read_limit = self._loop.call_later(UNREAD_SECONDS, transport.abort)
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -57,9 +57,9 @@ class _Protocol(RequestHandler):
         self._stop_timer()
 
     def _stop_timer(self) -> None:
-        if self._reading is not None:
-            self._reading.cancel()
-            self._reading = None
+        if self._read_limit is not None:
+            self._read_limit.cancel()
+            self._read_limit = None
 
     def handle_error(
         self,

@@ -173,7 +173,7 @@ class _Entry(NamedTuple):
 
 
 class _Consumer(driver.Consumer):
-    _committing = 0
+    _chosen_in = 0
     """The generation of the group in which offsets to be committed were chosen."""
 
     def assignment(self) -> set[TP]:
@@ -328,7 +328,7 @@ class _Consumer(driver.Consumer):
 
         Faust flushes the producer before it commits.
         """
-        self._committing = self.app.consumer_generation_id
+        self._chosen_in = self.app.consumer_generation_id
         await cast(Any, self.app).write_tables()
         try:
             done = await super()._commit_offsets(*arguments, **options)
@@ -348,7 +348,7 @@ class _Consumer(driver.Consumer):
         would join once more. Raises _Moved.
         """
         is_joining = cast(Any, self._thread)._consumer._coordinator._performed_join_prepare
-        if is_joining or self.app.consumer_generation_id != self._committing:
+        if is_joining or self.app.consumer_generation_id != self._chosen_in:
             raise _Moved
         return bool(await super()._commit(offsets))
 

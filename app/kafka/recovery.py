@@ -9,13 +9,13 @@ from faust.types import TP
 
 
 class _Recovery(Recovery):
-    _rebalance = 0
-    """Which rebalance's partitions are recovered; Faust counts them."""
+    _rebalance_count = 0
+    """The number, by Faust's count, of the rebalance whose partitions are recovered."""
 
     async def on_rebalance(self, *arguments: Any, **options: Any) -> None:
         """Begin anew. The end of the last recovery is not the end of this one."""
         self.signal_recovery_end.clear()
-        self._rebalance = cast(Any, self.app).rebalancing_count
+        self._rebalance_count = cast(Any, self.app).rebalancing_count
         await super().on_rebalance(*arguments, **options)
 
     async def _wait(self, *arguments: Any, **options: Any) -> None:
@@ -33,7 +33,7 @@ class _Recovery(Recovery):
             self._stop_flow()
             self.signal_recovery_start.set()
             raise RebalanceAgain from None
-        if cast(Any, self.app).rebalancing_count != self._rebalance:
+        if cast(Any, self.app).rebalancing_count != self._rebalance_count:
             # Partitions were revoked meanwhile. Going on would open the flow in a rebalance.
             raise RebalanceAgain
 

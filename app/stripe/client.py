@@ -5,6 +5,7 @@ repeat one. Creations carry an idempotency key, so Stripe answers a repetition a
 request (https://docs.stripe.com/api/idempotent_requests).
 """
 
+import logging
 from collections.abc import Awaitable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -40,6 +41,8 @@ REASONS = {
 """Messages for customers, by Stripe's error code: https://docs.stripe.com/error-codes."""
 
 Answer = TypeVar("Answer")
+
+log = logging.getLogger(__name__)
 
 # The library would send this machine's platform and request metrics with every call.
 stripe.enable_telemetry = False
@@ -89,7 +92,8 @@ class StripeProvider:
     async def expire_session(self, session_id: str) -> Session:
         """Expire the session, so that nobody can pay it, and return it as it is then.
 
-        It is expired, or complete if the customer was faster; then its intent's status is told.
+        It is expired, or complete if the customer was faster; then its intent's status is told, if
+        the key may read it.
 
         Raises ProviderAway, ProviderRefused.
         """
@@ -99,10 +103,13 @@ class StripeProvider:
         except ProviderRefused:
             # Stripe expires only open sessions; the caller decides by what this one is instead.
             asked: SessionRetrieveParams = {"expand": ["payment_intent"]}
-            with suppress(ProviderRefused):
+            try:
                 return _session(await _answer(sessions.retrieve_async(session_id, asked)))
-            # A restricted key may not read intents; only of a failed delayed payment one is needed.
-            return _session(await _answer(sessions.retrieve_async(session_id)))
+            except ProviderRefused as refused:
+                # As by a restricted key; only of a failed delayed payment an intent is needed.
+                found = _session(await _answer(sessions.retrieve_async(session_id)))
+                log.warning("Stripe does not show payment intents to this key: %s", refused)
+                return found
 
     async def refund(
         self, refund_id: UUID, order_id: UUID, payment_intent: str, amount_minor: int

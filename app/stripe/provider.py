@@ -41,7 +41,7 @@ class Session:
     """A Checkout Session: `status` is open, complete or expired; `url` is set while it is open.
 
     A complete one is paid at once or days later, depending on the payment method; until then the
-    payment intent's status tells whether it still may be. None if Stripe was not asked for that.
+    payment intent's status tells whether it still may be. None if Stripe has not told it.
     """
 
     id: str

@@ -124,7 +124,12 @@ async def _hit(scene: Scene, names: list[str], tally: Tally, say: Callable[[str]
     await asyncio.sleep(scene.dice.uniform(0, QUIET_SECONDS))
     told = " + ".join(names)
     say(f"{tally.seconds:6.1f} s  {told}")
-    await asyncio.gather(*[_do(scene, name) for name in names])
+    # Each has numbers of its own, which do not depend on when the others draw theirs.
+    dice = [random.Random(scene.dice.random()) for _ in names]
+    scenes = [Scene(scene.town, scene.crowd, one) for one in dice]
+    alone = len(names) == 1
+    done = [_do(one, name, alone) for one, name in zip(scenes, names, strict=True)]
+    tally.findings += [finding for finding in await asyncio.gather(*done) if finding]
     healed = monotonic()
     try:
         async with asyncio.timeout(REST_SECONDS):
@@ -137,14 +142,22 @@ async def _hit(scene: Scene, names: list[str], tally: Tally, say: Callable[[str]
     say(f"{tally.seconds:6.1f} s  {told}: orders are completed after {recovery:.1f} s")
 
 
-async def _do(scene: Scene, name: str) -> None:
-    """Do the fault; again for as long as another one breaks the server or worker that it needs."""
-    async with asyncio.timeout(REST_SECONDS):
-        while True:
-            try:
-                return await FAULTS[name](scene)
-            except (*AWAY, KafkaError, ServerFailed):
-                await asyncio.sleep(QUIET_SECONDS)
+async def _do(scene: Scene, name: str, alone: bool) -> str | None:
+    """Do the fault, again for as long as another one breaks the server or worker that it needs.
+
+    Return a finding if that is too long.
+    """
+    deadline = monotonic() + REST_SECONDS
+    while True:
+        try:
+            await FAULTS[name](scene)
+            return None
+        except (*AWAY, KafkaError, ServerFailed) as error:
+            if alone:
+                raise
+            if monotonic() > deadline:
+                return f"{name} cannot be done for {REST_SECONDS:g} s: {error!r}"
+            await asyncio.sleep(QUIET_SECONDS)
 
 
 async def _settle(scene: Scene) -> list[str]:

@@ -16,11 +16,36 @@ async def test_a_transaction_that_stands_still_is_ended_by_the_server(database: 
     """A worker whose process is stopped would hold up the orders that it has locked."""
     still = Database(database._dsn, 1, "still", idle_in_transaction_session_timeout="100ms")
     await still.open()
+    is_ended = False
     with pytest.raises(AWAY):
-        async with still.transaction(), database.connection() as other, asyncio.timeout(20):
+        async with still.transaction(), database.connection() as other:
             while await other.fetchval(SESSIONS):
                 pass
+            is_ended = True
+    assert is_ended
     await still.close()
+
+
+async def test_who_has_no_time_left_for_a_silent_host_spares_it_the_others(
+    environment: dict[str, str],
+) -> None:
+    """As those who have waited long for one of the pool's connections."""
+    async with silent_server() as (port, came):
+        database = Database({"dsn": after(port, environment["DB_URL"])}, 1)
+        await database.open()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2), database.connection():
+                pass
+        async with database.connection() as connection:
+            assert await connection.fetchval("select 1") == 1
+        await database.close()
+    assert len(came) == 1
+
+
+def after(port: int, url: str) -> str:
+    """Return the URL with another host before its own."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.replace("@", f"@127.0.0.1:{port},")).geturl()
 
 
 @asynccontextmanager
@@ -42,10 +67,8 @@ async def test_where_one_host_is_silent_the_next_is_asked(
     environment: dict[str, str],
 ) -> None:
     """As after a failover, when the former primary's machine has vanished."""
-    url = urlsplit(environment["DB_URL"])
     async with silent_server() as (port, came):
-        hosts = url.netloc.replace("@", f"@127.0.0.1:{port},")
-        database = Database({"dsn": url._replace(netloc=hosts).geturl()}, 2)
+        database = Database({"dsn": after(port, environment["DB_URL"])}, 2)
         await database.open()
         async with database.connection() as first, database.connection() as second:
             assert await first.fetchval("select 1") + await second.fetchval("select 2") == 3

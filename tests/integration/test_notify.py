@@ -59,7 +59,6 @@ class Mailbox:
         self.mails.append(envelope)
         return "250 OK"
 
-
     async def handle_QUIT(self, server: Any, session: Any, envelope: Envelope) -> str:
         return self.goodbye
 

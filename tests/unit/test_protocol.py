@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import sys
+from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
@@ -13,13 +14,32 @@ from web import protocol
 BODY = bytes(8_000_000)
 
 
-@pytest.mark.parametrize("platform", [sys.platform, "one without TCP_USER_TIMEOUT"])
+async def sip(client: socket.socket) -> None:
+    """Read a byte now and then."""
+    client.setblocking(False)
+    with suppress(ConnectionError):
+        while await asyncio.get_running_loop().sock_recv(client, 1):
+            await asyncio.sleep(0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has TCP_USER_TIMEOUT")
 async def test_a_client_that_does_not_read_loses_its_connection(
-    platform: str, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A timer ends it where the kernel does not, which sees a client that reads now and then."""
+    usual = web.RequestHandler.pause_writing
+    monkeypatch.setattr(protocol._Protocol, "pause_writing", usual)
+    await assert_that_a_client_is_cut_off(monkeypatch, reads=False)
+
+
+async def test_a_client_that_reads_a_byte_now_and_then_loses_its_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(protocol, "sys", SimpleNamespace(platform="without TCP_USER_TIMEOUT"))
+    await assert_that_a_client_is_cut_off(monkeypatch, reads=True)
+
+
+async def assert_that_a_client_is_cut_off(monkeypatch: pytest.MonkeyPatch, reads: bool) -> None:
     monkeypatch.setattr(protocol, "UNREAD_SECONDS", 0.5)
-    monkeypatch.setattr(protocol, "sys", SimpleNamespace(platform=platform))
     ended = asyncio.Event()
 
     class Watched(protocol._Protocol):
@@ -36,7 +56,10 @@ async def test_a_client_that_does_not_read_loses_its_connection(
     )
     with socket.create_connection(listening.sockets[0].getsockname()) as client:
         client.sendall(b"GET / HTTP/1.1\r\nHost: orders\r\n\r\n")
+        sipping = asyncio.create_task(sip(client)) if reads else None
         async with asyncio.timeout(30):
             await ended.wait()
+        if sipping:
+            sipping.cancel()
     listening.close()
     await server.shutdown()
