@@ -61,5 +61,6 @@ async def assert_that_a_client_is_cut_off(monkeypatch: pytest.MonkeyPatch, reads
             await ended.wait()
         if sipping:
             sipping.cancel()
+            await asyncio.wait([sipping])
     listening.close()
     await server.shutdown()
