@@ -61,7 +61,9 @@ async def terminate_worker(scene: Scene) -> None:
     pid = worker.pid
     if worker.alive and pid:
         os.kill(pid, signal.SIGTERM)
-        await until(lambda: not worker.alive or worker.pid != pid, "the worker ends", 40)
+        # A frozen one hears of it when it goes on, and has half a minute from then.
+        gone = 40 + LONG
+        await until(lambda: not worker.alive or worker.pid != pid, "the worker ends", gone)
 
 
 async def lose_disk(scene: Scene) -> None:

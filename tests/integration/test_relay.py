@@ -8,7 +8,6 @@ from typing import Any, cast
 from uuid import UUID
 
 import pytest
-from aiokafka.cluster import ClusterMetadata
 from aiokafka.errors import KafkaConnectionError
 
 from app import in_flight, outbox, outbox_rows
@@ -62,7 +61,8 @@ class Dead:
         """`ended` says whether its tasks show it."""
         task = SimpleNamespace(done=lambda: ended)
         self._sender = SimpleNamespace(sender_task=task)
-        self.client = SimpleNamespace(cluster=ClusterMetadata(), _sync_task=task)
+        cluster = SimpleNamespace(partitions_for_topic=lambda topic: {0})
+        self.client = SimpleNamespace(cluster=cluster, _sync_task=task)
 
     async def send(self, *_: object, **__: object) -> asyncio.Future[None]:
         return asyncio.get_running_loop().create_future()
