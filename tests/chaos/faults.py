@@ -61,9 +61,8 @@ async def terminate_worker(scene: Scene) -> None:
     pid = worker.pid
     if worker.alive and pid:
         os.kill(pid, signal.SIGTERM)
-        # A frozen one hears of it when it goes on, and has half a minute from then.
-        gone = 40 + LONG
-        await until(lambda: not worker.alive or worker.pid != pid, "the worker ends", gone)
+        os.kill(pid, signal.SIGCONT)  # one that another fault has frozen would not hear of it
+        await until(lambda: not worker.alive or worker.pid != pid, "the worker ends", 40)
 
 
 async def lose_disk(scene: Scene) -> None:
