@@ -49,7 +49,7 @@ class Mailbox:
         self, server: Any, session: Any, envelope: Envelope, address: str, options: list[str]
     ) -> str:
         if address.startswith("nobody@"):
-            return "550 5.1.1 no such user"
+            return "550 no such user"
         if not self.relays:
             return "554 5.7.1 relay access denied"
         envelope.rcpt_tos.append(address)
