@@ -59,8 +59,6 @@ async def request_checkout(
         rows = await sql.live_payments(transaction.connection, order_id=order_id)
         live = _live_checkout(rows)
         if live is None:
-            if rows[0]["attempts"] >= MAX_ATTEMPTS:
-                raise TooManyAttempts
             await _start_attempt(transaction, order, rows[0]["due_at"], request_id)
         answer = {
             "orderId": str(order_id),
@@ -81,10 +79,15 @@ def _require_payable(order: Order, user: Identity) -> None:
 
 
 def _live_checkout(rows: Sequence[Any]) -> Any:
-    """Return the pending checkout, if any. Raises PaymentInProgress for any other live attempt."""
+    """Return the pending checkout, if any.
+
+    Raises PaymentInProgress for any other live attempt, TooManyAttempts where no more may begin.
+    """
     live = [row for row in rows if row["status"]]
     if any((row["provider"], row["status"]) != (STRIPE, PaymentStatus.PENDING) for row in live):
         raise PaymentInProgress
+    if not live and rows[0]["attempts"] >= MAX_ATTEMPTS:
+        raise TooManyAttempts
     return live[0] if live else None
 
 
