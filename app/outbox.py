@@ -251,8 +251,8 @@ def _check(producer: AIOKafkaProducer, in_flight: InFlight) -> None:
         raise _CannotSend(f"nothing was acknowledged for {SILENT_SECONDS:.0f} s")
     if in_flight.stuck_seconds > STUCK_SECONDS:
         raise _CannotSend(f"a partition acknowledged nothing for {STUCK_SECONDS:.0f} s")
-    client = cast(Any, producer)
-    if client._sender.sender_task.done() or client.client._sync_task.done():
+    inside = cast(Any, producer)
+    if inside._sender.sender_task.done() or inside.client._sync_task.done():
         raise _CannotSend("a task of the producer has ended")
 
 
