@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 import pytest
@@ -26,31 +25,9 @@ async def test_a_transaction_that_stands_still_is_ended_by_the_server(database: 
     await still.close()
 
 
-async def test_who_has_no_time_left_for_a_silent_host_spares_it_the_others(
-    environment: dict[str, str],
-) -> None:
-    """As those who have waited long for one of the pool's connections."""
-    async with silent_server() as (port, came):
-        database = Database({"dsn": after(port, environment["DB_URL"])}, 1)
-        await database.open()
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.2), database.connection():
-                pass
-        async with database.connection() as connection:
-            assert await connection.fetchval("select 1") == 1
-        await database.close()
-    assert len(came) == 1
-
-
-def after(port: int, url: str) -> str:
-    """Return the URL with another host before its own."""
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.replace("@", f"@127.0.0.1:{port},")).geturl()
-
-
-@asynccontextmanager
-async def silent_server() -> AsyncIterator[tuple[int, list[str]]]:
-    """Yield the port of a server that takes connections and says nothing, and a list of them."""
+@pytest.fixture
+async def silent_first(environment: dict[str, str]) -> AsyncIterator[tuple[str, list[str]]]:
+    """A URL whose first host takes connections and says nothing, and a list of them."""
     came: list[str] = []
 
     async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -58,24 +35,41 @@ async def silent_server() -> AsyncIterator[tuple[int, list[str]]]:
         await reader.read()
         writer.close()
 
-    server = await asyncio.start_server(hold, "127.0.0.1", 0)
-    async with server:
-        yield server.sockets[0].getsockname()[1], came
+    url = urlsplit(environment["DB_URL"])
+    async with await asyncio.start_server(hold, "127.0.0.1", 0) as server:
+        silent = f"@127.0.0.1:{server.sockets[0].getsockname()[1]},"
+        yield url._replace(netloc=url.netloc.replace("@", silent)).geturl(), came
+
+
+async def test_who_has_no_time_left_for_a_silent_host_spares_it_the_others(
+    silent_first: tuple[str, list[str]],
+) -> None:
+    """As those who have waited long for one of the pool's connections."""
+    url, came = silent_first
+    database = Database({"dsn": url}, 1)
+    await database.open()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2), database.connection():
+            pass
+    async with database.connection() as connection:
+        assert await connection.fetchval("select 1") == 1
+    await database.close()
+    assert len(came) == 1
 
 
 async def test_where_one_host_is_silent_the_next_is_asked(
-    environment: dict[str, str],
+    silent_first: tuple[str, list[str]],
 ) -> None:
     """As after a failover, when the former primary's machine has vanished."""
-    async with silent_server() as (port, came):
-        database = Database({"dsn": after(port, environment["DB_URL"])}, 2)
-        await database.open()
-        async with database.connection() as first, database.connection() as second:
-            assert await first.fetchval("select 1") + await second.fetchval("select 2") == 3
-        connection = await database.connect()
-        assert await connection.fetchval("select pg_is_in_recovery()") is False
-        await connection.close()
-        await database.close()
+    url, came = silent_first
+    database = Database({"dsn": url}, 2)
+    await database.open()
+    async with database.connection() as first, database.connection() as second:
+        assert await first.fetchval("select 1") + await second.fetchval("select 2") == 3
+    connection = await database.connect()
+    assert await connection.fetchval("select pg_is_in_recovery()") is False
+    await connection.close()
+    await database.close()
     assert len(came) == 1, "the others began with the host that answers"
 
 
