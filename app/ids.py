@@ -4,6 +4,17 @@ However many orders there are, new rows share the last pages of their indexes. R
 touch another page, which has to be read, and written as a whole to PostgreSQL's WAL.
 """
 
-from uuid_utils.compat import uuid7 as new_id
+from collections.abc import Callable
+from uuid import UUID
 
-__all__ = ["new_id"]
+from asyncpg.pgproto import pgproto
+from uuid_utils import uuid7
+
+parse_id: Callable[[str | bytes], UUID] = pgproto.UUID
+"""Parse an id's text or its 16 bytes, by asyncpg's own UUID: it is many times faster to read, hash
+and write. Raises ValueError."""
+
+
+def new_id() -> UUID:
+    """Return a new id."""
+    return parse_id(uuid7().bytes)

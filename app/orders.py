@@ -10,6 +10,7 @@ from app import idempotency, order_rows, placing
 from app.config import ORDER_TTL_SECONDS
 from app.db import Database
 from app.errors import NotCancellable, OrderNotFound, Problem, StaleVersion
+from app.ids import parse_id
 from app.lifecycle import (
     CANCELLED_BY_ADMIN,
     CANCELLED_BY_OWNER,
@@ -228,9 +229,8 @@ async def cancel_unpaid(transaction: Transaction, events: Sequence[PaymentFailed
 
 def _stands(payments: Iterable[LockedPayment], payment_id: str, status: PaymentStatus) -> bool:
     """Return whether the payment exists and has this status."""
-    return any(
-        held.payment.id == UUID(payment_id) and held.payment.status is status for held in payments
-    )
+    id = parse_id(payment_id)
+    return any(held.payment.id == id and held.payment.status is status for held in payments)
 
 
 async def complete(transaction: Transaction, events: Sequence[InventoryReserved]) -> None:

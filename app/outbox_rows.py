@@ -4,10 +4,10 @@ import re
 from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
-from uuid import UUID
 
 import orjson
 
+from app.ids import parse_id
 from app.rows import OutboxRow
 from app.times import rfc3339
 
@@ -56,7 +56,7 @@ def decode_notice(told: str) -> OutboxRow:
     """Decode another worker's notification."""
     event_id, topic, order_id, sequence, request_id, occurred_at, payload = orjson.loads(told)
     return OutboxRow(
-        event_id, topic, UUID(order_id), sequence, request_id, occurred_at, payload.encode()
+        event_id, topic, parse_id(order_id), sequence, request_id, occurred_at, payload.encode()
     )
 
 

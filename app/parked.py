@@ -11,6 +11,7 @@ from faust.types import Message
 
 from app.db import Database
 from app.errors import ParkedNotFound
+from app.ids import parse_id
 from app.kafka.messages import order_of_key
 from app.queries import sql
 from app.text import storable_error
@@ -76,7 +77,7 @@ async def parked_ahead(
     """
     row = await sql.parked_ahead(transaction.connection, handler=handler, order_ids=order_ids)
     firsts = orjson.loads(row["first_by_order"] or "{}")
-    return row["any_at_all"], {UUID(order_id): first for order_id, first in firsts.items()}
+    return row["any_at_all"], {parse_id(order_id): first for order_id, first in firsts.items()}
 
 
 async def park_behind(

@@ -9,7 +9,7 @@ import orjson
 from app import order_rows
 from app.db import Database
 from app.errors import InvalidInput, ProductNameTaken, ProductNotFound, StockBelowReserved
-from app.ids import new_id
+from app.ids import new_id, parse_id
 from app.lifecycle import Status, shortages
 from app.money.amounts import to_major
 from app.queries import sql
@@ -198,8 +198,8 @@ async def _undecided(
     available: dict[UUID, int] = {}
     for id in order_ids:
         lines = orjson.loads(transaction.undecided[id] or "[]")
-        wanted[id] = {UUID(product_id): pieces for product_id, pieces, _ in lines}
-        available.update({UUID(product_id): left for product_id, _, left in lines})
+        wanted[id] = {parse_id(product_id): pieces for product_id, pieces, _ in lines}
+        available.update({parse_id(product_id): left for product_id, _, left in lines})
     return wanted, available
 
 

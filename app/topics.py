@@ -26,14 +26,12 @@ Every arrow to an event is a transaction that appends to the outbox, from which 
 to the topic. Fields have their names in JSON. Records change by adding optional fields.
 """
 
-from functools import lru_cache
 from typing import Any, ClassVar
 from uuid import UUID
 
 import faust
 
-uuid_of = lru_cache(maxsize=16_384)(UUID)
-"""Parse a UUID, with a cache. Raises ValueError."""
+from app.ids import parse_id
 
 
 class Event(
@@ -52,7 +50,7 @@ class Event(
     @property
     def order_id(self) -> UUID:
         """`orderId` as a UUID."""
-        return uuid_of(self.orderId)
+        return parse_id(self.orderId)
 
 
 class OrderCreated(Event):

@@ -8,7 +8,7 @@ from aiohttp import web
 from faust.tables.manager import TableManager
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from app import app, request_pool
+from app import app, monitor, request_pool
 from app.db import AWAY
 from app.queries import sql
 from app.times import now, rfc3339
@@ -111,6 +111,7 @@ class MetricsView(View):
     )
     async def get(self, request: web.Request) -> web.Response:
         """Return Faust's metrics (`faust_…`) and the service's own (`orders_…`)."""
+        monitor.publish()
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 

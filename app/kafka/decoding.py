@@ -8,8 +8,9 @@ import faust
 import orjson
 from faust.types import AppT, Message
 
+from app.ids import parse_id
 from app.text import MAX_ERROR
-from app.topics import Event, uuid_of
+from app.topics import Event
 
 NO_EVENT = (ValueError, TypeError, AttributeError, LookupError)
 """What `read_event` raises for a value that is not an event of its topic."""
@@ -47,7 +48,7 @@ def read_event(record: type[Event], value: bytes) -> Event:
     if None in [data[field] for field in required]:
         raise ValueError("a required field is null")
     for field in ids:
-        uuid_of(getattr(event, field))
+        parse_id(getattr(event, field))
     if event.sequence < 1:
         raise ValueError("sequence must be positive")
     return event

@@ -8,6 +8,7 @@ from uuid import UUID
 import orjson
 
 from app import order_rows
+from app.ids import parse_id
 from app.lifecycle import Order, Payment, PaymentStatus
 from app.money.ledger import Fact, Kind, money_of
 from app.money.settlement import PaymentState
@@ -96,8 +97,8 @@ _COLUMNS = [
 
 def _held(row: Mapping[str, Any]) -> LockedPayment:
     payment = Payment(
-        id=UUID(row["id"]),
-        order_id=UUID(row["order_id"]),
+        id=parse_id(row["id"]),
+        order_id=parse_id(row["order_id"]),
         status=PaymentStatus(row["status"]),
         expires_at=row["expires_at"] and parse_time(row["expires_at"]),
         **{name: row[name] for name in _COLUMNS},

@@ -1,86 +1,103 @@
-"""Metrics that look up their labels once, and the lag that is told to administrators."""
+"""What Prometheus is told of Faust's counts, and the lag that is told to administrators."""
 
 from types import SimpleNamespace
-from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from faust.types import TP
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry
 
-from app import monitor
-from app.kafka.monitor import _Labelled
+from app import app, monitor
+from app.kafka.monitor import Monitor, new_monitor
 from web.monitor import lag
 
-
-class Metric:
-    """A Prometheus counter with its own registry, which counts look-ups of its labels."""
-
-    def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self.looked_up = 0
-        self._counter = Counter(
-            "messages", "Messages", ["topic", "partition"], registry=self.registry
-        )
-
-    def labels(self, **labels: Any) -> Any:
-        self.looked_up += 1
-        return self._counter.labels(**labels)
-
-    def remove(self, *values: Any) -> None:
-        self._counter.remove(*values)
-
-    def collect(self) -> Any:
-        return self._counter.collect()
-
-    def value(self, topic: str, partition: str) -> float | None:
-        """Return the value that Prometheus reads, or None if there is none."""
-        labels = {"topic": topic, "partition": partition}
-        return self.registry.get_sample_value("messages_total", labels)
+PAID, REPEATED = TP("order.paid", 3), 2
 
 
 @pytest.fixture
-def metric() -> Metric:
-    return Metric()
+def registry() -> CollectorRegistry:
+    return CollectorRegistry()
 
 
-def told(labelled: _Labelled) -> dict[tuple[str, ...], float]:
-    """Return the collected totals by the values of their labels."""
-    return {
-        tuple(sample.labels.values()): sample.value
-        for family in labelled.collect()
-        for sample in family.samples
-        if sample.name.endswith("_total")
-    }
+@pytest.fixture
+def counting(registry: CollectorRegistry) -> Monitor:
+    """A monitor of its own, which tells `registry`."""
+    return new_monitor(registry)
 
 
-def test_the_same_labels_are_looked_up_once(metric: Metric) -> None:
-    labelled = _Labelled(metric)
-    first = labelled.labels(topic="order.paid", partition=0)
-    assert labelled.labels(topic="order.paid", partition=0) is first
-    assert metric.looked_up == 1
+def count(counting: Monitor, offset: int) -> None:
+    """Count a message of order.paid, an event of it, a mark, an answer and a commit."""
+    stream = app.topic("order.paid").stream()
+    stream.task_owner = Mock()
+    counting.on_message_in(PAID, offset, Mock())
+    counting.on_stream_event_in(PAID, offset, stream, Mock())
+    counting.on_table_set(Mock(), "key", 1)
+    counting.answered(404, 0.5)
+    counting.track_tp_end_offset(PAID, offset + 10)
+    counting.on_tp_commit({PAID: offset + 1})
 
 
-def test_other_labels_are_another_metric(metric: Metric) -> None:
-    labelled = _Labelled(metric)
-    labelled.labels(topic="order.paid", partition=0).inc()
-    labelled.labels(topic="order.paid", partition=1).inc(2)
-    labelled.labels(topic="order.paid", partition=0).inc()
-    assert told(labelled) == {("order.paid", "0"): 2, ("order.paid", "1"): 2}
-    assert metric.value("order.paid", "1") == 2
+COUNTED: dict[str, tuple[dict[str, str], float]] = {
+    "faust_messages_received_total": ({}, 2),
+    "faust_active_messages": ({}, 2),
+    "faust_total_events_total": ({}, 2),
+    "faust_total_active_events": ({}, 2),
+    "faust_messages_received_per_topic_total": ({"topic": "order.paid"}, 2),
+    "faust_http_status_codes_total": ({"status_code": "404"}, 2),
+    "faust_messages_received_per_topics_partition": ({"topic": "order.paid", "partition": "3"}, 8),
+    "faust_topic_partition_end_offset": ({"topic": "order.paid", "partition": "3"}, 18),
+    "faust_topic_partition_offset_commited": ({"topic": "order.paid", "partition": "3"}, 9),
+}
 
 
-def test_what_was_removed_is_told_no_more_until_it_counts_anew(metric: Metric) -> None:
-    labelled = _Labelled(metric)
-    before = labelled.labels(topic="order.paid", partition=0)
-    before.inc(5)
-    labelled.labels(topic="order.paid", partition=1).inc()
-    labelled.remove("order.paid", 0)
-    assert told(labelled) == {("order.paid", "1"): 1}
-    after = labelled.labels(topic="order.paid", partition=0)
-    assert after is not before
-    after.inc()
-    labelled.labels(topic="order.paid", partition=1).inc()
-    assert told(labelled) == {("order.paid", "0"): 1, ("order.paid", "1"): 2}
+@pytest.mark.parametrize("name", COUNTED)
+def test_prometheus_is_told_what_was_counted(
+    counting: Monitor, registry: CollectorRegistry, name: str
+) -> None:
+    count(counting, 7)
+    counting.publish()
+    count(counting, 8)
+    labels, value = COUNTED[name]
+    for _ in range(REPEATED):
+        counting.publish()
+        assert registry.get_sample_value(name, labels) == value
+
+
+@pytest.mark.parametrize("name", ["faust_total_events_per_stream", "faust_table_operations"])
+def test_prometheus_is_told_of_streams_and_tables(
+    counting: Monitor, registry: CollectorRegistry, name: str
+) -> None:
+    count(counting, 7)
+    counting.publish()
+    told = [
+        sample.value
+        for metric in registry.collect()
+        for sample in metric.samples
+        if sample.name == f"{name}_total"
+    ]
+    assert told == [1]
+
+
+def test_what_is_done_is_active_no_more(counting: Monitor, registry: CollectorRegistry) -> None:
+    count(counting, 7)
+    counting.on_stream_event_out(PAID, 7, Mock(), Mock())
+    counting.on_message_out(PAID, 7, Mock(time_in=0))
+    counting.publish()
+    assert registry.get_sample_value("faust_total_active_events") == 0
+    assert registry.get_sample_value("faust_active_messages") == 0
+    assert registry.get_sample_value("faust_total_events_total") == 1
+
+
+def test_partitions_that_were_revoked_are_told_no_more(
+    counting: Monitor, registry: CollectorRegistry
+) -> None:
+    count(counting, 7)
+    counting.publish()
+    counting.on_rebalance_start(Mock())
+    counting.publish()
+    labels = {"topic": "order.paid", "partition": "3"}
+    assert registry.get_sample_value("faust_topic_partition_end_offset", labels) is None
+    assert registry.get_sample_value("faust_messages_received_total") == 1
 
 
 def test_lag_counts_from_what_the_group_committed_before_this_worker_commits(
