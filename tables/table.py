@@ -14,11 +14,13 @@ from functools import partial
 from typing import Any, cast
 
 import faust
+import orjson
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
+from faust.stores.rocksdb import RocksDBOptions
 from rocksdict import WriteBatch
 
-from app import app
+from app import app, monitor
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +38,21 @@ MEMORY = 64 * 1024**2
 write buffers. Faust gives each partition 2 GiB and 192 MiB."""
 BUFFERS = 2
 
+BLOOM_RATIO = 0.05
+"""The share of a write buffer that tells which keys are not in it, as most keys looked up are."""
+
 Entries = dict[bytes, bytes]
 """Values by key, encoded."""
+
+
+class StoreOptions(RocksDBOptions):
+    """Faust's options of RocksDB, with a Bloom filter in front of write buffers, too."""
+
+    def as_options(self) -> Any:
+        options = super().as_options()
+        options.set_memtable_prefix_bloom_ratio(BLOOM_RATIO)
+        options.set_memtable_whole_key_filtering(True)
+        return options
 
 
 class Table(faust.Table[str, Any]):
@@ -52,13 +67,17 @@ class Table(faust.Table[str, Any]):
         self._writing: asyncio.TimerHandle | None = None
         self._write_lock = asyncio.Lock()
 
+    def _new_store(self) -> Any:
+        store = super()._new_store()
+        cast(Any, store).rocksdb_options = StoreOptions(**cast(Any, self.options))
+        return store
+
     def holds(self, partition: int, key: str) -> bool:
         """Return whether the partition has an entry for `key`."""
-        store = cast(Any, self.data)
-        raw_key = store._encode_key(key)
+        raw_key = orjson.dumps(key)
         if raw_key in self._unwritten.get(partition, ()):
             return True
-        database = store._dbs.get(partition)
+        database = cast(Any, self.data)._dbs.get(partition)
         return database is not None and database.get(raw_key) is not None
 
     def find(self, key: str) -> Any:
@@ -66,8 +85,7 @@ class Table(faust.Table[str, Any]):
 
         Raises ValueError if the entry cannot be decoded.
         """
-        store = cast(Any, self.data)
-        raw_key = store._encode_key(key)
+        store, raw_key = cast(Any, self.data), orjson.dumps(key)
         places = [*self._unwritten.values(), *store._dbs.values()]
         found = (place.get(raw_key) for place in places)
         raw = next((value for value in found if value is not None), None)
@@ -75,10 +93,11 @@ class Table(faust.Table[str, Any]):
 
     def put(self, entries: Iterable[tuple[int, str, Any]]) -> None:
         """Add entries of (partition, key, value); they are readable at once and written later."""
-        store = cast(Any, self.data)
-        for partition, key, value in entries:
-            self._unwritten[partition][store._encode_key(key)] = store._encode_value(value)
-            self._sensor_on_set(self, key, value)
+        added = list(entries)
+        for partition, key, value in added:
+            # As Faust's serializers would write them, each through several calls.
+            self._unwritten[partition][orjson.dumps(key)] = orjson.dumps(value)
+        monitor.count_updates(self, len(added))
         if self._writing is None and self._unwritten:
             loop = asyncio.get_running_loop()
             self._writing = loop.call_later(WRITE_SECONDS, self._write_now)

@@ -1,11 +1,13 @@
 """Decode a message's bytes to its topic's Record, or to Malformed."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import faust
 import orjson
+from faust.models.fields import FloatField, IntegerField, StringField
 from faust.types import AppT, Message
 
 from app.ids import parse_id
@@ -14,6 +16,12 @@ from app.topics import Event
 
 NO_EVENT = (ValueError, TypeError, AttributeError, LookupError)
 """What `read_event` raises for a value that is not an event of its topic."""
+
+SCALARS: dict[type, tuple[type, ...]] = {
+    StringField: (str,),
+    IntegerField: (int,),
+    FloatField: (float,),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,22 +49,58 @@ def read_event(record: type[Event], value: bytes) -> Event:
     Raises one of NO_EVENT if the value is not such an event.
     """
     data = orjson.loads(value)
-    # Without preferred_type, a message could choose the class by its `__faust` field.
-    event = record.from_data(data, preferred_type=record)
-    required, ids = _checked_fields(cast(Any, record))
-    # Faust reads a null as the text "None".
-    if None in [data[field] for field in required]:
-        raise ValueError("a required field is null")
-    for field in ids:
+    shape = _shape_of(cast(Any, record))
+    event = _as_written(record, shape, data) or _converted(record, shape, data)
+    for field in shape.ids:
         parse_id(getattr(event, field))
     if event.sequence < 1:
         raise ValueError("sequence must be positive")
     return event
 
 
+class _Shape(NamedTuple):
+    """What is known of a Record's fields."""
+
+    types: dict[str, tuple[type, ...]]
+    """The types that each field may have in JSON; a required field may not be null."""
+    defaults: dict[str, Any]
+    """The values of optional fields that are missing."""
+    ids: Sequence[str]
+    """The fields that must be UUIDs."""
+
+
 @cache
-def _checked_fields(record: Any) -> tuple[list[str], list[str]]:
-    """Return the names of the fields that must not be null, and of those that are UUIDs."""
-    fields = record._options.fields.keys()
-    required = fields - record._options.optionalset
-    return list(required), list(fields & {"eventId", "orderId", "paymentId"})
+def _shape_of(record: Any) -> _Shape:
+    types: dict[str, tuple[type, ...]] = {}
+    for name, descriptor in record._options.descriptors.items():
+        own = SCALARS.get(type(descriptor), (list, dict))
+        types[name] = own if descriptor.required else (*own, type(None))
+    ids = [name for name in ("eventId", "orderId", "paymentId") if name in types]
+    return _Shape(types, record._options.defaults, ids)
+
+
+def _as_written(record: type[Event], shape: _Shape, data: Any) -> Event | None:
+    """Return the event if each field has its type, so that Faust has nothing to convert.
+
+    Faust would take each field through four calls.
+    """
+    if type(data) is not dict:
+        return None
+    values: dict[str, Any] = {"__evaluated_fields__": set(), **shape.defaults}
+    for name, allowed in shape.types.items():
+        value = data.get(name)
+        if type(value) not in allowed:
+            return None
+        values[name] = value
+    event = record.__new__(record)
+    event.__dict__ = values
+    return event
+
+
+def _converted(record: type[Event], shape: _Shape, data: Any) -> Event:
+    # Without preferred_type, a message could choose the class by its `__faust` field.
+    event = record.from_data(data, preferred_type=record)
+    # Faust reads a null as the text "None".
+    if any(data[name] is None for name in shape.types if name not in shape.defaults):
+        raise ValueError("a required field is null")
+    return event

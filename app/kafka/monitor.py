@@ -19,7 +19,6 @@ class Monitor(PrometheusMonitor):
     on_message_in = faust.Monitor.on_message_in
     on_message_out = faust.Monitor.on_message_out
     on_stream_event_in = faust.Monitor.on_stream_event_in
-    on_table_set = faust.Monitor.on_table_set
     on_tp_commit = faust.Monitor.on_tp_commit
     track_tp_end_offset = faust.Monitor.track_tp_end_offset
 
@@ -31,6 +30,10 @@ class Monitor(PrometheusMonitor):
     def on_stream_event_out(self, *_: Any, **__: Any) -> None:
         """Count the event as done, also without the state that Faust's own streams keep of it."""
         self.events_active -= 1
+
+    def count_updates(self, table: Any, count: int) -> None:
+        """Count entries that were put into the table."""
+        self._table_or_create(table).keys_updated += count
 
     def on_web_request_start(self, app: Any, request: Any, *, view: Any = None) -> dict[str, Any]:
         """Do nothing: `answered` counts."""

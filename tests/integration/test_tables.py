@@ -13,16 +13,16 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, RequestTimedOutError
 from aiokafka.producer.message_accumulator import BatchBuilder
-from faust.stores.rocksdb import RocksDBOptions, Store
+from faust.stores.rocksdb import Store
 
 from tables.handled import handled
 from tables.replays import replays
-from tables.table import TTL_SECONDS, options_for
+from tables.table import TTL_SECONDS, StoreOptions, options_for
 from tests.chaos.waiting import until
 
 
 async def test_an_entry_leaves_the_disk_once_its_time_is_over(tmp_path: Path) -> None:
-    store = RocksDBOptions(**{**options_for(4), "ttl": 1}).open(tmp_path / "store")
+    store = StoreOptions(**{**options_for(4), "ttl": 1}).open(tmp_path / "store")
     store.put(b"stock.reserve/1", b"1")
     store.flush()
 

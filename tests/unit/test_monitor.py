@@ -31,7 +31,7 @@ def count(counting: Monitor, offset: int) -> None:
     stream.task_owner = Mock()
     counting.on_message_in(PAID, offset, Mock())
     counting.on_stream_event_in(PAID, offset, stream, Mock())
-    counting.on_table_set(Mock(), "key", 1)
+    counting.count_updates(Mock(), 1)
     counting.answered(404, 0.5)
     counting.track_tp_end_offset(PAID, offset + 10)
     counting.on_tp_commit({PAID: offset + 1})

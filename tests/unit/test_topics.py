@@ -105,6 +105,13 @@ def test_what_another_application_says_of_its_class_is_ignored(
 
 
 @pytest.mark.parametrize("record", EVENTS, ids=lambda record: record.topic_name)
+def test_an_event_that_needs_no_conversion_is_what_faust_makes_of_it(record: type[Event]) -> None:
+    faust_s = record.from_data({**envelope(), **YESTERDAY[record.topic_name]})
+    event = decode(record, faust_s.dumps())
+    assert vars(event) == vars(faust_s)
+
+
+@pytest.mark.parametrize("record", EVENTS, ids=lambda record: record.topic_name)
 def test_each_field_that_yesterday_did_not_know_is_optional(record: type[Event]) -> None:
     required = set(envelope()) | set(YESTERDAY[record.topic_name])
     assert required <= set(record._options.fields)
