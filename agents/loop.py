@@ -24,7 +24,7 @@ from faust.types import AgentT
 from agents.commits import Batch, commits
 from agents.dead_letters import send_dead_letter
 from agents.gate import Gate
-from app import admission, agent_pool, app
+from app import admission, agent_pool, app, monitor
 from app.crashes import Point, crash_here
 from app.db import AWAY
 from app.handlers import BAD, HANDLERS, NO_ORDER, Handle, Handler
@@ -68,7 +68,7 @@ def on(
 
     async def run(stream: Any) -> None:
         stream = stream.noack()
-        loop = Loop(handler, stream, remember)
+        loop = Loop(handler, remember)
         async for messages in batches(stream):
             with app.batch():
                 await loop.process(messages)
@@ -113,19 +113,27 @@ def _accept(stream: Stream[Any], arrived: Message) -> bool:
     if not message.tracked:
         message.tracked = True
         cast(Any, app.consumer).track_message(message)
-    app.monitor.on_stream_event_in(message.tp, message.offset, stream, arrived)
+    monitor.on_stream_event_in(message.tp, message.offset, stream, arrived)
     return True
+
+
+def acknowledge(message: Message) -> None:
+    """Let the message's offset be committed once all agents of its topic have acknowledged it.
+
+    This is what `Stream.ack` does, which is a coroutine and calls every sensor.
+    """
+    is_last, raw = message.ack(), message.message
+    monitor.on_stream_event_out()
+    if is_last:
+        monitor.on_message_out(raw.tp, raw.offset, raw)
 
 
 class Loop:
     """Processes the messages of one handler."""
 
-    def __init__(
-        self, handler: Handler, stream: Stream[Any], remember: Remember | None = None
-    ) -> None:
+    def __init__(self, handler: Handler, remember: Remember | None = None) -> None:
         self._handler = handler
         self._name = handler.name
-        self._stream = stream
         self._remember = remember
         self._gate = Gate(handler.name)
 
@@ -143,7 +151,7 @@ class Loop:
             with admission.taking(self._name, fresh[0].message.timestamp, len(fresh)):
                 await self._take(fresh)
         for message in messages:
-            await self._stream.ack(message)
+            acknowledge(message)
         crash_here(Point.ACKNOWLEDGED, self._name)
 
     def _is_duplicate(self, message: Message) -> bool:

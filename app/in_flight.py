@@ -7,11 +7,11 @@ growing times, and the others go on. Events that the broker refuses for good are
 import asyncio
 import re
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from itertools import islice
 from time import monotonic
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 from uuid import UUID
 
 from aiokafka import AIOKafkaProducer
@@ -59,7 +59,7 @@ class Sending(NamedTuple):
     place: Place
     begun: float
     """When it was sent, in seconds of `monotonic`."""
-    task: "asyncio.Task[None]"
+    sent: "asyncio.Future[Any]"
 
 
 class Backoff(NamedTuple):
@@ -189,29 +189,36 @@ class InFlight:
         self._unheard_since = self._unheard_since or begun
         if place[1] is not None:
             self._unheard_of.setdefault(place, begun)
-        task = asyncio.create_task(self._send(row, place[1]))
-        self._under_way[row.order_id] = sending = Sending(row, place, begun, task)
+        sent = self._send(row, place[1])
+        self._under_way[row.order_id] = sending = Sending(row, place, begun, sent)
         self._to[place] += 1
-        task.add_done_callback(partial(self._finish, sending))
+        sent.add_done_callback(partial(self._finish, sending))
         return True
 
-    async def _send(self, row: OutboxRow, partition: int | None) -> None:
-        # aiokafka would wait for such a topic to appear.
-        if TOPIC.fullmatch(row.topic) is None:
-            raise InvalidTopicError(row.topic)
-        acknowledged = await self._producer.send(
-            topic=row.topic,
-            key=str(row.order_id).encode(),
-            value=row.payload,
-            partition=partition,
-            headers=headers_of(row),
-        )
-        await acknowledged
+    def _send(self, row: OutboxRow, partition: int | None) -> "asyncio.Future[Any]":
+        """Send the event; return a future for the broker's acknowledgement, or the error."""
+        try:
+            # aiokafka would wait for such a topic to appear.
+            if TOPIC.fullmatch(row.topic) is None:
+                raise InvalidTopicError(row.topic)
+            send = partial(
+                self._producer.send,
+                topic=row.topic,
+                key=str(row.order_id).encode(),
+                value=row.payload,
+                partition=partition,
+                headers=headers_of(row),
+            )
+            return _send_now(send()) or asyncio.create_task(_send_later(send))
+        except Exception as error:
+            failed = asyncio.get_running_loop().create_future()
+            failed.set_exception(error)
+            return failed
 
-    def _finish(self, sending: Sending, task: "asyncio.Task[None]") -> None:
-        if task.cancelled():
+    def _finish(self, sending: Sending, sent: "asyncio.Future[Any]") -> None:
+        if sent.cancelled():
             return
-        order_id, error = sending.row.order_id, task.exception()
+        order_id, error = sending.row.order_id, sent.exception()
         del self._under_way[order_id]
         self._to[sending.place] -= 1
         if error is None:
@@ -270,4 +277,23 @@ class InFlight:
     def abandon(self) -> None:
         """Cancel all sends in flight. Their events are not marked, so they are sent again."""
         for sending in self._under_way.values():
-            sending.task.cancel()
+            sending.sent.cancel()
+
+
+def _send_now(send: Coroutine[Any, Any, "asyncio.Future[Any]"]) -> "asyncio.Future[Any] | None":
+    """Return the future of the acknowledgement; None if the producer cannot take the event at once.
+
+    It seldom has to wait, for metadata or for room in a batch. Otherwise no task is needed.
+    """
+    try:
+        send.send(None)
+    except StopIteration as taken:
+        return cast("asyncio.Future[Any]", taken.value)
+    send.close()
+    return None
+
+
+async def _send_later(
+    send: Callable[[], Coroutine[Any, Any, "asyncio.Future[Any]"]],
+) -> None:
+    await (await send())

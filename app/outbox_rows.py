@@ -70,16 +70,17 @@ def headers_of(row: OutboxRow) -> list[tuple[str, bytes]]:
     if TRACE_ID.fullmatch(trace) is None:
         trace = sha256(trace.encode()).hexdigest()[:32]
     span = row.event_id.replace("-", "")[16:]  # the first half of an id is mostly its time
+    topic = row.topic.encode()
     values = (
-        row.event_id,
-        "/orders",
-        "1.0",
-        row.topic,
-        str(row.order_id),
-        row.occurred_at,
-        "application/json",
-        f"00-{trace}-{span}-01",
-        row.request_id,
-        row.topic,
+        row.event_id.encode(),
+        b"/orders",
+        b"1.0",
+        topic,
+        str(row.order_id).encode(),
+        row.occurred_at.encode(),
+        b"application/json",
+        f"00-{trace}-{span}-01".encode(),
+        row.request_id.encode(),
+        topic,
     )
-    return [(name, value.encode()) for name, value in zip(HEADER_NAMES, values, strict=True)]
+    return list(zip(HEADER_NAMES, values, strict=True))

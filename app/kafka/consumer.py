@@ -9,6 +9,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.conn import AIOKafkaConnection, CloseReason
 from aiokafka.consumer.fetcher import OffsetResetStrategy
 from aiokafka.errors import KafkaConnectionError
+from faust.events import Event
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from mode import Service
@@ -180,6 +181,12 @@ class _Consumer(driver.Consumer):
         """Return the assigned partitions."""
         return set(super().assignment())
 
+    def _get_active_partitions(self) -> set[TP]:
+        """Return the partitions to be fetched; Faust looks at the type of each, every time."""
+        if self._active_partitions is None:
+            self._set_active_tps(self.assignment())
+        return self._active_partitions
+
     async def _wait_next_records(self, timeout: float) -> Any:
         """Fetch and deliver at once; return the records that cannot be delivered at once.
 
@@ -289,7 +296,7 @@ class _Consumer(driver.Consumer):
             message = self._to_message(tp, record)
             message.refcount = len(channels)
             value = channels[0].schema.loads_value(self.app, message)
-            event = self.app.create_event(message.key, value, message.headers, message)
+            event = Event(self.app, message.key, value, message.headers, message)
             for one in channels:
                 one.queue.put_nowait_enhanced(
                     event,

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from time import time
-from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -237,9 +236,6 @@ async def test_what_takes_too_long_together_is_done_in_parts_and_holds_up_no_nei
         await transaction.connection.execute("select pg_sleep($1)", 0.2 * len(events))
         transaction.notices.append(partial(done.append, [event.order_id for event in events]))
 
-    async def ack(message: Any) -> None:
-        acknowledged.append(message)
-
     acknowledged: list[Any] = []
     _, succeeded = await captured(database)
     many = [succeeded.derive(orderId=str(uuid4())) for _ in range(4)]
@@ -249,8 +245,8 @@ async def test_what_takes_too_long_together_is_done_in_parts_and_holds_up_no_nei
         each.message.timestamp = time()
     monkeypatch.setattr(loop, "is_marked", lambda *_: False)
     monkeypatch.setattr(loop, "mark", lambda *_: None)
-    stream: Any = SimpleNamespace(ack=ack)
-    both = (loop.Loop(one.handler, stream).process(one.messages) for one in (slow, capture))
+    monkeypatch.setattr(loop, "acknowledge", acknowledged.append)
+    both = (loop.Loop(one.handler).process(one.messages) for one in (slow, capture))
     await asyncio.gather(*both)
     assert [order_id for part in done for order_id in part] == [one.order_id for one in many]
     assert [one for one in acknowledged if one not in capture.messages] == slow.messages

@@ -54,6 +54,7 @@ class Worker:
 def worker(monkeypatch: pytest.MonkeyPatch) -> Worker:
     worker = Worker()
     monkeypatch.setattr(loop, "app", worker)
+    monkeypatch.setattr(loop, "monitor", worker.monitor)
     return worker
 
 

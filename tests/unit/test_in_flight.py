@@ -22,8 +22,11 @@ class Broker:
         self.answers = answers
         self.sent: list[str] = []
         self.waiting: list[asyncio.Future[None]] = []
+        self.room = asyncio.Event()
+        self.room.set()
 
     async def send(self, topic: str, **message: Any) -> asyncio.Future[None]:
+        await self.room.wait()
         self.sent.append(f"{topic} {message['value'].decode()}")
         acknowledged = asyncio.get_running_loop().create_future()
         answer = self.answers.get(topic, "acknowledged")
@@ -83,6 +86,30 @@ async def test_an_order_s_events_go_one_after_the_other() -> None:
     assert broker.sent[2:] == ["fine Ann 2"]
     assert list(under_way.acknowledged) == [(BOB, 1), (ANN, 1), (ANN, 2)]
     assert under_way.excluded() == []
+
+
+async def test_what_the_producer_has_no_room_for_goes_once_it_has() -> None:
+    broker = Broker()
+    broker.room.clear()
+    under_way = in_flight_to(broker)
+    under_way.send([row(1, ANN), row(2, ANN)])
+    await come_down()
+    assert (broker.sent, under_way.excluded()) == ([], [ANN])
+    broker.room.set()
+    await come_down()
+    assert (broker.sent, under_way.excluded()) == (["fine Ann 1", "fine Ann 2"], [])
+    assert list(under_way.acknowledged) == [(ANN, 1), (ANN, 2)]
+
+
+async def test_what_is_abandoned_while_it_waits_for_room_is_not_sent() -> None:
+    broker = Broker()
+    broker.room.clear()
+    under_way = in_flight_to(broker)
+    under_way.send([row(1, ANN)])
+    under_way.abandon()
+    broker.room.set()
+    await come_down()
+    assert (broker.sent, list(under_way.acknowledged)) == ([], [])
 
 
 async def test_what_is_committed_goes_at_once_where_it_is_next() -> None:

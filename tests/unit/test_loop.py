@@ -19,7 +19,7 @@ from app.topics import OrderPaid
 
 
 class Journal:
-    """A stand-in for stream, PostgreSQL, table and dead_letter, which records calls in order."""
+    """A stand-in for Faust, PostgreSQL, table and dead_letter, which records calls in order."""
 
     def __init__(self) -> None:
         self.lines: list[tuple[str, Any]] = []
@@ -32,7 +32,7 @@ class Journal:
         self.most_in_time = 1000
         """The most messages that PostgreSQL can do before the timeout."""
 
-    async def ack(self, message: Any) -> None:
+    def acknowledge(self, message: Any) -> None:
         self.lines.append(("ack", message.n))
 
     async def do(self, batch: Batch) -> list[Any]:
@@ -86,7 +86,7 @@ def journal(monkeypatch: pytest.MonkeyPatch) -> Journal:
     journal = Journal()
     monkeypatch.setattr(loop, "commits", journal)
     monkeypatch.setattr(loop, "Gate", journal.gate)
-    for name in ("is_marked", "mark", "send_dead_letter", "park"):
+    for name in ("acknowledge", "is_marked", "mark", "send_dead_letter", "park"):
         monkeypatch.setattr(loop, name, getattr(journal, name))
     return journal
 
@@ -119,7 +119,7 @@ def fails(journal: Journal, decide: Callable[[int], Exception | None]) -> Loop:
                 raise error
             work.append(event.sequence - 1)
 
-    return Loop(Handler("stock.reserve", OrderPaid, cast(Any, handle)), cast(Any, journal))
+    return Loop(Handler("stock.reserve", OrderPaid, cast(Any, handle)))
 
 
 async def test_a_batch_is_one_transaction_then_marks_then_acknowledgements(
@@ -140,7 +140,7 @@ async def test_a_table_is_written_after_the_commit_and_before_the_marks(journal:
         work += [event.sequence - 1 for event in events]
 
     handler = Handler("orders.both", OrderPaid, cast(Any, handle))
-    both = Loop(handler, cast(Any, journal), journal.remember)
+    both = Loop(handler, journal.remember)
     await both.process([message(n) for n in range(2)])
     assert journal.lines == [
         ("commit", [0, 1]),
@@ -152,7 +152,7 @@ async def test_a_table_is_written_after_the_commit_and_before_the_marks(journal:
 
 async def test_what_only_fills_a_table_needs_no_transaction(journal: Journal) -> None:
     handler = Handler("replays.remember", OrderPaid)
-    table = Loop(handler, cast(Any, journal), journal.remember)
+    table = Loop(handler, journal.remember)
     await table.process([message(0)])
     assert journal.lines == [("remember", [(0, 0)]), ("mark", 1), ("ack", 0)]
 
