@@ -7,7 +7,7 @@ growing times, and the others go on. Events that the broker refuses for good are
 import asyncio
 import re
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from functools import partial
 from itertools import islice
 from time import monotonic
@@ -240,7 +240,6 @@ class InFlight:
 
     def _acknowledge(self, sending: Sending) -> None:
         row = sending.row
-        PUBLISHED.labels(row.topic).inc()
         self._heard = self._unheard_since = monotonic()
         is_back = self._failed is not None and sending.begun > self._failed
         has_room_again = self._to[sending.place] == MAX_OF_A_PARTITION - 1
@@ -267,10 +266,12 @@ class InFlight:
         seconds = min(last.seconds * 2, MAX_BACKOFF) if last else MIN_BACKOFF
         self._backoffs[order_id] = Backoff(monotonic() + seconds, seconds)
 
-    def marked(self, rows: Iterable[OutboxRow]) -> None:
-        """Forget events that are marked, and the oldest known orders beyond MAX_KNOWN."""
+    def marked(self, rows: Collection[OutboxRow]) -> None:
+        """Count and forget events that are marked; forget the oldest orders beyond MAX_KNOWN."""
         for row in rows:
             del self.acknowledged[row.order_id, row.sequence]
+        for topic, count in Counter(row.topic for row in rows).items():
+            PUBLISHED.labels(topic).inc(count)
         for order_id in list(islice(self._known, max(0, len(self._known) - MAX_KNOWN))):
             del self._known[order_id]
 

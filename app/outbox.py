@@ -273,7 +273,9 @@ async def _stop(producer: AIOKafkaProducer) -> None:
             await client.close()
 
 
-_hash = lru_cache(maxsize=16_384)(murmur2)
+@lru_cache(maxsize=16_384)
+def _hash(order_id: UUID) -> int:
+    return int(murmur2(str(order_id).encode())) & 0x7FFFFFFF
 
 
 def _partition_of(producer: AIOKafkaProducer, row: OutboxRow) -> int | None:
@@ -281,7 +283,7 @@ def _partition_of(producer: AIOKafkaProducer, row: OutboxRow) -> int | None:
     partitions = cast(Any, producer).client.cluster.partitions_for_topic(row.topic)
     if not partitions:
         return None
-    return (int(_hash(str(row.order_id).encode())) & 0x7FFFFFFF) % len(partitions)
+    return _hash(row.order_id) % len(partitions)
 
 
 async def _mark_and_take(

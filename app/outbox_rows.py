@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 
@@ -63,12 +64,9 @@ def decode_notice(told: str) -> OutboxRow:
 def headers_of(row: OutboxRow) -> list[tuple[str, bytes]]:
     """Return the headers of CloudEvents 1.0 in binary mode, and of the trace.
 
-    All events that a request causes belong to one trace. Its id is the request id if that is a
-    valid trace id, otherwise a hash of the request id.
+    All events that a request causes belong to one trace.
     """
-    trace = row.request_id
-    if TRACE_ID.fullmatch(trace) is None:
-        trace = sha256(trace.encode()).hexdigest()[:32]
+    trace = _trace_of(row.request_id)
     span = row.event_id.replace("-", "")[16:]  # the first half of an id is mostly its time
     topic = row.topic.encode()
     values = (
@@ -84,3 +82,11 @@ def headers_of(row: OutboxRow) -> list[tuple[str, bytes]]:
         topic,
     )
     return list(zip(HEADER_NAMES, values, strict=True))
+
+
+@lru_cache(maxsize=4096)
+def _trace_of(request_id: str) -> str:
+    """Return the request's trace id: its own id if that is a valid one, otherwise a hash of it."""
+    if TRACE_ID.fullmatch(request_id):
+        return request_id
+    return sha256(request_id.encode()).hexdigest()[:32]

@@ -1,7 +1,7 @@
 """The rows of an order's money: payments, reports about them, refunds, and due provider calls."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 from uuid import UUID
 
@@ -136,7 +136,13 @@ def report(transaction: Transaction, held: LockedPayment, fact: Fact, event_id: 
             type=event_id.partition(" ")[0],
             order_id=payment.order_id,
             payment_id=payment.id,
-            **asdict(fact),
+            kind=fact.kind,
+            amount_minor=fact.amount_minor,
+            currency=fact.currency,
+            refund=fact.refund,
+            refund_status=fact.refund_status,
+            refund_id=fact.refund_id,
+            reason=fact.reason,
         )
     )
     held.learn(fact)
