@@ -212,7 +212,7 @@ class InFlight:
             return _send_now(send()) or asyncio.create_task(_send_later(send))
         except Exception as error:
             failed = asyncio.get_running_loop().create_future()
-            failed.set_exception(error)
+            failed.set_exception(error.with_traceback(None))
             return failed
 
     def _finish(self, sending: Sending, sent: "asyncio.Future[Any]") -> None:
@@ -277,6 +277,7 @@ class InFlight:
 
     def abandon(self) -> None:
         """Cancel all sends in flight. Their events are not marked, so they are sent again."""
+        self._behind.clear()
         for sending in self._under_way.values():
             sending.sent.cancel()
 

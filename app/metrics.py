@@ -27,7 +27,9 @@ ADMITTED = Gauge(
     "orders_admitted_per_second",
     "New orders that this worker would take; a million while it takes all.",
 )
-PUBLISHED = Counter("orders_published_total", "Events acknowledged by the broker.", ["topic"])
+PUBLISHED = Counter(
+    "orders_published_total", "Events acknowledged by the broker, and marked so.", ["topic"]
+)
 REFUSED = Counter(
     "orders_refused_events_total", "Events that the broker refused for good.", ["topic"]
 )

@@ -141,7 +141,7 @@ def _identity(claims: dict[str, Any]) -> Identity:
     if not isinstance(user, str):
         raise ValueError("the user must be a UUID")
     return Identity(
-        id=parse_id(user),
+        id=parse_id(UUID(user).bytes),
         email=email if isinstance(email, str) and not flaw(email) else None,
         role=ADMIN if claims.get("role") == ADMIN else USER,
         until=float(claims["exp"]) + LEEWAY_SECONDS,

@@ -11,6 +11,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 import faust
@@ -18,7 +19,7 @@ import orjson
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 from faust.stores.rocksdb import RocksDBOptions
-from rocksdict import WriteBatch
+from rocksdict import AccessType, Rdict, ReadOptions, WriteBatch
 
 from app import app, monitor
 
@@ -46,7 +47,21 @@ Entries = dict[bytes, bytes]
 
 
 class StoreOptions(RocksDBOptions):
-    """Faust's options of RocksDB, with a Bloom filter in front of write buffers, too."""
+    """Faust's options of RocksDB, with a Bloom filter in front of write buffers, too.
+
+    They also hold for a store that exists: rocksdict opens it with the options that it was made
+    with, and without others, such as the size of the cache, unless they are given by column family.
+    """
+
+    def open(self, path: Path, *, read_only: bool = False) -> Any:
+        store = Rdict(
+            str(path),
+            options=self.as_options(),
+            column_families={"default": self.as_options()},
+            access_type=AccessType.with_ttl(cast(int, self.ttl)),
+        )
+        store.set_read_options(ReadOptions())
+        return store
 
     def as_options(self) -> Any:
         options = super().as_options()

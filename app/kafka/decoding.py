@@ -91,15 +91,17 @@ def _as_written(record: type[Event], shape: _Shape, data: Any) -> Event | None:
         value = data.get(name)
         if type(value) not in allowed:
             return None
-        values[name] = value
+        if value is not None:
+            values[name] = value
     event = record.__new__(record)
     event.__dict__ = values
     return event
 
 
 def _converted(record: type[Event], shape: _Shape, data: Any) -> Event:
-    # Without preferred_type, a message could choose the class by its `__faust` field.
-    event = record.from_data(data, preferred_type=record)
+    # Otherwise a message could choose the class by its `__faust` field, or replace methods.
+    known = {name: data[name] for name in shape.types if name in data}
+    event = record.from_data(known)
     # Faust reads a null as the text "None".
     if any(data[name] is None for name in shape.types if name not in shape.defaults):
         raise ValueError("a required field is null")

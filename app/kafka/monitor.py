@@ -26,6 +26,8 @@ class Monitor(PrometheusMonitor):
         super().__init__(**options)
         self._published: Counter[Any] = Counter()
         """What Prometheus has been told, by its counter and the labels."""
+        self._stream_names: dict[str, str] = {}
+        """The labels of all streams so far, by what Faust counts their events by."""
 
     def on_stream_event_out(self, *_: Any, **__: Any) -> None:
         """Count the event as done, also without the state that Faust's own streams keep of it."""
@@ -75,9 +77,10 @@ class Monitor(PrometheusMonitor):
                 gauge.labels(tp.topic, tp.partition).set(offset)
 
     def _events_by_stream(self) -> Counter[str]:
-        names = {key: self._stream_label(stream) for stream, key in self.stream_lookup.items()}
+        for stream, key in self.stream_lookup.items():
+            self._stream_names.setdefault(key, self._stream_label(stream))
         told: Counter[str] = Counter()
-        for key, name in names.items():
+        for key, name in self._stream_names.items():
             told[f"stream.{name}.events"] += self.events_by_stream[key]
         return told
 

@@ -13,7 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, RequestTimedOutError
 from aiokafka.producer.message_accumulator import BatchBuilder
-from faust.stores.rocksdb import Store
+from faust.stores.rocksdb import RocksDBOptions, Store
 
 from tables.handled import handled
 from tables.replays import replays
@@ -32,6 +32,19 @@ async def test_an_entry_leaves_the_disk_once_its_time_is_over(tmp_path: Path) ->
 
     await until(is_gone, "RocksDB drops the entry when it compacts")
     store.close()
+
+
+def test_a_store_that_exists_is_opened_with_today_s_options(tmp_path: Path) -> None:
+    folder, today = tmp_path / "store", options_for(64)
+    RocksDBOptions(**options_for(4)).open(folder).close()
+    store = StoreOptions(**today).open(folder)
+    assert store.property_int_value("rocksdb.block-cache-capacity") == today["block_cache_size"]
+    store.close()
+    newest = max(folder.glob("OPTIONS-*"), key=lambda file: int(file.name.partition("-")[2]))
+    lines = [line.strip() for line in newest.read_text().splitlines()]
+    assert f"write_buffer_size={today['write_buffer_size']}" in lines
+    assert "memtable_whole_key_filtering=true" in lines
+    assert "filter_policy=nullptr" not in lines
 
 
 async def test_kafka_keeps_a_changelog_no_longer(environment: dict[str, str]) -> None:

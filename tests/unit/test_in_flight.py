@@ -112,6 +112,17 @@ async def test_what_is_abandoned_while_it_waits_for_room_is_not_sent() -> None:
     assert (broker.sent, list(under_way.acknowledged)) == ([], [])
 
 
+async def test_what_is_behind_an_acknowledgement_that_is_just_heard_is_abandoned_too() -> None:
+    broker = Broker(slow=None)
+    under_way = in_flight_to(broker)
+    under_way.send([row(1, ANN, "slow"), row(2, ANN)])
+    await come_down()
+    broker.waiting[0].set_result(None)
+    under_way.abandon()
+    await come_down()
+    assert (broker.sent, list(under_way.acknowledged)) == (["slow Ann 1"], [(ANN, 1)])
+
+
 async def test_what_is_committed_goes_at_once_where_it_is_next() -> None:
     broker = Broker(slow=None)
     under_way = in_flight_to(broker)
