@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-# Debian's own Python was compiled with profile-guided optimisation; one that pyenv has compiled takes a tenth more CPU.
+# A worker takes a tenth less CPU with Debian's own Python than with one that pyenv has compiled (docs/performance.md).
 PYTHON ?= $(shell for python in /usr/bin/python3.11 python3.11; do $$python -c "import ensurepip" 2>&- && break; done; echo $$python)
 BIN := .venv/bin
 

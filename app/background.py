@@ -40,7 +40,7 @@ COLLECTOR_THRESHOLDS = 50_000, 20, 20
 
 
 @app.on_rebalance_complete.connect
-async def count_waits_anew(*_: object, signal: object, **__: object) -> None:
+async def count_waits_anew(*_: object, **__: object) -> None:
     """Count waits anew: events that waited during a rebalance are no sign of too many orders."""
     admission.resume()
 
@@ -180,7 +180,7 @@ async def _tend_outbox() -> None:
         await sql.make_outbox_partitions(connection)
     async with timer_pool.connection() as connection, connection.transaction():
         # Placing and paying would queue behind a drop that waits for its lock.
-        await sql.wait_little(connection)
+        await sql.limit_lock_waits(connection, timeout="50ms")
         if dropped := await sql.drop_outbox_partitions(connection, kept=kept):
             app.log.info("%d partitions of the outbox were dropped for their age", dropped)
 

@@ -17,7 +17,7 @@ from app.errors import (
 from app.ids import new_id
 from app.lifecycle import Order, Payment, PaymentStatus, Status, payable
 from app.money.ledger import CHECKOUT_EXPIRED
-from app.money.rows import STRIPE, lock_with_payments
+from app.money.rows import STRIPE, find, lock_with_payments
 from app.money.settle import call_for, payment_fields
 from app.queries import sql
 from app.rows import Key
@@ -117,10 +117,9 @@ async def note_call(transaction: Transaction, events: Sequence[CheckoutRequested
     """Note a call of Stripe that opens a session; it is made later and delays no event."""
     _, all_payments = await lock_with_payments(transaction, events)
     for event in events:
-        for payment in (held.payment for held in all_payments[event.order_id]):
-            waits = payment.status is PaymentStatus.PENDING and payment.session_id is None
-            if str(payment.id) == event.paymentId and waits:
-                call_for(transaction, "session", payment.order_id, payment.id, event.requestId)
+        held = find(all_payments[event.order_id], event.paymentId, PaymentStatus.PENDING)
+        if held and held.payment.session_id is None:
+            call_for(transaction, "session", event.order_id, held.payment.id, event.requestId)
 
 
 async def status(database: Database, user: Identity, order_id: UUID) -> dict[str, Any]:

@@ -7,11 +7,11 @@ growing times, and the others go on. Events that the broker refuses for good are
 import asyncio
 import re
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Coroutine, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from itertools import islice
 from time import monotonic
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 from uuid import UUID
 
 from aiokafka import AIOKafkaProducer
@@ -22,6 +22,7 @@ from aiokafka.errors import (
     RecordTooLargeError,
 )
 
+from app.kafka.producing import Sent, begin
 from app.metrics import PUBLISHED
 from app.outbox_rows import headers_of
 from app.rows import OutboxRow
@@ -59,7 +60,7 @@ class Sending(NamedTuple):
     place: Place
     begun: float
     """When it was sent, in seconds of `monotonic`."""
-    sent: "asyncio.Future[Any]"
+    sent: Sent
 
 
 class Backoff(NamedTuple):
@@ -75,7 +76,7 @@ class InFlight:
     def __init__(
         self,
         producer: AIOKafkaProducer,
-        partition_of: Callable[[OutboxRow], int | None],
+        partition_of: Callable[[str, UUID], int | None],
         on_result: Callable[[], None],
     ) -> None:
         """`partition_of` returns None for a topic that the producer does not know yet.
@@ -181,7 +182,7 @@ class InFlight:
 
     def _begin(self, row: OutboxRow) -> bool:
         """Send the event; if its partition has no room, back off and return False."""
-        place = row.topic, self._partition_of(row)
+        place = row.topic, self._partition_of(row.topic, row.order_id)
         if self._to[place] >= MAX_OF_A_PARTITION:
             self._back_off(row.order_id)
             return False
@@ -195,7 +196,7 @@ class InFlight:
         sent.add_done_callback(partial(self._finish, sending))
         return True
 
-    def _send(self, row: OutboxRow, partition: int | None) -> "asyncio.Future[Any]":
+    def _send(self, row: OutboxRow, partition: int | None) -> Sent:
         """Send the event; return a future for the broker's acknowledgement, or the error."""
         try:
             # aiokafka would wait for such a topic to appear.
@@ -209,13 +210,13 @@ class InFlight:
                 partition=partition,
                 headers=headers_of(row),
             )
-            return _send_now(send()) or asyncio.create_task(_send_later(send))
+            return begin(send)
         except Exception as error:
-            failed = asyncio.get_running_loop().create_future()
+            failed: Sent = asyncio.get_running_loop().create_future()
             failed.set_exception(error.with_traceback(None))
             return failed
 
-    def _finish(self, sending: Sending, sent: "asyncio.Future[Any]") -> None:
+    def _finish(self, sending: Sending, sent: Sent) -> None:
         if sent.cancelled():
             return
         order_id, error = sending.row.order_id, sent.exception()
@@ -280,22 +281,3 @@ class InFlight:
         self._behind.clear()
         for sending in self._under_way.values():
             sending.sent.cancel()
-
-
-def _send_now(send: Coroutine[Any, Any, "asyncio.Future[Any]"]) -> "asyncio.Future[Any] | None":
-    """Return the future of the acknowledgement; None if the producer cannot take the event at once.
-
-    It seldom has to wait, for metadata or for room in a batch. Otherwise no task is needed.
-    """
-    try:
-        send.send(None)
-    except StopIteration as taken:
-        return cast("asyncio.Future[Any]", taken.value)
-    send.close()
-    return None
-
-
-async def _send_later(
-    send: Callable[[], Coroutine[Any, Any, "asyncio.Future[Any]"]],
-) -> None:
-    await (await send())

@@ -1,6 +1,6 @@
 """Orders: placing, cancelling and reading them, and how events move them to their next status."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
@@ -10,7 +10,6 @@ from app import idempotency, order_rows, placing
 from app.config import ORDER_TTL_SECONDS
 from app.db import Database
 from app.errors import NotCancellable, OrderNotFound, Problem, StaleVersion
-from app.ids import parse_id
 from app.lifecycle import (
     CANCELLED_BY_ADMIN,
     CANCELLED_BY_OWNER,
@@ -23,7 +22,7 @@ from app.lifecycle import (
 )
 from app.money.amounts import to_major
 from app.money.ledger import CHECKOUT_EXPIRED
-from app.money.rows import LockedPayment, lock_with_payments
+from app.money.rows import find, lock_with_payments
 from app.placing import Basket
 from app.queries import sql
 from app.rows import Key
@@ -75,21 +74,16 @@ async def place_together(
     concurrent requests make a second attempt fail, too.
     """
     keys = [one.key for one in wanted]
-    return await idempotency.try_together(
-        database, keys, partial(_place_those, database, wanted, keys)
-    )
+    return await idempotency.try_together(database, keys, partial(_place_those, database, wanted))
 
 
 async def _place_those(
-    database: Database,
-    wanted: Sequence[Placing],
-    keys: idempotency.Keys,
-    free: idempotency.Keys,
+    database: Database, wanted: Sequence[Placing], free: idempotency.Keys
 ) -> list[tuple[dict[str, Any], bool] | None]:
     placed: dict[int, dict[str, Any]] = {}
     async with database.single_statement("orders.place_together") as transaction:
         products = await placing.catalogue(transaction, [one.basket for one in wanted])
-        for n in idempotency.may_go_on(keys, free):
+        for n in idempotency.may_go_on([one.key for one in wanted], free):
             with suppress(Problem):
                 placed[n] = _insert(transaction, wanted[n], products)
     return [(placed[n], False) if n in placed else None for n in range(len(wanted))]
@@ -202,8 +196,8 @@ async def mark_paid(transaction: Transaction, events: Sequence[PaymentSucceeded]
     orders, all_payments = await lock_with_payments(transaction, events)
     for event in events:
         order = orders[event.order_id]
-        is_captured = _stands(all_payments[order.id], event.paymentId, PaymentStatus.SUCCEEDED)
-        if is_captured and order.may_become(Status.PAID):
+        captured = find(all_payments[order.id], event.paymentId, PaymentStatus.SUCCEEDED)
+        if captured and order.may_become(Status.PAID):
             order.become(Status.PAID)
             transaction.publish(
                 OrderPaid(
@@ -219,18 +213,12 @@ async def cancel_unpaid(transaction: Transaction, events: Sequence[PaymentFailed
     orders, all_payments = await lock_with_payments(transaction, events)
     for event in events:
         order, payments = orders[event.order_id], all_payments[event.order_id]
-        has_failed = _stands(payments, event.paymentId, PaymentStatus.FAILED)
-        is_paid = any(held.payment.status is PaymentStatus.SUCCEEDED for held in payments)
-        if has_failed and order.status is Status.CREATED and not is_paid:
+        failed = find(payments, event.paymentId, PaymentStatus.FAILED)
+        is_paid = any(held.state.status is PaymentStatus.SUCCEEDED for held in payments)
+        if failed and order.status is Status.CREATED and not is_paid:
             # A checkout expires with its order: the reason is the same whichever is noticed first.
             reason = EXPIRED if event.reason == CHECKOUT_EXPIRED else event.reason
             cancel(transaction, order, reason, event.requestId)
-
-
-def _stands(payments: Iterable[LockedPayment], payment_id: str, status: PaymentStatus) -> bool:
-    """Return whether the payment exists and has this status."""
-    id = parse_id(payment_id)
-    return any(held.payment.id == id and held.payment.status is status for held in payments)
 
 
 async def complete(transaction: Transaction, events: Sequence[InventoryReserved]) -> None:

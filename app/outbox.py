@@ -12,19 +12,19 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from functools import lru_cache, partial
-from typing import Any, cast
+from functools import partial
+from typing import Any
 from uuid import UUID
 
 import asyncpg
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
-from aiokafka.partitioner import murmur2
 
 from app.admission_control import RELAYED, Admission
 from app.crashes import Point, crash_here
 from app.db import AWAY, FEW_ROWS, Database
 from app.in_flight import InFlight
+from app.kafka import producing
 from app.kafka.broker_access import Brokers
 from app.kafka.faust_app import MAX_BATCH
 from app.leadership import leadership
@@ -61,8 +61,8 @@ worker, or a new producer, tries."""
 STUCK_SECONDS = 600.0
 """The same for one partition: another worker may reach its broker. Mostly nobody can write it, and
 giving up the lead delays all others."""
-STOP_SECONDS, LAST_MARK_SECONDS = 5.0, 1.0
-"""Timeouts when the lead ends: to stop the producer, and to mark what is acknowledged."""
+LAST_MARK_SECONDS = 1.0
+"""How long marking what is acknowledged may take when the lead ends."""
 
 SETTINGS = {**FEW_ROWS, "synchronous_commit": "off", "idle_session_timeout": "10s"}
 """A lost mark costs no more than a duplicate, so marking need not wait for the disk. A leader that
@@ -188,12 +188,12 @@ class Relay:
             await producer.start()
             yield producer
         finally:
-            await _stop(producer)
+            await producing.stop(producer)
 
     async def _publish_forever(
         self, connection: asyncpg.Connection, producer: AIOKafkaProducer
     ) -> None:
-        partition_of = partial(_partition_of, producer)
+        partition_of = partial(producing.partition_of, producer)
         in_flight = self._in_flight = InFlight(producer, partition_of, self._mark_soon)
         self._wake.set()
         self._follow_soon()
@@ -251,39 +251,8 @@ def _check(producer: AIOKafkaProducer, in_flight: InFlight) -> None:
         raise _CannotSend(f"nothing was acknowledged for {SILENT_SECONDS:.0f} s")
     if in_flight.stuck_seconds > STUCK_SECONDS:
         raise _CannotSend(f"a partition acknowledged nothing for {STUCK_SECONDS:.0f} s")
-    inside = cast(Any, producer)
-    if inside._sender.sender_task.done() or inside.client._sync_task.done():
+    if producing.has_ended(producer):
         raise _CannotSend("a task of the producer has ended")
-
-
-async def _stop(producer: AIOKafkaProducer) -> None:
-    try:
-        await asyncio.wait_for(producer.stop(), STOP_SECONDS)
-    except TimeoutError:
-        # stop() flushes first, and never returns if the producer's metadata task has died. Parts
-        # that it has not closed would keep running, and sending.
-        async with move_on_after(STOP_SECONDS):
-            await cast(Any, producer)._sender.close()
-        client = cast(Any, producer.client)
-        for connection in client._conns.values():
-            connection.close()
-        # Otherwise close() would await ends of connections that the timeout has cancelled.
-        client._conns.clear()
-        async with move_on_after(STOP_SECONDS):
-            await client.close()
-
-
-@lru_cache(maxsize=16_384)
-def _hash(order_id: UUID) -> int:
-    return int(murmur2(str(order_id).encode())) & 0x7FFFFFFF
-
-
-def _partition_of(producer: AIOKafkaProducer, row: OutboxRow) -> int | None:
-    """Return the partition that Kafka's default partitioner chooses; None for an unknown topic."""
-    partitions = cast(Any, producer).client.cluster.partitions_for_topic(row.topic)
-    if not partitions:
-        return None
-    return _hash(row.order_id) % len(partitions)
 
 
 async def _mark_and_take(

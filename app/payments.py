@@ -1,6 +1,6 @@
 """Payments: requesting and capturing them, and refunding what an order must not keep."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
@@ -28,7 +28,7 @@ from app.lifecycle import (
 from app.money.amounts import to_major
 from app.money.ledger import captured, failed
 from app.money.ledger import refund as returned
-from app.money.rows import INTERNAL, LockedPayment, lock_with_payments, payments_of, report
+from app.money.rows import INTERNAL, find, lock_with_payments, payments_of, report
 from app.money.settle import payment_fields, settle
 from app.queries import sql
 from app.rows import Key
@@ -81,22 +81,17 @@ async def request_payments_together(
     attempt fail, too.
     """
     keys = [one.key for one in wanted]
-    return await idempotency.try_together(
-        database, keys, partial(_request_those, database, wanted, keys)
-    )
+    return await idempotency.try_together(database, keys, partial(_request_those, database, wanted))
 
 
 async def _request_those(
-    database: Database,
-    wanted: Sequence[Paying],
-    keys: idempotency.Keys,
-    free: idempotency.Keys,
+    database: Database, wanted: Sequence[Paying], free: idempotency.Keys
 ) -> list[dict[str, Any] | None]:
     answers: dict[int, dict[str, Any]] = {}
     async with database.single_statement("payments.request_payments_together") as transaction:
         orders = await order_rows.read_whole(transaction, [one.order_id for one in wanted])
         orders = {id: read for id, read in orders.items() if not read[1]["live_payment"]}
-        for n in idempotency.may_go_on(keys, free):
+        for n in idempotency.may_go_on([one.key for one in wanted], free):
             one = wanted[n]
             with suppress(Problem):
                 if one.order_id in orders:
@@ -143,7 +138,8 @@ async def capture(transaction: Transaction, events: Sequence[PaymentRequested]) 
         order, payments = orders[event.order_id], all_payments[event.order_id]
         # This voids attempts that the order does not wait for: one still pending is to be captured.
         settle(transaction, order, payments, event.requestId)
-        if held := _internal(payments, event.paymentId, PaymentStatus.PENDING):
+        held = find(payments, event.paymentId, PaymentStatus.PENDING)
+        if held and held.payment.provider == INTERNAL:
             flaw = payment_flaw(held.payment.amount_minor, order.total_minor)
             fact = failed(flaw) if flaw else captured(held.payment.amount_minor, order.currency)
             report(transaction, held, fact, f"{fact.kind} {held.payment.id}")
@@ -163,7 +159,8 @@ async def refund(transaction: Transaction, events: Sequence[RefundRequested]) ->
     orders, all_payments = await lock_with_payments(transaction, events)
     for event in events:
         order, payments = orders[event.order_id], all_payments[event.order_id]
-        if held := _internal(payments, event.paymentId, PaymentStatus.REFUNDING):
+        held = find(payments, event.paymentId, PaymentStatus.REFUNDING)
+        if held and held.payment.provider == INTERNAL:
             for id, amount in held.state.unanswered.items():
                 fact = returned(id, amount, "succeeded", id)
                 report(transaction, held, fact, f"refunded {id}")
@@ -179,19 +176,9 @@ async def retry_refund(database: Database, payment_id: UUID, request_id: str) ->
         order, _ = await order_rows.lock_one(transaction, order_id)
         payments = await payments_of(transaction, order_id)
         held = next(one for one in payments if one.payment.id == payment_id)
-        if held.payment.status is not PaymentStatus.PARKED:
+        if held.state.status is not PaymentStatus.PARKED:
             return False
         held.payment.refund_attempts = held.state.failed_refunds + REFUND_ATTEMPTS
         held.state.attempts = held.payment.refund_attempts
         settle(transaction, order, payments, request_id)
     return True
-
-
-def _internal(
-    payments: Iterable[LockedPayment], payment_id: str, status: PaymentStatus
-) -> LockedPayment | None:
-    """Return the payment if it has this status and belongs to the internal provider."""
-    for held in payments:
-        if str(held.payment.id) == payment_id and held.state.status is status:
-            return held if held.payment.provider == INTERNAL else None
-    return None

@@ -166,7 +166,7 @@ async def release(transaction: Transaction, events: Sequence[OrderCancelled]) ->
     """
     locked = await order_rows.lock(transaction, events)
     cancelled = [id for id, order in locked.items() if order.status is Status.CANCELLED]
-    held = await sql.lock_set_aside(transaction.connection, order_ids=cancelled)
+    held = await sql.lock_reserved_products(transaction.connection, order_ids=cancelled)
     # Also products released earlier: that worker may have died before it evicted them.
     transaction.product_versions.update({row["id"]: row["version"] for row in held})
     if held:

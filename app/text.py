@@ -14,11 +14,7 @@ MAX_ERROR = 500
 """Characters of an error's text that are stored."""
 
 
-def storable(text: str) -> str:
-    """Replace characters that PostgreSQL cannot store: NUL and lone surrogates."""
-    return text.encode(errors="replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
-
-
 def storable_error(error: str) -> str:
-    """Return the error's text as it is stored: shortened, and without what PostgreSQL refuses."""
-    return storable(error[:MAX_ERROR])
+    """Return the error's text as it is stored: shortened, NUL and lone surrogates replaced."""
+    known = error[:MAX_ERROR].encode(errors="replace").decode()
+    return known.replace("\0", "\N{REPLACEMENT CHARACTER}")

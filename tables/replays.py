@@ -20,19 +20,16 @@ replays = table("replays", "answers to creations with an Idempotency-Key")
 
 def remember(events: Iterable[tuple[int, OrderCreated]]) -> None:
     """Store the answers that the events carry; each event is given with its partition."""
-    replays.put(
-        (partition, _place(event.userId, event.idempotencyKey), entry)
-        for partition, event in events
-        if event.idempotencyKey is not None and None not in (entry := _entry(event)).values()
-    )
-
-
-def _entry(event: OrderCreated) -> dict[str, Any]:
-    return {
-        "fingerprint": event.fingerprint,
-        "expiresAt": event.keyExpiresAt,
-        "answer": event.answer,
-    }
+    answers: list[tuple[int, str, dict[str, Any]]] = []
+    for partition, event in events:
+        entry = {
+            "fingerprint": event.fingerprint,
+            "expiresAt": event.keyExpiresAt,
+            "answer": event.answer,
+        }
+        if event.idempotencyKey is not None and None not in entry.values():
+            answers.append((partition, _place(event.userId, event.idempotencyKey), entry))
+    replays.put(answers)
 
 
 def recall(key: Key) -> dict[str, Any] | None:

@@ -12,13 +12,9 @@ from pydantic import BaseModel, ConfigDict, EmailStr, Field, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
 from app.lifecycle import Status
-from app.money.amounts import MAX_MINOR
+from web.bodies import MONEY_SCHEMA
 
-MajorUnits = Annotated[
-    float,
-    WithJsonSchema({"type": "number", "minimum": 0, "maximum": MAX_MINOR / 100}),
-    Field(description="Major units, with at most two decimals"),
-]
+MajorUnits = Annotated[float, WithJsonSchema(MONEY_SCHEMA)]
 Pieces = Annotated[int, Field(ge=0)]
 
 

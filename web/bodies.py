@@ -53,6 +53,8 @@ Storable = AfterValidator(_storable)
 NotBlank = AfterValidator(_not_blank)
 Text = Annotated[str, Field(json_schema_extra=NO_NUL), Storable]
 """Text that PostgreSQL can store and UTF-8 can encode."""
+Reason = Annotated[str, Field(max_length=500, json_schema_extra=NOT_BLANK), Storable, NotBlank]
+"""Why somebody does something."""
 MONEY_SCHEMA: JsonDict = {
     "type": "number",
     "minimum": 0,
@@ -80,7 +82,7 @@ class Body(BaseShape):
 class StrictBody(Body):
     """A JSON object whose fields are all optional, so unknown (misspelt) ones are refused."""
 
-    model_config = ConfigDict(alias_generator=to_camel, frozen=True, extra="forbid")
+    model_config = ConfigDict(extra="forbid")
 
 
 class Register(Body):
@@ -178,7 +180,4 @@ class Pay(StrictBody):
 class Cancel(StrictBody):
     """Why the order is cancelled."""
 
-    reason: (
-        Annotated[str, Field(max_length=500, json_schema_extra=NOT_BLANK), Storable, NotBlank]
-        | None
-    ) = None
+    reason: Reason | None = None

@@ -61,7 +61,8 @@ class OrdersView(View):
         self, request: web.Request, user: Identity, body: NewOrder, key: Key | None
     ) -> web.Response:
         """Place an order; a repeated Idempotency-Key gets the first answer again."""
-        order, is_duplicate = recall(key) if key else None, True
+        order = recall(key) if key else None
+        is_duplicate = order is not None
         if order is None:
             wanted = orders.Placing(
                 user, body.basket(), key, request_id.get(), settings.order_ttl_seconds

@@ -8,10 +8,8 @@ from pydantic import Field
 
 from app.parked import State
 from web.answers import Shape
-from web.bodies import NOT_BLANK, Body, NotBlank, Storable, Text
+from web.bodies import Body, Reason, Text
 from web.query_strings import PageQuery
-
-Reason = Annotated[str, Field(max_length=500, json_schema_extra=NOT_BLANK), Storable, NotBlank]
 
 
 class ParkedQuery(PageQuery):

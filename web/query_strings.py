@@ -7,7 +7,6 @@ from uuid import UUID
 
 from aiohttp import web
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
-from pydantic.alias_generators import to_camel
 
 from app.errors import FieldError, InvalidInput
 from app.lifecycle import Status
@@ -47,7 +46,7 @@ class Query(BaseShape):
     Unknown ones are refused, because ignoring a misspelt filter would return too much.
     """
 
-    model_config = ConfigDict(alias_generator=to_camel, frozen=True, extra="forbid")
+    model_config = ConfigDict(extra="forbid")
 
 
 class PageQuery(Query):

@@ -21,6 +21,9 @@ from app.kafka.fetching import FetchSessions
 NO_PARTITION_SECONDS = 0.05
 """How often a worker whose partitions are all paused looks whether one is resumed."""
 
+LEAVE_SECONDS = 5.0
+"""How long a worker that stops tries to leave its group."""
+
 _send = AIOKafkaConnection.send
 
 
@@ -77,8 +80,16 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
             await Service.stop(self)
 
     async def on_stop(self) -> None:
+        """Leave the group, if that ends in time: aiokafka waits for a join under way, and Kafka.
+
+        Otherwise the others wait for this worker until its session ends, as after a kill.
+        """
         if self._consumer is not None:
-            await self._consumer.stop()
+            leaving = asyncio.create_task(self._consumer.stop())
+            await asyncio.wait({leaving}, timeout=LEAVE_SECONDS)
+            if leaving.done():
+                leaving.result()
+            leaving.cancel()
 
     async def crash(self, reason: BaseException) -> None:
         await Service.crash(self, reason)
@@ -111,9 +122,6 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
 
         aiokafka leaves the latter at its position, past messages that were fetched and discarded.
         """
-        return await self.call_thread(self._seek_to_committed)
-
-    async def _seek_to_committed(self) -> Any:
         consumer = self._ensure_consumer()
         places = consumer.assignment()
         found = await consumer._coordinator.fetch_committed_offsets(places)
@@ -178,7 +186,7 @@ class _Consumer(driver.Consumer):
     """The generation of the group in which offsets to be committed were chosen."""
 
     def assignment(self) -> set[TP]:
-        """Return the assigned partitions."""
+        """Return the assigned partitions, as a set of the caller's own: the thread's is shared."""
         return set(super().assignment())
 
     def _get_active_partitions(self) -> set[TP]:

@@ -11,10 +11,11 @@ from aiokafka.consumer import consumer
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.errors import (
     GroupCoordinatorNotAvailableError,
+    IllegalGenerationError,
     NotCoordinatorForGroupError,
     for_code,
 )
-from aiokafka.protocol.commit import OffsetFetchRequest
+from aiokafka.protocol.commit import OffsetCommitRequest, OffsetFetchRequest
 from mode import Service
 
 
@@ -40,7 +41,13 @@ class Coordinator(GroupCoordinator):
 
         aiokafka looks at the partitions of the answer only, of which there are none then: while the
         coordinator loads, or has moved, no partition would seem to have a committed offset.
+
+        A commit fails once the worker leaves the group and has lost the coordinator, which nobody
+        looks for any more: aiokafka would try again for ever, and the worker would not stop.
         """
+        is_last = self._closing.done() and self.coordinator_id is None
+        if is_last and isinstance(request, OffsetCommitRequest):
+            raise IllegalGenerationError
         answer = await super()._send_req(request)
         if isinstance(request, OffsetFetchRequest) and (code := getattr(answer, "error_code", 0)):
             error = for_code(code)

@@ -145,8 +145,6 @@ class OrderApp(faust.App):
             topic_allow_declare=False,
             topic_disable_leader=True,
             web_port=settings.port,
-            web_tables_enabled=False,
-            web_router_enabled=False,
             logging_config=logging_config(settings.log_level, settings.log_format),
             web_application_options={"client_max_size": 64 * 1024},
         )

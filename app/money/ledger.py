@@ -62,11 +62,13 @@ def refunded_in_all(amount_minor: int) -> Fact:
 
 
 UNDER_WAY, SETTLED, LOST = 0, 1, 2
+LOST_STATUSES = ("failed", "canceled")
+"""Final statuses of what has not arrived: https://docs.stripe.com/api/refunds/object#refund_object-status."""
 
 
 def _stage(refund: Fact) -> int:
     """Return the refund's stage, which only increases: a settled refund can still be lost."""
-    if refund.refund_status in ("failed", "canceled"):
+    if refund.refund_status in LOST_STATUSES:
         return LOST
     return SETTLED if refund.refund_status == "succeeded" else UNDER_WAY
 

@@ -1,4 +1,4 @@
-"""The rows of an order's money: payments, reports about them, refunds, and due provider calls."""
+"""An order's payments, locked and read with their facts and refunds; and reports about them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -22,7 +22,10 @@ INTERNAL, STRIPE = "internal", "stripe"
 
 @dataclass(slots=True)
 class LockedPayment:
-    """A payment of a locked order, its state, and the facts that the state is computed from."""
+    """A payment of a locked order, its state, and the facts that the state is computed from.
+
+    `payment` is its row, which follows `state` when it is written.
+    """
 
     payment: Payment
     state: PaymentState
@@ -82,6 +85,15 @@ async def lock_with_payments(
 async def payments_of(transaction: Transaction, order_id: UUID) -> list[LockedPayment]:
     """Return all payments of one locked order, oldest first."""
     return (await hold(transaction, [order_id]))[order_id]
+
+
+def find(
+    payments: Iterable[LockedPayment], payment_id: str, status: PaymentStatus
+) -> LockedPayment | None:
+    """Return the payment if it is among these and has this status."""
+    id = parse_id(payment_id)
+    found = (one for one in payments if one.payment.id == id and one.state.status is status)
+    return next(found, None)
 
 
 def _payments(rows: str | None) -> list[LockedPayment]:

@@ -74,7 +74,7 @@ async def _apply(connection: asyncpg.Connection, name: str, text: str, known: st
         return False
     async with connection.transaction():
         # Behind a lock that waits, all statements on that table would wait, too.
-        await sql.wait_a_moment(connection)
+        await sql.limit_lock_waits(connection, timeout="5s")
         await connection.execute(text)
         await sql.note_migration(connection, name=name, checksum=checksum)
     return True

@@ -1,6 +1,5 @@
 -- name: latest_checkout(order_id)^
--- An order's owner and status, and its live payment attempt through Stripe, else its latest, if any. The
--- times are those of workers' clocks.
+-- An order's owner and status, and its live payment attempt through Stripe, else its latest, if any.
 select o.user_id, o.status as order_status, p.status, p.checkout_url, p.failure_reason
 from orders o
 left join lateral (

@@ -54,16 +54,8 @@ update outbox set published_at = now() where id = :id;
 select make_outbox_partition(month)
 from generate_series(now(), now() + interval '92 days', interval '15 days') as month;
 
--- name: wait_a_moment()!
--- Let this transaction fail if it has to wait for a lock for seconds.
-set local lock_timeout = '5s';
-
--- name: wait_little()!
--- Let this transaction fail soon if it has to wait for a lock.
-set local lock_timeout = '50ms';
-
 -- name: drop_outbox_partitions(kept)$
--- Drop partitions whose events are all sent and older than the retention; return how many. The age is
+-- Drop partitions, oldest first, whose events are all sent and older than the retention; return how many. The age is
 -- by PostgreSQL's clock, since a worker's may be wrong.
 select drop_outbox_partitions(now() - :kept::interval);
 

@@ -6,6 +6,10 @@ select now();
 -- Succeeds if PostgreSQL answers.
 select 1;
 
+-- name: limit_lock_waits(timeout)$
+-- Let this transaction fail if it waits longer for a lock (`5s`).
+select set_config('lock_timeout', :timeout, true);
+
 -- name: applied_migrations()
 -- The applied migrations, oldest first.
 select name, checksum from schema_migrations order by name;

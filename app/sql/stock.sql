@@ -29,7 +29,7 @@ where id = :id
   and stocked + :add_quantity::bigint <= :most
 returning *;
 
--- name: lock_set_aside(order_ids)
+-- name: lock_reserved_products(order_ids)
 -- Lock the products that were ever reserved for the orders, in id order; return their versions.
 select id, version
 from products

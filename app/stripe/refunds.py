@@ -8,6 +8,7 @@ from uuid import UUID
 from app.db import Database
 from app.errors import ProviderAway, ProviderRefused
 from app.lifecycle import PaymentStatus
+from app.money.ledger import LOST_STATUSES
 from app.money.ledger import refund as returned
 from app.money.rows import LockedPayment, report
 from app.rows import RefundRow
@@ -18,8 +19,6 @@ from app.transaction import Transaction
 
 log = logging.getLogger(__name__)
 
-LOST = ("failed", "canceled")
-"""Final statuses of what has not arrived: https://docs.stripe.com/api/refunds/object#refund_object-status."""
 LATE_FAILURE_LIMIT = timedelta(days=35)
 """How long after its request a refund that has succeeded may still fail.
 
@@ -75,7 +74,7 @@ async def _look_after(database: Database, provider: Provider, call: Any) -> None
 def _until_next(refund: Refund, requested_at: datetime) -> timedelta | None:
     """Return when to ask again: in a few hours, or once more when it can no longer fail."""
     if refund.status != "succeeded":
-        return None if refund.status in LOST else POLL_EVERY
+        return None if refund.status in LOST_STATUSES else POLL_EVERY
     left = requested_at + LATE_FAILURE_LIMIT - now()
     return left if left > timedelta(0) else None
 

@@ -104,7 +104,7 @@ async def test_an_order_that_moves_while_its_payment_waits_for_it_is_not_paid(
             await connection.execute(
                 "select from orders where id = $1 for no key update", pay.order_id
             )
-            paying = asyncio.create_task(payments._request_those(patient, [pay], [None], [None]))
+            paying = asyncio.create_task(payments._request_those(patient, [pay], [None]))
             await waits_for_a_lock(database)
             await connection.execute(
                 "update orders set version = version + 1 where id = $1", pay.order_id

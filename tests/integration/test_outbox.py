@@ -96,6 +96,17 @@ async def test_what_is_old_is_dropped_once_all_of_it_is_sent(empty: asyncpg.Conn
     assert [row["id"] for row in await empty.fetch("select id from outbox")] == [young]
 
 
+async def test_no_month_is_dropped_before_an_older_one(empty: asyncpg.Connection) -> None:
+    months = [datetime(2001, month, 7, tzinfo=UTC) for month in (5, 6)]
+    for month in months:
+        await empty.execute("select make_outbox_partition($1)", month)
+    waiting = await add(empty, months[0], sent=False)
+    await add(empty, months[1])
+    assert await sql.drop_outbox_partitions(empty, kept=timedelta(days=90)) == 0
+    await empty.execute("update outbox set published_at = now() where id = $1", waiting)
+    assert await sql.drop_outbox_partitions(empty, kept=timedelta(days=90)) == 2
+
+
 async def test_the_events_of_an_older_version_are_kept_as_they_were(
     empty: asyncpg.Connection, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

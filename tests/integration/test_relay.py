@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaConnectionError
 from app import in_flight, outbox, outbox_rows
 from app.admission_control import Admission
 from app.db import Database
+from app.kafka import producing
 from app.kafka.broker_access import Brokers
 from app.operations import intervention
 from app.operations.intervention import Actor
@@ -57,9 +58,10 @@ async def elsewhere(database: Database, brokers: Brokers) -> AsyncIterator[Datab
 class Dead:
     """A producer that accepts everything and sends nothing."""
 
-    def __init__(self, ended: bool = False) -> None:
-        """`ended` says whether its tasks show it."""
-        task = SimpleNamespace(done=lambda: ended)
+    def __init__(self) -> None:
+        self.has_ended = False
+        """Whether its tasks show it."""
+        task = SimpleNamespace(done=lambda: self.has_ended)
         self._sender = SimpleNamespace(sender_task=task)
         cluster = SimpleNamespace(partitions_for_topic=lambda topic: {0})
         self.client = SimpleNamespace(cluster=cluster, _sync_task=task)
@@ -172,20 +174,21 @@ async def test_a_topic_that_cannot_be_written_leaves_room_for_all_others(
 
 
 @pytest.mark.parametrize(
-    ("producer", "seconds"),
+    ("producer", "seconds", "ends"),
     [
-        (Unreachable(), {"SILENT_SECONDS": 0.5}),
-        (Dead(), {"SILENT_SECONDS": 0.5}),
-        (Dead(), {"STUCK_SECONDS": 0.5}),
-        (Dead(ended=True), {}),
+        (Unreachable(), {"SILENT_SECONDS": 0.5}, False),
+        (Dead(), {"SILENT_SECONDS": 0.5}, False),
+        (Dead(), {"STUCK_SECONDS": 0.5}, False),
+        (Dead(), {}, True),
     ],
 )
 async def test_a_leader_that_cannot_send_gives_up_the_lead(
     database: Database,
     brokers: Brokers,
     monkeypatch: pytest.MonkeyPatch,
-    producer: object,
+    producer: Dead,
     seconds: dict[str, float],
+    ends: bool,
 ) -> None:
     @asynccontextmanager
     async def broken(_: Relay) -> AsyncIterator[object]:
@@ -198,6 +201,7 @@ async def test_a_leader_that_cannot_send_gives_up_the_lead(
         leading = asyncio.create_task(leader.run())
         await leads(leader)
     # From here on only the first relay's producer is broken.
+    producer.has_ended = ends
     for name, value in seconds.items():
         monkeypatch.setattr(outbox, name, value)
     try:
@@ -213,7 +217,7 @@ async def test_a_leader_that_cannot_send_gives_up_the_lead(
 async def test_a_producer_whose_flush_hangs_does_not_run_on(
     database: Database, brokers: Brokers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox, "STOP_SECONDS", 0.2)
+    monkeypatch.setattr(producing, "STOP_SECONDS", 0.2)
     relay = Relay(brokers, database, Admission())
     async with relay._producer() as producer:
         inside = cast(Any, producer)

@@ -5,10 +5,17 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from aiokafka import TopicPartition
 from aiokafka.consumer import consumer
 from aiokafka.consumer.group_coordinator import GroupCoordinator
-from aiokafka.errors import GroupLoadInProgressError, KafkaError, NotCoordinatorForGroupError
+from aiokafka.errors import (
+    CommitFailedError,
+    GroupLoadInProgressError,
+    KafkaError,
+    NotCoordinatorForGroupError,
+)
 from aiokafka.protocol.commit import OffsetFetchRequest, OffsetFetchResponse_v3
+from aiokafka.structs import OffsetAndMetadata
 from mode import Service
 
 from app.kafka.coordination import Coordinator, crash_with
@@ -24,6 +31,9 @@ def coordinator(error_code: int) -> Coordinator:
     made.group_id, made.coordinator_id = "orders", 1
     made._client = SimpleNamespace(send=send)
     made._coordinator_dead_fut = asyncio.get_running_loop().create_future()
+    made._closing = asyncio.get_running_loop().create_future()
+    made._commit_lock, made._coordinator_lookup_lock = asyncio.Lock(), asyncio.Lock()
+    made.generation, made.member_id, made._retry_backoff_ms = 1, "a worker", 1
     return cast(Coordinator, made)
 
 
@@ -40,6 +50,15 @@ async def test_an_error_is_not_taken_for_a_group_without_offsets(
         await asked._do_fetch_commit_offsets([SimpleNamespace(topic="order.paid", partition=0)])
     assert (asked.coordinator_id is None) is is_dead
     assert error.retriable, "aiokafka asks again"
+
+
+async def test_the_last_commit_ends_without_a_coordinator() -> None:
+    leaving = coordinator(0)
+    leaving.coordinator_dead()
+    leaving._closing.set_result(None)
+    place = TopicPartition("order.paid", 0)
+    with pytest.raises(CommitFailedError):
+        await leaving.commit_offsets(None, {place: OffsetAndMetadata(7, "")})
 
 
 async def test_a_group_without_offsets_has_none() -> None:

@@ -297,12 +297,22 @@ async def test_a_partition_that_nobody_leads_is_read_from_its_beginning_and_not_
     for state in states.values():
         state.seek(5)
     thread._consumer._fetcher._records[fresh] = "what was fetched from the old position"
-    found = await asyncio.wait_for(thread._seek_to_committed(), 5)
+    found = await asyncio.wait_for(thread.seek_to_committed(), 5)
     assert found == {fresh: None, known: 7, changelog: None}
     assert (states[known].position, states[changelog].position) == (7, 5)
     assert not states[fresh].has_valid_position, "so nothing is fetched from the old one"
     assert states[fresh].reset_strategy == OffsetResetStrategy.EARLIEST
     assert thread._consumer._fetcher._records == {}
+
+
+async def test_a_join_that_does_not_end_does_not_keep_a_worker_from_stopping(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("app.kafka.consumer.LEAVE_SECONDS", 0)
+    joined = asyncio.Event()
+    thread: Any = _ConsumerThread.__new__(_ConsumerThread)
+    thread._consumer = SimpleNamespace(stop=joined.wait)
+    await asyncio.wait_for(thread.on_stop(), 5)
 
 
 async def test_a_partition_whose_position_is_being_reset_does_not_end_the_worker() -> None:

@@ -65,7 +65,7 @@ def row(n: int, order_id: UUID, topic: str = "fine") -> OutboxRow:
 
 
 def in_flight_to(broker: Broker, on_result: Callable[[], None] = lambda: None) -> InFlight:
-    return InFlight(cast(Any, broker), lambda row: 0, on_result)
+    return InFlight(cast(Any, broker), lambda topic, order_id: 0, on_result)
 
 
 async def come_down() -> None:

@@ -1,0 +1,74 @@
+"""A producer of aiokafka as the relay uses it: where an event goes, how it is sent, and the end."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from functools import lru_cache
+from typing import Any, cast
+from uuid import UUID
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.partitioner import murmur2
+
+from app.timeouts import move_on_after
+
+STOP_SECONDS = 5.0
+"""How long a producer may take to stop, and then each of its parts."""
+
+Sent = asyncio.Future[Any]
+"""A future for the broker's acknowledgement."""
+Send = Callable[[], Coroutine[Any, Any, Sent]]
+"""The producer's `send`, with its arguments."""
+
+
+@lru_cache(maxsize=16_384)
+def _hash(order_id: UUID) -> int:
+    return int(murmur2(str(order_id).encode())) & 0x7FFFFFFF
+
+
+def partition_of(producer: AIOKafkaProducer, topic: str, order_id: UUID) -> int | None:
+    """Return the partition that Kafka's default partitioner chooses; None for an unknown topic."""
+    partitions = cast(Any, producer).client.cluster.partitions_for_topic(topic)
+    return _hash(order_id) % len(partitions) if partitions else None
+
+
+def begin(send: Send) -> Sent:
+    """Send; return a future for the acknowledgement, or for the error that came before it.
+
+    The producer seldom has to wait (for metadata, or for room in a batch) before it takes what it
+    is given. So its coroutine is begun without a task: until its first wait it has taken nothing.
+    """
+    attempt = send()
+    try:
+        attempt.send(None)
+    except StopIteration as taken:
+        return cast(Sent, taken.value)
+    attempt.close()
+    return asyncio.create_task(_wait(send))
+
+
+async def _wait(send: Send) -> Any:
+    return await (await send())
+
+
+def has_ended(producer: AIOKafkaProducer) -> bool:
+    """Return whether one of the producer's own tasks has ended: nothing more is sent then."""
+    inside = cast(Any, producer)
+    return bool(inside._sender.sender_task.done() or inside.client._sync_task.done())
+
+
+async def stop(producer: AIOKafkaProducer) -> None:
+    """Flush and stop the producer; after STOP_SECONDS, end each of its parts."""
+    try:
+        await asyncio.wait_for(producer.stop(), STOP_SECONDS)
+    except TimeoutError:
+        # stop() flushes first, and never returns if the producer's metadata task has died. Parts
+        # that it has not closed would keep running, and sending.
+        async with move_on_after(STOP_SECONDS):
+            await cast(Any, producer)._sender.close()
+        client = cast(Any, producer.client)
+        for connection in client._conns.values():
+            connection.close()
+        # Otherwise close() would await ends of connections that the timeout has cancelled.
+        client._conns.clear()
+        async with move_on_after(STOP_SECONDS):
+            await client.close()
