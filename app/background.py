@@ -161,7 +161,7 @@ async def expire_orders() -> None:
 
 @app.task
 async def tend_outbox() -> None:
-    """Create the outbox's next partitions, and drop old ones whose events are all sent."""
+    """Create the outbox's next partitions, and drop the oldest, if all their events are sent."""
     # Not a timer: its first run would be after an hour, and a worker may not live that long.
     while True:
         try:

@@ -1,7 +1,7 @@
 """Faust's Kafka consumer, made faster, and changed so that rebalances lose no messages."""
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import aiokafka.util
@@ -21,8 +21,8 @@ from app.kafka.fetching import FetchSessions
 NO_PARTITION_SECONDS = 0.05
 """How often a worker whose partitions are all paused looks whether one is resumed."""
 
-LEAVE_SECONDS = 5.0
-"""How long a worker that stops tries to leave its group."""
+STOP_SECONDS = 5.0
+"""How long a worker that stops waits for Kafka, each time: to commit, to leave, to flush."""
 
 _send = AIOKafkaConnection.send
 
@@ -80,16 +80,12 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
             await Service.stop(self)
 
     async def on_stop(self) -> None:
-        """Leave the group, if that ends in time: aiokafka waits for a join under way, and Kafka.
+        """Leave the group. aiokafka would wait for a join under way, however long that takes.
 
-        Otherwise the others wait for this worker until its session ends, as after a kill.
+        The others then wait for this worker until its session ends, as after a kill.
         """
         if self._consumer is not None:
-            leaving = asyncio.create_task(self._consumer.stop())
-            await asyncio.wait({leaving}, timeout=LEAVE_SECONDS)
-            if leaving.done():
-                leaving.result()
-            leaving.cancel()
+            await _in_time(self._consumer.stop())
 
     async def crash(self, reason: BaseException) -> None:
         await Service.crash(self, reason)
@@ -156,6 +152,18 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         assigned = self.assignment()
         kept = {tp: offset for tp, offset in offsets.items() if tp in assigned}
         return bool(kept) and await super()._commit(kept)
+
+
+async def _in_time(work: Coroutine[Any, Any, Any]) -> None:
+    """Do the work, but wait for it no longer than STOP_SECONDS.
+
+    In a task of its own, since Faust and aiokafka may swallow the one cancellation of a timeout.
+    """
+    task = asyncio.create_task(work)
+    await asyncio.wait({task}, timeout=STOP_SECONDS)
+    if task.done():
+        task.result()
+    task.cancel()
 
 
 def _offset(committed: Any) -> int | None:
@@ -327,6 +335,10 @@ class _Consumer(driver.Consumer):
         self._buffered_partitions.clear()
         await super().on_partitions_assigned(assigned, generation_id)
 
+    async def on_stop(self) -> None:
+        """Commit once more, if Kafka answers in time; what is not committed is redelivered."""
+        await _in_time(super().on_stop())
+
     async def perform_seek(self) -> None:
         """Seek to the committed offsets, with the flow stopped so that nothing is fetched.
 
@@ -378,6 +390,10 @@ class _Producer(driver.Producer):
         await super().on_start()
         client = cast(Any, self._producer)
         crash_with(self, client._sender.sender_task, client.client._sync_task)
+
+    async def on_stop(self) -> None:
+        """Flush and stop, if Kafka answers in time."""
+        await _in_time(super().on_stop())
 
 
 class Transport(driver.Transport):

@@ -1,7 +1,8 @@
 """Background tasks of aiokafka that nobody awaits, and answers that it overlooks.
 
-Each of these errors would leave a worker that seems to be well and does nothing. A worker that
-crashes is started again, joins its group anew, and is given what was not acknowledged.
+Each of these errors would leave a worker that seems to be well and does nothing, or one that never
+stops. A worker that crashes is started again, joins its group anew, and is given what was not
+acknowledged.
 """
 
 import asyncio

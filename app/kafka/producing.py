@@ -32,7 +32,7 @@ def partition_of(producer: AIOKafkaProducer, topic: str, order_id: UUID) -> int 
 
 
 def begin(send: Send) -> Sent:
-    """Send; return a future for the acknowledgement, or for the error that came before it.
+    """Send; return a future for the acknowledgement. Raises an error that needed no waiting.
 
     The producer seldom has to wait (for metadata, or for room in a batch) before it takes what it
     is given. So its coroutine is begun without a task: until its first wait it has taken nothing.

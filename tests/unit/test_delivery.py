@@ -308,7 +308,7 @@ async def test_a_partition_that_nobody_leads_is_read_from_its_beginning_and_not_
 async def test_a_join_that_does_not_end_does_not_keep_a_worker_from_stopping(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("app.kafka.consumer.LEAVE_SECONDS", 0)
+    monkeypatch.setattr("app.kafka.consumer.STOP_SECONDS", 0)
     joined = asyncio.Event()
     thread: Any = _ConsumerThread.__new__(_ConsumerThread)
     thread._consumer = SimpleNamespace(stop=joined.wait)
