@@ -1,8 +1,9 @@
 """Timeouts."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 
 @asynccontextmanager
@@ -14,3 +15,15 @@ async def move_on_after(seconds: float) -> AsyncIterator[None]:
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             yield
+
+
+async def leave_after(seconds: float, work: Coroutine[Any, Any, Any]) -> None:
+    """Do the work; after `seconds` cancel it and go on, even if it swallows the cancellation.
+
+    Raises what the work raises in time.
+    """
+    task = asyncio.create_task(work)
+    await asyncio.wait({task}, timeout=seconds)
+    if task.done():
+        task.result()
+    task.cancel()

@@ -1,7 +1,7 @@
 """Faust's Kafka consumer, made faster, and changed so that rebalances lose no messages."""
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import aiokafka.util
@@ -17,6 +17,7 @@ from mode.utils.futures import maybe_async
 
 from app.kafka.coordination import crash_with
 from app.kafka.fetching import FetchSessions
+from app.timeouts import leave_after
 
 NO_PARTITION_SECONDS = 0.05
 """How often a worker whose partitions are all paused looks whether one is resumed."""
@@ -85,7 +86,7 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         The others then wait for this worker until its session ends, as after a kill.
         """
         if self._consumer is not None:
-            await _in_time(self._consumer.stop())
+            await leave_after(STOP_SECONDS, self._consumer.stop())
 
     async def crash(self, reason: BaseException) -> None:
         await Service.crash(self, reason)
@@ -152,18 +153,6 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         assigned = self.assignment()
         kept = {tp: offset for tp, offset in offsets.items() if tp in assigned}
         return bool(kept) and await super()._commit(kept)
-
-
-async def _in_time(work: Coroutine[Any, Any, Any]) -> None:
-    """Do the work, but wait for it no longer than STOP_SECONDS.
-
-    In a task of its own, since Faust and aiokafka may swallow the one cancellation of a timeout.
-    """
-    task = asyncio.create_task(work)
-    await asyncio.wait({task}, timeout=STOP_SECONDS)
-    if task.done():
-        task.result()
-    task.cancel()
 
 
 def _offset(committed: Any) -> int | None:
@@ -337,7 +326,7 @@ class _Consumer(driver.Consumer):
 
     async def on_stop(self) -> None:
         """Commit once more, if Kafka answers in time; what is not committed is redelivered."""
-        await _in_time(super().on_stop())
+        await leave_after(STOP_SECONDS, super().on_stop())
 
     async def perform_seek(self) -> None:
         """Seek to the committed offsets, with the flow stopped so that nothing is fetched.
@@ -393,7 +382,7 @@ class _Producer(driver.Producer):
 
     async def on_stop(self) -> None:
         """Flush and stop, if Kafka answers in time."""
-        await _in_time(super().on_stop())
+        await leave_after(STOP_SECONDS, super().on_stop())
 
 
 class Transport(driver.Transport):

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -13,7 +14,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from mode.utils.queues import FlowControlEvent, FlowControlQueue
 
-from app.kafka.consumer import _Consumer, _ConsumerThread
+from app.kafka.consumer import _Consumer, _ConsumerThread, _Producer
 
 PAID, OTHER = TP("order.paid", 0), TP("order.paid", 1)
 ROOM = 4
@@ -305,14 +306,40 @@ async def test_a_partition_that_nobody_leads_is_read_from_its_beginning_and_not_
     assert thread._consumer._fetcher._records == {}
 
 
-async def test_a_join_that_does_not_end_does_not_keep_a_worker_from_stopping(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("part", "waits"),
+    [
+        (_ConsumerThread, "aiokafka.AIOKafkaConsumer.stop"),
+        (_Consumer, "faust.transport.drivers.aiokafka.Consumer.on_stop"),
+        (_Producer, "faust.transport.drivers.aiokafka.Producer.on_stop"),
+    ],
+)
+async def test_a_kafka_that_stands_still_does_not_keep_a_worker_from_stopping(
+    part: type[Any], waits: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    answered = asyncio.Event()
+
+    async def wait(_: object) -> None:
+        with suppress(asyncio.CancelledError):  # Faust swallows one while it commits
+            await answered.wait()
+        await answered.wait()
+
     monkeypatch.setattr("app.kafka.consumer.STOP_SECONDS", 0)
-    joined = asyncio.Event()
-    thread: Any = _ConsumerThread.__new__(_ConsumerThread)
-    thread._consumer = SimpleNamespace(stop=joined.wait)
-    await asyncio.wait_for(thread.on_stop(), 5)
+    monkeypatch.setattr(waits, wait)
+    stopping = part.__new__(part)
+    stopping._consumer = AIOKafkaConsumer.__new__(AIOKafkaConsumer)
+    stopping._consumer._closed = True
+    await asyncio.wait_for(stopping.on_stop(), 5)
+    answered.set()
+
+
+async def test_an_error_of_the_last_commit_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(_: object) -> None:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr("faust.transport.drivers.aiokafka.Consumer.on_stop", fail)
+    with pytest.raises(ValueError, match="a bug"):
+        await _Consumer.__new__(_Consumer).on_stop()
 
 
 async def test_a_partition_whose_position_is_being_reset_does_not_end_the_worker() -> None:
