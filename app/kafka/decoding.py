@@ -22,6 +22,7 @@ SCALARS: dict[type, tuple[type, ...]] = {
     IntegerField: (int,),
     FloatField: (float,),
 }
+"""The types in JSON by the kind of a Record's field; other kinds hold objects or lists."""
 
 
 @dataclass(frozen=True, slots=True)
