@@ -10,7 +10,6 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from app.db import AWAY, Database
 from app.kafka.broker_access import Brokers
-from app.money.rows import hold
 from app.operations import migrate
 from app.operations.migrate import (
     CurrencyMismatch,
@@ -131,80 +130,6 @@ async def test_a_migration_that_fails_leaves_nothing(
     connection = await empty.connect()
     assert await connection.fetchval("select to_regclass('half')") is None
     await connection.close()
-
-
-async def test_an_unpaid_order_of_an_older_version_gets_a_deadline(
-    empty: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = migrate._migrations()
-    first = {name: text for name, text in whole.items() if name == "0001_orders.sql"}
-    monkeypatch.setattr(migrate, "_migrations", lambda: first)
-    await migrate_database(empty, "PLN")
-    connection = await empty.connect()
-    created, _ = [
-        await connection.fetchval(
-            "insert into orders values (gen_random_uuid(), gen_random_uuid(), null, $1,"
-            " 100, 'PLN', null, 1, now(), now()) returning id",
-            status,
-        )
-        for status in ("CREATED", "PAID")
-    ]
-    monkeypatch.setattr(migrate, "_migrations", lambda: whole)
-    await migrate_database(empty, "PLN")
-    rows = await connection.fetch("select order_id from order_deadlines where due_at > now()")
-    await connection.close()
-    assert [row["order_id"] for row in rows] == [created]
-
-
-OLD_PAYMENTS = """
-    with placed as (
-        insert into orders
-        select gen_random_uuid(), gen_random_uuid(), null, 'CREATED', 100, 'PLN', null, 1, now(),
-            now()
-        from generate_series(1, 5)
-        returning id
-    ), numbered as (
-        select id, row_number() over () as n from placed
-    )
-    insert into payments
-    select gen_random_uuid(), id, 'internal', 100, 'PLN',
-        (array['PENDING', 'SUCCEEDED', 'FAILED', 'REFUNDING', 'REFUNDED'])[n], null, now(), now()
-    from numbered
-"""
-
-
-async def test_payments_of_an_older_version_get_the_reports_that_explain_them(
-    empty: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = migrate._migrations()
-    older = {name: text for name, text in whole.items() if name < "0003"}
-    monkeypatch.setattr(migrate, "_migrations", lambda: older)
-    await migrate_database(empty, "PLN")
-    connection = await empty.connect()
-    await connection.execute(OLD_PAYMENTS)
-    monkeypatch.setattr(migrate, "_migrations", lambda: whole)
-    await migrate_database(empty, "PLN")
-    await empty.open()
-    async with empty.transaction() as transaction:
-        ids = [row["id"] for row in await connection.fetch("select id from orders")]
-        all_payments = await hold(transaction, ids)
-    await empty.close()
-    await connection.close()
-    accounts = [held.state for payments in all_payments.values() for held in payments]
-    told = {
-        account.status: (account.money.captured_minor, account.money.refunded_minor)
-        for account in accounts
-    }
-    assert told == {
-        "PENDING": (0, 0),
-        "SUCCEEDED": (100, 0),
-        "FAILED": (0, 0),
-        "REFUNDING": (100, 0),
-        "REFUNDED": (100, 100),
-    }
-    (refunding,) = [account for account in accounts if account.status == "REFUNDING"]
-    assert list(refunding.unanswered.values()) == [100]
-    assert refunding.owed_minor == 0, "it is asked for already"
 
 
 async def test_connections_tell_what_they_are_for(environment: dict[str, str]) -> None:

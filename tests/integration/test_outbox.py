@@ -107,25 +107,6 @@ async def test_no_month_is_dropped_before_an_older_one(empty: asyncpg.Connection
     assert await sql.drop_outbox_partitions(empty, kept=timedelta(days=90)) == 2
 
 
-async def test_the_events_of_an_older_version_are_kept_as_they_were(
-    empty: asyncpg.Connection, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await empty.execute("drop schema public cascade; create schema public")
-    dsn = environment["DB_URL"].replace("/orders", "/outbox_alone")
-    whole = migrate._migrations()
-    old = {name: text for name, text in whole.items() if name < "0004"}
-    monkeypatch.setattr(migrate, "_migrations", lambda: old)
-    await migrate.migrate_database(Database({"dsn": dsn}, 1), "PLN")
-    for moment, sent in ((LONG_AGO, True), (now(), False)):
-        await add(empty, moment, sent)
-    before = await empty.fetch("select * from outbox order by id")
-    monkeypatch.setattr(migrate, "_migrations", lambda: whole)
-    await migrate.migrate_database(Database({"dsn": dsn}, 1), "PLN")
-    assert await empty.fetch("select * from outbox order by id") == before
-    assert await add(empty, now()) > before[-1]["id"]
-    assert "outbox_2001_05" in await partitions(empty)
-
-
 async def test_the_relay_finds_what_waits_by_its_index(empty: asyncpg.Connection) -> None:
     for n in range(2000):
         await add(empty, now(), sent=n % 100 != 0)

@@ -1,30 +1,35 @@
--- What providers report, what is to be given back, and which calls of a provider are due.
+-- What customers pay, what providers report, what is to be given back, and which calls of a provider are due.
 
 -- requested: asked for here; money that Stripe reports is recorded also where nobody asked for it.
 -- What was captured and refunded is worked out from provider_events, under the order's lock;
 -- told_minor of it stands on the timeline. refund_attempts: refunds that may come to nothing.
--- An update of status was not heap-only before, and the other columns change with it.
-alter table payments
-    drop constraint payments_provider_check,
-    drop constraint payments_status_check,
-    add check (provider in ('internal', 'stripe')),
-    add check (status in (
+create table payments (
+    id                uuid primary key,
+    order_id          uuid not null references orders,
+    provider          text not null check (provider in ('internal', 'stripe')),
+    amount_minor      bigint not null check (amount_minor between 0 and 999999999999999),
+    currency          text not null,
+    status            text not null check (status in (
         'PENDING', 'SUCCEEDED', 'FAILED', 'VOIDED', 'REFUNDING', 'REFUNDED', 'PARKED'
     )),
-    add column requested boolean not null default true,
-    add column session_id text,
-    add column payment_intent text,
-    add column checkout_url text,
-    add column expires_at timestamptz,
-    add column captured_minor bigint not null default 0,
-    add column captured_currency text,
-    add column refunded_minor bigint not null default 0,
-    add column told_minor bigint not null default 0,
-    add column refund_attempts integer not null default 5;
+    failure_reason    text,
+    created_at        timestamptz not null,
+    updated_at        timestamptz not null,
+    requested         boolean not null default true,
+    session_id        text,
+    payment_intent    text,
+    checkout_url      text,
+    expires_at        timestamptz,
+    captured_minor    bigint not null default 0,
+    captured_currency text,
+    refunded_minor    bigint not null default 0,
+    told_minor        bigint not null default 0,
+    refund_attempts   integer not null default 5
+) with (fillfactor = 80);
 
-drop index payments_one_live;
 create unique index payments_one_live on payments (order_id)
     where requested and status in ('PENDING', 'SUCCEEDED');
+create index payments_by_order on payments (order_id);
 -- Partial, so that they cost payments through other providers nothing.
 create unique index payments_by_session on payments (session_id) where session_id is not null;
 create unique index payments_by_intent on payments (payment_intent) where payment_intent is not null;
@@ -77,6 +82,8 @@ create index refunds_by_payment on refunds (payment_id);
 
 -- Calls of Stripe: open the session of an attempt, expire it, make a refund. subject_id is the
 -- payment's or the refund's. due_at moves on while a call is under way, so that it outlives a crash.
+-- asked: what Stripe was asked first for a session. Under one idempotency key it takes nothing else, though a
+-- product has another name by then, or a worker asks again that would send customers somewhere else.
 create table provider_calls (
     kind       text not null check (kind in ('session', 'expire', 'refund')),
     subject_id uuid not null,
@@ -87,33 +94,9 @@ create table provider_calls (
     attempts   integer not null default 0,
     done_at    timestamptz,
     failure    text,
+    asked      json,
     primary key (kind, subject_id)
 );
 
 create index provider_calls_due on provider_calls (due_at) where done_at is null;
-
--- The internal provider's past, as it would have reported it.
-insert into provider_events (
-    provider, event_id, type, created_at, received_at, order_id, payment_id, kind, amount_minor, currency
-)
-select 'internal', 'captured ' || id, 'captured', updated_at, now(), order_id, id, 'captured',
-    amount_minor, currency
-from payments where status in ('SUCCEEDED', 'REFUNDING', 'REFUNDED');
-
-insert into refunds (id, payment_id, amount_minor, created_at)
-select id, id, amount_minor, updated_at
-from payments where status in ('REFUNDING', 'REFUNDED') and amount_minor > 0;
-
-insert into provider_events (
-    provider, event_id, type, created_at, received_at, order_id, payment_id, kind, amount_minor,
-    currency, refund, refund_status, request_id
-)
-select 'internal', 'refunded ' || id, 'refunded', updated_at, now(), order_id, id, 'refund',
-    amount_minor, currency, id, 'succeeded', id
-from payments where status = 'REFUNDED' and amount_minor > 0;
-
-update payments
-set captured_minor = amount_minor, captured_currency = currency,
-    refunded_minor = case when status = 'REFUNDED' then amount_minor else 0 end,
-    told_minor = case when status = 'REFUNDED' then amount_minor else 0 end
-where status in ('SUCCEEDED', 'REFUNDING', 'REFUNDED');
+select vacuum_often('provider_calls');

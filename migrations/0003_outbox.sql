@@ -1,39 +1,10 @@
--- Messages are parked per order, and taken up again by hand.
-
--- PARKED: its handler refused it. WAITING: it came behind one of its order, and was never tried.
--- holds_order: later messages of the order wait behind it. What was parked before this version
--- held nothing up, so what came behind it has been handled long ago.
--- place tells the order of parking; id is what operators name it by.
-alter table parked_messages rename column id to place;
-alter table parked_messages
-    add column id uuid not null default gen_random_uuid() unique,
-    add column state text not null default 'PARKED'
-        check (state in ('PARKED', 'WAITING', 'REPLAYED', 'DISCARDED')),
-    add column holds_order boolean not null default false,
-    add column resolved_at timestamptz,
-    add column resolved_by text,
-    add column resolve_reason text,
-    add check ((resolved_at is not null) = (state in ('REPLAYED', 'DISCARDED')));
-
-alter table parked_messages alter column state drop default, alter column holds_order drop default;
-
-create index parked_messages_holding on parked_messages (handler, order_id, "offset")
-    where holds_order and resolved_at is null;
-create index parked_messages_by_state on parked_messages (state, place);
-create index parked_messages_by_handler on parked_messages (handler, state, place);
-create index parked_messages_resolved on parked_messages (resolved_at) where resolved_at is not null;
-
--- The outbox in partitions of a month, so that what is old is dropped at once, not row by row.
-
-alter table outbox rename to outbox_whole;
-alter index outbox_pkey rename to outbox_whole_pkey;
-alter index outbox_waiting rename to outbox_whole_waiting;
+-- The outbox that carries every event, in partitions of a month: what is old is dropped at once, not row by row.
 
 create sequence outbox_ids;
 
 -- id orders the events of one order: it is drawn under the order's row lock.
 -- A partitioned table has unique constraints only over its key, so (order_id, sequence) is unique
--- within each partition. Across two, the order's row lock and its version see to it, as ever.
+-- within each partition. Across two, the order's row lock and its version see to it.
 create table outbox (
     id           bigint not null default nextval('outbox_ids'),
     event_id     uuid not null,
@@ -53,6 +24,7 @@ create index outbox_waiting on outbox (id) where published_at is null;
 -- For events of a month that nobody has made a partition for: no order fails because of it.
 create table outbox_other partition of outbox default;
 create unique index outbox_other_by_order on outbox_other (order_id, sequence);
+select vacuum_often('outbox_other');
 
 -- The partition of the month (UTC) that a moment lies in, where it is missing; what came meanwhile
 -- moves there.
@@ -67,6 +39,7 @@ begin
         return;
     end if;
     execute format('create table %I (like outbox including defaults)', part);
+    perform vacuum_often(part);
     -- Nothing may come to it between the strays' move and the attachment.
     lock table outbox_other in access exclusive mode;
     execute format(
@@ -80,7 +53,12 @@ begin
     );
 end $$;
 
+select make_outbox_partition(month)
+from generate_series(now(), now() + interval '92 days', interval '15 days') as month;
+
 -- Drop the partitions that end before a moment and hold nothing that waits to be sent; how many.
+-- From the oldest on: what the audit misses of an order must have been dropped by age, and a month that is kept because
+-- an event waits for an operator would make it look for events of later months that are gone.
 create function drop_outbox_partitions(moment timestamptz) returns integer language plpgsql as $$
 declare
     part    text;
@@ -94,27 +72,16 @@ begin
         where i.inhparent = 'outbox'::regclass and c.relname ~ '^outbox_[0-9]{4}_[0-9]{2}$'
           and (to_date(right(c.relname, 7), 'YYYY_MM') + interval '1 month') at time zone 'UTC'
               <= moment
+        order by c.relname
     loop
         execute format('select exists (select from %I where published_at is null)', part) into waits;
-        continue when waits;
+        exit when waits;
         -- The parent first, as everybody else does, so that no two wait in a circle.
         lock table only outbox in access exclusive mode;
         execute format('select exists (select from %I where published_at is null)', part) into waits;
-        if not waits then
-            execute format('drop table %I', part);
-            dropped := dropped + 1;
-        end if;
+        exit when waits;
+        execute format('drop table %I', part);
+        dropped := dropped + 1;
     end loop;
     return dropped;
 end $$;
-
-select make_outbox_partition(month)
-from generate_series(
-    (select coalesce(min(occurred_at), now()) from outbox_whole),
-    now() + interval '92 days',
-    interval '15 days'
-) as month;
-
-insert into outbox select * from outbox_whole order by id;
-select setval('outbox_ids', (select coalesce(max(id), 0) + 1 from outbox_whole), false);
-drop table outbox_whole;
