@@ -1,13 +1,14 @@
 """A transaction, and the one statement that writes all its changes before it commits."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 import orjson
+from orjson import Fragment
 
 from app.lifecycle import LIVE, Order, Payment
 from app.queries import sql
@@ -78,14 +79,17 @@ class Transaction:
         return {order.id: order.version for order in self.orders.values()}
 
 
-def _rows(transaction: Transaction) -> dict[str, list[Any]]:
-    """Return the rows that are written from JSON, by the statement's parameters."""
+def _rows(transaction: Transaction, outbox: Sequence[OutboxRow]) -> dict[str, list[Any]]:
+    """Return the rows to write, by the statement's parameters."""
     outcomes, taken = transaction.outcomes.items(), transaction.taken.items()
+    published = {row.order_id for row in outbox}
+    orders = [order for order in transaction.orders.values() if order.id in published]
     # The unique index on live attempts is checked row by row: attempts that end must come first.
     payments = sorted(transaction.payments.values(), key=lambda payment: payment.status in LIVE)
     return {
         "placed": transaction.placed,
         "lines": transaction.lines,
+        "orders": [_order(order, transaction.read_versions[order.id]) for order in orders],
         "payments": payments,
         "reports": transaction.reports,
         "refunds": list(transaction.refunds.values()),
@@ -93,6 +97,29 @@ def _rows(transaction: Transaction) -> dict[str, list[Any]]:
         "outcomes": [{"order_id": id, "outcome": outcome} for id, outcome in outcomes],
         "taken": [{"id": id, "quantity": pieces} for id, pieces in taken],
         "notifications": [row._asdict() for row in transaction.notifications],
+        "keys": [_key(key, answer) for key, answer in transaction.answers],
+        "events": [row._asdict() | {"payload": Fragment(row.payload)} for row in outbox],
+    }
+
+
+def _order(order: Order, read_version: int) -> dict[str, Any]:
+    return {
+        "id": order.id,
+        "read_version": read_version,
+        "status": order.status,
+        "version": order.version,
+        "cancel_reason": order.cancel_reason,
+        "updated_at": order.updated_at,
+    }
+
+
+def _key(key: Key, answer: str) -> dict[str, Any]:
+    return {
+        "user_id": key.user_id,
+        "key": key.key,
+        "fingerprint": key.fingerprint.hex(),
+        "expires_at": key.expires_at,
+        "answer": Fragment(answer),
     }
 
 
@@ -106,36 +133,12 @@ def _json(rows: list[Any]) -> str:
 
 async def write_changes(transaction: Transaction) -> None:
     """Write all changes of the transaction, in one statement."""
-    events = transaction.events
-    changes = _rows(transaction)
-    if not (events or any(changes.values()) or transaction.answers):
+    outbox = [_outbox_row(event) for event in transaction.events]
+    rows = _rows(transaction, outbox)
+    if not any(rows.values()):
         return
-    outbox = [_outbox_row(event) for event in events]
-    published = {row.order_id for row in outbox}
-    orders = [order for order in transaction.orders.values() if order.id in published]
-    changed = await sql.write_changes(
-        transaction.connection,
-        now=now(),
-        order_ids=[order.id for order in orders],
-        read_versions=[transaction.read_versions[order.id] for order in orders],
-        statuses=[order.status for order in orders],
-        versions=[order.version for order in orders],
-        cancel_reasons=[order.cancel_reason for order in orders],
-        order_times=[order.updated_at for order in orders],
-        **{name: _json(rows) for name, rows in changes.items()},
-        key_users=[key.user_id for key, _ in transaction.answers],
-        keys=[key.key for key, _ in transaction.answers],
-        fingerprints=[key.fingerprint for key, _ in transaction.answers],
-        expirations=[key.expires_at for key, _ in transaction.answers],
-        answers=[answer for _, answer in transaction.answers],
-        event_ids=[row.event_id for row in outbox],
-        topics=[row.topic for row in outbox],
-        event_orders=[row.order_id for row in outbox],
-        sequences=[row.sequence for row in outbox],
-        request_ids=[row.request_id for row in outbox],
-        event_times=[row.occurred_at for row in outbox],
-        payloads=[row.payload.decode() for row in outbox],
-    )
+    changes = {name: _json(some) for name, some in rows.items()}
+    changed = await sql.write_changes(transaction.connection, now=now(), **changes)
     transaction.written = outbox
     _note_changed(transaction, changed)
 

@@ -1,8 +1,8 @@
--- name: write_changes(now, placed, lines, order_ids, read_versions, statuses, versions, cancel_reasons, order_times, payments, reports, refunds, calls, outcomes, taken, notifications, key_users, keys, fingerprints, expirations, answers, event_ids, topics, event_orders, sequences, request_ids, event_times, payloads)
+-- name: write_changes(now, placed, lines, orders, payments, reports, refunds, calls, outcomes, taken, notifications, keys, events)
 -- Write all changes of a transaction: new orders with their lines and deadlines, changed orders,
 -- payments with reports about them, refunds and due calls, inventory's decisions (one per order) and
--- the stock that they reserve, notifications, answers of idempotency keys, and events. JSON parameters
--- are arrays of rows. Returns the products' new versions, and the notifications that are new. A
+-- the stock that they reserve, notifications, answers of idempotency keys, and events. All parameters
+-- but the first are JSON arrays of rows. Returns the products' new versions, and the notifications that are new. A
 -- notification is written if its order has the status that it reports; an order that does not exist is
 -- an error. Nothing is written if an order has changed since it was read, or if a key exists that this
 -- transaction has not claimed: such a row gets a null that its column's constraint rejects.
@@ -24,12 +24,12 @@ with placed_orders as (
     select id, due_at from json_to_recordset(:placed::json) as o (id uuid, due_at timestamptz)
 ), saved_orders as (
     update orders
-    set status = changed.status, cancel_reason = changed.reason, updated_at = changed.updated_at,
+    set status = changed.status, cancel_reason = changed.cancel_reason, updated_at = changed.updated_at,
         version = case when orders.version = changed.read_version then changed.version end
-    from unnest(
-        :order_ids::uuid[], :read_versions::int[], :statuses::text[], :versions::int[],
-        :cancel_reasons::text[], :order_times::timestamptz[]
-    ) as changed (id, read_version, status, version, reason, updated_at)
+    from json_to_recordset(:orders::json) as changed (
+        id uuid, read_version integer, status text, version integer, cancel_reason text,
+        updated_at timestamptz
+    )
     where orders.id = changed.id
 ), saved_payments as (
     insert into payments (
@@ -108,11 +108,10 @@ with placed_orders as (
     returning order_id, kind, channel
 ), settled_keys as (
     insert into idempotency_keys (user_id, key, fingerprint, expires_at, answer)
-    select user_id, key, fingerprint, expires_at, answer::json
-    from unnest(
-        :key_users::uuid[], :keys::text[], :fingerprints::bytea[], :expirations::timestamptz[],
-        :answers::text[]
-    ) as settled (user_id, key, fingerprint, expires_at, answer)
+    select user_id, key, decode(fingerprint, 'hex'), expires_at, answer
+    from json_to_recordset(:keys::json) as k (
+        user_id uuid, key text, fingerprint text, expires_at timestamptz, answer json
+    )
     order by user_id, key
     on conflict (user_id, key) do update
         set answer = excluded.answer,
@@ -121,11 +120,11 @@ with placed_orders as (
             end
 ), published as (
     insert into outbox (event_id, topic, order_id, sequence, request_id, occurred_at, payload)
-    select event_id, topic, order_id, sequence, request_id, occurred_at::timestamptz, payload::json
-    from unnest(
-        :event_ids::uuid[], :topics::text[], :event_orders::uuid[], :sequences::int[],
-        :request_ids::text[], :event_times::text[], :payloads::text[]
-    ) with ordinality
+    select event_id, topic, order_id, sequence, request_id, occurred_at, payload
+    from rows from (json_to_recordset(:events::json) as (
+        event_id uuid, topic text, order_id uuid, sequence integer, request_id text,
+        occurred_at timestamptz, payload json
+    )) with ordinality
         as e (event_id, topic, order_id, sequence, request_id, occurred_at, payload, place)
     order by place
 )

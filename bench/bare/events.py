@@ -47,17 +47,20 @@ def event(topic: str, order_id: str, sequence: int, request_id: str, **more: Any
     return Event(id, topic, order_id, sequence, request_id, occurred_at, text)
 
 
-def columns(events: list[Event]) -> dict[str, list[Any]]:
-    """Return the parameters of `write_changes` that concern events."""
-    return {
-        "event_ids": [one.id for one in events],
-        "topics": [one.topic for one in events],
-        "event_orders": [one.order_id for one in events],
-        "sequences": [one.sequence for one in events],
-        "request_ids": [one.request_id for one in events],
-        "event_times": [one.occurred_at for one in events],
-        "payloads": [one.payload for one in events],
-    }
+def rows_of(events: list[Event]) -> list[dict[str, Any]]:
+    """Return the rows of `outbox`."""
+    return [
+        {
+            "event_id": one.id,
+            "topic": one.topic,
+            "order_id": one.order_id,
+            "sequence": one.sequence,
+            "request_id": one.request_id,
+            "occurred_at": one.occurred_at,
+            "payload": orjson.Fragment(one.payload),
+        }
+        for one in events
+    ]
 
 
 def headers(event: Event) -> list[tuple[str, bytes]]:

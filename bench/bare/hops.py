@@ -10,9 +10,10 @@ import asyncpg
 import orjson
 from uuid_utils.compat import uuid7
 
-from bench.bare.events import Event, clock, columns, event, text_of
+from bench.bare.events import Event, clock, event, rows_of, text_of
 from bench.bare.shapes import (
     Message,
+    changed,
     items,
     line,
     major,
@@ -29,8 +30,20 @@ from bench.bare.statements import Statements
 _TOLD_AT_CREATION = ("userId", "totalAmount", "currency", "createdAt", "items", "customerEmail")
 
 
-Answer = tuple[UUID, str, bytes, datetime, str]
-"""User, key, fingerprint, expiry, and the answer's JSON."""
+_PARAMETERS = (
+    "placed",
+    "lines",
+    "orders",
+    "payments",
+    "reports",
+    "refunds",
+    "calls",
+    "outcomes",
+    "taken",
+    "notifications",
+    "keys",
+    "events",
+)
 
 
 class _Basket:
@@ -57,8 +70,8 @@ class _Basket:
         """Return the total in minor units."""
         return sum(prices[id] * pieces for id, pieces in self.lines.items())
 
-    def placed(self, prices: dict[UUID, int]) -> tuple[Event, Answer]:
-        """Return the event of the creation, and the answer stored for its key."""
+    def placed(self, prices: dict[UUID, int]) -> tuple[Event, Message]:
+        """Return the event of the creation, and the row of its key with the answer."""
         total = self.total(prices)
         answer = order_answer(
             self.id, self.user, self.email, total, self.lines, prices, self.moment
@@ -68,8 +81,13 @@ class _Basket:
             "fingerprint": self.fingerprint.hex(),
             "keyExpiresAt": text_of(self.expires),
         }
-        json = orjson.dumps(answer).decode()
-        stored = (self.user, self.key, self.fingerprint, self.expires, json)
+        stored = {
+            "user_id": self.user,
+            "key": self.key,
+            "fingerprint": replay["fingerprint"],
+            "expires_at": self.expires,
+            "answer": answer,
+        }
         return _created(answer, str(uuid4()), replay), stored
 
 
@@ -98,8 +116,8 @@ class Hops:
             connection,
             placed=[one.row(prices) for one in baskets],
             lines=[row for one in baskets for row in one.rows(prices)],
-            events=events,
-            answers=[answer for _, answer in placed],
+            keys=[key for _, key in placed],
+            events=rows_of(events),
         )
         self._carry(events)
         return [one.id for one in baskets]
@@ -121,8 +139,8 @@ class Hops:
                     expectedAmount=major(total),
                 )
             )
-        moved = [(row, "CREATED") for row in rows]
-        await self._write(connection, orders=moved, payments=payments, events=events)
+        moved = [changed(row, "CREATED") for row in rows]
+        await self._write(connection, orders=moved, payments=payments, events=rows_of(events))
         self._carry(events)
 
     async def capture(self, connection: asyncpg.Connection, messages: Sequence[Message]) -> None:
@@ -139,9 +157,9 @@ class Hops:
                 reports.append(report(id, order_id, total))
                 row = orders[UUID(order_id)]
                 events.append(_next("payment.succeeded", row, message, **told(id, total)))
-            moved = [(row, "CREATED") for row in orders.values()]
+            moved = [changed(row, "CREATED") for row in orders.values()]
             await self._write(
-                connection, orders=moved, payments=payments, reports=reports, events=events
+                connection, orders=moved, payments=payments, reports=reports, events=rows_of(events)
             )
         self._carry(events)
 
@@ -154,8 +172,8 @@ class Hops:
                 for one in messages
                 for row in [orders[UUID(one["orderId"])]]
             ]
-            moved = [(row, "PAID") for row in orders.values()]
-            await self._write(connection, orders=moved, events=events)
+            moved = [changed(row, "PAID") for row in orders.values()]
+            await self._write(connection, orders=moved, events=rows_of(events))
         self._carry(events)
 
     async def reserve(self, connection: asyncpg.Connection, messages: Sequence[Message]) -> None:
@@ -172,11 +190,11 @@ class Hops:
                 for message in messages
                 for id in [UUID(message["orderId"])]
             ]
-            moved = [(row, "PAID") for row in orders.values()]
+            moved = [changed(row, "PAID") for row in orders.values()]
             outcomes = [{"order_id": id, "outcome": "RESERVED"} for id in orders]
             pieces = [{"id": id, "quantity": quantity} for id, quantity in taken.items()]
             await self._write(
-                connection, orders=moved, outcomes=outcomes, taken=pieces, events=events
+                connection, orders=moved, outcomes=outcomes, taken=pieces, events=rows_of(events)
             )
         self._carry(events)
 
@@ -191,15 +209,15 @@ class Hops:
                 for one in messages
                 for row in [orders[UUID(one["orderId"])]]
             ]
-            moved = [(row, "COMPLETED") for row in orders.values()]
-            await self._write(connection, orders=moved, events=events)
+            moved = [changed(row, "COMPLETED") for row in orders.values()]
+            await self._write(connection, orders=moved, events=rows_of(events))
         self._carry(events)
 
     async def tell(self, connection: asyncpg.Connection, messages: Sequence[Message]) -> None:
         """Notification."""
         told = [notification(message["orderId"]) for message in messages]
         async with connection.transaction():
-            await self._write(connection, notifications=told, events=[])
+            await self._write(connection, notifications=told)
 
     async def _lock(
         self, connection: asyncpg.Connection, messages: Sequence[Message], more: str | None = None
@@ -209,48 +227,10 @@ class Hops:
         rows = await self._sql.fetch(connection, "lock_orders", ids=ids, **wanted)
         return {row["id"]: row for row in rows}
 
-    async def _write(
-        self,
-        connection: asyncpg.Connection,
-        *,
-        placed: Sequence[Message] = (),
-        lines: Sequence[Message] = (),
-        orders: Sequence[tuple[Any, str]] = (),
-        payments: Sequence[Message] = (),
-        reports: Sequence[Message] = (),
-        outcomes: Sequence[Message] = (),
-        taken: Sequence[Message] = (),
-        notifications: Sequence[Message] = (),
-        events: list[Event],
-        answers: Sequence[Answer] = (),
-    ) -> None:
-        moment = clock()
-        await self._sql.fetch(
-            connection,
-            "write_changes",
-            now=moment,
-            placed=_json(placed),
-            lines=_json(lines),
-            order_ids=[row["id"] for row, _ in orders],
-            read_versions=[row["version"] for row, _ in orders],
-            statuses=[status for _, status in orders],
-            versions=[row["version"] + 1 for row, _ in orders],
-            cancel_reasons=[None] * len(orders),
-            order_times=[moment] * len(orders),
-            payments=_json(payments),
-            reports=_json(reports),
-            refunds="[]",
-            calls="[]",
-            outcomes=_json(outcomes),
-            taken=_json(taken),
-            notifications=_json(notifications),
-            key_users=[user for user, *_ in answers],
-            keys=[key for _, key, *_ in answers],
-            fingerprints=[fingerprint for _, _, fingerprint, *_ in answers],
-            expirations=[expires for *_, expires, _ in answers],
-            answers=[answer for *_, answer in answers],
-            **columns(events),
-        )
+    async def _write(self, connection: asyncpg.Connection, **rows: Sequence[Message]) -> None:
+        """Write rows by the parameters of `write_changes`; those left out have none."""
+        changes = {name: _json(rows.get(name, ())) for name in _PARAMETERS}
+        await self._sql.fetch(connection, "write_changes", now=clock(), **changes)
 
 
 def _json(rows: Sequence[Message]) -> str:

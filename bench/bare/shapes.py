@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from bench.bare.events import text_of
+from bench.bare.events import clock, text_of
 
 Message = dict[str, Any]
 """The value of a message, or a row as JSON."""
@@ -101,6 +101,18 @@ def line(order_id: UUID, place: int, product: UUID, pieces: int, price: int) -> 
     }
 
 
+def changed(row: Any, status: str) -> Message:
+    """Return an order of `orders`, as read, with its next event and `status`."""
+    return {
+        "id": row["id"],
+        "read_version": row["version"],
+        "status": status,
+        "version": row["version"] + 1,
+        "cancel_reason": None,
+        "updated_at": clock(),
+    }
+
+
 def payment(id: str, order_id: str, amount_minor: int, status: str) -> Message:
     """Return a row of `payments`."""
     captured = status == "SUCCEEDED"
@@ -138,7 +150,7 @@ def report(payment_id: str, order_id: str, amount_minor: int) -> Message:
         "currency": CURRENCY,
         "refund": None,
         "refund_status": None,
-        "request_id": None,
+        "refund_id": None,
         "reason": None,
     }
 

@@ -124,7 +124,12 @@ async def reading_a_new_product(scene: Scene) -> Ask:
 
 
 async def reporting(scene: Scene) -> Ask:
-    """A report by Stripe of the payment of an unpaid order."""
+    """A report by Stripe of the payment of an unpaid order, not the first that is reported."""
+    await (await one_report(scene))()  # A connection asks once what an array of texts is.
+    return await one_report(scene)
+
+
+async def one_report(scene: Scene) -> Ask:
     event = as_bytes(session_event(await scene.order(), amount_total=49900))
     headers = {"Stripe-Signature": signed(event, scene.stripe_secret)}
     return lambda: scene.api.ask("POST", "/api/stripe/webhook", event, headers=headers)
