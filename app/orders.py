@@ -1,15 +1,12 @@
-"""Orders: placing, cancelling and reading them, and how events move them to their next status."""
+"""Orders: cancelling and reading them, and how events move them to their next status."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from functools import partial
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
-from app import idempotency, order_rows, placing
-from app.config import ORDER_TTL_SECONDS
+from app import idempotency, order_rows
 from app.db import Database
-from app.errors import NotCancellable, OrderNotFound, Problem, StaleVersion
+from app.errors import NotCancellable, OrderNotFound, StaleVersion
 from app.lifecycle import (
     CANCELLED_BY_ADMIN,
     CANCELLED_BY_OWNER,
@@ -23,7 +20,6 @@ from app.lifecycle import (
 from app.money.amounts import to_major
 from app.money.ledger import CHECKOUT_EXPIRED
 from app.money.rows import find, lock_with_payments
-from app.placing import Basket
 from app.queries import sql
 from app.rows import Key
 from app.times import parse_time
@@ -38,66 +34,6 @@ from app.topics import (
     PaymentSucceeded,
 )
 from app.transaction import Transaction
-
-
-class Placing(NamedTuple):
-    """A request to place an order."""
-
-    user: Identity
-    basket: Basket
-    key: Key | None
-    request_id: str
-    ttl_seconds: int = ORDER_TTL_SECONDS
-    """Seconds that the order may stay unpaid."""
-
-
-async def place(database: Database, wanted: Placing) -> tuple[dict[str, Any], bool]:
-    """Place an order. Return it as clients see it, and whether it is a replayed answer.
-
-    Raises ProductNotFound, NotEnoughStock, TotalMismatch, InvalidInput (total too large),
-    IdempotencyKeyReused, IdempotencyInProgress. Stores nothing when it raises.
-    """
-    async with database.transaction("orders.place") as transaction:
-        if wanted.key and (answer := await idempotency.claim(transaction, wanted.key)):
-            return answer, True
-        products = await placing.catalogue(transaction, [wanted.basket])
-        order = _insert(transaction, wanted, products)
-    return order, False
-
-
-async def place_together(
-    database: Database, wanted: Sequence[Placing]
-) -> list[tuple[dict[str, Any], bool] | None]:
-    """Place all plain orders in one statement; return None for those to be placed singly.
-
-    Not plain are orders with an error and those with a key that is in use. Raises one of MOVED when
-    concurrent requests make a second attempt fail, too.
-    """
-    keys = [one.key for one in wanted]
-    return await idempotency.try_together(database, keys, partial(_place_those, database, wanted))
-
-
-async def _place_those(
-    database: Database, wanted: Sequence[Placing], free: idempotency.Keys
-) -> list[tuple[dict[str, Any], bool] | None]:
-    placed: dict[int, dict[str, Any]] = {}
-    async with database.single_statement("orders.place_together") as transaction:
-        products = await placing.catalogue(transaction, [one.basket for one in wanted])
-        for n in idempotency.may_go_on([one.key for one in wanted], free):
-            with suppress(Problem):
-                placed[n] = _insert(transaction, wanted[n], products)
-    return [(placed[n], False) if n in placed else None for n in range(len(wanted))]
-
-
-def _insert(
-    transaction: Transaction, wanted: Placing, products: Mapping[UUID, Any]
-) -> dict[str, Any]:
-    priced = placing.price(wanted.user, wanted.basket, products)
-    order = placing.insert(transaction, priced, wanted.ttl_seconds)
-    if wanted.key:
-        idempotency.store_answer(transaction, wanted.key, order)
-    transaction.publish(placing.created(order, wanted.key, wanted.request_id))
-    return order
 
 
 async def request_cancel(

@@ -1,13 +1,24 @@
-"""Building a new order: its lines at the catalogue's prices, its total and its deadline."""
+"""Placing orders: their lines at the catalogue's prices, their totals and deadlines."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from app import order_rows
-from app.errors import FieldError, InvalidInput, NotEnoughStock, ProductNotFound, TotalMismatch
+from app import idempotency, order_rows
+from app.config import ORDER_TTL_SECONDS
+from app.db import Database
+from app.errors import (
+    FieldError,
+    InvalidInput,
+    NotEnoughStock,
+    Problem,
+    ProductNotFound,
+    TotalMismatch,
+)
 from app.ids import new_id
 from app.lifecycle import Status, shortages
 from app.money.amounts import MAX_MINOR, to_major
@@ -67,11 +78,74 @@ class Priced:
         return order_rows.as_json(row, self.lines)
 
 
-async def catalogue(transaction: Transaction, baskets: Iterable[Basket]) -> dict[UUID, Any]:
+class Placing(NamedTuple):
+    """A request to place an order."""
+
+    user: Identity
+    basket: Basket
+    key: Key | None
+    request_id: str
+    ttl_seconds: int = ORDER_TTL_SECONDS
+    """Seconds that the order may stay unpaid."""
+
+
+async def place(database: Database, wanted: Placing) -> tuple[dict[str, Any], bool]:
+    """Place an order. Return it as clients see it, and whether it is a replayed answer.
+
+    Raises ProductNotFound, NotEnoughStock, TotalMismatch, InvalidInput (total too large),
+    IdempotencyKeyReused, IdempotencyInProgress. Stores nothing when it raises.
+    """
+    async with database.transaction("placing.place") as transaction:
+        if wanted.key and (answer := await idempotency.claim(transaction, wanted.key)):
+            return answer, True
+        products = await products_of(transaction, [wanted.basket])
+        order = insert(transaction, wanted, products)
+    return order, False
+
+
+async def place_together(
+    database: Database, wanted: Sequence[Placing]
+) -> list[tuple[dict[str, Any], bool] | None]:
+    """Place all plain orders in one statement; return None for those to be placed singly.
+
+    Not plain are orders with an error and those with a key that is in use. Raises one of MOVED when
+    concurrent requests make a second attempt fail, too.
+    """
+    keys = [one.key for one in wanted]
+    return await idempotency.try_together(database, keys, partial(_place_those, database, wanted))
+
+
+async def _place_those(
+    database: Database, wanted: Sequence[Placing], free: idempotency.Keys
+) -> list[tuple[dict[str, Any], bool] | None]:
+    placed: dict[int, dict[str, Any]] = {}
+    async with database.single_statement("placing.place_together") as transaction:
+        products = await products_of(transaction, [one.basket for one in wanted])
+        for n in idempotency.may_go_on([one.key for one in wanted], free):
+            with suppress(Problem):
+                placed[n] = insert(transaction, wanted[n], products)
+    return [(placed[n], False) if n in placed else None for n in range(len(wanted))]
+
+
+async def products_of(transaction: Transaction, baskets: Iterable[Basket]) -> dict[UUID, Any]:
     """Return the products in the baskets by id; unknown ids are left out."""
     wanted = {id for basket in baskets for id in basket.pieces}
     rows = await sql.products_by_ids(transaction.connection, ids=list(wanted))
     return {row["id"]: row for row in rows}
+
+
+def insert(
+    transaction: Transaction, wanted: Placing, products: Mapping[UUID, Any]
+) -> dict[str, Any]:
+    """Add the order at the prices of `products`, and its event; return it as clients see it.
+
+    Raises what `price` raises.
+    """
+    order = _add(transaction, price(wanted.user, wanted.basket, products), wanted.ttl_seconds)
+    if wanted.key:
+        idempotency.store_answer(transaction, wanted.key, order)
+    transaction.publish(_created(order, wanted.key, wanted.request_id))
+    return order
 
 
 def price(user: Identity, basket: Basket, products: Mapping[UUID, Any]) -> Priced:
@@ -95,22 +169,6 @@ def price(user: Identity, basket: Basket, products: Mapping[UUID, Any]) -> Price
     return Priced(new_id(), user, lines, total, currencies.pop())
 
 
-def insert(transaction: Transaction, order: Priced, ttl_seconds: int) -> dict[str, Any]:
-    """Add the order, its lines and its deadline to what the transaction writes.
-
-    Returns the order as clients see it.
-    """
-    moment = now()
-    due_at = moment + timedelta(seconds=ttl_seconds)
-    paid_in = (order.total_minor, order.currency)
-    transaction.placed.append(
-        OrderRow(order.id, order.user.id, order.user.email, *paid_in, moment, due_at)
-    )
-    for place, line in enumerate(order.lines, start=1):
-        transaction.lines.append(LineRow(order.id, place, *line))
-    return order.as_json(moment)
-
-
 def _total(lines: Iterable[tuple[UUID, int, int]], expected: int | None) -> int:
     total = sum(pieces * price for _, pieces, price in lines)
     if total > MAX_MINOR:
@@ -121,7 +179,20 @@ def _total(lines: Iterable[tuple[UUID, int, int]], expected: int | None) -> int:
     return total
 
 
-def created(order: dict[str, Any], key: Key | None, request_id: str) -> OrderCreated:
+def _add(transaction: Transaction, order: Priced, ttl_seconds: int) -> dict[str, Any]:
+    """Add the order, its lines and its deadline; return it as clients see it."""
+    moment = now()
+    due_at = moment + timedelta(seconds=ttl_seconds)
+    paid_in = (order.total_minor, order.currency)
+    transaction.placed.append(
+        OrderRow(order.id, order.user.id, order.user.email, *paid_in, moment, due_at)
+    )
+    for number, line in enumerate(order.lines, start=1):
+        transaction.lines.append(LineRow(order.id, number, *line))
+    return order.as_json(moment)
+
+
+def _created(order: dict[str, Any], key: Key | None, request_id: str) -> OrderCreated:
     """Return the event of a new order, with the answer that replays of its key get."""
     return OrderCreated(
         eventId=str(new_id()),

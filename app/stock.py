@@ -1,142 +1,18 @@
-"""The product catalogue, and reserving and releasing stock for orders."""
+"""Reserving stock for paid orders, all lines or none, and releasing it."""
 
 from collections.abc import Mapping, Sequence, Set
-from typing import Any, TypedDict
+from typing import Any
 from uuid import UUID
 
 import orjson
 
 from app import order_rows
-from app.db import Database
-from app.errors import InvalidInput, ProductNameTaken, ProductNotFound, StockBelowReserved
-from app.ids import new_id, parse_id
+from app.ids import parse_id
 from app.lifecycle import Status, shortages
-from app.money.amounts import to_major
 from app.queries import sql
-from app.sorts import Sort
 from app.times import now
 from app.topics import InventoryRejected, InventoryReserved, OrderCancelled, OrderPaid
 from app.transaction import Transaction
-
-MAX_PIECES = 1_000_000_000_000
-"""The most pieces of one product in stock, so that no sum can overflow."""
-
-
-async def create_product(
-    database: Database,
-    *,
-    name: str,
-    price_minor: int,
-    currency: str,
-    quantity: int,
-    description: str | None,
-    category: str | None,
-) -> dict[str, Any]:
-    """Add a product to the catalogue. Raises ProductNameTaken."""
-    async with database.transaction("stock.create_product") as transaction:
-        row = await sql.insert_product(
-            transaction.connection,
-            id=new_id(),
-            name=name,
-            price_minor=price_minor,
-            currency=currency,
-            description=description,
-            category=category,
-            quantity=quantity,
-            now=now(),
-        )
-    if row is None:
-        raise ProductNameTaken
-    return as_json(row)
-
-
-async def get(database: Database, product_id: UUID) -> tuple[int, dict[str, Any]]:
-    """Return the product's version, and the product as clients see it. Raises ProductNotFound."""
-    async with database.connection() as connection:
-        row = await sql.get_product(connection, id=product_id)
-    if row is None:
-        raise ProductNotFound
-    return row["version"], as_json(row)
-
-
-class ProductChanges(TypedDict, total=False):
-    """Changes to a product: an absent key leaves the field as it is, None clears it."""
-
-    price_minor: int
-    description: str | None
-    category: str | None
-    add_quantity: int
-
-
-async def update_product(
-    database: Database, product_id: UUID, changes: ProductChanges
-) -> dict[str, Any]:
-    """Change a product, add `add_quantity` pieces (or remove, if negative); return the product.
-
-    Raises ProductNotFound, StockBelowReserved, InvalidInput (more than MAX_PIECES in stock).
-    """
-    added = changes.get("add_quantity", 0)
-    if added > MAX_PIECES:
-        raise _too_many()
-    if added < -MAX_PIECES:
-        raise StockBelowReserved
-    async with database.transaction("stock.update_product") as transaction:
-        row = await sql.update_product(
-            transaction.connection,
-            id=product_id,
-            price_minor=changes.get("price_minor"),
-            sets_description="description" in changes,
-            description=changes.get("description"),
-            sets_category="category" in changes,
-            category=changes.get("category"),
-            add_quantity=added,
-            most=MAX_PIECES,
-            now=now(),
-        )
-        if row is None:
-            await _refuse(transaction, product_id, added)
-        transaction.product_versions[product_id] = row["version"]
-    return as_json(row)
-
-
-async def _refuse(transaction: Transaction, product_id: UUID, added: int) -> None:
-    if await sql.get_product(transaction.connection, id=product_id) is None:
-        raise ProductNotFound
-    raise StockBelowReserved if added < 0 else _too_many()
-
-
-def _too_many() -> InvalidInput:
-    return InvalidInput.of("#/addQuantity", f"at most {MAX_PIECES} pieces can be in stock")
-
-
-async def page(
-    database: Database, sort: Sort, category: str | None, place: list[str] | None, size: int
-) -> list[tuple[dict[str, Any], list[str]]]:
-    """Return up to `size` products after the cursor position `place`, each with its own position.
-
-    Raises ValueError when `place` is not a position in this sort order.
-    """
-    value, product_id = (sort.from_cursor(place[0]), UUID(place[1])) if place else (None, None)
-    behind = {"after": value, "after_id": product_id, "page_size": size}
-    async with database.connection() as connection:
-        if category is None:
-            rows = await sort.all(connection, **behind)
-        else:
-            rows = await sort.of_category(connection, category=category, **behind)
-    return [(as_json(row), sort.place(row)) for row in rows]
-
-
-def as_json(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the product as clients see it."""
-    return {
-        "id": str(row["id"]),
-        "productName": row["name"],
-        "price": to_major(row["price_minor"]),
-        "currency": row["currency"],
-        "description": row["description"],
-        "category": row["category"],
-        "availableQuantity": row["available"],
-    }
 
 
 async def reserve(transaction: Transaction, events: Sequence[OrderPaid]) -> None:

@@ -16,7 +16,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 from pydantic.config import JsonDict
 
-from app import stock
+from app import catalogue
 from app.accounts import canonical_email
 from app.errors import (
     InvalidInput,
@@ -138,14 +138,14 @@ class ProductChanges(StrictBody):
     category: Category | None = None
     add_quantity: Annotated[int, Field(strict=True, ge=-MAX_PIECES, le=MAX_PIECES), Whole] = 0
 
-    def changes(self) -> stock.ProductChanges:
+    def changes(self) -> catalogue.ProductChanges:
         """Return only the fields that the client sent. Raises InvalidInput if there are none."""
         named = self.model_dump(exclude_unset=True)
         if not named:
             raise InvalidInput.of("#", "Nothing is to change")
         if "price" in named:
             named["price_minor"] = named.pop("price")
-        return cast(stock.ProductChanges, named)
+        return cast(catalogue.ProductChanges, named)
 
 
 class Item(Body):

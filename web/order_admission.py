@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Any
 
-from app import admission, idempotency, orders, request_batch_pool, request_pool
+from app import admission, idempotency, placing, request_batch_pool, request_pool
 from app.errors import Overloaded, Problem
 from app.gathering import Gathering
 from app.turns import Turns
@@ -13,14 +13,14 @@ _turns = Turns(concurrent=64, waiting=200)
 sustained overload is refused."""
 
 _placings = Gathering(
-    partial(orders.place_together, request_batch_pool), partial(orders.place, request_pool)
+    partial(placing.place_together, request_batch_pool), partial(placing.place, request_pool)
 )
 _recalls = Gathering(
     partial(idempotency.recall_together, request_pool), partial(idempotency.recall, request_pool)
 )
 
 
-async def place(wanted: orders.Placing) -> tuple[dict[str, Any], bool]:
+async def place(wanted: placing.Placing) -> tuple[dict[str, Any], bool]:
     """Place the order; return it, and whether it was placed before.
 
     Under overload, the replay of an earlier creation is still answered, as it adds no order.
@@ -37,7 +37,7 @@ async def place(wanted: orders.Placing) -> tuple[dict[str, Any], bool]:
         return recalled.answer, True
 
 
-async def _place(wanted: orders.Placing) -> tuple[dict[str, Any], bool]:
+async def _place(wanted: placing.Placing) -> tuple[dict[str, Any], bool]:
     """Place an admitted order; a request that adds none does not count as one.
 
     After any other error than a Problem the order may have been placed.

@@ -8,6 +8,7 @@ from aiohttp import web
 from app import (
     app,
     orders,
+    placing,
     redis_cache,
     request_pool,
     settings,
@@ -64,7 +65,7 @@ class OrdersView(View):
         order = recall(key) if key else None
         is_duplicate = order is not None
         if order is None:
-            wanted = orders.Placing(
+            wanted = placing.Placing(
                 user, body.basket(), key, request_id.get(), settings.order_ttl_seconds
             )
             order, is_duplicate = await place(wanted)

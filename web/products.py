@@ -4,7 +4,7 @@ from uuid import UUID
 
 from aiohttp import web
 
-from app import app, redis_cache, request_pool, settings, stock
+from app import app, catalogue, redis_cache, request_pool, settings
 from app.cache import PRODUCTS
 from app.errors import ProductNameTaken, StockBelowReserved
 from app.sorts import SORTS
@@ -44,7 +44,9 @@ class ProductsView(View):
         place = from_cursor(query.cursor, filters)
         sort = SORTS[query.sort]
         with bad_cursor():
-            entries = await stock.page(request_pool, sort, query.category, place, query.limit + 1)
+            entries = await catalogue.page(
+                request_pool, sort, query.category, place, query.limit + 1
+            )
         return json_response(page(entries, query.limit, filters))
 
     @endpoint(
@@ -65,7 +67,7 @@ class ProductsView(View):
     )
     async def post(self, request: web.Request, user: Identity, body: NewProduct) -> web.Response:
         """Add a product to the catalogue."""
-        product = await stock.create_product(
+        product = await catalogue.create_product(
             request_pool,
             name=body.product_name,
             price_minor=body.price,
@@ -86,7 +88,7 @@ class ProductView(View):
     async def get(self, request: web.Request, user: Identity, product_id: UUID) -> web.Response:
         """Return the product."""
         product = await redis_cache.get(
-            PRODUCTS, product_id, lambda id: stock.get(request_pool, id)
+            PRODUCTS, product_id, lambda id: catalogue.get(request_pool, id)
         )
         return json_response(product)
 
@@ -101,4 +103,6 @@ class ProductView(View):
         self, request: web.Request, user: Identity, product_id: UUID, body: ProductChanges
     ) -> web.Response:
         """Change price, description or category, or restock; omitted fields keep their values."""
-        return json_response(await stock.update_product(request_pool, product_id, body.changes()))
+        return json_response(
+            await catalogue.update_product(request_pool, product_id, body.changes())
+        )

@@ -1,6 +1,6 @@
 """The demo catalogue."""
 
-from app import stock
+from app import catalogue
 from app.db import Database
 from app.errors import ProductNameTaken
 
@@ -35,7 +35,7 @@ async def fill_catalogue(database: Database, currency: str) -> int:
     added = 0
     for name, price_minor, quantity, category in DEMO:
         try:
-            await stock.create_product(
+            await catalogue.create_product(
                 database,
                 name=name,
                 price_minor=price_minor,

@@ -1,3 +1,38 @@
+-- name: get_product(id)^
+-- One product.
+select * from products where id = :id;
+
+-- name: products_by_ids(ids)
+-- The price, currency and available pieces of products.
+select id, price_minor, currency, available from products where id = any(:ids::uuid[]);
+
+-- name: insert_product(id, name, price_minor, currency, description, category, quantity, now)^
+-- Insert a product with its whole quantity available; no row if the name is taken.
+insert into products (id, name, price_minor, currency, description, category, stocked, available, created_at, updated_at)
+values (:id, :name, :price_minor, :currency, :description, :category, :quantity, :quantity, :now, :now)
+on conflict (name) do nothing
+returning *;
+
+-- name: update_product(id, price_minor, sets_description, description, sets_category, category, add_quantity, most, now)^
+-- Change the given fields of a product; no row if it does not exist, or would have fewer pieces in
+-- stock than are reserved, or more than `most`.
+update products
+set price_minor = coalesce(:price_minor::bigint, price_minor),
+    description = case when :sets_description then :description::text else description end,
+    category = case when :sets_category then :category::text else category end,
+    stocked = stocked + :add_quantity::bigint,
+    available = available + :add_quantity::bigint,
+    version = version + 1,
+    updated_at = :now
+where id = :id
+  and available + :add_quantity::bigint >= 0
+  and stocked + :add_quantity::bigint <= :most
+returning *;
+
+-- name: foreign_currency(currency)$
+-- A currency in the catalogue other than this one, if any.
+select currency from products where currency <> :currency limit 1;
+
 -- Without a position a list starts before the first row, by a coalesce: a null test beside the
 -- comparison would keep a prepared statement from using the index. The category is compared with an
 -- array, and is the first sort column: with a simple equality the planner could scan an index without

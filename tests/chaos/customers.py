@@ -8,7 +8,7 @@ from uuid import uuid4
 import aiohttp
 import jwt
 
-from app import orders
+from app import placing
 from app.tokens import USER, Identity
 from tests.acceptance.stripe_shop import as_bytes, session_event, signed
 from tests.acceptance.tokens import token
@@ -163,14 +163,14 @@ async def expired(stage: Stage) -> AsyncIterator[None]:
 async def reported_early(stage: Stage) -> AsyncIterator[None]:
     """Stripe reports the payment of an order before the order is placed."""
     id, customer = uuid4(), Identity(uuid4(), None, USER)
-    basket = orders.Basket(dict.fromkeys(await product_ids(stage.shop), 1), None)
+    basket = placing.Basket(dict.fromkeys(await product_ids(stage.shop), 1), None)
     yield
     async with open_database(stage.shop) as database:
         query = "select sum(price_minor)::bigint from products where id = any($1)"
         total = await stage.database.fetchval(query, list(basket.pieces))
         await _report(stage, session_event({"id": str(id)}, amount_total=total))
         with patch("app.placing.new_id", lambda: id):
-            await orders.place(database, orders.Placing(customer, basket, None, "chaos"))
+            await placing.place(database, placing.Placing(customer, basket, None, "chaos"))
     stage.load.ends[str(id)] = "COMPLETED"
     done = "select status = 'COMPLETED' from orders where id = $1"
     await until(lambda: stage.database.fetchval(done, id), "the order is completed")

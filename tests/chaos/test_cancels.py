@@ -4,7 +4,7 @@ import asyncio
 import random
 from uuid import UUID, uuid4
 
-from app import orders, payments
+from app import orders, payments, placing
 from app.db import Database
 from app.errors import NotCancellable
 from app.tokens import USER, Identity
@@ -38,20 +38,20 @@ async def test_what_is_cancelled_on_its_way_gives_everything_back(shop: Shop) ->
     assert await count(shop, RELEASED), "no cancel met a reserved order"
 
 
-async def pieces_of_each(shop: Shop) -> orders.Basket:
+async def pieces_of_each(shop: Shop) -> placing.Basket:
     """Return a basket with one piece of each plentiful product."""
     async with reading(shop) as connection:
         query = "select id from products where name = any($1)"
         rows = await connection.fetch(query, PLENTIFUL)
-    return orders.Basket({row["id"]: 1 for row in rows}, None)
+    return placing.Basket({row["id"]: 1 for row in rows}, None)
 
 
 async def race(
-    database: Database, basket: orders.Basket, at_once: asyncio.Semaphore
+    database: Database, basket: placing.Basket, at_once: asyncio.Semaphore
 ) -> tuple[str, str]:
     """Place, pay and cancel an order at a random moment; return its id and final status."""
     async with at_once:
-        order, _ = await orders.place(database, orders.Placing(CUSTOMER, basket, None, "chaos"))
+        order, _ = await placing.place(database, placing.Placing(CUSTOMER, basket, None, "chaos"))
         id = UUID(order["id"])
         await payments.request_payment(
             database, payments.Paying(CUSTOMER, id, None, None, None, "chaos")

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from uuid import UUID, uuid4
 
-from app import orders, payments
+from app import payments, placing
 from app.db import Database
 from app.tokens import USER, Identity
 from devstack.worker import Worker
@@ -67,11 +67,9 @@ async def commit_orders(shop: Shop) -> dict[str, str]:
     """Place orders and request payment without notice to a worker; return their expected ends."""
     customer = Identity(uuid4(), "customer@example.com", USER)
     async with open_database(shop) as database:
-        basket = orders.Basket(dict.fromkeys(await product_ids(shop), 1), None)
-        placed = [
-            (await orders.place(database, orders.Placing(customer, basket, None, "chaos")))[0]["id"]
-            for _ in range(ORDERS)
-        ]
+        basket = placing.Basket(dict.fromkeys(await product_ids(shop), 1), None)
+        wanted = placing.Placing(customer, basket, None, "chaos")
+        placed = [(await placing.place(database, wanted))[0]["id"] for _ in range(ORDERS)]
         for order in placed:
             await payments.request_payment(
                 database, payments.Paying(customer, UUID(order), None, None, None, "chaos")

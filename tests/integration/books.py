@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 
-from app import orders, payments, stock
+from app import orders, payments, placing, stock
 from app.db import Database
 from app.idempotency import expiry
 from app.notify import Notifier
@@ -134,8 +134,8 @@ async def _pay_wrongly(database: Database, product: UUID) -> UUID:
 
 async def _place_with_key(database: Database, product: UUID) -> UUID:
     key = Key(ANN.id, "a key", b"a fingerprint", expiry(86_400))
-    basket = orders.Basket({product: 1}, None)
-    order, _ = await orders.place(database, orders.Placing(ANN, basket, key, "a request"))
+    basket = placing.Basket({product: 1}, None)
+    order, _ = await placing.place(database, placing.Placing(ANN, basket, key, "a request"))
     return UUID(order["id"])
 
 

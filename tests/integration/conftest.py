@@ -5,11 +5,10 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from app import stock
+from app import catalogue
 from app.db import SHORT_WAITS, Database
 from app.kafka.broker_access import Brokers
-from app.orders import Placing, place
-from app.placing import Basket
+from app.placing import Basket, Placing, place
 from app.tokens import Identity
 from devstack.stack import Stack
 from tests.conftest import SECRET
@@ -65,7 +64,7 @@ async def nothing_due(database: Database) -> None:
 @pytest.fixture
 async def order_id(database: Database) -> UUID:
     """A placed order."""
-    product = await stock.create_product(
+    product = await catalogue.create_product(
         database,
         name=f"Product {uuid4()}",
         price_minor=9999,

@@ -6,18 +6,18 @@ from functools import partial
 from typing import Any
 from uuid import uuid4
 
-from app import orders, payments
+from app import payments, placing
 from app.db import Database
 from app.gathering import Gathering
-from app.orders import Placing
 from app.payments import Paying
+from app.placing import Placing
 from app.rows import Key
 from app.times import now
 from tests.integration.hops import ANN
 
 
 def placing_in(database: Database) -> Gathering[Placing, Any]:
-    return Gathering(partial(orders.place_together, database), partial(orders.place, database))
+    return Gathering(partial(placing.place_together, database), partial(placing.place, database))
 
 
 def paying_in(database: Database) -> Gathering[Paying, Any]:

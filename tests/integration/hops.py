@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import UUID, uuid4
 
-from app import orders, payments, stock
+from app import catalogue, orders, payments, placing, stock
 from app.db import Database
 from app.kafka.decoding import read_event
 from app.placing import Basket
@@ -21,13 +21,13 @@ async def add_product(database: Database, quantity: int = 10, **changes: Any) ->
     """Create a product with a unique name."""
     whole = {"name": f"Product {uuid4()}", "price_minor": 9999, "currency": "PLN"}
     whole |= {"quantity": quantity, "description": None, "category": None}
-    return UUID((await stock.create_product(database, **{**whole, **changes}))["id"])
+    return UUID((await catalogue.create_product(database, **{**whole, **changes}))["id"])
 
 
 async def order_of(database: Database, pieces: dict[UUID, int]) -> UUID:
     """Place an order for Ann."""
-    order, _ = await orders.place(
-        database, orders.Placing(ANN, Basket(pieces, None), None, "a request")
+    order, _ = await placing.place(
+        database, placing.Placing(ANN, Basket(pieces, None), None, "a request")
     )
     return UUID(order["id"])
 

@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from app import orders, payments, stock
+from app import catalogue, orders, payments, stock
 from app.db import Database
 from app.errors import Forbidden, NotCancellable, OrderNotFound, StaleVersion
 from app.rows import Key
@@ -29,7 +29,7 @@ from tests.integration.hops import (
 
 
 async def available(database: Database, product_id: UUID) -> int:
-    _, product = await stock.get(database, product_id)
+    _, product = await catalogue.get(database, product_id)
     return int(product["availableQuantity"])
 
 

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from app import orders, payments
+from app import orders, payments, placing
 from app.db import Database
 from app.errors import (
     Forbidden,
@@ -20,9 +20,8 @@ from app.errors import (
     ProductNotFound,
 )
 from app.gathering import Gathering
-from app.orders import Placing
 from app.payments import Paying
-from app.placing import Basket
+from app.placing import Basket, Placing
 from app.tokens import USER, Identity
 from app.transaction import Transaction
 from tests.integration.gatherings import done, key_of, paying_in, placing_in
@@ -56,7 +55,7 @@ async def test_many_orders_that_come_at_once_are_placed_in_one_transaction(count
     stored = [(await orders.get(database, UUID(order["id"])))[1] for order, _ in answers]
     assert [order for order, _ in answers] == stored
     assert not any(duplicate for _, duplicate in answers)
-    again = [await orders.place(database, one) for one in wanted]
+    again = [await placing.place(database, one) for one in wanted]
     assert again == [(order, True) for order, _ in answers]
 
 
@@ -85,7 +84,7 @@ async def test_a_refused_order_leaves_its_key_free(database: Database) -> None:
     refused = replace_basket(good, {uuid4(): 1})._replace(key=key_of(b"x"))
     answers = await done(placing_in(database), *[good] * 3, refused, good)
     assert isinstance(answers[3], ProductNotFound)
-    order, is_duplicate = await orders.place(database, good._replace(key=refused.key))
+    order, is_duplicate = await placing.place(database, good._replace(key=refused.key))
     assert not is_duplicate
     assert order["id"]
 

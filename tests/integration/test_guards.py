@@ -12,9 +12,8 @@ from app import order_rows, orders, payments, placing
 from app.db import AWAY, Database
 from app.errors import NotPayable
 from app.gathering import Gathering
-from app.orders import Placing
 from app.payments import Paying
-from app.placing import Basket
+from app.placing import Basket, Placing
 from tests.integration.gatherings import done, key_of, paying_in, placing_in
 from tests.integration.hops import ANN, add_product, order_of
 
@@ -66,7 +65,7 @@ async def test_a_key_that_is_used_behind_the_read_makes_no_second_order(
     made: list[Any] = []
 
     async def place() -> None:
-        made.append(await orders.place(database, one))
+        made.append(await placing.place(database, one))
 
     monkeypatch.setattr(placing, "catalogue", first(placing.catalogue, place))
     again, different = await done(placing_in(database), one, other)

@@ -32,9 +32,9 @@ async def test_an_event_of_an_unknown_order_is_kept_and_applied_when_it_appears(
     basket = Basket({await add_product(database): 1}, None)
     async with database.connection() as connection, connection.transaction():
         transaction = Transaction(connection)
-        products = await placing.catalogue(transaction, [basket])
-        order = placing.insert(transaction, placing.price(ANN, basket, products), 60)
-        transaction.publish(placing.created(order, None, "a request"))
+        products = await placing.products_of(transaction, [basket])
+        wanted = placing.Placing(ANN, basket, None, "a request", 60)
+        order = placing.insert(transaction, wanted, products)
         await write_changes(transaction)
         one = Course(database, UUID(order["id"]))
         books = Books(one.order_id, TOTAL, "PLN")

@@ -5,10 +5,10 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from app import stock
+from app import catalogue
+from app.catalogue import MAX_IN_STOCK, ProductChanges
 from app.db import Database
 from app.errors import InvalidInput, ProductNotFound, StockBelowReserved
-from app.stock import MAX_PIECES, ProductChanges
 from app.transaction import Transaction
 from tests.integration.hops import add_product, order_of, pay, reserve
 
@@ -23,25 +23,25 @@ async def stocked(database: Database, product_id: UUID) -> tuple[int, int]:
 
 async def test_only_what_is_named_changes(database: Database) -> None:
     product_id = await add_product(database, description="Blue", category="paper")
-    _, before = await stock.get(database, product_id)
-    after = await stock.update_product(database, product_id, {"price_minor": 1})
+    _, before = await catalogue.get(database, product_id)
+    after = await catalogue.update_product(database, product_id, {"price_minor": 1})
     assert after == {**before, "price": 0.01}
-    assert (await stock.get(database, product_id))[1] == after
+    assert (await catalogue.get(database, product_id))[1] == after
 
 
 @pytest.mark.parametrize("field", ["description", "category"])
 async def test_null_empties_a_text_and_absence_leaves_it(database: Database, field: str) -> None:
     product_id = await add_product(database, description="Blue", category="paper")
     changes: ProductChanges = {field: None}  # type: ignore[misc]
-    _, before = await stock.get(database, product_id)
-    assert await stock.update_product(database, product_id, changes) == {**before, field: None}
+    _, before = await catalogue.get(database, product_id)
+    assert await catalogue.update_product(database, product_id, changes) == {**before, field: None}
 
 
 async def test_pieces_are_added_and_taken_away(database: Database) -> None:
     product_id = await add_product(database, quantity=10)
-    await stock.update_product(database, product_id, {"add_quantity": 5})
+    await catalogue.update_product(database, product_id, {"add_quantity": 5})
     assert await stocked(database, product_id) == (15, 15)
-    await stock.update_product(database, product_id, {"add_quantity": -15})
+    await catalogue.update_product(database, product_id, {"add_quantity": -15})
     assert await stocked(database, product_id) == (0, 0)
 
 
@@ -52,23 +52,23 @@ async def test_what_is_reserved_cannot_be_taken_away(database: Database) -> None
     await reserve(database, order_id)
     for too_many in (-7, -10, -(10**30)):
         with pytest.raises(StockBelowReserved):
-            await stock.update_product(database, product_id, {"add_quantity": too_many})
-    await stock.update_product(database, product_id, {"add_quantity": -6})
+            await catalogue.update_product(database, product_id, {"add_quantity": too_many})
+    await catalogue.update_product(database, product_id, {"add_quantity": -6})
     assert await stocked(database, product_id) == (4, 0)
 
 
-@pytest.mark.parametrize("added", [MAX_PIECES, MAX_PIECES + 1, 10**30])
+@pytest.mark.parametrize("added", [MAX_IN_STOCK, MAX_IN_STOCK + 1, 10**30])
 async def test_stock_has_an_end(database: Database, added: int) -> None:
     product_id = await add_product(database, quantity=1)
     with pytest.raises(InvalidInput) as refused:
-        await stock.update_product(database, product_id, {"add_quantity": added})
+        await catalogue.update_product(database, product_id, {"add_quantity": added})
     assert refused.value.errors[0].pointer == "#/addQuantity"
     assert await stocked(database, product_id) == (1, 1)
 
 
 async def test_an_unknown_product_is_not_found(database: Database) -> None:
     with pytest.raises(ProductNotFound):
-        await stock.update_product(database, uuid4(), {"price_minor": 1})
+        await catalogue.update_product(database, uuid4(), {"price_minor": 1})
 
 
 async def test_a_change_evicts_the_product(database: Database) -> None:
@@ -80,7 +80,7 @@ async def test_a_change_evicts_the_product(database: Database) -> None:
 
     database.after_commit = [note]
     try:
-        await stock.update_product(database, product_id, {"price_minor": 1})
+        await catalogue.update_product(database, product_id, {"price_minor": 1})
     finally:
         database.after_commit = []
     assert left == [{product_id: 2}]
@@ -91,7 +91,7 @@ async def test_restocks_and_a_reservation_at_once_all_count(database: Database) 
     order_id = await order_of(database, {product_id: 1})
     await pay(database, order_id)
     await asyncio.gather(
-        *(stock.update_product(database, product_id, {"add_quantity": 1}) for _ in range(20)),
+        *(catalogue.update_product(database, product_id, {"add_quantity": 1}) for _ in range(20)),
         reserve(database, order_id),
     )
     assert await stocked(database, product_id) == (21, 20)

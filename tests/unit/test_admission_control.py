@@ -24,8 +24,7 @@ from app.admission_control import (
 )
 from app.errors import NotEnoughStock, Problem, ProductNotFound
 from app.metrics import ADMITTED, WAIT
-from app.orders import Placing
-from app.placing import Basket
+from app.placing import Basket, Placing
 from app.tokens import Identity
 from web import order_admission
 
