@@ -15,6 +15,17 @@ parse_id: Callable[[str | bytes], UUID] = pgproto.UUID
 and write. Raises ValueError."""
 
 
+def read_id(text: str) -> UUID:
+    """Read an id that a client sent, with its dashes where they belong (RFC 9562, section 4).
+
+    Raises ValueError.
+    """
+    # `parse_id` takes 32 hexadecimal digits with dashes anywhere, or none, and nothing else.
+    if text[8:24:5] != "----":
+        raise ValueError("must be a UUID")
+    return parse_id(text)
+
+
 def new_id() -> UUID:
     """Return a new id."""
     return parse_id(uuid7().bytes)

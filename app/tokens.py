@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 import jwt
 
 from app.errors import Forbidden, TokenExpired, Unauthorized
-from app.ids import parse_id
+from app.ids import read_id
 from app.keys import HS256, Keys
 from app.text import flaw
 from app.times import now
@@ -141,7 +141,7 @@ def _identity(claims: dict[str, Any]) -> Identity:
     if not isinstance(user, str):
         raise ValueError("the user must be a UUID")
     return Identity(
-        id=parse_id(UUID(user).bytes),
+        id=read_id(user),
         email=email if isinstance(email, str) and not flaw(email) else None,
         role=ADMIN if claims.get("role") == ADMIN else USER,
         until=float(claims["exp"]) + LEEWAY_SECONDS,

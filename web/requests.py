@@ -14,6 +14,7 @@ from aiohttp import web
 from app import bearer_tokens, settings
 from app.errors import Forbidden, InvalidInput, Problem, Unauthorized
 from app.idempotency import MAX_KEY_LENGTH, expiry, fingerprint
+from app.ids import read_id
 from app.rows import Key
 from app.text import flaw
 from app.tokens import Identity
@@ -56,7 +57,7 @@ def authenticate_admin(request: web.Request) -> Identity:
 def path_id(text: str, not_found: type[Problem]) -> UUID:
     """Return the UUID in a path. Raises `not_found` if it is not a UUID, as nothing has that id."""
     try:
-        return UUID(text)
+        return read_id(text)
     except ValueError:
         raise not_found from None
 

@@ -4,8 +4,20 @@ import pytest
 from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
-from app.errors import InvalidInput
-from web.requests import required_versions
+from app.errors import InvalidInput, OrderNotFound
+from tests.unit.ids import ID, MISWRITTEN_IDS
+from web.requests import path_id, required_versions
+
+
+@pytest.mark.parametrize("text", [ID, ID.upper()])
+def test_an_id_of_a_path_may_be_in_either_case(text: str) -> None:
+    assert str(path_id(text, OrderNotFound)) == ID
+
+
+@pytest.mark.parametrize("text", MISWRITTEN_IDS)
+def test_nothing_has_an_id_that_is_written_otherwise(text: str) -> None:
+    with pytest.raises(OrderNotFound):
+        path_id(text, OrderNotFound)
 
 
 def versions(*lines: str) -> frozenset[int] | None:

@@ -13,6 +13,7 @@ from app.errors import TokenExpired, Unauthorized
 from app.keys import Keys, secret_key
 from app.times import now
 from app.tokens import Identity, Tokens
+from tests.unit.ids import MISWRITTEN_IDS
 
 SECRET = "s" * 48
 TOKENS = Tokens(Keys(secret_key(SECRET)), 60)
@@ -49,6 +50,11 @@ def test_the_user_is_userid_else_sub() -> None:
         assert TOKENS.read(signed(sub=sub, userId=str(other), jti=7)).id == other
 
 
+def test_a_user_s_id_may_be_in_either_case() -> None:
+    one = uuid4()
+    assert TOKENS.read(signed(sub=str(one).upper())).id == one
+
+
 def test_an_audience_that_was_not_configured_is_not_checked() -> None:
     one = uuid4()
     assert TOKENS.read(signed(sub=str(one), aud="another service")).id == one
@@ -75,6 +81,7 @@ def test_without_a_role_or_email_it_is_a_plain_user() -> None:
         signed(sub=None),
         signed(userId=""),
         signed(userId=["00000000-0000-4000-8000-000000000000"]),
+        *(signed(sub=id) for id in MISWRITTEN_IDS),
         odd('{"alg": ["HS256"]}'),
         odd('{"alg": "HS256", "kid": {}}'),
         odd("[" * 5000),
