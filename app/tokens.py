@@ -21,6 +21,8 @@ USER, ADMIN = "USER", "ADMIN"
 TOKENS_REMEMBERED = 4096
 LEEWAY_SECONDS = 5
 """How far the clock of a token's issuer may be off."""
+MOMENTS = ("exp", "nbf", "iat")
+"""Claims that are numbers of seconds (RFC 7519, section 2); PyJWT takes texts and booleans too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +136,9 @@ class Tokens:
 
 
 def _identity(claims: dict[str, Any]) -> Identity:
-    """Read the user from the claims. Raises ValueError if the id is not a UUID."""
+    """Read the user from the claims. Raises ValueError for a bad id or moment."""
+    if any(type(claims.get(name, 0)) not in (int, float) for name in MOMENTS):
+        raise ValueError("exp, nbf and iat must be numbers")
     email, user = claims.get("email"), claims.get("userId")
     if user is None:
         user = claims.get("sub")

@@ -12,7 +12,7 @@ import pytest
 from app.errors import TokenExpired, Unauthorized
 from app.keys import Keys, secret_key
 from app.times import now
-from app.tokens import Identity, Tokens
+from app.tokens import LEEWAY_SECONDS, Identity, Tokens
 from tests.unit.ids import MISWRITTEN_IDS
 
 SECRET = "s" * 48
@@ -60,6 +60,11 @@ def test_an_audience_that_was_not_configured_is_not_checked() -> None:
     assert TOKENS.read(signed(sub=str(one), aud="another service")).id == one
 
 
+def test_a_moment_may_have_a_fraction() -> None:
+    past, later = now().timestamp() - 0.5, now().timestamp() + 60.5
+    assert TOKENS.read(signed(iat=past, nbf=past, exp=later)).until == later + LEEWAY_SECONDS
+
+
 def test_without_a_role_or_email_it_is_a_plain_user() -> None:
     identity = TOKENS.read(signed(role="ROOT"))
     assert (identity.role, identity.email) == ("USER", None)
@@ -77,6 +82,12 @@ def test_without_a_role_or_email_it_is_a_plain_user() -> None:
         signed(exp=now() - timedelta(seconds=6)),
         signed(exp=None),
         signed(nbf=now() + timedelta(days=1)),
+        signed(exp="9999999999"),
+        signed(exp=[9999999999]),
+        signed(nbf="0"),
+        signed(nbf=False),
+        signed(iat="0"),
+        signed(iat=True),
         signed(sub="ann"),
         signed(sub=None),
         signed(userId=""),
