@@ -8,6 +8,7 @@ from uuid import UUID
 
 import orjson
 
+from app.checkout import MAX_ATTEMPTS
 from app.db import Database
 from app.errors import OrderNotFound
 from app.lifecycle import LIVE, PaymentStatus, Status, cancellable, payable
@@ -183,9 +184,10 @@ def actions(facts: Facts) -> list[str]:
     """Return the actions that the order's endpoints would allow."""
     live = [attempt for attempt in facts.attempts if attempt.status in LIVE]
     free = all(one.checkout and one.status is PaymentStatus.PENDING for one in live)
+    more = live or len(facts.attempts) < MAX_ATTEMPTS
     allowed = {
         "pay": payable(facts.status) and not live,
-        "checkout": payable(facts.status) and free and facts.total_minor > 0,
+        "checkout": payable(facts.status) and free and more and facts.total_minor > 0,
         "cancel": cancellable(facts.status),
     }
     return [action for action, may in allowed.items() if may]

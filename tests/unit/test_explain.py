@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import pytest
 
+from app.checkout import MAX_ATTEMPTS
 from app.explain import Attempt, Facts, actions, explanation, waiting_for
 from app.lifecycle import PaymentStatus, Status
 
@@ -146,6 +147,21 @@ def test_what_costs_something_may_be_paid_at_stripe(
     attempts: list[Attempt], allowed: list[str]
 ) -> None:
     assert actions(facts(Status.CREATED, total_minor=1, attempts=attempts)) == allowed
+
+
+@pytest.mark.parametrize(
+    ("latest", "allowed"),
+    [
+        (PaymentStatus.FAILED, ["pay", "cancel"]),
+        (PaymentStatus.PENDING, ["checkout", "cancel"]),
+    ],
+)
+def test_after_too_many_attempts_none_begins_at_stripe(
+    latest: PaymentStatus, allowed: list[str]
+) -> None:
+    failed = attempt(PaymentStatus.FAILED, "REQUESTED") * (MAX_ATTEMPTS - 1)
+    tried = [*failed, *attempt(latest, "REQUESTED")]
+    assert actions(facts(Status.CREATED, total_minor=1, attempts=tried)) == allowed
 
 
 def test_a_customer_pays_on_the_page_that_is_open() -> None:
