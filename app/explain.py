@@ -62,6 +62,8 @@ class Facts:
     """When the order is cancelled if it is still unpaid."""
     refund_due_at: datetime | None = None
     """When the next call of Stripe for a refund that has not settled is due."""
+    closing_due_at: datetime | None = None
+    """When the next call of Stripe is due that closes the checkout of a voided attempt."""
     attempts: Sequence[Attempt] = ()
     outcome: str | None = None
     """Inventory's decision, made at `decided_at`."""
@@ -74,7 +76,7 @@ async def explain(database: Database, order_id: UUID) -> dict[str, Any]:
     """Return what the order waits for, its next timer, parked messages and allowed actions.
 
     {orderId, userId, status, waitingFor: {what, since} | null, nextTimer: {kind, at} | null
-    (kind: expiry, refund),
+    (kind: expiry, refund, closing),
     parked: [{id, handler, topic, partition, offset, state, error, attempts, parkedAt}] (the latest
     20 that are not resolved),
     actions: ["pay", "checkout", "cancel"]}; only the owner may "pay" and "checkout". Raises
@@ -105,7 +107,9 @@ def explanation(facts: Facts) -> dict[str, Any]:
 def _next_timer(facts: Facts) -> Timer | None:
     if facts.status is Status.CREATED and facts.due_at:
         return Timer("expiry", facts.due_at)
-    return Timer("refund", facts.refund_due_at) if facts.refund_due_at else None
+    calls = {"refund": facts.refund_due_at, "closing": facts.closing_due_at}
+    timers = [Timer(kind, at) for kind, at in calls.items() if at]
+    return min(timers, key=lambda timer: timer.at, default=None)
 
 
 def waiting_for(facts: Facts) -> Waiting | None:
@@ -124,7 +128,7 @@ def _next_step(facts: Facts) -> Waiting | None:
         case Status.PAID:
             return _stock(facts)
         case Status.COMPLETED:
-            return _refund(facts)
+            return _refund(facts) or _closing(facts)
         case Status.CANCELLED:
             return _giving_back(facts)
 
@@ -162,11 +166,13 @@ def _giving_back(facts: Facts) -> Waiting | None:
     latest = {attempt.status: attempt for attempt in facts.attempts}
     if PaymentStatus.SUCCEEDED in latest:
         return Waiting("the payment agent, to request the refund", facts.updated_at)
+    if PaymentStatus.PENDING in latest:
+        return Waiting("the payment agent, to void the attempt", facts.updated_at)
     if refund := _refund(facts):
         return refund
     if facts.outcome == "RESERVED":
         return Waiting("the inventory agent, to release the stock", facts.updated_at)
-    return None
+    return _closing(facts)
 
 
 def _refund(facts: Facts) -> Waiting | None:
@@ -178,6 +184,14 @@ def _refund(facts: Facts) -> Waiting | None:
     if parked := latest.get(PaymentStatus.PARKED):
         return Waiting("an operator, to refund the money", parked.updated_at)
     return None
+
+
+def _closing(facts: Facts) -> Waiting | None:
+    """Return the checkout that is to be closed; a completed order was then paid otherwise."""
+    voided = [one for one in facts.attempts if one.status is PaymentStatus.VOIDED]
+    if not (voided and facts.closing_due_at):
+        return None
+    return Waiting("Stripe, to close the checkout", voided[-1].updated_at)
 
 
 def actions(facts: Facts) -> list[str]:
@@ -204,6 +218,7 @@ def _facts(row: Mapping[str, Any]) -> Facts:
         total_minor=row["total_minor"],
         due_at=row["due_at"],
         refund_due_at=row["refund_due_at"],
+        closing_due_at=row["closing_due_at"],
         attempts=[
             Attempt(PaymentStatus(status), parse_time(created_at), parse_time(moved_at), checkout)
             for status, created_at, moved_at, checkout in attempts

@@ -172,7 +172,7 @@ class Waiting(Shape):
 class Timer(Shape):
     """What will happen automatically, and when."""
 
-    kind: Literal["expiry", "refund"]
+    kind: Literal["expiry", "refund", "closing"]
     at: datetime
 
 

@@ -1,5 +1,6 @@
 -- name: explain_order(id)^
--- An order with all that it may wait for: deadline, payments, reservation, refund, oldest unsent event.
+-- An order with all that it may wait for: deadline, payments, reservation, refund, checkout to close, oldest unsent
+-- event.
 select o.id, o.user_id, o.status, o.total_minor, o.created_at, o.updated_at, d.due_at,
     r.outcome, r.created_at as decided_at, unsent.topic, unsent.occurred_at, (
         select json_agg(json_build_array(
@@ -15,7 +16,12 @@ select o.id, o.user_id, o.status, o.total_minor, o.created_at, o.updated_at, d.d
         join refunds r on r.payment_id = p.id
         join provider_calls c on c.kind = 'refund' and c.subject_id = r.id
         where p.order_id = o.id and p.status = 'REFUNDING' and c.done_at is null
-    ) as refund_due_at
+    ) as refund_due_at, (
+        select min(c.due_at)
+        from payments p
+        join provider_calls c on c.kind = 'expire' and c.subject_id = p.id
+        where p.order_id = o.id and p.status = 'VOIDED' and c.done_at is null
+    ) as closing_due_at
 from orders o
 left join order_deadlines d on d.order_id = o.id
 left join reservations r on r.order_id = o.id

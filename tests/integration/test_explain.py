@@ -27,6 +27,7 @@ from tests.integration.hops import (
     request_payment,
     reserve,
 )
+from tests.integration.money_course import ready
 
 
 async def publish_all(database: Database) -> None:
@@ -70,6 +71,19 @@ async def test_a_cancelled_order_waits_until_all_is_given_back(database: Databas
     assert await waits_for(database, order_id) == "the inventory agent, to release the stock"
     await deliver(database, stock.release, OrderCancelled, order_id)
     assert await waits_for(database, order_id) is None
+
+
+@pytest.mark.usefixtures("nothing_due")
+async def test_a_cancelled_order_waits_until_its_checkout_is_closed(database: Database) -> None:
+    one, books = await ready(database)
+    await one.cancel()
+    assert await waits_for(database, one.order_id) == "the payment agent, to void the attempt"
+    await one.handle_all()
+    assert await waits_for(database, one.order_id) == "Stripe, to close the checkout"
+    assert (await explain(database, one.order_id))["nextTimer"]["kind"] == "closing"
+    assert await one.call() == 1
+    assert (await waits_for(database, one.order_id), books.status) == (None, "expired")
+    assert (await explain(database, one.order_id))["nextTimer"] is None
 
 
 async def test_an_event_that_is_not_sent_yet_is_waited_for_first(database: Database) -> None:

@@ -12,6 +12,7 @@ from app.lifecycle import PaymentStatus, Status
 
 PLACED = datetime(2026, 1, 3, 12, tzinfo=UTC)
 TRIED, MOVED, CHANGED = (PLACED + timedelta(minutes=n) for n in (1, 2, 3))
+DUE = CHANGED + timedelta(minutes=1)
 UNSENT = ("order.paid", MOVED)
 
 
@@ -69,6 +70,17 @@ STEPS: list[tuple[Status, dict[str, Any], str, datetime]] = [
     (
         *(Status.CANCELLED, {"attempts": attempt(PaymentStatus.PARKED)}),
         *("an operator, to refund the money", MOVED),
+    ),
+    (
+        *(Status.CANCELLED, {"attempts": attempt(PaymentStatus.PENDING, "READY")}),
+        *("the payment agent, to void the attempt", CHANGED),
+    ),
+    *(
+        (
+            *(ended, {"attempts": attempt(PaymentStatus.VOIDED, "READY"), "closing_due_at": DUE}),
+            *("Stripe, to close the checkout", MOVED),
+        )
+        for ended in (Status.CANCELLED, Status.COMPLETED)
     ),
     (
         *(Status.COMPLETED, {"attempts": attempt(PaymentStatus.REFUNDING)}),
@@ -176,3 +188,10 @@ def test_a_deadline_is_a_timer_only_while_the_order_is_unpaid() -> None:
     told = explanation(facts(Status.CREATED, due_at=MOVED))
     assert told["nextTimer"] == {"kind": "expiry", "at": "2026-01-03T12:02:00.000000Z"}
     assert explanation(facts(Status.PAID, due_at=MOVED))["nextTimer"] is None
+
+
+def test_the_earlier_of_two_calls_is_the_next_timer() -> None:
+    told = explanation(facts(Status.CANCELLED, refund_due_at=DUE, closing_due_at=MOVED))
+    assert told["nextTimer"] == {"kind": "closing", "at": "2026-01-03T12:02:00.000000Z"}
+    told = explanation(facts(Status.CANCELLED, refund_due_at=MOVED, closing_due_at=DUE))
+    assert told["nextTimer"] == {"kind": "refund", "at": "2026-01-03T12:02:00.000000Z"}
