@@ -27,7 +27,10 @@ SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"
 
 ORDER_TTL_SECONDS = 1_800
 
-ORIGIN = r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?"
+ORIGIN = r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[1-9][0-9]{0,4})?"
+USUAL_PORT = r"(http://.*:80|https://.*:443)"
+"""An origin with the port that browsers leave out."""
+WEB_ADDRESS = r"^https?://\S+$"
 
 
 def _limit(value: object) -> object:
@@ -35,7 +38,8 @@ def _limit(value: object) -> object:
     if not isinstance(value, str):
         return value
     first, *more = parse_many(value)
-    if more or first.amount < 1:
+    # `limits` reads 0 minutes as one.
+    if more or first.amount < 1 or re.search(r"(/|per)\s*0+\s*[a-z]", value.lower()):
         raise ValueError("must be one limit of at least 1, like 10/15 minutes")
     return first
 
@@ -110,9 +114,9 @@ class Settings(BaseSettings):
     stripe_webhook_secrets: Annotated[tuple[str, ...], NoDecode] = Field(
         (), validation_alias="STRIPE_WEBHOOK_SECRET", repr=False
     )
-    stripe_success_url: str | None = Field(None, pattern="^https?://")
-    stripe_cancel_url: str | None = Field(None, pattern="^https?://")
-    stripe_api_base: str = Field("https://api.stripe.com", pattern="^https?://")
+    stripe_success_url: str | None = Field(None, pattern=WEB_ADDRESS)
+    stripe_cancel_url: str | None = Field(None, pattern=WEB_ADDRESS)
+    stripe_api_base: str = Field("https://api.stripe.com", pattern=WEB_ADDRESS)
 
     @field_validator("stripe_secret_key", "stripe_success_url", "stripe_cancel_url", mode="before")
     @classmethod
@@ -166,9 +170,28 @@ class Settings(BaseSettings):
         """
         if value != ["*"] and any(re.fullmatch(ORIGIN, origin) is None for origin in value):
             raise ValueError("must be `*`, or origins like https://shop.example.com")
+        for origin in value:
+            _check_hosts_and_ports(origin)
+            if re.fullmatch(USUAL_PORT, origin):
+                raise ValueError(f"must have {origin} without its port, which browsers leave out")
         return value
 
-    @field_validator("db_url", "redis_url", "smtp_url", "stripe_api_base")
+    @field_validator("stripe_success_url", "stripe_cancel_url", "stripe_api_base")
+    @classmethod
+    def address_has_a_host(cls, value: str | None) -> str | None:
+        """Require a host. Raises ValueError."""
+        if value is not None and not urlsplit(value).hostname:
+            raise ValueError("must have a host, like https://shop.example.com/paid")
+        return value
+
+    @field_validator(
+        "db_url",
+        "redis_url",
+        "smtp_url",
+        "stripe_success_url",
+        "stripe_cancel_url",
+        "stripe_api_base",
+    )
     @classmethod
     def host_and_port_are_possible(cls, value: str | None) -> str | None:
         """Refuse a host like `a..b`, which cannot have an address, and a port outside 1 to 65535.

@@ -29,11 +29,17 @@ from app.kafka.faust_app import OrderApp
         ("AUTH_RATE_LIMIT", "often"),
         ("AUTH_RATE_LIMIT", "0/minute"),
         ("AUTH_RATE_LIMIT", "5/fortnight"),
+        ("AUTH_RATE_LIMIT", "10/0 minutes"),
+        ("LOGIN_FAILURES_LIMIT", "10 per 0 hours"),
         ("LOGIN_FAILURES_LIMIT", "10/minute;100/hour"),
         ("TRUSTED_PROXIES", "-1"),
         ("CORS_ORIGINS", "shop.example.com"),
         ("CORS_ORIGINS", "https://shop.example.com/"),
         ("CORS_ORIGINS", "https://shop.example.com,*"),
+        ("CORS_ORIGINS", "https://shop.example.com:99999"),
+        ("CORS_ORIGINS", "https://shop.example.com:0"),
+        ("CORS_ORIGINS", "https://shop.example.com:08080"),
+        ("CORS_ORIGINS", "https://shop..example.com"),
         ("PORT", "eighty"),
         ("KAFKA_BROKERS", " , "),
         ("STRIPE_CURRENCY", "jpy"),
@@ -82,6 +88,23 @@ from app.kafka.faust_app import OrderApp
         ("STRIPE_WEBHOOK_SECRET", " ,"),
         ("STRIPE_API_BASE", "localhost:12111"),
         ("STRIPE_SUCCESS_URL", "/paid"),
+        *(
+            (name, url)
+            for name in ("STRIPE_SUCCESS_URL", "STRIPE_CANCEL_URL", "STRIPE_API_BASE")
+            for url in (
+                "https://",
+                "http:///paid",
+                "https://?paid",
+                "https://:443/paid",
+                "https://me@/paid",
+                "https://a b/",
+                "https://shop.example.com/a page",
+                "https://shop.example.com/paid\n",
+                "https://shop.example.com:99999/paid",
+                "https://shop..example.com/paid",
+                "https://[::1/paid",
+            )
+        ),
     ],
 )
 def test_a_malformed_variable_is_named(
@@ -163,6 +186,30 @@ def test_limits_and_origins_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     limits = [settings.auth_rate_limit, settings.login_failures_limit]
     assert [(limit.amount, limit.get_expiry()) for limit in limits] == [(300, 60), (3, 7200)]
     assert settings.cors_origins == ["https://shop.example.com", "http://[::1]:3000"]
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://shop.example.com:443", "http://localhost:80", "https://[::1]:443"]
+)
+def test_an_origin_with_the_port_that_browsers_leave_out_is_told(
+    monkeypatch: pytest.MonkeyPatch, origin: str
+) -> None:
+    monkeypatch.setenv("CORS_ORIGINS", f"http://localhost:443, https://localhost:80, {origin}")
+    with pytest.raises(SystemExit) as refused:
+        load_settings()
+    told = str(refused.value)
+    assert told.startswith("CORS_ORIGINS: ")
+    assert f"{origin} without its port" in told
+
+
+def test_stripe_may_send_customers_to_any_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STRIPE_SUCCESS_URL", "https://[::1]:8443/?paid={CHECKOUT_SESSION_ID}#top")
+    monkeypatch.setenv("STRIPE_CANCEL_URL", "http://localhost")
+    monkeypatch.setenv("STRIPE_API_BASE", "http://stripe:12111")
+    assert load_settings().checkout_return_urls == (
+        "https://[::1]:8443/?paid={CHECKOUT_SESSION_ID}#top",
+        "http://localhost",
+    )
 
 
 def test_the_names_that_older_systems_know_are_understood(monkeypatch: pytest.MonkeyPatch) -> None:
