@@ -41,6 +41,7 @@ from web.reading import read, read_if_any
 from web.requests import (
     authenticate,
     authenticate_admin,
+    check_header,
     idempotency_key,
     path_id,
     required_versions,
@@ -163,6 +164,9 @@ class Declaration:
             reader = read if self.body_required else read_if_any
             with _collected(flaws):
                 given["body"] = await reader(request, self.body)
+        for name in self.headers:
+            with _collected(flaws):
+                check_header(request, name)
         if self.conditional:
             with _collected(flaws):
                 given["versions"] = required_versions(request)

@@ -26,7 +26,7 @@ from web.endpoint import (
     declaration_of,
 )
 from web.problems import TYPES
-from web.requests import KEY, TAGS
+from web.requests import FORMS, KEY, TAGS
 
 Json = dict[str, Any]
 
@@ -94,8 +94,6 @@ EVERYWHERE: list[Json] = [
     },
 ]
 """Headers that every request may have; no value is refused."""
-PATTERNS = {"Last-Event-ID": {"pattern": "^[0-9]{1,9}$"}}
-"""Schemas of declared headers for which not every text is valid."""
 
 
 def document(views: Iterable[tuple[str, Any]], version: str) -> Json:
@@ -188,7 +186,8 @@ def _parameters(path: str, declared: Declaration) -> Iterator[Json]:
     if declared.conditional:
         yield IF_MATCH
     for name, told in declared.headers.items():
-        schema = {"type": "string", **PATTERNS.get(name, {})}
+        form = {"pattern": f"^{FORMS[name][0]}$"} if name in FORMS else {}
+        schema = {"type": "string", **form}
         yield {"name": name, "in": "header", "description": told, "schema": schema}
     yield from EVERYWHERE
 

@@ -27,11 +27,12 @@ from app.tokens import Identity
 from tables.replays import recall
 from web.answers import Order, OrderPage, PlacedOrder
 from web.bodies import NewOrder
+from web.cursors import bad_cursor, page, place_of
 from web.endpoint import Answer, Link, Who, endpoint
 from web.order_admission import place
 from web.problems import View
 from web.query_strings import AllOrdersQuery, OrdersQuery
-from web.requests import bad_cursor, etag, from_cursor, is_known, json_response, page
+from web.requests import etag, is_known, json_response
 
 WITH_ORDER = {"order_id": "$response.body#/id"}
 NEXT_STEPS = (
@@ -90,7 +91,7 @@ class OrdersView(View):
     async def get(self, request: web.Request, user: Identity, query: OrdersQuery) -> web.Response:
         """List the customer's orders, newest first."""
         filters = [str(user.id), query.status]
-        position = from_cursor(query.cursor, filters)
+        position = place_of(query.cursor, filters)
         with bad_cursor():
             entries = await orders.page(
                 request_pool, user.id, query.status, position, query.limit + 1
@@ -114,7 +115,7 @@ class AllOrdersView(View):
         """List all orders, or those of one user, newest first."""
         whose, status = query.user_id, query.status
         filters = ["all", str(whose), status]
-        position = from_cursor(query.cursor, filters)
+        position = place_of(query.cursor, filters)
         with bad_cursor():
             entries = await orders.page(request_pool, whose, status, position, query.limit + 1)
         return json_response(page(entries, query.limit, filters))

@@ -10,10 +10,11 @@ from app.logs import request_id
 from app.operations import intervention
 from app.operations.intervention import Actor
 from app.tokens import Identity
+from web.cursors import bad_cursor, page, place_of
 from web.endpoint import Answer, Link, Who, endpoint
 from web.parked_shapes import Discard, Outcomes, ParkedPage, ParkedQuery, Replay, WholeMessage
 from web.problems import View
-from web.requests import bad_cursor, from_cursor, json_response, page
+from web.requests import json_response
 
 NEXT_PAGE = {"cursor": "$response.body#/nextCursor"}
 
@@ -32,7 +33,7 @@ class ParkedView(View):
         """List parked messages, latest first; without `state`, those that are unresolved."""
         order_id = query.order_id
         filters = ["parked", query.handler, str(order_id), query.state]
-        place = from_cursor(query.cursor, filters)
+        place = place_of(query.cursor, filters)
         with bad_cursor():
             entries = await parked.page(
                 request_pool, query.handler, order_id, query.state, place, query.limit + 1

@@ -11,10 +11,11 @@ from app.sorts import SORTS
 from app.tokens import Identity
 from web.answers import Product, ProductPage
 from web.bodies import NewProduct, ProductChanges
+from web.cursors import bad_cursor, page, place_of
 from web.endpoint import Answer, Link, Who, endpoint
 from web.problems import View
 from web.query_strings import ProductsQuery
-from web.requests import bad_cursor, from_cursor, json_response, page
+from web.requests import json_response
 
 WITH_PRODUCT = {"product_id": "$response.body#/id"}
 ONE_PIECE = {"items": [{"productId": "$response.body#/id", "quantity": 1}]}
@@ -41,7 +42,7 @@ class ProductsView(View):
     async def get(self, request: web.Request, user: Identity, query: ProductsQuery) -> web.Response:
         """List products, sorted as `sort` says."""
         filters = [query.sort, query.category]
-        place = from_cursor(query.cursor, filters)
+        place = place_of(query.cursor, filters)
         sort = SORTS[query.sort]
         with bad_cursor():
             entries = await catalogue.page(

@@ -6,13 +6,21 @@ from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
 from aiohttp import web
-from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    WithJsonSchema,
+)
 
 from app.errors import FieldError, InvalidInput
 from app.lifecycle import Status
 from app.money.amounts import to_minor
 from app.sorts import SORTS
 from web.bodies import MONEY_SCHEMA, BaseShape, Text
+from web.cursors import Cursor, read_cursor
 from web.reading import MAX_NAMES, field_errors, pointer
 
 DEFAULT_LIMIT, MAX_LIMIT = 20, 100
@@ -59,7 +67,8 @@ class PageQuery(Query):
         Field(description="Entries of a page; more than 100 are taken as 100"),
     ] = DEFAULT_LIMIT
     cursor: Annotated[
-        str | None,
+        Cursor | None,
+        PlainValidator(read_cursor),
         WithJsonSchema({"type": "string", "pattern": "^[A-Za-z0-9_-]+$"}),
         Field(description="`nextCursor` of the page before; bound to the other parameters"),
     ] = None

@@ -1,13 +1,9 @@
-"""What requests carry besides body and query: identity, Idempotency-Key, If-Match, cursors."""
+"""What requests carry besides body and query: identity, ids of paths, Idempotency-Key, If-Match."""
 
-import base64
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
-import asyncpg
 import orjson
 from aiohttp import web
 
@@ -16,7 +12,6 @@ from app.errors import Forbidden, InvalidInput, Problem, Unauthorized
 from app.idempotency import MAX_KEY_LENGTH, expiry, fingerprint
 from app.ids import read_id
 from app.rows import Key
-from app.text import flaw
 from app.tokens import Identity
 from web.reading import raw
 
@@ -27,6 +22,8 @@ neither begins nor ends with one (RFC 9110, 5.5)."""
 _TAG = r'(?:W/)?"[!#-~]*"'
 TAGS = re.compile(rf"[ \t,]*{_TAG}(?:[ \t]*,[ \t,]*{_TAG})*[ \t,]*")
 """A list of entity tags (RFC 9110, 5.6.1 and 8.8.3)."""
+FORMS = {"Last-Event-ID": ("[0-9]{1,9}", "the id of an event of this stream")}
+"""The pattern, and what it stands for, of declared headers for which not every text is valid."""
 
 
 def json_response(
@@ -60,6 +57,14 @@ def path_id(text: str, not_found: type[Problem]) -> UUID:
         return read_id(text)
     except ValueError:
         raise not_found from None
+
+
+def check_header(request: web.Request, name: str) -> None:
+    """Raise InvalidInput if the request has the header, but not as FORMS says."""
+    if name in FORMS and name in request.headers:
+        pattern, meaning = FORMS[name]
+        if not re.fullmatch(pattern, request.headers[name]):
+            raise InvalidInput.of("#", f"{name} must be {meaning}")
 
 
 async def idempotency_key(request: web.Request, user: Identity) -> Key | None:
@@ -103,44 +108,3 @@ def required_versions(request: web.Request) -> frozenset[int] | None:
 def is_known(request: web.Request, tag: str) -> bool:
     """Return whether If-None-Match lists the tag (RFC 9110, 13.1.2): the client has the answer."""
     return bool({tag.strip('"'), "*"} & {known.value for known in request.if_none_match or ()})
-
-
-def to_cursor(filters: list[str | None], place: list[str]) -> str:
-    """Return an opaque cursor: the place of the last entry, bound to the filters."""
-    return base64.urlsafe_b64encode(orjson.dumps([filters, place])).decode().rstrip("=")
-
-
-def from_cursor(text: str | None, filters: list[str | None]) -> list[str] | None:
-    """Return the place in a cursor, if one is given. Raises InvalidInput."""
-    if text is None:
-        return None
-    with bad_cursor():
-        padded = text.encode("ascii") + b"=" * (-len(text) % 4)
-        bound_to, place = orjson.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
-        if bound_to != filters or [type(part) for part in place] != [str, str]:
-            raise ValueError
-        if flaw(place[0]):
-            raise ValueError
-        return list(place)
-
-
-@contextmanager
-def bad_cursor() -> Iterator[None]:
-    """Turn errors caused by a bad cursor into InvalidInput."""
-    try:
-        yield
-    except (ValueError, TypeError, OverflowError, asyncpg.DataError):
-        raise InvalidInput.of("#/cursor", "is not a cursor of this list") from None
-
-
-def page(
-    entries: list[tuple[dict[str, Any], list[str]]], limit: int, filters: list[str | None]
-) -> dict[str, Any]:
-    """Return a page of up to `limit` entries, each of which is given with its place in the list.
-
-    `entries` has one more than `limit` if there is a next page.
-    """
-    more = len(entries) > limit
-    data = [entry for entry, _ in entries[:limit]]
-    next_cursor = to_cursor(filters, entries[limit - 1][1]) if more else None
-    return {"data": data, "hasMore": more, "nextCursor": next_cursor}

@@ -8,7 +8,7 @@ import pytest
 
 from tests.acceptance.conftest import NewCustomer
 from tests.acceptance.customer import Admin, Customer
-from tests.acceptance.problems import assert_problem
+from tests.acceptance.problems import assert_problem, pointers
 
 Product = dict[str, Any]
 
@@ -105,6 +105,14 @@ NO_PLACES = ["5", "null", "[]", "{}", '"x"', "[[],[]]", "[null,null]", "[[null,n
 @pytest.mark.parametrize("cursor", [*NO_CURSORS, *map(encoded, NO_PLACES)])
 async def test_a_bad_cursor_is_refused(customer: Customer, cursor: str) -> None:
     assert_problem(await customer.ask("GET", f"/api/orders?cursor={cursor}"), 400)
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/orders", "/api/orders/admin", "/api/products", "/api/parked"]
+)
+async def test_a_bad_cursor_and_a_bad_limit_are_told_at_once(admin: Admin, path: str) -> None:
+    refused = await admin.ask("GET", f"{path}?limit=0&cursor=!")
+    assert pointers(refused) == {"#/limit", "#/cursor"}
 
 
 def forged(cursor: str, old: str, new: str) -> str:

@@ -1,0 +1,71 @@
+"""Pages of lists, and the opaque cursors that lead from one to the next."""
+
+import base64
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import asyncpg
+import orjson
+
+from app.errors import InvalidInput
+from app.text import flaw
+
+NO_CURSOR = "is not a cursor of this list"
+
+
+class Cursor(NamedTuple):
+    """The place of an entry in a list, bound to the list's filters."""
+
+    filters: list[Any]
+    place: list[str]
+
+    def __str__(self) -> str:
+        return (
+            base64.urlsafe_b64encode(orjson.dumps([self.filters, self.place])).decode().rstrip("=")
+        )
+
+
+def read_cursor(text: str) -> Cursor:
+    """Read a cursor, of whatever list it is. Raises ValueError."""
+    try:
+        padded = text.encode("ascii") + b"=" * (-len(text) % 4)
+        value = orjson.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+    except ValueError:
+        raise ValueError(NO_CURSOR) from None
+    match value:
+        case [list(filters), [str(first), str(second)]] if not flaw(first):
+            return Cursor(filters, [first, second])
+    raise ValueError(NO_CURSOR)
+
+
+def place_of(cursor: Cursor | None, filters: list[str | None]) -> list[str] | None:
+    """Return the cursor's place in the list of these filters, if there is a cursor.
+
+    Raises InvalidInput for a cursor of another list.
+    """
+    if cursor and cursor.filters != filters:
+        raise InvalidInput.of("#/cursor", NO_CURSOR)
+    return cursor and cursor.place
+
+
+@contextmanager
+def bad_cursor() -> Iterator[None]:
+    """Turn errors caused by a bad cursor into InvalidInput."""
+    try:
+        yield
+    except (ValueError, TypeError, OverflowError, asyncpg.DataError):
+        raise InvalidInput.of("#/cursor", NO_CURSOR) from None
+
+
+def page(
+    entries: list[tuple[dict[str, Any], list[str]]], limit: int, filters: list[str | None]
+) -> dict[str, Any]:
+    """Return a page of up to `limit` entries, each of which is given with its place in the list.
+
+    `entries` has one more than `limit` if there is a next page.
+    """
+    more = len(entries) > limit
+    data = [entry for entry, _ in entries[:limit]]
+    next_cursor = str(Cursor(filters, entries[limit - 1][1])) if more else None
+    return {"data": data, "hasMore": more, "nextCursor": next_cursor}
