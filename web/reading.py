@@ -3,6 +3,7 @@
 import asyncio
 import json
 import zlib
+from collections import Counter
 from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any, NoReturn, TypeVar
@@ -18,6 +19,7 @@ from app.errors import (
     PayloadTooLarge,
     UnsupportedMediaType,
 )
+from app.text import storable_error
 from web.bodies import Body
 
 OWN_WORDS = {
@@ -104,17 +106,33 @@ def _unpacked(body: bytes, most: int) -> bytes:
 
 
 def parse(body: bytes, content_type: str) -> Any:
-    """Parse JSON, with non-integers as Decimal. Raises InvalidInput, UnsupportedMediaType."""
+    """Parse JSON, with non-integers as Decimal. Raises InvalidInput, UnsupportedMediaType.
+
+    A name that an object has twice is refused, because others might read its other value.
+    """
     if content_type != "application/json" and not content_type.endswith("+json"):
         raise UnsupportedMediaType
     try:
-        return json.loads(body.decode(), parse_float=Decimal, parse_constant=_refuse)
+        return json.loads(
+            body.decode(),
+            parse_float=Decimal,
+            parse_constant=_refuse,
+            object_pairs_hook=_object,
+        )
     except (ValueError, ArithmeticError, RecursionError):
         raise InvalidInput.of("#", "The body is not valid JSON") from None
 
 
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")
+
+
+def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    named = dict(members)
+    if len(named) < len(members):
+        [(name, _)] = Counter(name for name, _ in members).most_common(1)
+        raise InvalidInput.of("#", f'The body has "{storable_error(name)}" twice in one object')
+    return named
 
 
 def validate(shape: type[T], value: Any) -> T:

@@ -58,6 +58,7 @@ NOT_JSON_OBJECTS = {
     "nothing": b"",
     "no JSON": b"{items: 1}",
     "half of it": b'{"items": [',
+    "a name twice": b'{"items": [], "items": []}',
     "two": b"{} {}",
     "an array": b"[]",
     "null": b"null",

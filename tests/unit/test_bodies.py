@@ -41,6 +41,31 @@ def test_what_is_not_json_is_invalid(raw: bytes) -> None:
     assert pointers(error) == {"#"}
 
 
+@pytest.mark.parametrize(
+    ("raw", "name"),
+    [
+        (b'{"amount": 499, "amount": 1}', "amount"),
+        (b'{"amount": 1, "amount": 1}', "amount"),
+        (b'{"a": {"b": [{}, {"c": 1, "d": 2, "c": null}]}}', "c"),
+        (b'{"a": 1, "\\u0061": 2}', "a"),
+        (b'{"": 1, "": 2}', ""),
+        (b'{"\\ud800\\u0000": 1, "\\ud800\\u0000": 2}', "?\N{REPLACEMENT CHARACTER}"),
+    ],
+)
+def test_an_object_has_each_name_once(raw: bytes, name: str) -> None:
+    with pytest.raises(InvalidInput) as error:
+        parse(raw, "application/json")
+    told = f'The body has "{name}" twice in one object'
+    assert (error.value.detail, error.value.errors) == (told, [FieldError(told, "#")])
+
+
+def test_different_objects_may_have_the_same_names() -> None:
+    assert parse(b'[{"a": {"a": 1}}, {"a": 2, "A": 3}]', "application/json") == [
+        {"a": {"a": 1}},
+        {"a": 2, "A": 3},
+    ]
+
+
 def test_only_json_is_read() -> None:
     with pytest.raises(UnsupportedMediaType):
         parse(b"{}", "text/plain")
