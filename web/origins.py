@@ -12,12 +12,14 @@ from web.problems import Handler
 ASKED = (
     "accept",
     "authorization",
+    "content-encoding",
     "content-type",
     "idempotency-key",
     "if-match",
     "if-none-match",
     "last-event-id",
     "traceparent",
+    "tracestate",  # nothing reads it, but pages that are traced send it with traceparent
     REQUEST_ID.lower(),
 )
 TOLD = ("etag", "location", "retry-after", "www-authenticate", REQUEST_ID.lower())

@@ -82,7 +82,8 @@ async def test_a_preflight_is_told_what_may_be_sent(client: Client) -> None:
     assert "PATCH" in answer.headers["Access-Control-Allow-Methods"]
     allowed = answer.headers["Access-Control-Allow-Headers"].split(", ")
     assert {"authorization", "idempotency-key", "if-match", "last-event-id"} <= set(allowed)
-    assert {"traceparent", "x-request-id"} <= set(allowed)
+    assert {"traceparent", "tracestate", "x-request-id"} <= set(allowed)
+    assert {"content-type", "content-encoding"} <= set(allowed)
     assert answer.headers["X-Request-Id"]
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
