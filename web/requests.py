@@ -107,4 +107,7 @@ def required_versions(request: web.Request) -> frozenset[int] | None:
 
 def is_known(request: web.Request, tag: str) -> bool:
     """Return whether If-None-Match lists the tag (RFC 9110, 13.1.2): the client has the answer."""
-    return bool({tag.strip('"'), "*"} & {known.value for known in request.if_none_match or ()})
+    # aiohttp gives a bare * and the tag "*" the same value.
+    if request.headers.get("If-None-Match") == "*":
+        return True
+    return tag.strip('"') in {known.value for known in request.if_none_match or ()}

@@ -6,7 +6,7 @@ from multidict import CIMultiDict
 
 from app.errors import InvalidInput, OrderNotFound
 from tests.unit.ids import ID, MISWRITTEN_IDS
-from web.requests import path_id, required_versions
+from web.requests import is_known, path_id, required_versions
 
 
 @pytest.mark.parametrize("text", [ID, ID.upper()])
@@ -61,3 +61,25 @@ def test_what_is_no_list_of_tags_is_refused_by_the_header_s_name(header: str) ->
     with pytest.raises(InvalidInput, match="If-Match") as error:
         versions(header)
     assert [flaw.pointer for flaw in error.value.errors] == ["#"]
+
+
+@pytest.mark.parametrize(
+    ("header", "known"),
+    [
+        (None, False),
+        ("*", True),
+        ('"1"', True),
+        ('W/"1"', True),
+        ('"7", "1"', True),
+        ('"*"', False),
+        ('W/"*"', False),
+        ('"7", "*"', False),
+        ('"7"', False),
+        ("1", False),
+    ],
+)
+def test_the_client_has_what_it_names_and_a_bare_star_names_all(
+    header: str | None, known: bool
+) -> None:
+    headers = {"If-None-Match": header} if header else {}
+    assert is_known(make_mocked_request("GET", "/", headers=headers), '"1"') is known
