@@ -27,7 +27,7 @@ from app.errors import (
     Unavailable,
 )
 from app.logs import request_id
-from web.headers import REQUEST_ID, SERVED_AS
+from web.headers import REQUEST_ID, SERVED_AS, bearer_token
 
 log = logging.getLogger(__name__)
 
@@ -127,7 +127,7 @@ def _challenge(request: web.BaseRequest, problem: Problem) -> str:
 
     https://www.rfc-editor.org/rfc/rfc6750#section-3.1
     """
-    if not isinstance(problem, Unauthorized) or "Authorization" not in request.headers:
+    if not isinstance(problem, Unauthorized) or not bearer_token(request):
         return "Bearer"
     told = f', error_description="{problem.detail}"' if isinstance(problem, TokenExpired) else ""
     return f'Bearer error="invalid_token"{told}'

@@ -13,6 +13,7 @@ from app.idempotency import MAX_KEY_LENGTH, expiry, fingerprint
 from app.ids import read_id
 from app.rows import Key
 from app.tokens import Identity
+from web.headers import bearer_token
 from web.reading import raw
 
 _INSIDE = f"[ !#-~]{{0,{MAX_KEY_LENGTH - 2}}}"
@@ -37,10 +38,9 @@ def json_response(
 
 def authenticate(request: web.Request) -> Identity:
     """Return the identity in the bearer token. Raises Unauthorized."""
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not token:
-        raise Unauthorized
-    return bearer_tokens.read(token.strip())
+    if token := bearer_token(request):
+        return bearer_tokens.read(token)
+    raise Unauthorized
 
 
 def authenticate_admin(request: web.Request) -> Identity:

@@ -140,8 +140,8 @@ EXPIRED = 'Bearer error="invalid_token", error_description="The bearer token has
 async def test_a_token_that_proves_nothing_is_refused(api: Api, kind: str) -> None:
     answer = await ask_with(api, REFUSED[kind]())
     assert_problem(answer, 401)
-    challenge = {"no token": "Bearer", "an expired one": EXPIRED}
-    told = challenge.get(kind, 'Bearer error="invalid_token"')
+    none = dict.fromkeys(("no token", "an empty one", "another scheme"), "Bearer")
+    told = {**none, "an expired one": EXPIRED}.get(kind, 'Bearer error="invalid_token"')
     assert answer.headers["WWW-Authenticate"] == told
 
 
