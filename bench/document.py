@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 from bench.figures import Json
 from bench.pages import OF_SITES, SECTIONS
@@ -23,6 +24,14 @@ def fill(page: str, report: Json) -> str:
         if report.get(name) or name in OF_SITES:
             page = _replaced(page, name, section(report))
     return page
+
+
+def _thinned(figures: Any, name: str = "") -> Any:
+    """Return the figures without the curves that no chart shows."""
+    if isinstance(figures, dict):
+        wanted = {key for key in figures if key != "curve" or name == "payToCompleted"}
+        return {key: _thinned(figures[key], key) for key in figures if key in wanted}
+    return [_thinned(one) for one in figures] if isinstance(figures, list) else figures
 
 
 def _check(report: Json) -> None:
@@ -48,7 +57,7 @@ def main(arguments: list[str]) -> int:
         told = json.loads(Path(file).read_text())
         report |= {name: figures for name, figures in told.items() if figures}
     _check(report)
-    KEPT.write_text(json.dumps(report, indent=1) + "\n")
+    KEPT.write_text(json.dumps(_thinned(report), indent=1) + "\n")
     for name, drawing in pictures(report).items():
         (FIGURES / name).write_text(drawing)
     for page in PAGES:

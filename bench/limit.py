@@ -12,7 +12,7 @@ from bench.site import Failed, Say, Site
 def limit(site: Site, length: Length, say: Say) -> Json:
     """Return what bare asyncpg and aiokafka carry of the same work. Raises Failed."""
     say("the limit: the same statements and messages, without Faust and aiohttp")
-    plan = site.plan("bare", IN_FLIGHT, length.seconds, length.warm_up)
+    plan = site.plan("bare", 2 * IN_FLIGHT, length.seconds, length.warm_up)
     command = [sys.executable, "-m", "bench.bare"]
     done = subprocess.run(command, input=json.dumps(plan), capture_output=True, text=True)
     if done.returncode:

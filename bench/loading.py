@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from bench.figures import Json
 from bench.site import Failed, Say, Site
 
-IN_FLIGHT = 160
-"""Customers per worker in the closed loop.
+IN_FLIGHT = 320
+"""Customers per worker in the closed loop; with more, a worker begins to refuse orders.
 
 Most of their orders are in flight: a worker lets 64 be created at once, and a refused customer
 retries.

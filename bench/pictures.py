@@ -17,7 +17,6 @@ def pictures(report: Json) -> dict[str, str]:
     """Return the charts by file name."""
     drawn = {"throughput.svg": throughput(report), "cpu.svg": cpu(report)}
     drawn["latency.svg"] = latency(report["sites"][0])
-    drawn["seconds.svg"] = seconds(report["sites"][0])
     if "soak" in report:
         drawn["memory.svg"] = memory(report)
     return drawn
@@ -66,15 +65,6 @@ def latency(site: Json) -> str:
     y = axis_for("milliseconds", [ms for points in series.values() for _, ms in points], True)
     x = _Nines("nines: 1 is 90 % of the orders, 2 is 99 %, 3 is 99.9 %", 0.0, 4.0)
     return lines(f"pay → COMPLETED, {workers_text(site['workers'])}", series, x, y)
-
-
-def seconds(site: Json) -> str:
-    """Throughput in each second of the closed loop."""
-    each = site["most"]["notified"]["eachSecond"]
-    points = [(float(second), float(count)) for second, count in enumerate(each)]
-    x, y = Axis("second", 0.0, max(1.0, len(each) - 1.0)), axis_for("lifecycles", each)
-    title = f"Each second of the closed loop, {workers_text(site['workers'])}"
-    return lines(title, {"lifecycles": points}, x, y)
 
 
 def _nines(share: float) -> float:

@@ -44,8 +44,7 @@ def rates(moments: Sequence[float], begin: float, seconds: float) -> dict[str, A
     """Return the rate over `seconds` from `begin`, and its spread over single seconds."""
     inside = [moment - begin for moment in moments if 0 <= moment - begin < seconds]
     by_second = Counter(int(moment) for moment in inside)
-    each = [by_second[second] for second in range(int(seconds))]
-    ordered = sorted(each)
+    ordered = sorted(by_second[second] for second in range(int(seconds)))
     return {
         "perSecond": round(len(inside) / seconds, 2),
         "count": len(inside),
@@ -53,5 +52,4 @@ def rates(moments: Sequence[float], begin: float, seconds: float) -> dict[str, A
         "slowestSecond": ordered[0] if ordered else None,
         "median": percentile(ordered, 0.5) if ordered else None,
         "fastestSecond": ordered[-1] if ordered else None,
-        "eachSecond": each,
     }
