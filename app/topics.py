@@ -26,6 +26,7 @@ Every arrow to an event is a transaction that appends to the outbox, from which 
 to the topic. Fields have their names in JSON. Records change by adding optional fields.
 """
 
+from functools import cached_property
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -47,7 +48,7 @@ class Event(
     occurredAt: str
     requestId: str
 
-    @property
+    @cached_property
     def order_id(self) -> UUID:
         """`orderId` as a UUID."""
         return parse_id(self.orderId)
