@@ -11,7 +11,7 @@ from asyncpg import PostgresError
 from app import admission, app, calls, redis_cache, relay, settings, timer_pool
 from app.cache import ORDERS, PRODUCTS
 from app.db import AWAY
-from app.expiry import BATCH, expire_due
+from app.expiry import BATCH, Refused, expire_due
 from app.mail import Mail, send_mails
 from app.metrics import FAILING_MAILS, OUTBOX_AGE, OVERDUE_CALLS, PARKED_REFUNDS, POSTGRES_UP
 from app.operations.audit_timer import keep_auditing
@@ -35,6 +35,7 @@ LATEST_EVENTS, LATEST_PRODUCTS = 100_000, 1000
 """How far back evictions that a dead worker still owed may lie. The busiest workers write some
 thousands of events a second, and a dead worker is noticed after ten seconds."""
 _inheriting = asyncio.Event()
+_refused = Refused()
 
 COLLECTOR_THRESHOLDS = 50_000, 20, 20
 
@@ -153,7 +154,7 @@ async def expire_orders() -> None:
         # PostgreSQL's clock: a worker whose clock is ahead would cancel orders too early.
         async with timer_pool.connection() as connection:
             moment = await sql.clock(connection)
-        while await expire_due(timer_pool, moment) == BATCH:
+        while await expire_due(timer_pool, moment, refused=_refused) == BATCH:
             pass
     except (*AWAY, PostgresError) as error:
         _later("Unpaid orders are cancelled", error)

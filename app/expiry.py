@@ -6,43 +6,116 @@ module deletes deadlines, in batches when they are due, also those of orders tha
 the other steps of an order need no statement for it.
 """
 
+import logging
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from uuid import uuid4
+from time import monotonic
+from typing import Any
+from uuid import UUID, uuid4
+
+from asyncpg import PostgresError
 
 from app import order_rows, orders
-from app.db import Database
+from app.db import AWAY, Database
 from app.lifecycle import EXPIRED, Status
 from app.money.settle import call_for
 from app.queries import sql
+from app.transaction import Transaction
+
+log = logging.getLogger(__name__)
 
 BATCH = 100
 RETRY_AFTER = timedelta(seconds=30)
 """How long an order's deadline is postponed when a payment is in progress."""
 
 
-async def expire_due(database: Database, moment: datetime, batch: int = BATCH) -> int:
-    """Process up to `batch` deadlines that have passed at `moment`; return how many.
+REFUSED_SECONDS = 60.0
+"""How long an order that PostgreSQL refused to change is left out of the batches.
 
-    Fewer than `batch` means that none is left, apart from orders locked by other transactions. An
-    order that is still CREATED is cancelled, unless a payment is in progress: then its deadline is
-    postponed. An open checkout is expired at Stripe first; Stripe's answer cancels the order or
-    lets it wait. Several workers may run this at once: each order is locked by one of them. Raises
-    one of AWAY.
+Its deadline stays as it is: that it has passed is all that shows the audit that the order is stuck.
+"""
+
+
+class Refused:
+    """The orders that are left out of the batches of this worker, each for `seconds`."""
+
+    def __init__(self, seconds: float = REFUSED_SECONDS) -> None:
+        self._seconds = seconds
+        self._until: dict[UUID, float] = {}
+
+    def add(self, order_id: UUID) -> None:
+        """Leave the order out from now on."""
+        self._until[order_id] = monotonic() + self._seconds
+
+    def ids(self) -> list[UUID]:
+        """Return the orders that are left out at this moment."""
+        moment = monotonic()
+        self._until = {id: until for id, until in self._until.items() if until > moment}
+        return list(self._until)
+
+
+async def expire_due(
+    database: Database, moment: datetime, batch: int = BATCH, refused: Refused | None = None
+) -> int:
+    """Process up to `batch` deadlines that have passed at `moment`; return how many it looked at.
+
+    Fewer than `batch` means that none is left, apart from orders that are locked by other
+    transactions or in `refused`. An order that is still CREATED is cancelled, unless a payment is
+    in progress: then its deadline is postponed. An open checkout is expired at Stripe first;
+    Stripe's answer cancels the order or lets it wait. Several workers may run this at once: each
+    order is locked by one of them.
+
+    If PostgreSQL refuses a batch for one of its orders, each is processed alone; those that are
+    refused alone are logged and added to `refused`. Raises one of AWAY, or what PostgreSQL says if
+    it refuses to look for orders.
     """
-    async with database.transaction("expiry.expire_due") as transaction:
-        rows = await sql.lock_due_orders(transaction.connection, now=moment, batch=batch)
-        due = {row["id"]: order_rows.note_order(transaction, row) for row in rows}
-        rest = await sql.settle_deadlines(
-            transaction.connection,
-            order_ids=list(due),
-            unpaid=[id for id, order in due.items() if order.status is Status.CREATED],
-            now=moment,
-            later=moment + RETRY_AFTER,
-        )
-        request_id = str(uuid4())
-        for order_id, session_of in rest:
-            if session_of:
-                call_for(transaction, "expire", order_id, session_of, request_id)
-            elif due[order_id].status is Status.CREATED:
-                orders.cancel(transaction, due[order_id], EXPIRED, request_id)
-    return len(rows)
+    refused = Refused() if refused is None else refused
+    locked: list[UUID] = []
+    try:
+        async with database.transaction("expiry.expire_due") as transaction:
+            rows = await sql.lock_due_orders(
+                transaction.connection, now=moment, batch=batch, refused=refused.ids()
+            )
+            locked += [row["id"] for row in rows]
+            await _expire(transaction, rows, moment)
+    except AWAY:
+        raise
+    except PostgresError:
+        if not locked:
+            raise
+        for order_id in locked:
+            await _expire_alone(database, order_id, moment, refused)
+    return len(locked)
+
+
+async def _expire_alone(
+    database: Database, order_id: UUID, moment: datetime, refused: Refused
+) -> None:
+    try:
+        async with database.transaction("expiry.expire_due") as transaction:
+            rows = await sql.lock_due_order(transaction.connection, id=order_id, now=moment)
+            await _expire(transaction, rows, moment)
+    except AWAY:
+        raise
+    except PostgresError:
+        log.exception("Order %s is past its deadline, and PostgreSQL refuses its change", order_id)
+        refused.add(order_id)
+
+
+async def _expire(
+    transaction: Transaction, rows: Sequence[Mapping[str, Any]], moment: datetime
+) -> None:
+    due = {row["id"]: order_rows.note_order(transaction, row) for row in rows}
+    rest = await sql.settle_deadlines(
+        transaction.connection,
+        order_ids=list(due),
+        unpaid=[id for id, order in due.items() if order.status is Status.CREATED],
+        now=moment,
+        later=moment + RETRY_AFTER,
+    )
+    request_id = str(uuid4())
+    for order_id, session_of in rest:
+        if session_of:
+            call_for(transaction, "expire", order_id, session_of, request_id)
+        elif due[order_id].status is Status.CREATED:
+            orders.cancel(transaction, due[order_id], EXPIRED, request_id)

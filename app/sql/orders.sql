@@ -85,15 +85,25 @@ from (
 ) as o
 order by o.created_at desc, o.id desc;
 
--- name: lock_due_orders(now, batch)
--- Lock and read orders whose deadline has passed; skip those that are locked by another transaction.
+-- name: lock_due_orders(now, batch, refused)
+-- Lock and read orders whose deadline has passed; skip those that are locked by another transaction, and
+-- those in `refused`.
 select o.id, o.user_id, o.status, o.version, o.total_minor, o.currency, o.customer_email,
     o.cancel_reason, o.updated_at
 from order_deadlines d
 join orders o on o.id = d.order_id
-where d.due_at <= :now
+where d.due_at <= :now and d.order_id <> all(:refused::uuid[])
 order by d.due_at
 limit :batch
+for no key update of o skip locked;
+
+-- name: lock_due_order(id, now)
+-- Like lock_due_orders, for one order.
+select o.id, o.user_id, o.status, o.version, o.total_minor, o.currency, o.customer_email,
+    o.cancel_reason, o.updated_at
+from order_deadlines d
+join orders o on o.id = d.order_id
+where d.order_id = :id and d.due_at <= :now
 for no key update of o skip locked;
 
 -- name: settle_deadlines(order_ids, unpaid, now, later)

@@ -1,6 +1,7 @@
 """An order that is not paid by its deadline is cancelled once, by the first worker to see it."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -8,7 +9,7 @@ import pytest
 
 from app import orders, payments
 from app.db import Database
-from app.expiry import RETRY_AFTER, expire_due
+from app.expiry import RETRY_AFTER, Refused, expire_due
 from app.times import now
 from app.topics import PaymentRequested, PaymentSucceeded
 from tests.integration.hops import (
@@ -118,3 +119,54 @@ async def test_many_workers_expire_each_order_once(database: Database) -> None:
         pass
     for order_id in order_ids:
         assert await topics(database, order_id) == ["order.created", "order.cancelled"]
+
+
+@pytest.fixture
+async def stuck(database: Database) -> AsyncIterator[UUID]:
+    """An unpaid order that PostgreSQL lets nobody cancel; it is due before all others."""
+    order_id = await order_of(database, {await add_product(database): 1})
+    async with database.connection() as connection:
+        await connection.execute(
+            "update order_deadlines set due_at = due_at - interval '1 min' where order_id = $1",
+            order_id,
+        )
+        await connection.execute(
+            "alter table orders add constraint stuck"
+            f" check (id <> '{order_id}' or cancel_reason is null)"
+        )
+        yield order_id
+        await connection.execute("alter table orders drop constraint if exists stuck")
+
+
+async def test_an_order_that_postgres_refuses_to_cancel_holds_up_no_other(
+    database: Database, stuck: UUID, caplog: pytest.LogCaptureFixture
+) -> None:
+    product = await add_product(database)
+    others = [await order_of(database, {product: 1}) for _ in range(3)]
+    due_at = await deadline(database, stuck)
+    assert await expire_due(database, after_the_deadline()) == 4
+    for order_id in others:
+        assert await topics(database, order_id) == ["order.created", "order.cancelled"]
+    assert (await status(database, stuck), await deadline(database, stuck)) == ("CREATED", due_at)
+    [told] = [record for record in caplog.records if record.name == "app.expiry"]
+    assert str(stuck) in told.getMessage() and told.exc_info
+
+
+async def test_refused_orders_fill_no_batch(database: Database, stuck: UUID) -> None:
+    other, refused = await order_of(database, {await add_product(database): 1}), Refused()
+    late = after_the_deadline()
+    assert await expire_due(database, late, 1, refused) == 1, "a full batch: more may be due"
+    assert refused.ids() == [stuck]
+    assert await expire_due(database, late, 1, refused) == 1
+    assert await status(database, other) == "CANCELLED"
+    assert await expire_due(database, late, 1, refused) == 0
+
+
+async def test_a_refused_order_is_tried_again(database: Database, stuck: UUID) -> None:
+    refused = Refused(seconds=0)
+    assert await expire_due(database, after_the_deadline(), refused=refused) == 1
+    assert await status(database, stuck) == "CREATED"
+    async with database.connection() as connection:
+        await connection.execute("alter table orders drop constraint stuck")
+    assert await expire_due(database, after_the_deadline(), refused=refused) == 1
+    assert await status(database, stuck) == "CANCELLED"
