@@ -21,6 +21,8 @@ from app.queries import sql
 from app.times import now
 
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
+CLOCKS_APART = timedelta(hours=1)
+"""How much later an order's own time may be than that of its events, by other workers' clocks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +108,15 @@ async def reader(database: Database, patience: timedelta) -> AsyncIterator[async
         connection.terminate()
 
 
+async def events_kept_since(connection: asyncpg.Connection) -> datetime:
+    """Return the time from which on an order's or a message's events cannot have been dropped."""
+    since: datetime = await sql.events_kept_since(connection)
+    return since + CLOCKS_APART
+
+
 async def look(connection: asyncpg.Connection, scope: Scope) -> Report:
     """Run one pass inside the connection's transaction. Raises one of AWAY."""
-    kept = await sql.events_kept_since(connection) or BEGINNING
+    kept = await events_kept_since(connection)
     counted = {"whole": WHOLE, "thousandths": THOUSANDTHS}
     bounds = {"rest": now() - scope.bound, "kept": kept, **counted, **asdict(scope)}
     findings, unfinished = [], []

@@ -32,5 +32,11 @@ order by id
 limit :batch;
 
 -- name: events_kept_since()$
--- The month since which no event has been dropped because of its age; null if there are no events.
-select date_trunc('month', occurred_at, 'UTC') from outbox order by id limit 1;
+-- The start of the oldest month that the outbox has a partition for: no event since then has been dropped, as
+-- months are dropped from the oldest on. Where there is none, this month: it is never dropped.
+select least(
+    min(to_date(right(c.relname, 7), 'YYYY_MM')::timestamp at time zone 'UTC'),
+    date_trunc('month', now(), 'UTC')
+)
+from pg_inherits i join pg_class c on c.oid = i.inhrelid
+where i.inhparent = 'outbox'::regclass and c.relname ~ '^outbox_[0-9]{4}_[0-9]{2}$';

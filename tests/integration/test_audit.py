@@ -24,6 +24,13 @@ from tests.integration.breaks import Break
 BREAKS = breaks.BREAKS | breaks_of_money.BREAKS
 WITH_SERVERS = ("audit", "migrate", "parked list", "demo-catalogue")
 AT_REST = Scope(bound=timedelta(0))
+HELD_TO_EVENTS = (
+    "sequences_count_to_the_version",
+    "histories_lead_to_their_status",
+    "refunds_are_told",
+    "kept_payments_are_told",
+)
+"""The invariants that look only at orders whose events are kept."""
 
 
 @pytest.fixture(scope="module")
@@ -119,17 +126,56 @@ async def test_orders_that_have_not_changed_since_may_be_left_out(books: Books) 
     assert not subjects(of_tomorrow, "sequences_count_to_the_version")
 
 
+DROPPED = """
+    update orders set created_at = created_at - interval '40 days' where id = '{completed}';
+    update payments set created_at = created_at - interval '40 days'
+    where order_id = '{completed}';
+    delete from outbox where order_id = '{completed}';
+"""
+"""An order whose events were dropped for their age."""
+FIRST_EVENT = "update outbox set id = 0, occurred_at = {} where order_id = '{{waiting}}';"
+"""Gives another order's only event the lowest id, and a time of which no month is."""
+
+
 async def test_orders_whose_events_were_dropped_for_their_age_are_not_blamed(books: Books) -> None:
-    dropped = Break(
-        "completed",
-        """
-        update orders set created_at = created_at - interval '40 days' where id = '{completed}';
-        update payments set created_at = created_at - interval '40 days'
-        where order_id = '{completed}';
-        delete from outbox where order_id = '{completed}'
-        """,
-    )
-    async with broken(books, dropped) as connection:
+    async with broken(books, Break("completed", DROPPED)) as connection:
+        report = await look(connection, AT_REST)
+    assert report.is_silent, report
+
+
+async def test_orders_are_not_blamed_where_all_events_were_dropped(books: Books) -> None:
+    everything = DROPPED.replace(" where id = '{completed}'", "")
+    everything = everything.replace("where order_id = '{completed}'", "")
+    async with broken(books, Break("completed", everything)) as connection:
+        assert not await connection.fetchval("select exists (select from outbox)")
+        report = await look(connection, AT_REST)
+    assert report.is_silent, report
+
+
+async def test_a_stray_event_of_the_past_blames_no_order(books: Books) -> None:
+    stray = DROPPED + FIRST_EVENT.format("'2001-05-31'")
+    async with broken(books, Break("completed", stray)) as connection:
+        report = await look(connection, AT_REST)
+    assert report.is_silent, report
+
+
+async def test_a_stray_event_of_the_future_hides_no_break(books: Books) -> None:
+    stray = FIRST_EVENT.format("now() + interval '1 year'")
+    for invariant in HELD_TO_EVENTS:
+        [change, *_] = BREAKS[invariant]
+        both = change._replace(statements=f"{change.statements};{stray}")
+        async with broken(books, both) as connection:
+            report = await look(connection, AT_REST)
+        assert subjects(report, invariant), invariant
+
+
+async def test_an_order_of_a_fast_clock_is_not_blamed_for_a_month_that_is_gone(
+    books: Books,
+) -> None:
+    """It seems to be of the month after that of its events."""
+    moment = "date_trunc('month', now() - interval '2 hours', 'UTC') + interval '59 min'"
+    fast = DROPPED.replace("created_at - interval '40 days'", moment)
+    async with broken(books, Break("completed", fast)) as connection:
         report = await look(connection, AT_REST)
     assert report.is_silent, report
 
