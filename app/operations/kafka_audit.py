@@ -18,9 +18,9 @@ from aiokafka.errors import KafkaTimeoutError
 from app.db import READ_ONLY, Database
 from app.kafka.broker_access import Brokers
 from app.kafka.messages import order_of_key
-from app.operations.audit import BEGINNING, Finding, Scope
+from app.operations.audit import BEGINNING, Finding, Scope, events_kept_since
 from app.queries import sql
-from app.times import now
+from app.times import now, parse_time
 from app.topics import EVENTS, DeadLetter
 
 CHUNK = 1000
@@ -34,7 +34,7 @@ MEANINGS = {
     IN_KAFKA: "An event that is marked as sent is in its topic.",
     IN_SEQUENCE: "An order's event was first sent after those before it.",
     SAME: "A message is as its event is, under its order's key, or stands in dead_letter too.",
-    NOTHING_ELSE: "A message is of an event, or stands in dead_letter too.",
+    NOTHING_ELSE: "A message is of an event, or of a dropped one, or stands in dead_letter too.",
 }
 """The meaning of each invariant, by its name."""
 
@@ -111,12 +111,23 @@ class Comparison:
         orders = {id for one in messages if (id := order_of_key(one.key))}
         rows = await sql.events_of_orders(self._connection, order_ids=list(orders), topic=topic)
         events = {str(row["event_id"]): row for row in rows}
+        unknown = []
         for message in messages:
             if event := events.get(_event_id(message)):
                 self._first_sent.setdefault(event["id"], message.timestamp)
                 if not _is_of(message, event):
                     self._wonder(SAME, message)
             else:
+                unknown.append(message)
+        if unknown:
+            await self._wonder_whose(unknown)
+
+    async def _wonder_whose(self, messages: Sequence[ConsumerRecord]) -> None:
+        """Note messages that are of no event, unless their events may have been dropped by age."""
+        # Asked after the events were: those that were gone by then are of before this time.
+        kept = await events_kept_since(self._connection)
+        for message in messages:
+            if _occurred_at(message) >= kept:
                 self._wonder(NOTHING_ELSE, message)
 
     def _wonder(self, invariant: str, message: ConsumerRecord) -> None:
@@ -207,7 +218,20 @@ def _time(milliseconds: int) -> datetime:
 
 
 def _event_id(message: ConsumerRecord) -> str:
-    return (dict(message.headers).get("ce_id") or b"").decode(errors="replace")
+    return _header(message, "ce_id")
+
+
+def _occurred_at(message: ConsumerRecord) -> datetime:
+    """Return when the message's event occurred; it may have been sent much later, or again."""
+    sent = _time(message.timestamp)
+    try:
+        return min(sent, parse_time(_header(message, "ce_time")))
+    except ValueError:
+        return sent
+
+
+def _header(message: ConsumerRecord, name: str) -> str:
+    return (dict(message.headers).get(name) or b"").decode(errors="replace")
 
 
 def _is_of(message: ConsumerRecord, event: Mapping[str, Any]) -> bool:

@@ -133,11 +133,16 @@ order by place desc
 limit :page_size;
 
 -- name: reap_parked(kept, batch)!
--- Delete a batch of messages that were resolved longer ago than the retention.
+-- Delete a batch of messages that were resolved longer ago than the retention. A discarded event is known
+-- for as long as the outbox has it: it is marked as sent, and only its discard tells that it was not.
 delete from parked_messages
 where place in (
-    select place from parked_messages
+    select place from parked_messages p
     where resolved_at < now() - :kept::interval
+      and not (
+          handler = 'relay' and state = 'DISCARDED'
+          and exists (select from outbox where outbox.id = p."offset")
+      )
     order by resolved_at
     limit :batch
     for update skip locked

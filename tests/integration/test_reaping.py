@@ -1,11 +1,12 @@
-"""Idempotency-Keys are forgotten once their time is over."""
+"""Idempotency-Keys and resolved messages are forgotten once their time is over."""
 
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
 from app import background
 from app.db import Database
+from app.parked import RETENTION
 from app.queries import sql
 
 KEYS = """
@@ -28,3 +29,33 @@ async def test_expired_keys_are_deleted_batch_by_batch(
         expired = "select count(*) from idempotency_keys where expires_at <= now()"
         assert await connection.fetchval(expired) == 0
     assert [row["key"] for row in left] == ["3"]
+
+
+RESOLVED = """
+    insert into parked_messages (
+        handler, topic, partition, "offset", order_id, state, holds_order, headers, error,
+        attempts, parked_at, resolved_at
+    )
+    select handler, topic, partition, id, order_id, state, true, '{}', 'too large', 1,
+        now() - interval '32 days', now() - interval '31 days'
+    from outbox, (
+        values ('relay', -1, 'DISCARDED'), ('relay', -2, 'REPLAYED'),
+            ('stock.reserve', 0, 'DISCARDED')
+    ) as resolved (handler, partition, state)
+    where order_id = $1
+"""
+LEFT = "select handler, state from parked_messages where order_id = $1"
+
+
+async def test_a_discarded_event_is_known_for_as_long_as_the_outbox_has_it(
+    database: Database, order_id: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(background, "timer_pool", database)
+    async with database.connection() as connection:
+        await connection.execute(RESOLVED, order_id)
+        await background._reap("Resolved messages", sql.reap_parked, kept=RETENTION)
+        [left] = await connection.fetch(LEFT, order_id)
+        assert tuple(left) == ("relay", "DISCARDED")
+        await connection.execute("delete from outbox where order_id = $1", order_id)
+        await background._reap("Resolved messages", sql.reap_parked, kept=RETENTION)
+        assert await connection.fetch(LEFT, order_id) == []
