@@ -13,8 +13,16 @@ from app.cache import ORDERS, PRODUCTS
 from app.db import AWAY
 from app.expiry import BATCH, Refused, expire_due
 from app.mail import Mail, send_mails
-from app.metrics import FAILING_MAILS, OUTBOX_AGE, OVERDUE_CALLS, PARKED_REFUNDS, POSTGRES_UP
+from app.metrics import (
+    FAILING_MAILS,
+    OUTBOX_AGE,
+    OUTBOX_AHEAD,
+    OVERDUE_CALLS,
+    PARKED_REFUNDS,
+    POSTGRES_UP,
+)
 from app.operations.audit_timer import keep_auditing
+from app.operations.outbox_months import drop_months, make_months
 from app.parked import RETENTION
 from app.queries import sql
 from app.redis_turns import REST_SECONDS
@@ -176,14 +184,11 @@ async def tend_outbox() -> None:
 
 
 async def _tend_outbox() -> None:
-    kept = timedelta(days=settings.outbox_retention_days)
     async with timer_pool.connection() as connection:
-        await sql.make_outbox_partitions(connection)
-    async with timer_pool.connection() as connection, connection.transaction():
-        # Placing and paying would queue behind a drop that waits for its lock.
-        await sql.limit_lock_waits(connection, timeout="50ms")
-        if dropped := await sql.drop_outbox_partitions(connection, kept=kept):
-            app.log.info("%d partitions of the outbox were dropped for their age", dropped)
+        OUTBOX_AHEAD.set(await sql.outbox_days_ahead(connection))
+    await make_months(timer_pool)
+    if dropped := await drop_months(timer_pool, timedelta(days=settings.outbox_retention_days)):
+        app.log.info("%d partitions of the outbox were dropped for their age", dropped)
 
 
 @app.timer(REAP_SECONDS)

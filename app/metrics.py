@@ -61,6 +61,10 @@ OUTBOX_AGE = Gauge(
     "orders_outbox_oldest_seconds",
     "The age of the oldest event that waits to be sent, of all workers; 0 if none waits.",
 )
+OUTBOX_AHEAD = Gauge(
+    "orders_outbox_days_ahead",
+    "Days until the last month that the outbox has a partition for ends, as this worker saw it.",
+)
 PARKED_REFUNDS = Gauge(
     "orders_parked_refunds", "Payments whose refund failed for good: an operator has to act."
 )

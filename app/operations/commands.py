@@ -20,6 +20,7 @@ from app.operations.audit import audit as run_audit
 from app.operations.demo_catalogue import fill_catalogue
 from app.operations.kafka_audit import audit_kafka
 from app.operations.migrate import (
+    LOCK_WAIT,
     CurrencyMismatch,
     MigrationChanged,
     TopicMismatch,
@@ -27,6 +28,7 @@ from app.operations.migrate import (
     create_topics,
     migrate_database,
 )
+from app.operations.outbox_months import make_months
 from app.payments import retry_refund as ask_again
 from app.text import flaw
 from app.times import now
@@ -60,6 +62,8 @@ async def migrate(self: AppCommand) -> None:
     try:
         with reached_servers():
             files = await migrate_database(request_pool, settings.currency)
+            # Workers make them too, if their role may.
+            await make_months(request_pool, LOCK_WAIT)
             created = await create_topics(
                 brokers,
                 all_topics(app.tables.changelog_topics),

@@ -24,6 +24,10 @@ CHANGELOG = {
 }
 
 
+LOCK_WAIT = "5s"
+"""How long a migration waits for a lock. All statements on its table would wait behind it."""
+
+
 class MigrationChanged(Exception):
     """Raised when an applied migration differs from the file of its name."""
 
@@ -73,8 +77,7 @@ async def _apply(connection: asyncpg.Connection, name: str, text: str, known: st
             raise MigrationChanged(f"{name} was changed after it had been applied: add a new file")
         return False
     async with connection.transaction():
-        # Behind a lock that waits, all statements on that table would wait, too.
-        await sql.limit_lock_waits(connection, timeout="5s")
+        await sql.limit_lock_waits(connection, timeout=LOCK_WAIT)
         await connection.execute(text)
         await sql.note_migration(connection, name=name, checksum=checksum)
     return True

@@ -59,6 +59,14 @@ from generate_series(now(), now() + interval '92 days', interval '15 days') as m
 -- by PostgreSQL's clock, since a worker's may be wrong.
 select drop_outbox_partitions(now() - :kept::interval);
 
+-- name: outbox_days_ahead()$
+-- The days until the last month that the outbox has a partition for ends, negative after that; 0 if it has none.
+select coalesce(extract(epoch from max(
+    (to_date(right(c.relname, 7), 'YYYY_MM') + interval '1 month') at time zone 'UTC'
+) - now()) / 86400, 0)::float8
+from pg_inherits i join pg_class c on c.oid = i.inhrelid
+where i.inhparent = 'outbox'::regclass and c.relname ~ '^outbox_[0-9]{4}_[0-9]{2}$';
+
 -- name: try_to_lead()$
 -- Try to become the session that relays, until it ends; false if another session is.
 select pg_try_advisory_lock(7070001);

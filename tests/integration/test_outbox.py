@@ -8,10 +8,12 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
+from app import background, db
 from app.db import FEW_ROWS, Database
 from app.operations import migrate
 from app.queries import sql
 from app.times import now, rfc3339
+from tests.conftest import run_command
 
 LONG_AGO = datetime(2001, 5, 31, 23, 30, tzinfo=UTC)
 INSERT = """
@@ -60,6 +62,25 @@ async def partitions(connection: asyncpg.Connection) -> set[str]:
     return {row[0] for row in await connection.fetch(query)}
 
 
+@pytest.fixture
+async def timers(
+    empty: asyncpg.Connection, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Database]:
+    """A worker's pool for timers on that database; a statement may take half a second."""
+    monkeypatch.setattr(db, "COMMAND_SECONDS", 0.5)
+    timers = Database({"dsn": environment["DB_URL"].replace("/orders", "/outbox_alone")}, 1)
+    await timers.open()
+    monkeypatch.setattr(background, "timer_pool", timers)
+    yield timers
+    await timers.close()
+
+
+INSTEAD_OF_MAKING = """
+    create or replace function make_outbox_partition(moment timestamptz) returns void
+    language plpgsql as $$ begin {} end $$
+"""
+
+
 async def test_this_month_and_the_next_have_partitions(empty: asyncpg.Connection) -> None:
     this = now()
     coming = {f"{this + timedelta(days=days):outbox_%Y_%m}" for days in (0, 31, 62, 90)}
@@ -67,6 +88,38 @@ async def test_this_month_and_the_next_have_partitions(empty: asyncpg.Connection
     before = await partitions(empty)
     await sql.make_outbox_partitions(empty)
     assert await partitions(empty) == before
+
+
+async def test_what_waits_for_a_month_s_lock_holds_up_others_for_a_moment_only(
+    empty: asyncpg.Connection, timers: Database
+) -> None:
+    told = "raise exception 'waits for %', current_setting('lock_timeout');"
+    await empty.execute(INSTEAD_OF_MAKING.format(told))
+    with pytest.raises(asyncpg.RaiseError, match="waits for 50ms"):
+        await background._tend_outbox()
+
+
+async def test_a_month_may_take_longer_than_other_statements(
+    empty: asyncpg.Connection, timers: Database
+) -> None:
+    """Weeks of events may have to move there."""
+    await empty.execute("alter database outbox_alone set statement_timeout = '500ms'")
+    slow = "if moment = now() then perform pg_sleep(1); end if;"
+    await empty.execute(INSTEAD_OF_MAKING.format(slow))
+    await background._tend_outbox()
+
+
+async def test_months_that_workers_cannot_make_are_told_and_made_by_migrate(
+    empty: asyncpg.Connection, environment: dict[str, str]
+) -> None:
+    last = max(name for name in await partitions(empty) if name != "outbox_other")
+    ahead = await sql.outbox_days_ahead(empty)
+    assert 92 <= ahead < 124
+    await empty.execute(f"drop table {last}")
+    assert 28 <= ahead - await sql.outbox_days_ahead(empty) <= 31
+    alone = environment["DB_URL"].replace("/orders", "/outbox_alone")
+    run_command({**environment, "DB_URL": alone}, "migrate")
+    assert last in await partitions(empty)
 
 
 async def test_an_event_of_a_month_without_a_partition_is_kept_and_moves_to_it(
