@@ -77,6 +77,8 @@ request_batch_pool = Database(
 )
 agent_batch_pool = Database(settings.database_dsn, 1, "orders agents", **FEW_ROWS, **SHORT_WAITS)
 timer_pool = Database(settings.database_dsn, TIMER_POOL_SIZE, "orders timers")
+# A worker whose requests all wait for locks can do its work once these are free.
+health_pool = Database(settings.database_dsn, 1, "orders health")
 redis_cache = Cache(settings.redis_url)
 limiter = RateLimits(settings.redis_url, settings.auth_rate_limit, settings.login_failures_limit)
 bearer_tokens = Tokens(
@@ -95,7 +97,14 @@ provider = (
 admission = Admission()
 ADMITTED.set_function(admission.rate)
 relay = Relay(brokers, agent_pool, admission)
-pools = [request_pool, request_batch_pool, agent_pool, agent_batch_pool, timer_pool]
+pools = [
+    request_pool,
+    request_batch_pool,
+    agent_pool,
+    agent_batch_pool,
+    timer_pool,
+    health_pool,
+]
 app.resources += [*pools, redis_cache, limiter, provider]
 calls = Calls(timer_pool, provider)
 followers = Followers(request_pool, redis_cache)

@@ -8,7 +8,7 @@ from aiohttp import web
 from faust.tables.manager import TableManager
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from app import app, monitor, request_pool
+from app import app, health_pool, monitor
 from app.db import AWAY
 from app.queries import sql
 from app.times import now, rfc3339
@@ -125,7 +125,7 @@ def _checks(query: ChecksQuery, checks: dict[str, bool]) -> web.Response:
 
 async def _postgres_answers() -> bool:
     try:
-        async with asyncio.timeout(TIMEOUT_SECONDS), request_pool.connection() as connection:
+        async with asyncio.timeout(TIMEOUT_SECONDS), health_pool.connection() as connection:
             return bool(await sql.ping(connection))
     except (*AWAY, asyncpg.PostgresError):
         return False

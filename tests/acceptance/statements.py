@@ -9,7 +9,9 @@ from tests.acceptance.client import Answer
 
 PREFIX = "<%a> "
 """The log's line prefix: the application_name of the connection."""
-REQUESTS = re.compile(r"^<orders requests> LOG:  (?:statement|execute [^:]+): *(.*)", re.MULTILINE)
+REQUESTS = re.compile(
+    r"^<orders (?:requests|health)> LOG:  (?:statement|execute [^:]+): *(.*)", re.MULTILINE
+)
 
 
 class Cost(NamedTuple):
@@ -20,7 +22,7 @@ class Cost(NamedTuple):
 
 
 class StatementLog:
-    """The statements of the pool that serves requests, read from the server's log."""
+    """The statements of the pools that serve requests, read from the server's log."""
 
     def __init__(self, file: Path) -> None:
         self._file = file

@@ -6,7 +6,7 @@ import aiohttp
 import asyncpg
 
 from devstack.worker import Worker
-from tests.acceptance.client import Api
+from tests.acceptance.client import Api, eventually
 from tests.acceptance.conftest import NewCustomer
 from tests.acceptance.customer import Admin, Customer
 from tests.acceptance.problems import assert_problem, slug
@@ -36,4 +36,24 @@ async def test_a_flood_of_new_orders_is_shed_and_leaves_nothing_behind(
         placed = [answer for answer in answers if answer.status == 201]
         assert sum(len(page) for page in await customer.walk()) == len(placed)
         await customer.buys(product)
+    await blocker.close()
+
+
+WAITING = "select count(*) from pg_locks where relation = 'orders'::regclass and not granted"
+POOL = 12
+"""How many requests work with PostgreSQL at once."""
+
+
+async def test_a_worker_whose_requests_all_wait_for_locks_is_ready(
+    environment: dict[str, str], api: Api, customer: Customer
+) -> None:
+    """No other worker would do better, and this one goes on once the locks are free."""
+    blocker = await asyncpg.connect(environment["DB_URL"])
+    async with blocker.transaction():
+        await blocker.execute("lock table orders in access exclusive mode")
+        waiting = [asyncio.create_task(customer.ask("GET", "/api/orders")) for _ in range(5 * POOL)]
+        await eventually(lambda: blocker.fetchval(WAITING), lambda count: count >= POOL)
+        answers = await asyncio.gather(api.ask("GET", "/readyz"), api.ask("GET", "/health"))
+    assert [answer.status for answer in answers] == [200, 200]
+    await asyncio.gather(*waiting)
     await blocker.close()
