@@ -19,12 +19,12 @@ async def make_months(database: Database, wait: str = SHORT_WAIT) -> None:
     """
     # Not of the pool: its time for a statement would end a long move, and each repetition of it.
     connection = await database.connect(
-        command_timeout=MAKE_SECONDS, application_name="orders outbox", **OWN_LIMITS
+        command_timeout=MAKE_SECONDS,
+        application_name="orders outbox",
+        **{**OWN_LIMITS, "lock_timeout": wait},
     )
     try:
-        async with connection.transaction():
-            await sql.limit_lock_waits(connection, timeout=wait)
-            await sql.make_outbox_partitions(connection)
+        await sql.make_outbox_partitions(connection)
     finally:
         connection.terminate()
 
