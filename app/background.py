@@ -159,13 +159,17 @@ async def settle_evictions() -> None:
 async def expire_orders() -> None:
     """Cancel orders that were not paid in time."""
     try:
-        # PostgreSQL's clock: a worker whose clock is ahead would cancel orders too early.
-        async with timer_pool.connection() as connection:
-            moment = await sql.clock(connection)
-        while await expire_due(timer_pool, moment, refused=_refused) == BATCH:
-            pass
+        await _expire_orders()
     except (*AWAY, PostgresError) as error:
         _later("Unpaid orders are cancelled", error)
+
+
+async def _expire_orders() -> None:
+    # PostgreSQL's clock: a worker whose clock is ahead would cancel orders too early.
+    async with timer_pool.connection() as connection:
+        moment = await sql.clock(connection)
+    while await expire_due(timer_pool, moment, refused=_refused) == BATCH:
+        pass
 
 
 @app.task

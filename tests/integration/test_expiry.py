@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from app import orders, payments
+from app import background, orders, payments
 from app.db import Database
 from app.expiry import RETRY_AFTER, Refused, expire_due
 from app.times import now
@@ -170,3 +170,20 @@ async def test_a_refused_order_is_tried_again(database: Database, stuck: UUID) -
         await connection.execute("alter table orders drop constraint stuck")
     assert await expire_due(database, after_the_deadline(), refused=refused) == 1
     assert await status(database, stuck) == "CANCELLED"
+
+
+async def test_the_timer_goes_on_without_refused_orders(
+    database: Database,
+    stuck: UUID,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    other = await order_of(database, {await add_product(database): 1})
+    monkeypatch.setattr(background, "timer_pool", database)
+    async with database.connection() as connection:
+        await connection.execute("update order_deadlines set due_at = 'epoch'")
+    for _ in range(2):
+        await background._expire_orders()
+    assert await status(database, other) == "CANCELLED"
+    told = [record for record in caplog.records if str(stuck) in record.getMessage()]
+    assert len(told) == 1, "it was tried once"
