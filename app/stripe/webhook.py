@@ -123,7 +123,15 @@ def _metadata(found: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _order_id(found: Mapping[str, Any]) -> UUID | None:
-    return _uuid(_metadata(found).get("orderId")) or _uuid(found.get("client_reference_id"))
+    """Return the order that the object names.
+
+    A payment link's reference is written by whoever opens the link:
+    https://docs.stripe.com/payment-links/url-parameters.
+    """
+    named = _uuid(_metadata(found).get("orderId"))
+    if named or found.get("payment_link"):
+        return named
+    return _uuid(found.get("client_reference_id"))
 
 
 def _uuid(told: object) -> UUID | None:

@@ -180,6 +180,10 @@ def test_an_event_says_what_became_of_the_money(payload: bytes, fact: Fact | Non
     assert read(payload).fact == fact
 
 
+LINKED = {"payment_link": "plink_1", "client_reference_id": str(ORDER)}
+"""What a session of a payment link has: whoever opens the link writes its reference."""
+
+
 @pytest.mark.parametrize(
     ("changes", "order_id"),
     [
@@ -188,6 +192,10 @@ def test_an_event_says_what_became_of_the_money(payload: bytes, fact: Fact | Non
         ({"metadata": {"orderId": "none"}, "client_reference_id": str(ORDER)}, ORDER),
         ({"metadata": {"orderId": str(ORDER)}, "client_reference_id": str(uuid4())}, ORDER),
         ({"metadata": None, "client_reference_id": "a cart"}, None),
+        ({"payment_link": "plink_1", "client_reference_id": str(uuid4())}, ORDER),
+        (LINKED | {"metadata": {}}, None),
+        (LINKED | {"metadata": {"orderId": "none"}}, None),
+        (LINKED | {"metadata": None, "payment_link": None}, ORDER),
     ],
 )
 def test_the_order_is_found_where_it_is_told(changes: Any, order_id: UUID | None) -> None:
