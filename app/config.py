@@ -261,6 +261,11 @@ class Settings(BaseSettings):
         return code
 
     @property
+    def stripe_is_live(self) -> bool:
+        """Whether Stripe moves real money for the key: https://docs.stripe.com/keys."""
+        return "_live_" in (self.stripe_secret_key or "")
+
+    @property
     def checkout_return_urls(self) -> tuple[str, str]:
         """The URLs to which Stripe sends the customer after paying, and after leaving."""
         page = f"http://localhost:{self.port}/swagger-ui/index.html"

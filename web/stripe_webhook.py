@@ -1,5 +1,7 @@
 """/api/stripe/webhook: Stripe's webhook events."""
 
+import logging
+
 from aiohttp import web
 
 from app import app, request_pool, settings
@@ -13,6 +15,8 @@ from web.endpoint import Answer, endpoint
 from web.problems import View
 from web.reading import raw
 from web.requests import json_response
+
+log = logging.getLogger(__name__)
 
 MAX_BODY = 256 * 1024
 """The largest event, in bytes. Stripe states no limit; metadata alone may take 27 KB."""
@@ -39,7 +43,9 @@ class StripeWebhookView(View):
         except BadSignature:
             WEBHOOKS.labels("refused").inc()
             raise
-        report = webhook.read(body)
+        report = webhook.read(body, is_live=settings.stripe_is_live)
+        if report.is_test:
+            log.warning("Event %s of Stripe's test mode changes nothing", report.event_id)
         is_new = await events.record(request_pool, report, body, request_id.get())
         WEBHOOKS.labels("taken" if is_new else "known").inc()
         return json_response({"received": True})

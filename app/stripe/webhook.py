@@ -68,15 +68,21 @@ class Report:
     session_id: str | None
     payment_intent: str | None
     fact: Fact | None
+    is_test: bool = False
+    """Whether no real money moved, although the service takes real money; then it has no fact."""
 
 
-def read(payload: bytes) -> Report:
-    """Read the report in a verified payload. Raises InvalidInput if it is not an event."""
+def read(payload: bytes, *, is_live: bool = False) -> Report:
+    """Read the report in a verified payload; `is_live` tells that the service takes real money.
+
+    Raises InvalidInput if it is not an event.
+    """
     try:
         event = json.loads(payload)
         found = event["data"]["object"]
         is_session = found["object"] == "checkout.session"
         speaks = FACTS.get(event["type"])
+        is_test = is_live and event.get("livemode") is False
         return Report(
             event_id=_text(event["id"]),
             type=_text(event["type"]),
@@ -86,7 +92,8 @@ def read(payload: bytes) -> Report:
             session_id=_text(found["id"]) if is_session else None,
             payment_intent=_id(found.get("payment_intent")),
             # Of an account that is connected to ours (Stripe Connect): its money is not here.
-            fact=speaks(found) if speaks and not event.get("account") else None,
+            fact=speaks(found) if speaks and not (event.get("account") or is_test) else None,
+            is_test=is_test,
         )
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError, OverflowError):
         raise InvalidInput.of("#", "the body is not an event of Stripe") from None

@@ -272,6 +272,23 @@ def test_several_webhook_secrets_are_good_at_a_time(monkeypatch: pytest.MonkeyPa
     assert load_settings().stripe_webhook_secrets == ("whsec_old", "whsec_new")
 
 
+@pytest.mark.parametrize(
+    ("key", "is_live"),
+    [
+        ("sk_live_x", True),
+        ("rk_live_x", True),
+        ("sk_test_x", False),
+        ("rk_test_x", False),
+        ("", False),
+    ],
+)
+def test_the_key_tells_whether_money_is_real(
+    monkeypatch: pytest.MonkeyPatch, key: str, is_live: bool
+) -> None:
+    monkeypatch.setenv("STRIPE_SECRET_KEY", key)
+    assert load_settings().stripe_is_live is is_live
+
+
 def new_app() -> OrderApp:
     """An app without modules."""
     settings = load_settings()

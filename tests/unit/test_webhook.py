@@ -133,6 +133,10 @@ def of_an_account(payload: bytes) -> bytes:
     return json.dumps({**json.loads(payload), "account": "acct_1"}).encode()
 
 
+def in_mode(livemode: object, payload: bytes) -> bytes:
+    return json.dumps({**json.loads(payload), "livemode": livemode}).encode()
+
+
 REFUND = {
     "id": "re_1",
     "object": "refund",
@@ -178,6 +182,29 @@ CHARGE = {
 )
 def test_an_event_says_what_became_of_the_money(payload: bytes, fact: Fact | None) -> None:
     assert read(payload).fact == fact
+
+
+@pytest.mark.parametrize(
+    ("livemode", "is_live", "is_test"),
+    [
+        (False, True, True),
+        (False, False, False),
+        (True, True, False),
+        (True, False, False),
+        (None, True, False),
+    ],
+)
+def test_play_money_pays_nothing_where_money_is_real(
+    livemode: object, is_live: bool, is_test: bool
+) -> None:
+    report = read(in_mode(livemode, session("completed")), is_live=is_live)
+    assert report.is_test is is_test
+    assert report.fact == (None if is_test else captured(9999, "PLN"))
+    assert (report.event_id, report.order_id) == ("evt_1", ORDER), "it is kept all the same"
+
+
+def test_an_event_that_does_not_tell_its_mode_counts() -> None:
+    assert read(session("completed"), is_live=True).fact == captured(9999, "PLN")
 
 
 LINKED = {"payment_link": "plink_1", "client_reference_id": str(ORDER)}
