@@ -6,7 +6,7 @@ RFC 9457: the title never changes within a type. `web.problems` turns problems i
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class Problem(Exception):
@@ -262,11 +262,13 @@ class ProviderAway(Exception):
 class ProviderRefused(Exception):
     """Raised when a payment provider will never do what was asked; `reason` is for the customer.
 
-    The text is for the log alone.
+    The text is for the log alone. `refunds` are all that the provider has made of the payment, if a
+    refund was asked for and the provider tells them.
     """
 
-    def __init__(self, reason: str, detail: str) -> None:
+    def __init__(self, reason: str, detail: str, refunds: Sequence[Any] = ()) -> None:
         self.reason = reason
+        self.refunds = refunds
         super().__init__(detail)
 
 

@@ -6,7 +6,7 @@ request (https://docs.stripe.com/api/idempotent_requests).
 """
 
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
@@ -116,7 +116,7 @@ class StripeProvider:
     ) -> Refund:
         """Refund `amount_minor` of a payment; `refund_id` is the idempotency key.
 
-        Raises ProviderAway, ProviderRefused.
+        Raises ProviderAway, or ProviderRefused with the payment's refunds, if Stripe tells them.
         """
         asked: RefundCreateParams = {
             "payment_intent": payment_intent,
@@ -129,33 +129,28 @@ class StripeProvider:
                 await _answer(refunds.create_async(asked, {"idempotency_key": str(refund_id)}))
             )
         except ProviderFailed:
-            made = await self._refund_made(refund_id, payment_intent)
-            if made is None:
-                raise ProviderFailed(NOT_REFUNDED, f"there is no refund {refund_id}") from None
-            return made
-        except ProviderRefused:
+            made = await self._refunds_made(payment_intent)
+            failure = ProviderFailed(NOT_REFUNDED, f"there is no refund {refund_id}", made)
+            return _find(made, refund_id, failure)
+        except ProviderRefused as refused:
             # It may have been made before, and Stripe have forgotten its key, after a day.
             with suppress(ProviderRefused):
-                if made := await _answer(self._look_for(refund_id, payment_intent)):
-                    return made
-            raise
+                refused.refunds = await _answer(self._refunds_of(payment_intent))
+            return _find(refused.refunds, refund_id, refused)
 
-    async def _refund_made(self, refund_id: UUID, payment_intent: str) -> Refund | None:
-        """Return the refund with our id, if Stripe made it. Raises ProviderAway."""
+    async def _refunds_made(self, payment_intent: str) -> list[Refund]:
+        """Return the payment's refunds. Raises ProviderAway."""
         try:
-            return await _answer(self._look_for(refund_id, payment_intent))
+            return await _answer(self._refunds_of(payment_intent))
         except ProviderRefused as refused:
             # Only the look was refused: the refund may have been made.
             raise ProviderAway(str(refused)) from refused
 
-    async def _look_for(self, refund_id: UUID, payment_intent: str) -> Refund | None:
+    async def _refunds_of(self, payment_intent: str) -> list[Refund]:
         refunds = self._client.v1.refunds
         page = await refunds.list_async({"payment_intent": payment_intent, "limit": 100})
-        async for refund in page.auto_paging_iter():
-            metadata = refund.metadata.to_dict() if refund.metadata else {}
-            if metadata.get("refundId") == str(refund_id):
-                return _refund(refund)
-        return None
+        found = [refund async for refund in page.auto_paging_iter()]
+        return [_refund(refund) for refund in found if refund.payment_intent == payment_intent]
 
     async def find_refund(self, id: str) -> Refund:
         """Return a refund's current state. Raises ProviderAway, ProviderRefused."""
@@ -232,7 +227,26 @@ def _refusal(error: stripe.StripeError) -> ProviderRefused:
 
 
 def _refund(refund: stripe.Refund) -> Refund:
-    return Refund(refund.id, refund.status or "pending", refund.amount)
+    metadata = refund.metadata.to_dict() if refund.metadata else {}
+    return Refund(
+        refund.id, refund.status or "pending", refund.amount, _request(metadata.get("refundId"))
+    )
+
+
+def _request(told: object) -> str | None:
+    """Return our id of a refund; None for anything else, since others can write metadata too."""
+    try:
+        return str(UUID(told)) if isinstance(told, str) else None
+    except ValueError:
+        return None
+
+
+def _find(made: Sequence[Refund], refund_id: UUID, otherwise: ProviderRefused) -> Refund:
+    """Return the refund with our id. Raises `otherwise` if there is none."""
+    for refund in made:
+        if refund.request == str(refund_id):
+            return refund
+    raise otherwise
 
 
 def _session(session: Any) -> Session:

@@ -61,6 +61,8 @@ class Refund:
     id: str
     status: str
     amount_minor: int
+    request: str | None = None
+    """Our id of it; None if it was not requested here."""
 
 
 class Provider(Protocol):
@@ -79,7 +81,7 @@ class Provider(Protocol):
     async def refund(
         self, refund_id: UUID, order_id: UUID, payment_intent: str, amount_minor: int
     ) -> Refund:
-        """Refund an amount (minor units) of a payment."""
+        """Refund an amount (minor units) of a payment. A refusal tells the payment's refunds."""
 
     async def find_refund(self, id: str) -> Refund:
         """Return a refund's current state."""

@@ -3,7 +3,6 @@
 import logging
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID
 
 from app.db import Database
 from app.errors import ProviderAway, ProviderRefused
@@ -45,12 +44,15 @@ async def give_back(database: Database, provider: Provider, call: Any) -> None:
         async with answering(database, call, str(refused)) as (transaction, held):
             transaction.refunds[id] = row
             held.refuse(str(id), refused.reason)
+            # A person may have refunded some of it, of which no webhook has told.
+            for made in refused.refunds:
+                _report_refund(transaction, held, made, made.request)
         return
     row.provider_ref = refund.id
     again = _until_next(refund, call["requested_at"])
     async with answering(database, call, again=again) as (transaction, held):
         transaction.refunds[id] = row
-        _report_refund(transaction, held, refund, id)
+        _report_refund(transaction, held, refund, str(id))
 
 
 async def _look_after(database: Database, provider: Provider, call: Any) -> None:
@@ -68,7 +70,7 @@ async def _look_after(database: Database, provider: Provider, call: Any) -> None
         raise ProviderAway(str(refused)) from refused
     again = _until_next(refund, call["requested_at"])
     async with answering(database, call, again=again) as (transaction, held):
-        _report_refund(transaction, held, refund, call["subject_id"])
+        _report_refund(transaction, held, refund, str(call["subject_id"]))
 
 
 def _until_next(refund: Refund, requested_at: datetime) -> timedelta | None:
@@ -80,7 +82,7 @@ def _until_next(refund: Refund, requested_at: datetime) -> timedelta | None:
 
 
 def _report_refund(
-    transaction: Transaction, held: LockedPayment, refund: Refund, request: UUID
+    transaction: Transaction, held: LockedPayment, refund: Refund, request: str | None
 ) -> None:
-    fact = returned(refund.id, refund.amount_minor, refund.status, str(request))
+    fact = returned(refund.id, refund.amount_minor, refund.status, request)
     report(transaction, held, fact, f"refund {refund.id} {refund.status}")

@@ -140,6 +140,33 @@ async def test_a_refund_that_is_refused_too_often_waits_for_an_operator(
     assert await shop.counts(order) == (1, 1, 1)
 
 
+@pytest.mark.parametrize("by_hand", [40000, 99800])
+async def test_what_a_person_has_refunded_without_a_webhook_is_not_refunded_again(
+    customer: Customer, order: Json, shop: OrderShop, by_hand: int
+) -> None:
+    ready = await customer.ready_checkout(order)
+    await shop.hold()
+    await shop.press(ready)
+    paid = [event["id"] for event in (await shop.of(order))["events"] if event["held"]]
+    await shop.refund_by_hand(order, by_hand)
+    await shop.hold(False)
+    await customer.cancel(order)
+    await shop.deliver(paid)
+
+    async def payment() -> Any:
+        await shop.hurry()
+        query = "select status, refunded_minor from payments where order_id = $1"
+        return await shop.row(query, order["id"])
+
+    row = await eventually(payment, lambda found: found["status"] == "REFUNDED")
+    assert row["refunded_minor"] == 99800
+    told = [event["type"] for event in await customer.timeline(order)]
+    assert set(await shop.deliver()) == {200}, "the webhooks come after all"
+    assert [event["type"] for event in await customer.timeline(order)] == told
+    refunds = [one["amount"] for one in (await shop.of(order))["refunds"]]
+    assert refunds == [by_hand, 99800 - by_hand][: 1 + (by_hand < 99800)]
+
+
 async def test_a_refund_that_comes_back_is_made_again(
     customer: Customer, order: Json, shop: OrderShop
 ) -> None:

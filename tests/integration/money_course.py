@@ -14,6 +14,7 @@ from app.db import Database
 from app.errors import NotCancellable, NotPayable, PaymentInProgress
 from app.expiry import expire_due
 from app.kafka.decoding import read_event
+from app.operations.audit import Scope, look
 from app.queries import sql
 from app.stripe import events
 from app.stripe.calls import Calls
@@ -224,3 +225,11 @@ async def assert_conserved(one: Course) -> None:
     assert ("order.completed" in topics) == (status == "COMPLETED")
     if "order.completed" in topics:
         assert "payment.succeeded" in topics[: topics.index("order.completed")], "none ships unpaid"
+
+
+async def assert_audited(database: Database, order_id: UUID) -> None:
+    """Assert that the audit finds nothing wrong with the order."""
+    async with database.connection() as connection, connection.transaction():
+        report = await look(connection, Scope(most=1000))
+    found = [finding for finding in report.findings if str(order_id) in dict(finding.subjects)]
+    assert not found

@@ -54,6 +54,8 @@ class Books:
     given: int = 0
     by_hand: int = 0
     refunds: dict[UUID, str] = field(default_factory=dict)
+    made: list[Refund] = field(default_factory=list)
+    """All refunds, also those that a person has made."""
     reports: list[Report] = field(default_factory=list)
 
     def tell(self, fact: Fact) -> None:
@@ -83,12 +85,13 @@ class Books:
         if request in self.refunds:
             return self.refunds[request]
         if self.given + amount > self.taken:
-            raise ProviderRefused("The payment is refunded already", "refused")
+            raise ProviderRefused("The payment is refunded already", "refused", self.made)
         self.given += amount
         self.by_hand += amount if request is None else 0
         id = f"re_{uuid4().hex}"
         if request:
             self.refunds[request] = id
+        self.made.append(Refund(id, "succeeded", amount, request and str(request)))
         self.tell(refund(id, amount, "succeeded", request and str(request)))
         self.tell(refunded_in_all(self.given))
         return id

@@ -6,15 +6,19 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
+from app import payments
 from app.db import Database
 from app.errors import ProviderRefused
 from app.expiry import expire_due
 from app.explain import explain
 from app.money.ledger import refunded_in_all
+from app.stripe.webhook import Report
 from app.times import now
 from tests.integration.money_course import (
     LATE,
+    TOTAL,
     Course,
+    assert_audited,
     assert_conserved,
     overdue,
     ready,
@@ -256,3 +260,74 @@ async def test_a_session_that_stripe_does_not_know_is_shown_to_operators(
     await one.handle_all()
     assert await one.call() == 1
     assert (await one.call(), await overdue(database)) == (0, 0), "an ended order wants nothing"
+
+
+async def refunded_by_hand(database: Database, amount: int) -> tuple[Course, Books, list[Report]]:
+    """Let a person refund `amount` of an order's money; return the webhooks that are lost, too."""
+    one, books = await ready(database)
+    books.pay()
+    for told in one.in_transit():
+        await one.arrive(told)
+    books.give(amount)
+    lost = one.in_transit()
+    books.reports = [told for told in books.reports if told not in lost]
+    return one, books, lost
+
+
+async def assert_given_back(one: Course, books: Books, by_hand: int) -> None:
+    """Assert that all the money has gone back, once, and that nobody has to do anything."""
+    (payment,) = await one.payments()
+    assert (await one.status(), payment["status"]) == ("CANCELLED", "REFUNDED")
+    ours = [refund.amount_minor for refund in books.made if refund.request]
+    assert ours == [TOTAL - by_hand] * (by_hand < TOTAL)
+    await assert_conserved(one)
+    await assert_audited(one.database, one.order_id)
+
+
+@pytest.mark.parametrize("by_hand", [4000, TOTAL])
+async def test_what_a_person_has_refunded_is_found_when_the_rest_is_asked_for(
+    database: Database, caplog: pytest.LogCaptureFixture, by_hand: int
+) -> None:
+    one, books, lost = await refunded_by_hand(database, by_hand)
+    await one.cancel()
+    await one.come_to_rest()
+    await assert_given_back(one, books, by_hand)
+    assert not [text for text in caplog.messages if "An operator has to give back" in text]
+    topics = await one.topics()
+    for told in lost:
+        await one.arrive(told)
+    assert await one.topics() == topics, "a webhook that comes after all changes nothing"
+    await assert_given_back(one, books, by_hand)
+
+
+@pytest.mark.parametrize("by_hand", [4000, TOTAL])
+async def test_a_parked_payment_that_a_person_has_refunded_is_closed_by_a_retry(
+    database: Database, monkeypatch: pytest.MonkeyPatch, by_hand: int
+) -> None:
+    one, books, _ = await refunded_by_hand(database, by_hand)
+    await one.cancel()
+
+    async def untold(*_: Any) -> Any:
+        raise ProviderRefused("The payment is refunded already", "refused")
+
+    with monkeypatch.context() as silent:
+        silent.setattr(one.bank, "refund", untold)
+        await one.come_to_rest()
+    (payment,) = await one.payments()
+    assert payment["status"] == "PARKED"
+    assert await payments.retry_refund(database, payment["id"], "operator")
+    await one.come_to_rest()
+    await assert_given_back(one, books, by_hand)
+
+
+async def test_a_refund_by_hand_that_is_on_its_way_is_not_made_again(database: Database) -> None:
+    one, books, lost = await refunded_by_hand(database, TOTAL)
+    (made,) = books.made
+    books.made = [replace(made, status="pending")]
+    await one.cancel()
+    await one.come_to_rest()
+    assert [row["status"] for row in await one.payments()] == ["REFUNDING"]
+    assert await one.call() == 0
+    for told in lost:
+        await one.arrive(told)
+    await assert_given_back(one, books, TOTAL)

@@ -3,7 +3,6 @@
 import re
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import orjson
 import pytest
@@ -11,9 +10,9 @@ import pytest
 from app import payments
 from app.db import Database
 from app.errors import ProviderRefused
-from app.operations.audit import Scope, look
 from tests.integration.money_course import (
     TOTAL,
+    assert_audited,
     assert_conserved,
     course,
     ready,
@@ -24,14 +23,6 @@ pytestmark = pytest.mark.usefixtures("nothing_due")
 
 OPERATIONS = Path(__file__).parents[2] / "docs/operations.md"
 DISPUTED = "The payment is disputed"
-
-
-async def assert_audited(database: Database, order_id: UUID) -> None:
-    """Assert that the audit finds nothing wrong with the order."""
-    async with database.connection() as connection, connection.transaction():
-        report = await look(connection, Scope(most=1000))
-    found = [finding for finding in report.findings if str(order_id) in dict(finding.subjects)]
-    assert not found
 
 
 async def test_a_checkout_that_is_paid_completes_its_order(database: Database) -> None:

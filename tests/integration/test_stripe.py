@@ -200,6 +200,39 @@ async def test_a_refund_that_is_refused_as_it_was_made_before_is_found(
     assert (await shop.look())["counts"]["refunds"] == 1
 
 
+@pytest.mark.parametrize("kind", [None, "stuck"])
+async def test_a_refund_that_is_not_made_tells_what_a_person_has_refunded(
+    shop: Shop, ours: StripeProvider, receiver: Receiver, kind: str | None
+) -> None:
+    """Also when Stripe keeps a failure for the idempotency key."""
+    intent, mine = await pay(shop, ours, receiver), uuid4()
+    asked = uuid4(), uuid4(), intent, 20_098
+    if kind:
+        await shop.control("faults", kind=kind)
+        with pytest.raises(ProviderAway):
+            await ours.refund(*asked)
+    await shop.control("webhooks", hold=True)
+    await ours.refund(mine, uuid4(), intent, 98)
+    for _ in range(A_PAGE):
+        await shop.control("refunds", payment_intent=intent, amount=1, metadata={"refundId": "x"})
+    with pytest.raises(ProviderRefused) as refused:
+        await ours.refund(*asked)
+    *by_hand, first = [(one.amount_minor, one.status, one.request) for one in refused.value.refunds]
+    assert by_hand == [(1, "succeeded", None)] * A_PAGE
+    assert first == (98, "succeeded", str(mine))
+
+
+async def test_a_refusal_stands_though_the_payment_s_refunds_are_not_told(
+    shop: Shop, ours: StripeProvider, receiver: Receiver
+) -> None:
+    intent = await pay(shop, ours, receiver)
+    await shop.control("refunds", payment_intent=intent, amount=98)
+    await shop.control("faults", kind="refuse", method="GET")
+    with pytest.raises(ProviderRefused) as refused:
+        await ours.refund(uuid4(), uuid4(), intent, 20_098)
+    assert not refused.value.refunds
+
+
 async def test_what_a_proxy_refuses_is_not_refused_by_stripe(
     shop: Shop, ours: StripeProvider
 ) -> None:

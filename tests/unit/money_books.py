@@ -5,7 +5,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from app.lifecycle import PaymentStatus
-from app.money.ledger import Fact, Money, captured, money_of, refund, refunded_in_all
+from app.money.ledger import Fact, Kind, Money, captured, money_of, refund, refunded_in_all
 from app.money.settlement import PaymentState
 
 TOTAL, CURRENCY = 9999, "PLN"
@@ -73,6 +73,15 @@ def lost(id: str, amount: int, in_all: int, request_id: str | None = None) -> fr
             refunded_in_all(in_all),
             refund(id, amount, "failed", request_id),
         }
+    )
+
+
+def made(payment: Payment) -> frozenset[Fact]:
+    """Return all refunds of the payment as they are, of which a refusal tells."""
+    told = [fact for fact in payment.in_transit | payment.arrived if fact.kind is Kind.REFUND]
+    ended = {fact.refund for fact in told if fact.refund_status != "pending"}
+    return frozenset(
+        fact for fact in told if fact.refund_status != "pending" or fact.refund not in ended
     )
 
 

@@ -22,6 +22,7 @@ from tests.unit.money_books import (
     as_state,
     learn,
     lost,
+    made,
 )
 from tests.unit.money_rules import assert_called_for, assert_status_tells, settles
 
@@ -242,7 +243,9 @@ def ask(world: World, call: Message) -> Iterator[Move]:
     if payment.given + amount > payment.taken:
         assert payment.by_hand, "no money is asked back twice"
         refused = entry._replace(refused=entry.refused | {id})
-        yield f"{id} is refused", settled(world.change(place, entry=refused))
+        known = payment.arrived | made(payment)
+        told = world.change(place, arrived=known, entry=learn(refused, known))
+        yield f"{id} is refused", settled(told)
         return
     gone = payment.given + amount
     sent = payment.in_transit | {refund(id, amount, "succeeded", id), refunded_in_all(gone)}
