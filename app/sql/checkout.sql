@@ -28,3 +28,7 @@ on conflict (order_id) do update set due_at = greatest(order_deadlines.due_at, e
 -- name: postpone_deadline(order_id, due_at)!
 -- Move a locked order's deadline to `due_at`, unless it is later already.
 update order_deadlines set due_at = greatest(due_at, :due_at) where order_id = :order_id;
+
+-- name: advance_deadline(order_id, due_at)!
+-- Move a locked order's deadline to `due_at`, unless it is earlier already.
+update order_deadlines set due_at = least(due_at, :due_at) where order_id = :order_id;

@@ -58,6 +58,11 @@ async def open_session(database: Database, provider: Provider, call: Any) -> Non
         payment.checkout_url = session.url
         if held.state.status is PaymentStatus.VOIDED:
             expire_session(transaction, payment, call["request_id"])
+        elif held.state.status is PaymentStatus.PENDING:
+            # The session's end cancels the order, also if no webhook tells of it.
+            await sql.advance_deadline(
+                transaction.connection, order_id=payment.order_id, due_at=payment.expires_at
+            )
 
 
 async def _checkout(connection: Any, call: Any, success_url: str, cancel_url: str) -> Checkout:

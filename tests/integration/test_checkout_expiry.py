@@ -67,6 +67,58 @@ async def test_the_deadline_moves_to_the_end_of_the_checkout(database: Database)
     assert await expire_due(database, now() + timedelta(minutes=5)) == 0
 
 
+async def lasting_longer_than_a_checkout(database: Database) -> Course:
+    """Return the course of an order that may stay unpaid for three days."""
+    one = await course(database)
+    await one.fetch(
+        "update order_deadlines set due_at = now() + interval '3 days' where order_id = $1"
+    )
+    return one
+
+
+async def test_an_order_ends_with_its_open_checkout_though_no_webhook_comes(
+    database: Database,
+) -> None:
+    one = await lasting_longer_than_a_checkout(database)
+    before = await due_at(one)
+    await one.check_out()
+    assert await due_at(one) == before, "Stripe may refuse the checkout"
+    await one.handle_all()
+    assert await one.call() == 1
+    (payment,) = await one.payments()
+    assert await due_at(one) == payment["expires_at"] < before
+    assert await one.call() == 0
+    (books,) = one.bank.books
+    books.expire()
+    books.reports.clear()
+    await expire_due(database, payment["expires_at"])
+    assert await one.call() == 1
+    await one.handle_all()
+    assert await one.status() == "CANCELLED"
+
+
+async def test_a_checkout_that_stripe_refuses_does_not_shorten_the_order_s_life(
+    database: Database,
+) -> None:
+    one = await lasting_longer_than_a_checkout(database)
+    before = await due_at(one)
+    await one.check_out()
+    await one.handle_all()
+    one.calls = Calls(database, NoStripe())
+    assert await one.call() == 1
+    assert [row["status"] for row in await one.payments()] == ["FAILED"]
+    assert (await one.status(), await due_at(one)) == ("CREATED", before)
+
+
+async def test_an_open_checkout_does_not_lengthen_the_order_s_life(database: Database) -> None:
+    one = await course(database)
+    await one.check_out()
+    before = await due_at(one)
+    await one.handle_all()
+    assert await one.call() == 1
+    assert await due_at(one) == before
+
+
 async def test_an_open_checkout_ends_first_whoever_of_many_workers_comes(
     database: Database,
 ) -> None:
