@@ -27,7 +27,7 @@ from app.parked import RETENTION
 from app.queries import sql
 from app.redis_turns import REST_SECONDS
 from app.stripe.events import BATCH as KEPT_BATCH
-from app.stripe.events import settle_kept
+from app.stripe.events import RefusedOrders, settle_kept
 
 REAP_SECONDS = 60.0
 REAP_BATCH = 1000
@@ -44,6 +44,7 @@ LATEST_EVENTS, LATEST_PRODUCTS = 100_000, 1000
 thousands of events a second, and a dead worker is noticed after ten seconds."""
 _inheriting = asyncio.Event()
 _refused = Refused()
+_refused_events = RefusedOrders()
 
 COLLECTOR_THRESHOLDS = 50_000, 20, 20
 
@@ -120,7 +121,7 @@ async def call_stripe() -> None:
 async def settle_kept_events() -> None:
     """Retry events of Stripe that arrived before the payment or order they refer to."""
     try:
-        while await settle_kept(timer_pool, str(uuid4())) == KEPT_BATCH:
+        while await settle_kept(timer_pool, str(uuid4()), _refused_events) == KEPT_BATCH:
             pass
     except (*AWAY, PostgresError) as error:
         _later("Kept events are looked at", error)

@@ -52,20 +52,24 @@ update provider_events e set payment_id = placed.payment_id
 from unnest(:event_ids::text[], :payment_ids::uuid[]) as placed (event_id, payment_id)
 where e.provider = :provider and e.event_id = placed.event_id;
 
--- name: orders_with_kept_events(batch)
+-- name: orders_with_kept_events(batch, refused)
 -- Orders with kept events that can be assigned: they arrived before the order, its session or its
--- intent was committed.
-select o.id
-from provider_events e join orders o on o.id = e.order_id
-where e.payment_id is null and e.kind is not null and e.session_id is not null
-  and not exists (select from payments p where p.session_id = e.session_id)
-  and not exists (select from payments p where p.payment_intent = e.payment_intent)
-union
-select p.order_id
-from provider_events e join payments p on p.session_id = e.session_id
-where e.payment_id is null and e.kind is not null
-union
-select p.order_id
-from provider_events e join payments p on p.payment_intent = e.payment_intent
-where e.payment_id is null and e.kind is not null
+-- intent was committed. Without those that were refused lately.
+select id
+from (
+    select o.id
+    from provider_events e join orders o on o.id = e.order_id
+    where e.payment_id is null and e.kind is not null and e.session_id is not null
+      and not exists (select from payments p where p.session_id = e.session_id)
+      and not exists (select from payments p where p.payment_intent = e.payment_intent)
+    union
+    select p.order_id
+    from provider_events e join payments p on p.session_id = e.session_id
+    where e.payment_id is null and e.kind is not null
+    union
+    select p.order_id
+    from provider_events e join payments p on p.payment_intent = e.payment_intent
+    where e.payment_id is null and e.kind is not null
+) as found
+where id <> all(:refused::uuid[])
 limit :batch;
