@@ -95,15 +95,15 @@ async def _lock_order(transaction: Transaction, report: Report) -> Order | None:
 
 async def _keep(transaction: Transaction, report: Report, payload: bytes) -> bool:
     """Store the event; return False if it was known already."""
-    fact = report.fact
+    fact, moment = report.fact, now()
     return bool(
         await sql.insert_provider_event(
             transaction.connection,
             provider=STRIPE,
             event_id=report.event_id,
             type=report.type,
-            created_at=report.created,
-            now=now(),
+            created_at=report.created or moment,
+            now=moment,
             order_id=report.order_id,
             attempt_id=report.attempt_id,
             session_id=report.session_id,

@@ -62,14 +62,19 @@ class Report:
 
     event_id: str
     type: str
-    created: datetime
-    order_id: UUID | None
-    attempt_id: UUID | None
-    session_id: str | None
-    payment_intent: str | None
-    fact: Fact | None
+    created: datetime | None = None
+    """None if an event that reports nothing about money does not tell it as others do."""
+    order_id: UUID | None = None
+    attempt_id: UUID | None = None
+    session_id: str | None = None
+    payment_intent: str | None = None
+    fact: Fact | None = None
     is_test: bool = False
     """Whether no real money moved, although the service takes real money; then it has no fact."""
+
+
+UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, RecursionError, OverflowError)
+"""What reading something else than an event of Stripe raises."""
 
 
 def read(payload: bytes, *, is_live: bool = False) -> Report:
@@ -79,24 +84,34 @@ def read(payload: bytes, *, is_live: bool = False) -> Report:
     """
     try:
         event = json.loads(payload)
-        found = event["data"]["object"]
-        is_session = found["object"] == "checkout.session"
-        speaks = FACTS.get(event["type"])
-        is_test = is_live and event.get("livemode") is False
-        return Report(
-            event_id=_text(event["id"]),
-            type=_text(event["type"]),
-            created=datetime.fromtimestamp(_whole(event["created"]), UTC),
-            order_id=_order_id(found),
-            attempt_id=_uuid(_metadata(found).get("paymentId")) if is_session else None,
-            session_id=_text(found["id"]) if is_session else None,
-            payment_intent=_id(found.get("payment_intent")),
-            # Of an account that is connected to ours (Stripe Connect): its money is not here.
-            fact=speaks(found) if speaks and not (event.get("account") or is_test) else None,
-            is_test=is_test,
-        )
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError, OverflowError):
+        bare = Report(_text(event["id"]), _text(event["type"]))
+        try:
+            return _whole_report(event, is_live)
+        except UNREADABLE:
+            if bare.type in FACTS:
+                raise
+            return bare
+    except UNREADABLE:
         raise InvalidInput.of("#", "the body is not an event of Stripe") from None
+
+
+def _whole_report(event: Mapping[str, Any], is_live: bool) -> Report:
+    found = event["data"]["object"]
+    is_session = found["object"] == "checkout.session"
+    speaks = FACTS.get(event["type"])
+    is_test = is_live and event.get("livemode") is False
+    return Report(
+        event_id=_text(event["id"]),
+        type=_text(event["type"]),
+        created=datetime.fromtimestamp(_whole(event["created"]), UTC),
+        order_id=_order_id(found),
+        attempt_id=_uuid(_metadata(found).get("paymentId")) if is_session else None,
+        session_id=_text(found["id"]) if is_session else None,
+        payment_intent=_id(found.get("payment_intent")),
+        # Of an account that is connected to ours (Stripe Connect): its money is not here.
+        fact=speaks(found) if speaks and not (event.get("account") or is_test) else None,
+        is_test=is_test,
+    )
 
 
 def _text(value: object) -> str:

@@ -134,6 +134,18 @@ async def test_a_type_that_says_nothing_of_money_is_kept_and_done_with(
     assert tuple(row) == ("payment_intent.created", None)
 
 
+async def test_a_type_that_says_nothing_of_money_is_kept_whatever_its_shape(
+    send: Send, secret: str, shop: OrderShop
+) -> None:
+    id = f"evt_{uuid4().hex}"
+    body = as_bytes({"id": id, "type": "v2.core.event_destination.ping", "created": "2026-01-03"})
+    assert (await send(body, signed(body, secret))).status == 200
+    query = (
+        "select kind, created_at = received_at as dated from provider_events where event_id = $1"
+    )
+    assert tuple(await shop.row(query, id)) == (None, True)
+
+
 async def test_an_event_larger_than_other_bodies_is_taken(
     send: Send, order: Json, secret: str
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from app.errors import BadSignature, InvalidInput
 from app.money.ledger import Fact, captured, expired, failed, refund, refunded_in_all
-from app.stripe.webhook import read, verify
+from app.stripe.webhook import Report, read, verify
 
 NOW = datetime(2026, 1, 3, 12, tzinfo=UTC)
 BODY = '{"id": "evt_1", "żółć": 1}'.encode()
@@ -133,6 +133,41 @@ def of_an_account(payload: bytes) -> bytes:
     return json.dumps({**json.loads(payload), "account": "acct_1"}).encode()
 
 
+THIN = {
+    "id": "evt_1",
+    "object": "v2.core.event",
+    "type": "v2.core.event_destination.ping",
+    "livemode": False,
+    "created": "2026-01-03T12:00:00.000Z",
+    "related_object": {"id": "ed_1", "type": "v2.core.event_destination", "url": "/v2/core"},
+}
+"""An event as a destination of Stripe's API v2 gets it: https://docs.stripe.com/event-destinations."""
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        THIN,
+        {"id": "evt_1", "type": "customer.created", "created": 1, "data": {"object": {"id": 1}}},
+        {"id": "evt_1", "type": "customer.created", "created": 1, "data": {"object": None}},
+        {"id": "evt_1", "type": "customer.created", "data": None},
+        {"id": "evt_1", "type": "customer.created"},
+    ],
+)
+def test_an_event_of_another_type_has_an_id_and_a_type_and_may_have_any_shape(
+    body: dict[str, Any],
+) -> None:
+    for is_live in (False, True):
+        report = read(json.dumps(body).encode(), is_live=is_live)
+        assert report == Report("evt_1", body["type"])
+
+
+def test_an_event_of_another_type_tells_its_order_if_it_has_the_usual_shape() -> None:
+    intent = {"id": "pi_1", "object": "payment_intent", "metadata": {"orderId": str(ORDER)}}
+    report = read(event("payment_intent.created", **intent))
+    assert (report.order_id, report.created) == (ORDER, NOW), "for whoever looks for its events"
+
+
 def in_mode(livemode: object, payload: bytes) -> bytes:
     return json.dumps({**json.loads(payload), "livemode": livemode}).encode()
 
@@ -248,8 +283,14 @@ def test_the_money_is_known_by_our_attempt_its_session_and_its_intent() -> None:
         b"null",
         b'{"id": "evt_1", "type": "refund.created", "created": 1, "data": {}}',
         b'{"id": "evt_1", "data": ' + b"[" * 100_000,
-        event("customer.created", id="cus_1", object="customer").replace(b"1767441600", b"1e9"),
-        event("customer.created", id="cus_1", object="customer").replace(b"1767441600", b"1" * 30),
+        b'{"id": 7, "type": "customer.created"}',
+        b'{"id": "evt_1", "type": ""}',
+        b'{"id": "evt_1"}',
+        session("expired").replace(b"1767441600", b"1e9"),
+        session("expired").replace(b"1767441600", b"1" * 30),
+        session("expired").replace(b"created", b"made_at"),
+        event("charge.refunded", **{**CHARGE, "object": None}).replace(b'"object": null, ', b""),
+        of_an_account(event("charge.refunded", id=1)),
         session("completed", amount_total=None),
         session("completed", amount_total=-1),
         session("completed", amount_total=1250.9),
