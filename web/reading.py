@@ -65,18 +65,27 @@ async def raw(request: web.Request) -> bytes:
     For a body that is too large, raises PayloadTooLarge by its declared or decompressed size, or
     aiohttp's 413 while it is read.
     """
-    if (request.content_length or 0) > request.client_max_size:
-        raise PayloadTooLarge
-    body = await _received(request)
-    packing = request.headers.get("Content-Encoding", "identity").strip().lower()
-    if packing == "identity" or not body:
+    body, how = await received(request), packing(request)
+    if how == "identity" or not body:
         return body
-    if packing not in PACKED_AS:
+    if how not in PACKED_AS:
         raise UnsupportedMediaType
     return _unpacked(body, request.client_max_size)
 
 
-async def _received(request: web.Request) -> bytes:
+def packing(request: web.Request) -> str:
+    """Return the request's Content-Encoding; `identity` is none."""
+    return request.headers.get("Content-Encoding", "identity").strip().lower()
+
+
+async def received(request: web.Request) -> bytes:
+    """Return the body as it came, maybe compressed. Raises InvalidInput, BodyTooSlow.
+
+    For a body that is too large, raises PayloadTooLarge by its declared size, or aiohttp's 413
+    while it is read.
+    """
+    if (request.content_length or 0) > request.client_max_size:
+        raise PayloadTooLarge
     try:
         if request.content.is_eof():  # it came together with the head
             return await request.read()

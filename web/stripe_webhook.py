@@ -5,7 +5,7 @@ import logging
 from aiohttp import web
 
 from app import app, request_pool, settings
-from app.errors import BadSignature
+from app.errors import BadSignature, UnsupportedMediaType
 from app.logs import request_id
 from app.metrics import WEBHOOKS
 from app.stripe import events, webhook
@@ -13,7 +13,7 @@ from app.times import now
 from web.answers import Taken
 from web.endpoint import Answer, endpoint
 from web.problems import View
-from web.reading import raw
+from web.reading import packing, received
 from web.requests import json_response
 
 log = logging.getLogger(__name__)
@@ -36,13 +36,16 @@ class StripeWebhookView(View):
     )
     async def post(self, request: web.Request) -> web.Response:
         """Accept a Stripe event; a duplicate changes nothing."""
-        body = await raw(request.clone(client_max_size=MAX_BODY))
+        # Stripe signs the bytes that it sends, and does not compress them.
+        body = await received(request.clone(client_max_size=MAX_BODY))
         signature = request.headers.get("Stripe-Signature")
         try:
             webhook.verify(body, signature, settings.stripe_webhook_secrets, now())
         except BadSignature:
             WEBHOOKS.labels("refused").inc()
             raise
+        if packing(request) != "identity":
+            raise UnsupportedMediaType
         report = webhook.read(body, is_live=settings.stripe_is_live)
         if report.is_test:
             log.warning("Event %s of Stripe's test mode changes nothing", report.event_id)

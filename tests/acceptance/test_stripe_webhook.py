@@ -1,5 +1,6 @@
 """Webhooks that are late, duplicate, out of order, or not sent by Stripe."""
 
+import gzip
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -43,8 +44,9 @@ Send = Callable[..., Awaitable[Answer]]
 def send(api: Api) -> Send:
     """POST a body with a signature header, as anyone can."""
 
-    async def post(body: bytes, header: str | None) -> Answer:
+    async def post(body: bytes, header: str | None, packing: str = "identity") -> Answer:
         headers = {} if header is None else {"Stripe-Signature": header}
+        headers |= {} if packing == "identity" else {"Content-Encoding": packing}
         return await api.ask("POST", "/api/stripe/webhook", body, headers=headers)
 
     return post
@@ -97,6 +99,19 @@ async def test_what_stripe_did_not_sign_changes_nothing_and_stores_nothing(
 async def test_a_bad_signature_is_refused_before_anything_is_parsed(send: Send) -> None:
     for body in (b"", b"\xff\xfe", b"{", b"[" * 10_000):
         assert slug(await send(body, "t=1,v1=00")) == "bad-signature"
+
+
+async def test_a_signature_is_of_the_bytes_that_are_sent(
+    send: Send, order: Json, secret: str, shop: OrderShop
+) -> None:
+    await eventually(lambda: shop.row(SENT, order["id"]), lambda row: row["sent"])
+    body, before = as_bytes(session_event(order)), await rows_of(shop, order)
+    bomb = gzip.compress(b" " * 1_000_000)
+    for sent, packing in ((gzip.compress(body), "gzip"), (bomb, "gzip"), (b"{}", "br")):
+        answer = await send(sent, signed(body, secret), packing)
+        assert slug(answer) == "bad-signature", "it is not even unpacked"
+    assert_problem(await send(body, signed(body, secret), "gzip"), 415)
+    assert await rows_of(shop, order) == before
 
 
 async def test_a_replayed_event_changes_nothing_and_stores_nothing(
