@@ -6,7 +6,7 @@ select o.id, o.user_id, o.status, o.total_minor, o.created_at, o.updated_at, d.d
         select json_agg(json_build_array(
             status, created_at, updated_at,
             case when provider = 'stripe' then
-                case when checkout_url is null then 'REQUESTED' else 'READY' end
+                case when session_id is null then 'REQUESTED' else 'READY' end
             end
         ) order by created_at)
         from payments where order_id = o.id

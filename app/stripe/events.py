@@ -15,7 +15,7 @@ import asyncpg
 from app import order_rows
 from app.db import AWAY, Database
 from app.ids import new_id
-from app.lifecycle import Order, Payment, PaymentStatus
+from app.lifecycle import LIVE, Order, Payment, PaymentStatus, Status
 from app.money.ledger import Fact, Kind
 from app.money.rows import STRIPE, LockedPayment, new, payments_of
 from app.money.settle import settle
@@ -153,7 +153,7 @@ def _give(order: Order, payments: list[LockedPayment], row: Any) -> LockedPaymen
     """Apply an event to its payment and return the payment; create one that nobody requested."""
     held = _find(payments, row)
     if held is None:
-        held = new(_not_requested(order))
+        held = new(_not_requested(order, _first_status(order, payments, row["kind"])))
         payments.append(held)
     payment = held.payment
     payment.session_id = payment.session_id or row["session_id"]
@@ -180,7 +180,17 @@ def _find(payments: Iterable[LockedPayment], row: Any) -> LockedPayment | None:
     return None
 
 
-def _not_requested(order: Order) -> Payment:
+def _first_status(order: Order, payments: Iterable[LockedPayment], kind: str) -> PaymentStatus:
+    """Return the status of a payment that nobody requested, before its order is settled.
+
+    One that has failed counts as what an unpaid order waited for if no attempt is live, and cancels
+    the order like such an attempt.
+    """
+    waits = order.status is Status.CREATED and not any(one.state.status in LIVE for one in payments)
+    return PaymentStatus.PENDING if waits and kind == Kind.FAILED else PaymentStatus.VOIDED
+
+
+def _not_requested(order: Order, status: PaymentStatus) -> Payment:
     """Create a payment for money that was not requested here: of a session made elsewhere."""
     return Payment(
         new_id(),
@@ -188,7 +198,7 @@ def _not_requested(order: Order) -> Payment:
         STRIPE,
         order.total_minor,
         order.currency,
-        status=PaymentStatus.VOIDED,
+        status=status,
         requested=False,
     )
 

@@ -165,21 +165,23 @@ def _uuid(told: object) -> UUID | None:
 
 
 def _paid(session: Mapping[str, Any]) -> Fact | None:
-    """Return the capture; None if a delayed payment method has completed the session unpaid.
-
-    None, too, for what is no single payment, but a subscription with the order's id.
-    """
-    if session["payment_status"] != "paid" or session.get("mode", "payment") != "payment":
+    """Return the capture; None if a delayed payment method has completed the session unpaid."""
+    if session["payment_status"] != "paid" or not _is_single(session):
         return None
     return captured(_amount(session["amount_total"]), _text(session["currency"]).upper())
 
 
-def _not_paid(session: Mapping[str, Any]) -> Fact:
-    return failed(PAYMENT_FAILED)
+def _not_paid(session: Mapping[str, Any]) -> Fact | None:
+    return failed(PAYMENT_FAILED) if _is_single(session) else None
 
 
-def _left(session: Mapping[str, Any]) -> Fact:
-    return expired()
+def _left(session: Mapping[str, Any]) -> Fact | None:
+    return expired() if _is_single(session) else None
+
+
+def _is_single(session: Mapping[str, Any]) -> bool:
+    """Return whether it is for a single payment; not so a subscription with an order's id."""
+    return bool(session.get("mode", "payment") == "payment")
 
 
 def _refund(found: Mapping[str, Any]) -> Fact:

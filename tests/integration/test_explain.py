@@ -27,7 +27,8 @@ from tests.integration.hops import (
     request_payment,
     reserve,
 )
-from tests.integration.money_course import ready
+from tests.integration.money_course import TOTAL, course, ready
+from tests.integration.stripe_books import Books
 
 
 async def publish_all(database: Database) -> None:
@@ -55,6 +56,17 @@ async def test_an_order_says_at_each_step_what_comes_next(database: Database) ->
     assert await waits_for(database, order_id) == "the order-status agent, to complete it"
     await deliver(database, orders.complete, InventoryReserved, order_id)
     assert await waits_for(database, order_id) is None
+
+
+async def test_an_order_whose_money_failed_at_stripe_waits_for_its_cancel(
+    database: Database,
+) -> None:
+    """Stripe tells of a session that nobody here has asked for."""
+    one = await course(database)
+    books = Books(one.order_id, TOTAL, "PLN")
+    books.fail()
+    await one.arrive(books.reports[0])
+    assert await waits_for(database, one.order_id) == "the order-status agent, to cancel it"
 
 
 async def test_a_cancelled_order_waits_until_all_is_given_back(database: Database) -> None:

@@ -1,6 +1,7 @@
 """An order's money in PostgreSQL, whatever Stripe reports: none is lost or refunded twice."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ pytestmark = pytest.mark.usefixtures("nothing_due")
 
 OPERATIONS = Path(__file__).parents[2] / "docs/operations.md"
 DISPUTED = "The payment is disputed"
+EXPIRY = "The checkout expired"
 
 
 async def test_a_checkout_that_is_paid_completes_its_order(database: Database) -> None:
@@ -189,6 +191,43 @@ async def test_money_of_a_session_that_nobody_here_asked_for_counts(database: Da
         (False, "SUCCEEDED")
     ]
     await assert_conserved(one)
+
+
+@pytest.mark.parametrize(
+    ("end", "payment", "order"),
+    [(Books.fail, "The payment failed", "The payment failed"), (Books.expire, EXPIRY, "expired")],
+    ids=["failed", "expired"],
+)
+async def test_a_session_that_nobody_here_asked_for_cancels_the_order_if_it_fails(
+    database: Database, end: Callable[[Books], None], payment: str, order: str
+) -> None:
+    one = await course(database)
+    books = Books(one.order_id, TOTAL, "PLN")
+    end(books)
+    await one.arrive(books.reports[0])
+    await one.handle_all()
+    (row,) = await one.payments()
+    assert (row["requested"], row["status"], row["failure_reason"]) == (False, "FAILED", payment)
+    assert (await one.topics())[1:] == ["payment.failed", "order.cancelled"]
+    (row,) = await one.fetch("select cancel_reason from orders where id = $1")
+    assert row["cancel_reason"] == order
+    await assert_audited(database, one.order_id)
+
+
+async def test_a_session_that_nobody_here_asked_for_may_fail_beside_a_live_attempt(
+    database: Database,
+) -> None:
+    one, ours = await ready(database)
+    for end in (Books.fail, Books.expire):
+        books = Books(one.order_id, TOTAL, "PLN")
+        end(books)
+        await one.arrive(books.reports[0])
+    await one.handle_all()
+    assert await one.status() == "CREATED"
+    assert [row["status"] for row in await one.payments()] == ["PENDING", "VOIDED", "VOIDED"]
+    ours.pay()
+    await one.come_to_rest()
+    assert await one.status() == "COMPLETED"
 
 
 async def test_a_second_payment_goes_back(database: Database) -> None:

@@ -10,7 +10,7 @@ from functools import cache
 from typing import NamedTuple
 
 from app.lifecycle import INCORRECT_AMOUNT, LIVE, MOVES, PaymentStatus, Status
-from app.money.ledger import Fact, captured, failed, refund, refunded_in_all
+from app.money.ledger import Fact, Kind, captured, failed, refund, refunded_in_all
 from app.money.settlement import Cancel, Fail, Return, Step, Succeed, note, steps_of
 from tests.unit.money_books import (
     ATTEMPTS,
@@ -95,8 +95,7 @@ def whims(world: World) -> Iterator[Move]:
 def arrive(world: World, place: int, fact: Fact) -> World:
     """Let a report arrive: update the payment from all its reports, and settle the order."""
     payment = world.payments[place]
-    # Money of a session that we have no attempt for counts too.
-    entry = payment.entry or Entry(PaymentStatus.VOIDED)
+    entry = payment.entry or Entry(unasked(world, fact))
     known = payment.arrived | {fact}
     return settled(
         world.change(
@@ -106,6 +105,16 @@ def arrive(world: World, place: int, fact: Fact) -> World:
             entry=learn(entry, known),
         )
     )
+
+
+def unasked(world: World, fact: Fact) -> PaymentStatus:
+    """Return how a payment begins of which a session tells that we have no attempt for.
+
+    Its money counts, and its failure does, if the order waits for no other.
+    """
+    waits = world.status is Status.CREATED and not any(one.has(*LIVE) for one in world.payments)
+    fails = fact.kind is Kind.FAILED
+    return PaymentStatus.PENDING if waits and fails else PaymentStatus.VOIDED
 
 
 def settled(world: World) -> World:

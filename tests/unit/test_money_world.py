@@ -107,6 +107,14 @@ def test_an_order_that_is_paid_is_had_whatever_comes_beside(requested: bool, oth
     assert ends(paid, undisturbed=True) == {Status.COMPLETED}
 
 
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_foreign_session_that_fails_cancels_an_order_that_waits_for_no_other(waits: bool) -> None:
+    foreign = COURSES["left"]._replace(requested=False)
+    ours = Payment(entry=Entry(PaymentStatus.PENDING))
+    world = World(Status.CREATED, (foreign, *[ours] * waits), ())
+    assert ends(world, undisturbed=True) == {Status.CREATED if waits else Status.CANCELLED}
+
+
 @pytest.mark.parametrize("course", COURSES)
 def test_no_order_is_had_with_money_that_does_not_settle_it(course: str) -> None:
     fits = course in ("paid", "paid after it failed")

@@ -201,7 +201,9 @@ CHARGE = {
         (of_an_account(session("completed")), None),
         (session("async_payment_succeeded"), captured(9999, "PLN")),
         (session("async_payment_failed"), failed("The payment failed")),
+        (session("async_payment_failed", mode="subscription"), None),
         (session("expired", payment_status="unpaid"), expired()),
+        (session("expired", payment_status="unpaid", mode="subscription"), None),
         (event("charge.refunded", **CHARGE), refunded_in_all(500)),
         (event("refund.created", **REFUND), refund("re_1", 500, "succeeded", "ours")),
         (
