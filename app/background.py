@@ -11,7 +11,7 @@ from asyncpg import PostgresError
 from app import admission, app, calls, redis_cache, relay, settings, timer_pool
 from app.cache import ORDERS, PRODUCTS
 from app.db import AWAY
-from app.expiry import BATCH, Refused, expire_due
+from app.expiry import BATCH, expire_due
 from app.mail import Mail, send_mails
 from app.metrics import (
     FAILING_MAILS,
@@ -26,8 +26,9 @@ from app.operations.outbox_months import drop_months, make_months
 from app.parked import RETENTION
 from app.queries import sql
 from app.redis_turns import REST_SECONDS
+from app.refused import Refused
 from app.stripe.events import BATCH as KEPT_BATCH
-from app.stripe.events import RefusedOrders, settle_kept
+from app.stripe.events import settle_kept
 
 REAP_SECONDS = 60.0
 REAP_BATCH = 1000
@@ -44,7 +45,7 @@ LATEST_EVENTS, LATEST_PRODUCTS = 100_000, 1000
 thousands of events a second, and a dead worker is noticed after ten seconds."""
 _inheriting = asyncio.Event()
 _refused = Refused()
-_refused_events = RefusedOrders()
+_refused_events = Refused()
 
 COLLECTOR_THRESHOLDS = 50_000, 20, 20
 

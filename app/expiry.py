@@ -9,7 +9,6 @@ the other steps of an order need no statement for it.
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from time import monotonic
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -20,6 +19,7 @@ from app.db import AWAY, Database
 from app.lifecycle import EXPIRED, Status
 from app.money.settle import call_for
 from app.queries import sql
+from app.refused import Refused
 from app.transaction import Transaction
 
 log = logging.getLogger(__name__)
@@ -27,31 +27,6 @@ log = logging.getLogger(__name__)
 BATCH = 100
 RETRY_AFTER = timedelta(seconds=30)
 """How long an order's deadline is postponed when a payment is in progress."""
-
-
-REFUSED_SECONDS = 60.0
-"""How long an order that PostgreSQL refused to change is left out of the batches.
-
-Its deadline stays as it is: that it has passed is all that shows the audit that the order is stuck.
-"""
-
-
-class Refused:
-    """The orders that are left out of the batches of this worker, each for `seconds`."""
-
-    def __init__(self, seconds: float = REFUSED_SECONDS) -> None:
-        self._seconds = seconds
-        self._until: dict[UUID, float] = {}
-
-    def add(self, order_id: UUID) -> None:
-        """Leave the order out from now on."""
-        self._until[order_id] = monotonic() + self._seconds
-
-    def ids(self) -> list[UUID]:
-        """Return the orders that are left out at this moment."""
-        moment = monotonic()
-        self._until = {id: until for id, until in self._until.items() if until > moment}
-        return list(self._until)
 
 
 async def expire_due(
@@ -65,9 +40,10 @@ async def expire_due(
     Stripe's answer cancels the order or lets it wait. Several workers may run this at once: each
     order is locked by one of them.
 
-    If PostgreSQL refuses a batch for one of its orders, each is processed alone; those that are
-    refused alone are logged and added to `refused`. Raises one of AWAY, or what PostgreSQL says if
-    it refuses to look for orders.
+    If PostgreSQL refuses a batch for one of its orders, each is processed alone. Those that are
+    refused alone are logged and added to `refused`; their deadlines stay as they are, because a
+    passed one is all that shows the audit that an order is stuck. Raises one of AWAY, or what
+    PostgreSQL says if it refuses to look for orders.
     """
     refused = Refused() if refused is None else refused
     locked: list[UUID] = []

@@ -5,7 +5,6 @@ the order's next event, or by `settle_kept`.
 """
 
 import logging
-import time
 from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
@@ -20,6 +19,7 @@ from app.money.ledger import Fact, Kind
 from app.money.rows import STRIPE, LockedPayment, new, payments_of
 from app.money.settle import settle
 from app.queries import sql
+from app.refused import Refused
 from app.stripe.webhook import Report
 from app.times import now
 from app.transaction import Transaction
@@ -27,8 +27,6 @@ from app.transaction import Transaction
 log = logging.getLogger(__name__)
 
 BATCH = 100
-REFUSED_SECONDS = 60.0
-"""How long kept events of an order that PostgreSQL refused are left alone."""
 
 
 async def record(database: Database, report: Report, payload: bytes, request_id: str) -> bool:
@@ -44,31 +42,13 @@ async def record(database: Database, report: Report, payload: bytes, request_id:
     return is_new
 
 
-class RefusedOrders:
-    """The orders that PostgreSQL has refused lately, which would take the places of others."""
-
-    def __init__(self, seconds: float = REFUSED_SECONDS) -> None:
-        self._seconds = seconds
-        self._until: dict[UUID, float] = {}
-
-    def add(self, order_id: UUID) -> None:
-        """Leave the order out for a while."""
-        self._until[order_id] = time.monotonic() + self._seconds
-
-    def orders(self) -> list[UUID]:
-        """Return the orders, and forget those whose time is over."""
-        moment = time.monotonic()
-        self._until = {id: until for id, until in self._until.items() if until > moment}
-        return list(self._until)
-
-
-async def settle_kept(database: Database, request_id: str, refused: RefusedOrders) -> int:
+async def settle_kept(database: Database, request_id: str, refused: Refused) -> int:
     """Look at up to 100 orders with kept events; return how many. Raises one of AWAY.
 
     An order that PostgreSQL refuses holds up no other; it is looked at again after a minute.
     """
     async with database.connection() as connection:
-        rows = await sql.orders_with_kept_events(connection, batch=BATCH, refused=refused.orders())
+        rows = await sql.orders_with_kept_events(connection, batch=BATCH, refused=refused.ids())
     for row in rows:
         try:
             async with database.transaction("events.settle_kept") as transaction:

@@ -9,7 +9,8 @@ import pytest
 
 from app import background, orders, payments
 from app.db import Database
-from app.expiry import RETRY_AFTER, Refused, expire_due
+from app.expiry import RETRY_AFTER, expire_due
+from app.refused import Refused
 from app.times import now
 from app.topics import PaymentRequested, PaymentSucceeded
 from tests.integration.hops import (

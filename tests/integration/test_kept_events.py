@@ -9,8 +9,9 @@ import pytest
 from app import placing
 from app.db import Database
 from app.placing import Basket
+from app.refused import Refused
 from app.stripe import events
-from app.stripe.events import RefusedOrders, settle_kept
+from app.stripe.events import settle_kept
 from app.stripe.webhook import read
 from app.transaction import Transaction, write_changes
 from tests.integration.hops import ANN, add_product
@@ -44,8 +45,8 @@ async def test_an_event_of_an_unknown_order_is_kept_and_applied_when_it_appears(
         books.give(99)
         for report in reversed(books.reports):
             await one.arrive(report)
-        assert await settle_kept(database, "early", RefusedOrders()) == 0
-    assert await settle_kept(database, "found", RefusedOrders()) == 1
+        assert await settle_kept(database, "early", Refused()) == 0
+    assert await settle_kept(database, "found", Refused()) == 1
     (row,) = await one.payments()
     assert (row["captured_minor"], row["refunded_minor"]) == (TOTAL, 99)
     await one.come_to_rest()
@@ -74,7 +75,7 @@ async def test_a_refund_that_names_the_order_waits_for_its_session(database: Dat
     paid, *given = books.reports
     for report in given:
         await one.arrive(replace(report, order_id=one.order_id))
-    assert await settle_kept(database, "early", RefusedOrders()) == 0
+    assert await settle_kept(database, "early", Refused()) == 0
     assert len(await one.payments()) == 1
     await one.arrive(paid)
     (row,) = await one.payments()
@@ -130,7 +131,7 @@ async def test_two_reports_that_passed_each_other_find_together(database: Databa
             books.intent,
             TOTAL,
         )
-    assert await settle_kept(database, "found", RefusedOrders()) == 1
+    assert await settle_kept(database, "found", Refused()) == 1
     assert (await one.payments())[0]["refunded_minor"] == TOTAL
 
 
@@ -174,15 +175,15 @@ async def test_orders_that_are_refused_hold_up_no_other(
     monkeypatch.setattr(events, "BATCH", 2)
     bad = [await with_kept_money(database, LAST_VERSION) for _ in range(3)]
     good = await with_kept_money(database)
-    refused = RefusedOrders()
+    refused = Refused()
     assert [await settle_kept(database, "kept", refused) for _ in range(3)] == [2, 2, 0]
     assert [row["status"] for row in await good.payments()] == ["SUCCEEDED"]
     for one in bad:
         assert await one.payments() == []
         await one.fetch("update orders set version = 1 where id = $1")
     assert await settle_kept(database, "at once", refused) == 0
-    assert await settle_kept(database, "by another worker", RefusedOrders()) == 2
-    assert await settle_kept(database, "by another worker", RefusedOrders()) == 1
+    assert await settle_kept(database, "by another worker", Refused()) == 2
+    assert await settle_kept(database, "by another worker", Refused()) == 1
     for one in bad:
         assert [row["status"] for row in await one.payments()] == ["SUCCEEDED"]
 
@@ -191,7 +192,7 @@ async def test_an_order_that_was_refused_is_looked_at_again_when_its_time_is_ove
     database: Database,
 ) -> None:
     one = await with_kept_money(database, LAST_VERSION)
-    refused = RefusedOrders(seconds=0)
+    refused = Refused(seconds=0)
     for _ in range(2):
         assert await settle_kept(database, "again", refused) == 1
     await one.fetch("update orders set version = 1 where id = $1")
