@@ -15,7 +15,7 @@ from app.kafka.faust_app import OrderApp
 from app.kafka.monitor import new_monitor
 from app.keys import load_keys
 from app.metrics import ADMITTED
-from app.outbox import Relay
+from app.outbox_relay import Relay
 from app.rate_limits import RateLimits
 from app.stripe.calls import Calls
 from app.stripe.client import StripeProvider

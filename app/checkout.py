@@ -17,7 +17,7 @@ from app.errors import (
 from app.ids import new_id
 from app.lifecycle import Order, Payment, PaymentStatus, Status, payable
 from app.money.ledger import CHECKOUT_EXPIRED
-from app.money.rows import STRIPE, find, lock_with_payments
+from app.money.locked_payments import STRIPE, find, lock_with_payments
 from app.money.settle import call_for, payment_fields
 from app.queries import sql
 from app.rows import Key

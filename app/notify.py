@@ -17,7 +17,7 @@ from app.lifecycle import (
     OUT_OF_STOCK,
 )
 from app.money.ledger import PAYMENT_FAILED
-from app.money.settlement import INCORRECT_CURRENCY, REFUNDED
+from app.money.steps import INCORRECT_CURRENCY, REFUNDED
 from app.rows import NotificationRow
 from app.topics import OrderCancelled, OrderCompleted
 from app.transaction import Transaction

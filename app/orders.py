@@ -19,7 +19,7 @@ from app.lifecycle import (
 )
 from app.money.amounts import to_major
 from app.money.ledger import CHECKOUT_EXPIRED
-from app.money.rows import find, lock_with_payments
+from app.money.locked_payments import find, lock_with_payments
 from app.queries import sql
 from app.rows import Key
 from app.times import parse_time

@@ -28,7 +28,7 @@ from app.lifecycle import (
 from app.money.amounts import to_major
 from app.money.ledger import captured, failed
 from app.money.ledger import refund as returned
-from app.money.rows import INTERNAL, find, lock_with_payments, payments_of, report
+from app.money.locked_payments import INTERNAL, find, lock_with_payments, payments_of, report
 from app.money.settle import payment_fields, settle
 from app.queries import sql
 from app.rows import Key

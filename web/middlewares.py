@@ -1,16 +1,50 @@
 """The middlewares and signals of every request and answer, outermost first."""
 
+from time import monotonic
 from typing import cast
 
 from aiohttp import web
 from faust.web.drivers.aiohttp import Web
 
-from app import app, settings
+from app import app, monitor, settings
+from app.errors import NotFound
+from app.kafka.faust_app import FAUST_PAGES
 from web.addresses import ForwardedFor
 from web.headers import before_sending
-from web.monitor import count_answers, only_administrators
 from web.origins import allow_origins
-from web.problems import answer_problems
+from web.problems import Handler, answer_problems
+from web.requests import authenticate_admin
+
+
+@web.middleware
+async def count_answers(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Count each answer by its status, for Faust's monitor."""
+    began = monotonic()
+    try:
+        answer = await handler(request)
+    except web.HTTPException as redirect:
+        monitor.answered(redirect.status, monotonic() - began)
+        raise
+    monitor.answered(answer.status, monotonic() - began)
+    return answer
+
+
+@web.middleware
+async def only_administrators(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Let only administrators see Faust's own pages, where these are served.
+
+    Faust answers an unknown table with its own 404 page or a KeyError; both become NotFound.
+    """
+    if not request.path.startswith(FAUST_PAGES):
+        return await handler(request)
+    authenticate_admin(request)
+    try:
+        response = await handler(request)
+    except KeyError:
+        raise NotFound from None
+    if response.status == NotFound.status:
+        raise NotFound
+    return response
 
 
 async def _end_connections(request: web.Request, response: web.StreamResponse) -> None:

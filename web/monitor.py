@@ -1,14 +1,11 @@
-"""Monitoring for administrators: rates, consumer lag, the outbox, and access to Faust's pages."""
+"""Monitoring for administrators: rates, consumer lag and the outbox."""
 
 from collections.abc import Mapping
-from time import monotonic
 from typing import Any, cast
 
 from aiohttp import web
 
 from app import app, monitor, request_pool
-from app.errors import NotFound
-from app.kafka.faust_app import FAUST_PAGES
 from app.queries import sql
 from app.times import now, rfc3339
 from app.tokens import Identity
@@ -16,8 +13,8 @@ from app.version import VERSION
 from web.answers import Monitor
 from web.endpoint import HTML, TEXT, Answer, Who, endpoint
 from web.pages import STATIC, html
-from web.problems import Handler, View
-from web.requests import authenticate_admin, json_response
+from web.problems import View
+from web.requests import json_response
 
 
 @app.page("/api/monitor")
@@ -74,34 +71,3 @@ class ConsoleView(View):
     async def get(self, request: web.Request) -> web.Response:
         """Return the page that shows this worker's health, lag and orders to administrators."""
         return html(STATIC.joinpath("console.html").read_text())
-
-
-@web.middleware
-async def count_answers(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Count each answer by its status, for Faust's monitor."""
-    began = monotonic()
-    try:
-        answer = await handler(request)
-    except web.HTTPException as redirect:
-        monitor.answered(redirect.status, monotonic() - began)
-        raise
-    monitor.answered(answer.status, monotonic() - began)
-    return answer
-
-
-@web.middleware
-async def only_administrators(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Let only administrators see Faust's own pages, where these are served.
-
-    Faust answers an unknown table with its own 404 page or a KeyError; both become NotFound.
-    """
-    if not request.path.startswith(FAUST_PAGES):
-        return await handler(request)
-    authenticate_admin(request)
-    try:
-        response = await handler(request)
-    except KeyError:
-        raise NotFound from None
-    if response.status == NotFound.status:
-        raise NotFound
-    return response

@@ -53,7 +53,7 @@ FAUST_PREFIX = "ORDERS_FAUST"
 
 class _Web(Web):
     # The front page is our own (web/health.py). Faust's pages are served only if configured, below
-    # FAUST_PAGES, and only to administrators (web/monitor.py).
+    # FAUST_PAGES, and only to administrators (web/middlewares.py).
     def _enabled_blueprints(self) -> list[tuple[str, Any]]:
         if not cast(OrderApp, self.app).settings.faust_pages:
             return []

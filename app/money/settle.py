@@ -1,7 +1,7 @@
 """Settlement in a transaction: turn the steps that an order's money requires into rows and events.
 
 Every transaction about money ends here: with the order locked and its payments read, the steps that
-`app.money.settlement` finds are recorded. Provider calls are recorded as due, never made, here.
+`app.money.steps` finds are recorded. Provider calls are recorded as due, never made, here.
 """
 
 import logging
@@ -14,8 +14,8 @@ from app import order_rows, orders
 from app.ids import new_id
 from app.lifecycle import REFUND_ATTEMPTS, Order, Payment, Status
 from app.money.amounts import to_major, to_major_in
-from app.money.rows import STRIPE, LockedPayment
-from app.money.settlement import (
+from app.money.locked_payments import STRIPE, LockedPayment
+from app.money.steps import (
     Cancel,
     Fail,
     Park,

@@ -15,7 +15,7 @@ from app import order_rows
 from app.db import Database
 from app.errors import AlreadyResolved, BadEvent, ParkedNotFound
 from app.handlers import BAD, HANDLERS
-from app.outbox import RELAY
+from app.outbox_relay import RELAY
 from app.parked import State
 from app.queries import sql
 from app.text import storable_error

@@ -13,7 +13,7 @@ from app.crashes import Point, crash_here
 from app.db import Database
 from app.errors import ProviderAway, ProviderRefused
 from app.lifecycle import Order
-from app.money.rows import LockedPayment, payments_of
+from app.money.locked_payments import LockedPayment, payments_of
 from app.money.settle import settle
 from app.queries import sql
 from app.stripe.events import place_kept

@@ -16,7 +16,7 @@ from app.db import AWAY, Database
 from app.ids import new_id
 from app.lifecycle import LIVE, Order, Payment, PaymentStatus, Status
 from app.money.ledger import Fact, Kind
-from app.money.rows import STRIPE, LockedPayment, new, payments_of
+from app.money.locked_payments import STRIPE, LockedPayment, new, payments_of
 from app.money.settle import settle
 from app.queries import sql
 from app.refused import Refused

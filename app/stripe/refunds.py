@@ -9,7 +9,7 @@ from app.errors import ProviderAway, ProviderRefused
 from app.lifecycle import PaymentStatus
 from app.money.ledger import LOST_STATUSES
 from app.money.ledger import refund as returned
-from app.money.rows import LockedPayment, report
+from app.money.locked_payments import LockedPayment, report
 from app.rows import RefundRow
 from app.stripe.answers import answering, wait_for_key
 from app.stripe.provider import Provider, Refund

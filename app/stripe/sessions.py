@@ -12,7 +12,7 @@ from app.errors import ProviderAway, ProviderRefused
 from app.lifecycle import PaymentStatus
 from app.metrics import WEBHOOKS
 from app.money.ledger import PAYMENT_FAILED, Fact, Kind, captured, expired, failed
-from app.money.rows import report
+from app.money.locked_payments import report
 from app.money.settle import expire_session
 from app.queries import sql
 from app.stripe.answers import answering, note_again, note_done, subject_of, wait_for_key, work_of

@@ -24,7 +24,7 @@ from app.operations.kafka_audit import (
     Comparison,
     audit_kafka,
 )
-from app.outbox import Relay
+from app.outbox_relay import Relay
 from app.outbox_rows import as_row, headers_of
 from app.times import now, rfc3339
 from app.topics import DeadLetter, OrderPaid

@@ -16,7 +16,7 @@ from app.handlers import HANDLERS
 from app.kafka.decoding import read_event
 from app.operations import intervention
 from app.operations.intervention import Actor
-from app.outbox import RELAY
+from app.outbox_relay import RELAY
 from app.parked import State, get, page, park, parked_ids
 from app.queries import sql
 from app.timeline import events_after

@@ -10,14 +10,14 @@ from uuid import UUID
 import pytest
 from aiokafka.errors import KafkaConnectionError
 
-from app import in_flight, outbox, outbox_rows
+from app import in_flight, outbox_relay, outbox_rows
 from app.admission_control import Admission
 from app.db import Database
 from app.kafka import producing
 from app.kafka.broker_access import Brokers
 from app.operations import intervention
 from app.operations.intervention import Actor
-from app.outbox import Relay
+from app.outbox_relay import Relay
 from app.parked import page
 from tests.integration.hops import add_product, cancel, order_of
 
@@ -104,7 +104,7 @@ async def test_what_another_worker_commits_is_sent_as_it_is_told(
     brokers: Brokers,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(outbox, "BATCH", 0)  # sweeps find nothing
+    monkeypatch.setattr(outbox_relay, "BATCH", 0)  # sweeps find nothing
     async with relaying(brokers, database) as leader:
         await leads(leader)
         await comes(database, await cancelled_order(elsewhere), [True, True])
@@ -126,7 +126,7 @@ async def test_what_is_too_long_to_be_told_is_looked_for_at_once(
     monkeypatch.setattr(Relay, "_look", note)
     async with relaying(brokers, database) as leader:
         await leads(leader)
-        monkeypatch.setattr(outbox, "SWEEP_SECONDS", 3600)
+        monkeypatch.setattr(outbox_relay, "SWEEP_SECONDS", 3600)
         looked.clear()
         await looked.wait()  # the last unprompted sweep
         await comes(database, await cancelled_order(elsewhere), [True, True])
@@ -155,7 +155,7 @@ async def test_an_event_that_the_broker_refuses_is_parked_and_holds_up_its_order
 async def test_a_topic_that_cannot_be_written_leaves_room_for_all_others(
     database: Database, brokers: Brokers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox, "BATCH", 20)
+    monkeypatch.setattr(outbox_relay, "BATCH", 20)
     monkeypatch.setattr(in_flight, "MAX_UNDER_WAY", 50)
     monkeypatch.setattr(in_flight, "MAX_OF_A_PARTITION", 10)
     stuck = """
@@ -203,7 +203,7 @@ async def test_a_leader_that_cannot_send_gives_up_the_lead(
     # From here on only the first relay's producer is broken.
     producer.has_ended = ends
     for name, value in seconds.items():
-        monkeypatch.setattr(outbox, name, value)
+        monkeypatch.setattr(outbox_relay, name, value)
     try:
         async with relaying(brokers, database):
             await comes(database, order_id, [True, True])

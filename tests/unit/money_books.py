@@ -6,7 +6,7 @@ from uuid import UUID
 
 from app.lifecycle import PaymentStatus
 from app.money.ledger import Fact, Kind, Money, captured, money_of, refund, refunded_in_all
-from app.money.settlement import PaymentState
+from app.money.steps import PaymentState
 
 TOTAL, CURRENCY = 9999, "PLN"
 ATTEMPTS = 2

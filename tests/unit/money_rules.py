@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from app.lifecycle import PaymentStatus, Status
 from app.money.ledger import Money
-from app.money.settlement import (
+from app.money.steps import (
     Cancel,
     Fail,
     Follow,

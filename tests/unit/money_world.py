@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from app.lifecycle import INCORRECT_AMOUNT, LIVE, MOVES, PaymentStatus, Status
 from app.money.ledger import Fact, Kind, captured, failed, refund, refunded_in_all
-from app.money.settlement import Cancel, Fail, Return, Step, Succeed, note, steps_of
+from app.money.steps import Cancel, Fail, Return, Step, Succeed, note, steps_of
 from tests.unit.money_books import (
     ATTEMPTS,
     CURRENCY,

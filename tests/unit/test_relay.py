@@ -9,10 +9,10 @@ from uuid import uuid4
 
 import pytest
 
-from app import outbox
+from app import outbox_relay
 from app.admission_control import Admission
 from app.kafka.broker_access import Brokers
-from app.outbox import Relay
+from app.outbox_relay import Relay
 from app.outbox_rows import LOOK, decode_notice, encode_notice
 from app.rows import OutboxRow
 
@@ -42,8 +42,8 @@ class Leader:
 @pytest.fixture
 async def leader(monkeypatch: pytest.MonkeyPatch) -> Leader:
     leader = Leader()
-    monkeypatch.setattr(outbox, "sql", leader)
-    monkeypatch.setattr(outbox, "GATHER_SECONDS", 0)
+    monkeypatch.setattr(outbox_relay, "sql", leader)
+    monkeypatch.setattr(outbox_relay, "GATHER_SECONDS", 0)
     return leader
 
 

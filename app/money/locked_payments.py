@@ -11,7 +11,7 @@ from app import order_rows
 from app.ids import parse_id
 from app.lifecycle import Order, Payment, PaymentStatus
 from app.money.ledger import Fact, Kind, money_of
-from app.money.settlement import PaymentState
+from app.money.steps import PaymentState
 from app.rows import ReportRow
 from app.times import parse_time
 from app.topics import Event

@@ -7,7 +7,7 @@ import pytest
 
 from app.lifecycle import REFUND_ATTEMPTS, PaymentStatus, Status
 from app.money.ledger import Fact, captured, expired, failed, money_of, refund, refunded_in_all
-from app.money.settlement import (
+from app.money.steps import (
     INCORRECT_AMOUNT,
     INCORRECT_CURRENCY,
     REFUNDED,
