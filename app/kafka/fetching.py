@@ -12,9 +12,11 @@ from typing import Any, NamedTuple
 
 from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient
-from aiokafka.consumer import consumer
+from aiokafka.consumer import consumer, fetcher
 from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.protocol.fetch import FetchRequest, FetchRequest_v11
+
+from app.kafka.records import Records
 
 ANY_REPLICA = ANY_EPOCH = ANY_START = -1
 """Fetch request values: the replica id of a consumer, an unknown leader epoch and log start."""
@@ -187,3 +189,4 @@ class SparingFetcher(Fetcher):
 
 
 consumer.Fetcher = SparingFetcher
+fetcher.MemoryRecords = Records

@@ -7,6 +7,8 @@ import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.structs import ConsumerRecord, RecordMetadata, TopicPartition
 
+from tests.misnamed import Misnamed, builder
+
 EVENT_TOPICS = (
     "order.created",
     "order.payment_requested",
@@ -61,6 +63,13 @@ class Broker:
     async def send(self, topic: str, **message: Any) -> RecordMetadata:
         """Send a message; return its partition and offset once the broker has it."""
         return await self._producer.send_and_wait(topic, **message)
+
+    async def send_misnamed(self, topic: str, partition: int, **message: Any) -> RecordMetadata:
+        """Send a message with a header whose name is not UTF-8."""
+        batch = self._producer.create_batch()
+        batch._builder = builder()
+        batch.append(timestamp=None, **message, headers=[(Misnamed(), b"1")])
+        return await (await self._producer.send_batch(batch, topic, partition=partition))
 
     async def send_again(self, message: ConsumerRecord) -> None:
         """Send a message a second time, as a crash between send and mark would."""

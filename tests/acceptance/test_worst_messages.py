@@ -1,6 +1,6 @@
-"""A message that `dead_letter` itself can hardly hold; this file runs after all other tests.
+"""Messages that can hardly be put aside, or read; this file runs after all other tests.
 
-A worker that cannot dead-letter it stops, which would fail all tests after it.
+A worker that cannot dead-letter or read one stops, which would fail all tests after it.
 """
 
 import asyncio
@@ -8,6 +8,8 @@ import asyncio
 from tests.acceptance.broker import Broker
 from tests.acceptance.client import eventually
 from tests.acceptance.customer import Admin, Customer
+from tests.acceptance.records import Records
+from tests.misnamed import NAME
 
 ALMOST_A_MEGABYTE = b"x" * 950_000
 
@@ -21,3 +23,21 @@ async def test_a_bad_message_as_large_as_the_broker_takes_holds_nothing_up(
     await asyncio.gather(*[customer.buys(product) for product in products])
     origins = {("order.paid", place.partition, place.offset) for place in sent}
     await eventually(lambda: broker.dead_letters(origins), lambda found: len(found) == 2)
+
+
+async def test_a_message_whose_header_is_misnamed_is_put_aside_and_holds_nothing_up(
+    broker: Broker, customer: Customer, admin: Admin, records: Records
+) -> None:
+    order = await customer.buys(await admin.adds())
+    message = {"key": order["id"].encode(), "value": b"garbage"}
+    sent = [
+        await broker.send_misnamed("order.paid", partition, **message)
+        for partition in await broker.partitions("order.paid")
+    ]
+    await asyncio.gather(*[customer.buys(await admin.adds()) for _ in range(8)])
+    origins = {("order.paid", place.partition, place.offset) for place in sent}
+    letters = await eventually(
+        lambda: broker.dead_letters(origins), lambda found: len(found) == len(sent)
+    )
+    assert all(letter["headers"] == {NAME: "1"} for letter in letters)
+    assert {tuple(place) for _, *place in await records.parked(order)} == origins
