@@ -7,6 +7,12 @@ from faust.tables.manager import TableManager
 from faust.tables.recovery import RebalanceAgain, Recovery, ServiceStopped
 from faust.types import TP
 
+READING_SECONDS = 60.0
+"""How long entries are read before Kafka is asked again where the changelogs begin and end.
+
+Otherwise a changelog that has lost unread entries at its end would be waited for without an end.
+"""
+
 
 class _Recovery(Recovery):
     _rebalance_count = 0
@@ -18,24 +24,35 @@ class _Recovery(Recovery):
         self._rebalance_count = cast(Any, self.app).rebalancing_count
         await super().on_rebalance(*arguments, **options)
 
-    async def _wait(self, *arguments: Any, **options: Any) -> None:
-        """Wait for a step; restart the recovery if a broker does not answer in time.
+    async def _wait(self, coro: Any, timeout: Any = None) -> None:
+        """Wait for a step; restart the recovery if it does not end in time.
 
         mode reports a timeout like a stop of the service, at which Faust would end the recovery
-        task: partitions would stay assigned, and nobody would consume them.
+        task: partitions would stay assigned, and nobody would consume them. What was read is kept.
         """
         try:
-            await super()._wait(*arguments, **options)
+            await super()._wait(coro, timeout or READING_SECONDS)
         except ServiceStopped:
             if self.should_stop:
                 raise
-            self.log.warning("Kafka does not answer; the recovery of the tables is restarted")
+            self.log.warning("The recovery of the tables takes long, and asks Kafka again")
             self._stop_flow()
+            self.signal_recovery_end.clear()
             self.signal_recovery_start.set()
             raise RebalanceAgain from None
-        if cast(Any, self.app).rebalancing_count != self._rebalance_count:
+        if self._is_over():
             # Partitions were revoked meanwhile. Going on would open the flow in a rebalance.
             raise RebalanceAgain
+
+    def _is_over(self) -> bool:
+        """Return whether partitions were revoked, or the recovery has to begin again."""
+        is_revoked = cast(Any, self.app).rebalancing_count != self._rebalance_count
+        return is_revoked or self.signal_recovery_start.is_set()
+
+    async def on_recovery_completed(self, generation_id: int = 0) -> None:
+        """Open the flow, unless the recovery is over: Faust ignores that its last wait says so."""
+        if not self._is_over():
+            await super().on_recovery_completed(generation_id)
 
     def _stop_flow(self) -> None:
         """Stop the flow as a rebalance does, because the step may have resumed some of it."""

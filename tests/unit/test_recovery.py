@@ -2,7 +2,9 @@
 
 import asyncio
 from collections import Counter
-from contextlib import nullcontext
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, nullcontext
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -96,6 +98,138 @@ async def test_a_changelog_that_loses_its_end_meanwhile_is_read_to_where_it_ends
         assert not recovery.signal_recovery_end.is_set()
     _Consumer._restore(cast(Any, consumer), SHORT, [entry(3)])
     assert recovery.signal_recovery_end.is_set()
+
+
+class Changelogs:
+    """A consumer whose broker loses all but five entries once ten were to be read."""
+
+    def __init__(self, recovery: Recovery) -> None:
+        self._recovery = recovery
+        self.opened = 0
+        """How often the flow was opened."""
+        self.assigned = {SHORT}
+        self.sought: list[dict[TP, int]] = []
+        self.on_reading: Callable[[], None] = lambda: None
+        self._ends = iter([10, 5])
+
+    async def highwaters(self, *places: TP) -> dict[TP, int]:
+        return dict.fromkeys(places, next(self._ends))
+
+    async def earliest_offsets(self, *places: TP) -> dict[TP, int]:
+        return dict.fromkeys(places, 0)
+
+    async def seek_wait(self, offsets: dict[TP, int]) -> None:
+        self.sought.append(offsets)
+
+    def assignment(self) -> set[TP]:
+        return self.assigned
+
+    def resume_partitions(self, places: set[TP]) -> None:
+        """Read what is left; no more comes."""
+        if SHORT in places:
+            self._recovery.active_offsets[SHORT] = 4
+
+    def pause_partitions(self, places: set[TP]) -> None:
+        pass
+
+    def resume_flow(self) -> None:
+        self.opened += 1
+        self.on_reading()
+
+    def stop_flow(self) -> None:
+        pass
+
+    async def perform_seek(self) -> None:
+        pass
+
+
+class Restored:
+    """A table that has nothing to do once it is recovered."""
+
+    recovery_buffer_size = 1000
+
+    async def on_recovery_completed(self, *_: Any) -> None:
+        pass
+
+
+class Restoring:
+    """A worker that restores the partition SHORT from offset 1 on, without a broker."""
+
+    def __init__(self, recovery: Recovery) -> None:
+        self.consumer = Changelogs(recovery)
+        self.recovery = recovery
+        nothing = partial(asyncio.sleep, 0)
+        self.app = recovery.app = cast(
+            Any,
+            SimpleNamespace(
+                conf=app.conf,
+                consumer=self.consumer,
+                consumer_generation_id=0,
+                rebalancing_count=0,
+                tracer=None,
+                _producer=None,
+                _fetcher=SimpleNamespace(maybe_start=nothing),
+                flow_control=SimpleNamespace(suspend=lambda: None, resume=lambda: None),
+                assignor=SimpleNamespace(assigned_standbys=set),
+                on_rebalance_complete=SimpleNamespace(send=nothing),
+                on_rebalance_end=lambda: None,
+            ),
+        )
+        table: Any = Restored()
+        recovery.tables = cast(Any, Tables(app))
+        recovery.tables["handled"] = recovery.tp_to_table[SHORT] = table
+        recovery.tables._changelogs[SHORT.topic] = table
+        recovery.active_tps.add(SHORT)
+        recovery.active_offsets[SHORT] = 1
+        self._wait_for_next = recovery.wait_for_stopped
+        self.rests = asyncio.Event()
+        """Whether a recovery is over, however it ended."""
+        cast(Any, recovery).wait_for_stopped = self._rest
+
+    async def _rest(self, signal: Any) -> bool:
+        if self.consumer.sought:
+            self.rests.set()
+        return await self._wait_for_next(signal)
+
+    @asynccontextmanager
+    async def begun(self) -> AsyncIterator[None]:
+        """Restore; the worker stops at the end."""
+        self.recovery.signal_recovery_start.set()
+        restoring = asyncio.create_task(cast(Any, self.recovery)._restart_recovery(self.recovery))
+        async with asyncio.timeout(20):
+            yield
+            self.recovery._stopped.set()
+            await restoring
+
+
+async def test_a_changelog_that_loses_what_is_unread_is_asked_again_where_it_ends(
+    recovery: Recovery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No entry comes, which would tell it; what was read is not read again."""
+    monkeypatch.setattr("app.kafka.recovery.READING_SECONDS", 0.01)
+    worker = Restoring(recovery)
+    async with worker.begun():
+        await recovery.completed.wait()
+    assert worker.consumer.sought == [{SHORT: 1}, {SHORT: 4}]
+    assert worker.consumer.opened == 3, "to read; as nothing is left to read; and at the end"
+
+
+async def test_a_recovery_whose_partitions_are_revoked_while_it_reads_opens_no_flow(
+    recovery: Recovery,
+) -> None:
+    """Faust ignores the error of that wait, and goes on."""
+    worker = Restoring(recovery)
+
+    def revoke() -> None:
+        worker.app.rebalancing_count += 1
+        worker.consumer.assigned = set()
+        recovery.signal_recovery_end.set()
+
+    worker.consumer.on_reading = revoke
+    async with worker.begun():
+        await worker.rests.wait()
+    assert worker.consumer.opened == 1, "to read"
+    assert not recovery.completed.is_set()
 
 
 async def test_nothing_flows_from_an_assignment_until_its_tables_are_recovered() -> None:
