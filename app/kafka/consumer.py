@@ -216,14 +216,15 @@ class _Consumer(driver.Consumer):
                 self._restore(tp, records.pop(tp))
                 continue
             self._forget_if_lost(tp, found[0].offset)
-            if flows and self._is_next(tp, found[0].offset) and self._deliver(tp, found):
+            is_next = self._is_next(tp, found[0].offset)
+            if flows and (self._waits(tp, found) or (is_next and self._deliver(tp, found))):
                 del records[tp]
         return records, partitions
 
     def _put_back(self, fetched: Mapping[Any, Sequence[Any]]) -> None:
-        """Let records be fetched again that came while the flow was stopped.
+        """Let records be fetched again, such as came while the flow was stopped.
 
-        Faust would drop them and seek to the committed offsets. A changelog has none, so its
+        Faust would drop those and seek to the committed offsets. A changelog has none, so its
         recovery would never end. (A fetch that began before a rebalance gets records of all
         partitions, even of new ones: to aiokafka, an empty set of partitions means all.)
         """
@@ -282,15 +283,36 @@ class _Consumer(driver.Consumer):
         read = self._read_offset[tp]
         return read is None or offset in (read, read + 1)
 
+    def _streams(self, tp: Any) -> Any:
+        """Return what delivers to the streams of the partition's topic; None while they change."""
+        topics = cast(Any, self.app.topics)
+        return None if topics._tp_to_callback_lock.locked() else topics._tp_to_callback.get(tp)
+
+    def _waits(self, tp: Any, records: Sequence[Any]) -> bool:
+        """Have the records fetched again when the full queues have drained; False if none is full.
+
+        Faust would wait until there is room, and fetch nothing of any topic meanwhile: a handler
+        that cannot go on would stop all others. Records that no queue could ever hold are left to
+        Faust.
+        """
+        streams, size = self._streams(tp), len(records)
+        queues = [channel.queue for channel in streams.channels] if streams else []
+        full = [queue for queue in queues if size > queue.maxsize - queue.qsize()]
+        if not full or any(size > queue.maxsize for queue in full):
+            return False
+        self._put_back({tp: records})
+        streams.on_pressure_high()
+        for queue in full:
+            queue._pending_pressure_drop_callbacks.add(streams.on_pressure_drop)
+        return True
+
     def _deliver(self, tp: Any, records: Sequence[Any]) -> bool:
         """Put the records into the queues of all streams of their topic.
 
         Returns False, and delivers nothing, if a queue lacks room, an offset is missing, or there
         are no streams. Each record is decoded once, since all streams of a topic use one schema.
         """
-        topics = cast(Any, self.app.topics)
-        callbacks = {} if topics._tp_to_callback_lock.locked() else topics._tp_to_callback
-        streams = cast(Any, callbacks.get(tp))
+        streams = self._streams(tp)
         channels = list(streams.channels) if streams else []
         if not channels or records[-1].offset - records[0].offset != len(records) - 1:
             return False

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from types import SimpleNamespace
 from typing import Any, cast
 from uuid import uuid4
 
@@ -13,7 +14,9 @@ from aiokafka.protocol.fetch import FetchRequest, FetchRequest_v11
 from faust.types import TP
 
 from app import app
+from app.kafka.decoding import EventSchema
 from app.kafka.fetching import LAST_EPOCH, FetchSessions, Session
+from app.topics import OrderPaid
 
 PARTITIONS = 4
 
@@ -206,3 +209,100 @@ async def test_what_is_fetched_while_the_flow_stands_still_comes_once_it_is_resu
     consumer.resume_flow()
     place, message = await anext(consumer.getmany(timeout=20))
     assert (place, message.value) == (places[0], b"a")
+
+
+ROOM, MESSAGES = 10, 30
+"""How many messages a stream's queue holds, and how many come to each partition."""
+
+
+class Delivery:
+    """A worker's consumer, which gets at most four messages at once, and streams of its own."""
+
+    def __init__(self, reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.places = {TP(*place) for place in reader.partitions}
+        reader.consumer._max_poll_records = 4
+        loop = asyncio.get_running_loop()
+        consumer: Any = app.transport.Consumer(
+            app.transport, app.topics.on_message, _nothing, _nothing, loop=loop
+        )
+        consumer._thread._consumer = reader.consumer
+        monkeypatch.setattr(app, "_consumer", consumer)
+        monkeypatch.setattr(app, "_producer", app._new_producer())
+        self.consumer, self._set = consumer, monkeypatch.setitem
+
+    def stream(self, *places: TP) -> asyncio.Queue[Any]:
+        """Return the queue of a new stream of these partitions."""
+        schema = EventSchema(value_type=OrderPaid, key_serializer="raw", allow_empty=False)
+        topic: Any = app.topic(places[0].topic, schema=schema)
+        topic._queue = app.FlowControlQueue(ROOM, clear_on_resume=True)
+        conductor: Any = app.topics
+        for place in places:
+            handler = conductor._build_handler(place, {topic})
+            self._set(conductor._tp_to_callback, place, handler)
+        return cast("asyncio.Queue[Any]", topic.queue)
+
+    def _go_on(self) -> None:
+        self.consumer.resume_partitions(self.places)
+        app.flow_control.resume()
+        self.consumer.resume_flow()
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[None]:
+        """Deliver what is fetched, as Faust's fetcher does."""
+        self._go_on()
+        fetcher = SimpleNamespace(_stopped=asyncio.Event())
+        draining = asyncio.create_task(self.consumer._drain_messages(fetcher))
+        try:
+            yield
+        finally:
+            app.flow_control.suspend()
+            draining.cancel()
+            with suppress(asyncio.CancelledError):
+                await draining
+
+    async def holds_back(self, *places: TP) -> None:
+        """Wait until nothing of these partitions is fetched."""
+        while not set(places) <= self.consumer._buffered_partitions:
+            await asyncio.sleep(0)
+
+    async def is_rebalanced(self) -> None:
+        """Read the same partitions from their beginning."""
+        await self.consumer.on_partitions_assigned(self.places)
+        for place in self.places:
+            await self.consumer.seek(place, 0)
+        self._go_on()
+
+
+async def _nothing(*_: Any) -> None:
+    """Do what Faust does when partitions are assigned or revoked."""
+
+
+@pytest.fixture
+async def worker(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> Delivery:
+    return Delivery(reader, monkeypatch)
+
+
+@pytest.mark.parametrize("is_rebalanced", [False, True])
+async def test_a_stream_that_stands_still_holds_up_its_own_topic_only(
+    producer: AIOKafkaProducer, reader: Reader, worker: Delivery, is_rebalanced: bool
+) -> None:
+    """It gets every message once, in order, when it goes on."""
+    first, second, other, _ = map(TP._make, reader.partitions)
+    stuck, lively = worker.stream(first, second), worker.stream(other)
+    values = [str(number) for number in range(MESSAGES)]
+    async with worker.reading(), asyncio.timeout(30):
+        await put(producer, first, *values)
+        await put(producer, second, *values)
+        await worker.holds_back(first, second)
+        await put(producer, other, *values)
+        assert [(await lively.get()).message.value.decode() for _ in values] == values
+        if is_rebalanced:
+            await worker.is_rebalanced()
+        events = [await stuck.get() for _ in range(2 * MESSAGES)]
+        for place in (first, second):
+            found = [event.message for event in events if event.message.tp == place]
+            assert [message.offset for message in found] == list(range(MESSAGES))
+            assert [message.value.decode() for message in found] == values
+        await put(producer, second, "and then")
+        assert (await stuck.get()).message.value == b"and then"
+    assert stuck.empty() and not any(worker.consumer._gap.values())

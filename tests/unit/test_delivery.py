@@ -39,6 +39,7 @@ class Consumer:
         self.schema, flow = Schema(), FlowControlEvent(initially_suspended=False)
         self.queues = [FlowControlQueue[Any](ROOM, flow_control=flow) for _ in range(2)]
         self.pressed: list[str] = []
+        self.put_back: list[int] = []
         self.streams = SimpleNamespace(
             channels=[SimpleNamespace(queue=one, schema=self.schema) for one in self.queues],
             on_pressure_high=lambda: self.pressed.append("high"),
@@ -80,11 +81,20 @@ class Consumer:
     def delivers(self, *offsets: int, tp: TP = PAID) -> bool:
         return _Consumer._deliver(cast(Any, self), tp, [record(offset) for offset in offsets])
 
+    def waits(self, *offsets: int) -> bool:
+        return _Consumer._waits(cast(Any, self), PAID, [record(offset) for offset in offsets])
+
+    def _put_back(self, fetched: dict[TP, list[Any]]) -> None:
+        self.put_back += [one.offset for one in fetched[PAID]]
+
     def meets(self, offset: int) -> None:
         _Consumer._forget_if_lost(cast(Any, self), PAID, offset)
 
     def _waiting(self, tp: TP) -> Any:
         return _Consumer._waiting(cast(Any, self), tp)
+
+    def _streams(self, tp: TP) -> Any:
+        return _Consumer._streams(cast(Any, self), tp)
 
     def is_next(self, offset: int) -> bool:
         return _Consumer._is_next(cast(Any, self), PAID, offset)
@@ -157,6 +167,28 @@ def test_where_one_queue_lacks_room_no_stream_gets_anything(consumer: Consumer) 
     assert consumer.received() == [[], [taken]]
     assert_nothing_happened(consumer)
     assert consumer.delivers(*range(ROOM)), "once there is room"
+
+
+def test_what_has_no_room_comes_again_once_the_full_queue_has_drained(consumer: Consumer) -> None:
+    full = consumer.queues[1]
+    for _ in range(ROOM):
+        full.put_nowait(object())
+    assert consumer.waits(3, 4)
+    assert (consumer.put_back, consumer.pressed) == ([3, 4], ["high"])
+    assert consumer.read is None
+    full.get_nowait()
+    full.get_nowait()
+    assert consumer.pressed == ["high"], "not yet"
+    full.get_nowait()
+    full.get_nowait()
+    assert consumer.pressed == ["high", "drop"]
+    assert not consumer.waits(3, 4)
+
+
+def test_what_no_queue_could_hold_is_not_waited_for(consumer: Consumer) -> None:
+    consumer.queues[0].put_nowait(object())
+    assert not consumer.waits(*range(ROOM + 1))
+    assert consumer.put_back == consumer.pressed == []
 
 
 def test_a_gap_is_left_to_who_takes_note_of_it(consumer: Consumer) -> None:
