@@ -3,6 +3,11 @@
 import base64
 from typing import Any
 
+from aiokafka.errors import (
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+    RecordTooLargeError,
+)
 from faust.types import EventT, Message
 
 from app import app
@@ -16,19 +21,32 @@ from app.topics import DeadLetter
 MAX_LETTER = MAX_MESSAGE - 1024
 """The largest key and value of a dead letter, in bytes; the rest is for Kafka's overhead."""
 
+TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError, RecordTooLargeError)
+"""Errors of a letter that is larger than the topic allows: `migrate` sets its `max.message.bytes`
+only when it makes the topic."""
+
 
 async def send_dead_letter(message: EventT[Any], handler: str, error: str, attempts: int) -> None:
     """Send the raw message to `dead_letter` and wait for the broker's acknowledgement.
 
-    A message that is too large is sent without its key, value and headers. Raises KafkaError or
-    ProducerSendError if the broker does not acknowledge it.
+    A message that is too large, for a producer or for the topic, is sent without its key, value and
+    headers. Raises KafkaError or ProducerSendError if the broker does not acknowledge it.
     """
-    letter = dead_letter(message.message, handler, error, attempts)
-    key, value = message.message.key, letter.dumps()
-    if len(key or b"") + len(value) > MAX_LETTER:
-        key, letter.key, letter.value, letter.headers = None, None, None, {}
+    letter, key = dead_letter(message.message, handler, error, attempts), message.message.key
+    try:
+        await _send(letter, key)
+    except TOO_LARGE:
+        letter.key, letter.value, letter.headers = None, None, {}
         letter.error += " (left out for its size; it stands at its place)"
-        value = letter.dumps()
+        await _send(letter, None)
+    DEAD_LETTERS.labels(handler).inc()
+
+
+async def _send(letter: DeadLetter, key: bytes | None) -> None:
+    """Send the letter. Raises one of TOO_LARGE, KafkaError or ProducerSendError."""
+    value = letter.dumps()
+    if len(key or b"") + len(value) > MAX_LETTER:
+        raise MessageSizeTooLargeError
     acknowledged = await app.producer.send(
         topic=letter.topic_name,
         key=key,
@@ -38,7 +56,6 @@ async def send_dead_letter(message: EventT[Any], handler: str, error: str, attem
         headers=None,
     )
     await acknowledged
-    DEAD_LETTERS.labels(handler).inc()
 
 
 def dead_letter(message: Message, handler: str, error: str, attempts: int) -> DeadLetter:

@@ -5,6 +5,8 @@ from typing import Any
 
 import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.structs import ConsumerRecord, RecordMetadata, TopicPartition
 
 from tests.misnamed import Misnamed, builder
@@ -70,6 +72,16 @@ class Broker:
         batch._builder = builder()
         batch.append(timestamp=None, **message, headers=[(Misnamed(), b"1")])
         return await (await self._producer.send_batch(batch, topic, partition=partition))
+
+    async def limit(self, topic: str, size: int) -> None:
+        """Limit the topic's messages to `size` bytes."""
+        configs = {"max.message.bytes": str(size)}
+        admin = AIOKafkaAdminClient(bootstrap_servers=self._brokers)
+        await admin.start()
+        try:
+            await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs)])
+        finally:
+            await admin.close()
 
     async def send_again(self, message: ConsumerRecord) -> None:
         """Send a message a second time, as a crash between send and mark would."""

@@ -41,3 +41,23 @@ async def test_a_message_whose_header_is_misnamed_is_put_aside_and_holds_nothing
     )
     assert all(letter["headers"] == {NAME: "1"} for letter in letters)
     assert {tuple(place) for _, *place in await records.parked(order)} == origins
+
+
+async def test_a_message_that_dead_letter_has_no_room_for_is_put_aside_without_its_bytes(
+    broker: Broker, customer: Customer, admin: Admin, records: Records
+) -> None:
+    """As where the topic was there before `migrate`, with the limit that is usual in Kafka."""
+    order = await customer.buys(await admin.adds())
+    await broker.limit("dead_letter", 10_000)
+    sent = await broker.send("order.paid", key=order["id"].encode(), value=b"x" * 20_000)
+    origin = ("order.paid", sent.partition, sent.offset)
+    (letter,) = await eventually(
+        lambda: broker.dead_letters([origin]), lambda found: len(found) == 1
+    )
+    await broker.limit("dead_letter", 2 * 1024**2)
+    assert (letter["key"], letter["value"], letter["headers"]) == (None, None, {})
+    assert letter["error"].endswith("(left out for its size; it stands at its place)")
+    await eventually(
+        lambda: records.parked(order), lambda found: [tuple(p) for _, *p in found] == [origin]
+    )
+    await customer.buys(await admin.adds())
