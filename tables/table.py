@@ -79,8 +79,10 @@ class Table(faust.Table[str, Any]):
         """By changelog partition: the last acknowledged offset that is not stored on disk yet."""
         self._unwritten: dict[int, Entries] = defaultdict(dict)
         """By partition: the entries that were put and are not written yet."""
+        self._unsent: dict[int, Entries] = defaultdict(dict)
+        """By partition: the entries that are written and not sent to the changelog yet."""
         self._writing: asyncio.TimerHandle | None = None
-        self._write_lock = asyncio.Lock()
+        self._send_lock = asyncio.Lock()
 
     def _new_store(self) -> Any:
         store = super()._new_store()
@@ -113,30 +115,47 @@ class Table(faust.Table[str, Any]):
             # As Faust's serializers would write them, each through several calls.
             self._unwritten[partition][orjson.dumps(key)] = orjson.dumps(value)
         monitor.count_updates(self, len(added))
-        if self._writing is None and self._unwritten:
+        if self._unwritten:
+            self._write_later()
+
+    def _write_later(self) -> None:
+        if self._writing is None:
             loop = asyncio.get_running_loop()
             self._writing = loop.call_later(WRITE_SECONDS, self._write_now)
 
     def _write_now(self) -> None:
-        self.add_future(self.write())  # the worker crashes if it cannot write to its disk
+        self.add_future(self._write_unasked())  # the worker crashes if it cannot write to its disk
+
+    async def _write_unasked(self) -> None:
+        """Write the entries, and send them unless others are being sent: then, send them later."""
+        self._write_disks()
+        if self._send_lock.locked():
+            self._write_later()
+        else:
+            await self.write()
 
     async def write(self) -> None:
         """Write all entries that were put so far. Raises what RocksDB raises.
 
+        They are on the disk at once, also while a partition of the changelog cannot be written.
         Waits until the producer has accepted them, which may wait for the broker to acknowledge the
         partition's earlier batches. An entry that never reaches the broker is missing only for the
         partition's next owner.
         """
-        async with self._write_lock:
-            if self._writing is not None:
-                self._writing.cancel()
-                self._writing = None
-            unwritten = self._unwritten
-            for partition, entries in unwritten.items():
-                self._write_disk(partition, entries)
-            self._unwritten = defaultdict(dict)
-            for partition, entries in unwritten.items():
+        self._write_disks()
+        async with self._send_lock:
+            unsent, self._unsent = self._unsent, defaultdict(dict)
+            for partition, entries in unsent.items():
                 await self._send(partition, entries)
+
+    def _write_disks(self) -> None:
+        if self._writing is not None:
+            self._writing.cancel()
+            self._writing = None
+        for partition, entries in self._unwritten.items():
+            self._write_disk(partition, entries)
+            self._unsent[partition].update(entries)
+        self._unwritten = defaultdict(dict)
 
     def _write_disk(self, partition: int, entries: Entries) -> None:
         # A partition that has moved to another worker meanwhile must not be opened again.

@@ -92,6 +92,9 @@ class Producer:
         self.answers: list[asyncio.Future[Any]] = []
         """One future for each batch."""
         self.error: KafkaError | None = None
+        self.is_written = asyncio.Event()
+        """Whether the changelog can be written."""
+        self.is_written.set()
         cluster = SimpleNamespace(partitions_for_topic=lambda topic: set(PARTITIONS))
         self.client = SimpleNamespace(cluster=cluster)
 
@@ -99,6 +102,7 @@ class Producer:
         return Batch(self.batch_size)
 
     async def send_batch(self, batch: Batch, topic: str, *, partition: int) -> asyncio.Future[Any]:
+        await self.is_written.wait()
         if self.error:
             raise self.error
         self.sent[topic, partition].append(batch.entries)
@@ -228,6 +232,37 @@ async def test_an_entry_that_the_broker_never_gets_is_on_the_disk(producer: Prod
     assert stored(0, "stock.reserve/1") and stored(0, "stock.reserve/2")
     place = TopicPartition(handled.changelog_topic_name, 0)
     assert handled.data.persisted_offset(place) is None
+
+
+async def test_while_a_changelog_cannot_be_written_the_disk_is(
+    producer: Producer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The entries are sent later, each key's last value last."""
+    monkeypatch.setattr("tables.table.WRITE_SECONDS", 0)
+    monkeypatch.setattr(replays, "_loop", asyncio.get_running_loop())
+    producer.is_written.clear()
+    replays.put([(0, "ann/1", "first")])
+    first = asyncio.create_task(replays.write())
+    await noted()
+    for value in ("second", "third"):
+        replays.put([(0, "ann/1", value), (1, "ann/2", value)])
+
+        async def is_stored(stored: bytes = b'"%s"' % value.encode()) -> bool:
+            found = [replays.data._dbs[partition].items() for partition in (0, 1)]
+            return [dict(entries) for entries in found] == [
+                {b'"ann/1"': stored},
+                {b'"ann/2"': stored},
+            ]
+
+        await until(is_stored, "the entries are on the disk")
+    assert not producer.sent
+    producer.is_written.set()
+    await asyncio.gather(first, replays.write())
+    topic = replays.changelog_topic_name
+    assert producer.sent == {
+        (topic, 0): [{b'"ann/1"': b'"first"'}, {b'"ann/1"': b'"third"'}],
+        (topic, 1): [{b'"ann/2"': b'"third"'}],
+    }
 
 
 async def test_a_partition_that_the_changelog_does_not_have_is_done_without(
