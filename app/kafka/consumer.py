@@ -391,9 +391,26 @@ class _Consumer(driver.Consumer):
         return bool(await super()._commit(offsets))
 
     async def _add_gap(self, tp: Any, offset_from: int, offset_to: int) -> None:
-        """Log the gap: events are neither compacted nor sent in transactions, so it is unusual."""
+        """Log the gap: events are neither compacted nor sent in transactions, so it is unusual.
+
+        If nothing that was read before it waits for its commit, go on behind it, as after a seek.
+        Faust would list all offsets of the gap: gigabytes for a partition that was left alone for
+        longer than its retention.
+        """
         self.log.warning("%s has nothing from %d to %d", tp, offset_from, offset_to - 1)
-        await super()._add_gap(tp, offset_from, offset_to)
+        if self._committed_offset[tp] == offset_from - 1 and not self._is_under_way(tp):
+            self._committed_offset[tp], self._read_offset[tp] = offset_to, offset_to - 1
+        else:
+            await super()._add_gap(tp, offset_from, offset_to)
+
+    def _is_under_way(self, tp: Any) -> bool:
+        """Return whether anything of the partition is in flight, acknowledged or being committed.
+
+        An offset that is being committed stands nowhere, and would replace what is set meanwhile.
+        """
+        messages = (*self._unacked_messages, *self._waiting(tp))
+        is_handled = any(message.tp == tp and not message.acked for message in messages)
+        return is_handled or bool(self._acked[tp]) or self._commit_fut is not None
 
 
 class _Producer(driver.Producer):

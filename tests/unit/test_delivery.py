@@ -14,6 +14,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from mode.utils.queues import FlowControlEvent, FlowControlQueue
 
+from app import app
 from app.kafka.consumer import _Consumer, _ConsumerThread, _Producer
 
 PAID, OTHER = TP("order.paid", 0), TP("order.paid", 1)
@@ -409,3 +410,65 @@ async def test_what_is_still_assigned_is_committed() -> None:
     thread._consumer.commit, thread.tp_last_committed_at = commit, {}
     assert await thread._commit({PAID: 3, OTHER: 4})
     assert committed == {OTHER: 4}
+
+
+FAR = 50_000_000_000
+"""The offset behind a gap that no memory could hold one by one."""
+
+
+@pytest.fixture
+def reading(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A consumer that goes on at the committed offset 10."""
+    nobody = cast(Any, lambda *_: None)
+    consumer: Any = app.transport.Consumer(app.transport, nobody, nobody, nobody)
+    monkeypatch.setattr(app.topics, "_acking_topics", {PAID.topic})
+    consumer._committed_offset[PAID] = consumer._read_offset[PAID] = 10
+    return consumer
+
+
+def arrived(consumer: Any, offset: int) -> Any:
+    """Return a message of PAID that a stream has got."""
+    fields = ("timestamp_type", "headers", "key", "value", "checksum")
+    sizes = {"serialized_key_size": 0, "serialized_value_size": 0}
+    raw = SimpleNamespace(topic=PAID.topic, partition=0, offset=offset, timestamp=0, **sizes)
+    raw.__dict__.update(dict.fromkeys(fields))
+    message = _Consumer._to_message(consumer, PAID, raw)
+    consumer.track_message(message)
+    return message
+
+
+async def test_a_gap_before_all_that_was_read_is_passed_over(reading: Any) -> None:
+    """Of a partition that nobody read for longer than its messages are kept."""
+    await reading._add_gap(PAID, 11, FAR)
+    assert not reading._gap[PAID]
+    assert reading._filter_committable_offsets([PAID]) == {}
+    for n in range(2):
+        reading.ack(arrived(reading, FAR + n))
+    assert reading._filter_committable_offsets([PAID]) == {PAID: FAR + 2}
+
+
+async def test_a_gap_behind_what_is_not_acknowledged_waits_for_it(reading: Any) -> None:
+    before = arrived(reading, 10)
+    await reading._add_gap(PAID, 11, 13)
+    assert reading._committed_offset[PAID] == 10
+    reading.ack(before)
+    assert reading._filter_committable_offsets([PAID]) == {PAID: 11}
+    reading._committed_offset[PAID] = 11
+    reading.ack(arrived(reading, 13))
+    assert reading._filter_committable_offsets([PAID]) == {PAID: 14}
+
+
+async def test_a_gap_behind_what_is_not_committed_is_committed_with_it(reading: Any) -> None:
+    reading.ack(arrived(reading, 10))
+    await reading._add_gap(PAID, 11, 13)
+    reading.ack(arrived(reading, 13))
+    assert reading._filter_committable_offsets([PAID]) == {PAID: 14}
+
+
+async def test_a_gap_behind_what_is_being_committed_is_committed_next(reading: Any) -> None:
+    """That commit sets the committed offset when it is made."""
+    reading._commit_fut = asyncio.Future()
+    await reading._add_gap(PAID, 11, 13)
+    reading._committed_offset[PAID] = 11
+    reading.ack(arrived(reading, 13))
+    assert reading._filter_committable_offsets([PAID]) == {PAID: 14}
