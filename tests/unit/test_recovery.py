@@ -110,6 +110,7 @@ class Changelogs:
         self.assigned = {SHORT}
         self.sought: list[dict[TP, int]] = []
         self.on_reading: Callable[[], None] = lambda: None
+        self.on_stopped: Callable[[], None] = lambda: None
         self._ends = iter([10, 5])
 
     async def highwaters(self, *places: TP) -> dict[TP, int]:
@@ -137,7 +138,7 @@ class Changelogs:
         self.on_reading()
 
     def stop_flow(self) -> None:
-        pass
+        self.on_stopped()
 
     async def perform_seek(self) -> None:
         pass
@@ -206,8 +207,14 @@ async def test_a_changelog_that_loses_what_is_unread_is_asked_again_where_it_end
     recovery: Recovery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No entry comes, which would tell it; what was read is not read again."""
-    monkeypatch.setattr("app.kafka.recovery.READING_SECONDS", 0.01)
-    worker = Restoring(recovery)
+    worker, limit = Restoring(recovery), "app.kafka.recovery.READING_SECONDS"
+
+    def read_in_vain() -> None:
+        if worker.consumer.opened == 1:
+            monkeypatch.setattr(limit, 0.001)
+
+    worker.consumer.on_reading = read_in_vain
+    worker.consumer.on_stopped = lambda: monkeypatch.setattr(limit, 60)
     async with worker.begun():
         await recovery.completed.wait()
     assert worker.consumer.sought == [{SHORT: 1}, {SHORT: 4}]
