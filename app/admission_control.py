@@ -1,7 +1,8 @@
 """Admission control: limits new orders by how long events wait here. Accepted orders come first.
 
-W is the sum of the latest waits of all handlers and five times the relay's wait, in seconds. While
-W ≤ 0.7, the limit doubles each second until there is none. Above that, it is
+W is the sum of the latest waits of all handlers, of requests to pay, and five times the relay's
+wait, in seconds. While W ≤ 0.7, the limit doubles each second until there is none. Above that,
+it is
 
     admitted/s = max(100, R × (1 + 0.4 × (0.8 − W)))
     R = new orders/s of about 300 s × (paid/s of about 5 s + 5) / (paid/s of about 300 s + 5)

@@ -44,16 +44,18 @@ class Gathering(Generic[Wanted, Done]):
     `together` returns a result for each request of a batch, or None for one that has to be done
     alone, because it has an error or is not plain. `alone` does one request, or raises. If
     PostgreSQL refuses a batch, all its requests are done alone, so a bad request costs the others
-    no more than time.
+    no more than time. `note_wait` is told how long a batch's first request has waited, in seconds.
     """
 
     def __init__(
         self,
         together: Callable[[Sequence[Wanted]], Awaitable[Sequence[Done | None]]],
         alone: Callable[[Wanted], Awaitable[Done]],
+        note_wait: Callable[[float], None] | None = None,
     ) -> None:
         self._together = together
         self._alone = alone
+        self._note_wait = note_wait
         self._waiting: list[_Request[Wanted, Done]] = []
         self._under_way: asyncio.Task[None] | None = None
         """The running batch. There is one at a time: more would each have fewer requests."""
@@ -84,6 +86,8 @@ class Gathering(Generic[Wanted, Done]):
     async def _take(self) -> None:
         self._dismiss_late()
         batch, self._waiting = self._waiting[:MAX_TOGETHER], self._waiting[MAX_TOGETHER:]
+        if batch and self._note_wait:
+            self._note_wait(TIMEOUT_SECONDS - (batch[0].leaves_at - monotonic()))
         try:
             special = await self._do_together(batch) if batch else []
         finally:

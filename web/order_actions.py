@@ -1,11 +1,12 @@
 """/api/orders/{id}/pay and /cancel."""
 
 from functools import partial
+from time import time
 from uuid import UUID
 
 from aiohttp import web
 
-from app import app, orders, payments, request_batch_pool, request_pool
+from app import admission, app, orders, payments, request_batch_pool, request_pool
 from app.errors import Forbidden, InvalidInput, NotCancellable, NotPayable, PaymentInProgress
 from app.gathering import Gathering
 from app.logs import request_id
@@ -18,9 +19,16 @@ from web.problems import View
 from web.query_strings import PayQuery
 from web.requests import etag, json_response
 
+
+def _note_wait(seconds: float) -> None:
+    """Count the wait of a request to pay as part of its order's way."""
+    admission.note("requests to pay", time() - seconds)
+
+
 _payings = Gathering(
     partial(payments.request_payments_together, request_batch_pool),
     partial(payments.request_payment, request_pool),
+    _note_wait,
 )
 
 

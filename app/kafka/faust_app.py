@@ -5,6 +5,7 @@ import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from socket import socket
 from typing import Any, Protocol, cast
 
 import faust
@@ -42,6 +43,8 @@ MAX_BATCH = 64 * 1024
 commit together would take several requests. A topic whose max.message.bytes is smaller refuses the
 whole batch, valid events included."""
 
+ACCEPTORS = 16
+"""How many connections are accepted in one round of the event loop."""
 MAX_CONNECTING = 1024
 """The listen backlog. When it is full (aiohttp's default is 128), a client's kernel retries after
 one second, and then after two more (RFC 6298, section 2)."""
@@ -49,6 +52,33 @@ one second, and then after two more (RFC 6298, section 2)."""
 FAUST_PAGES = "/faust/"
 FAUST_PREFIX = "ORDERS_FAUST"
 """The prefix of Faust's own environment variables."""
+
+
+class _Site(TCPSite):
+    """A listening port that accepts up to ACCEPTORS connections in each round of the event loop.
+
+    libuv accepts one for each listening handle. Under load, rounds take long, and new connections
+    would wait for seconds; so the port's socket has several handles.
+    """
+
+    async def start(self) -> None:
+        await super().start()
+        first, loop = cast(asyncio.Server, self._server), asyncio.get_running_loop()
+        self._others = [
+            await loop.create_server(
+                cast(Any, self._runner.server),
+                sock=socket(fileno=os.dup(one.fileno())),
+                ssl=self._ssl_context,
+                backlog=self._backlog,
+            )
+            for one in first.sockets
+            for _ in range(ACCEPTORS - 1)
+        ]
+
+    async def stop(self) -> None:
+        await super().stop()
+        for other in self._others:
+            other.close()
 
 
 class _Web(Web):
@@ -64,7 +94,7 @@ class _Web(Web):
         ]
 
     def _new_transport_tcp(self) -> TCPSite:
-        return TCPSite(
+        return _Site(
             self._runner,
             self.app.conf.web_bind,
             self.app.conf.web_port,

@@ -26,7 +26,7 @@ from app.errors import NotEnoughStock, Problem, ProductNotFound
 from app.metrics import ADMITTED, WAIT
 from app.placing import Basket, Placing
 from app.tokens import Identity
-from web import order_admission
+from web import order_actions, order_admission
 
 STEP = 0.004
 LEARNING = 60.0
@@ -288,3 +288,12 @@ def _seen(gauge: Gauge, **labels: str) -> float:
     value = REGISTRY.get_sample_value(gauge.describe()[0].name, labels)
     assert value is not None
     return value
+
+
+def test_requests_to_pay_wait_as_events_do(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(order_actions, "admission", worker.admission)
+    monkeypatch.setattr(order_actions, "time", worker.clock)
+    order_actions._note_wait(EASY_SECONDS)
+    assert worker.admitted(STEP) == ALL
+    order_actions._note_wait(AIM_SECONDS)
+    assert worker.admitted() == HARDLY_ANY

@@ -119,3 +119,19 @@ async def test_who_waits_behind_what_hangs_leaves_in_time(monkeypatch: pytest.Mo
     assert [type(answer) for answer in await concurrently(one, "a", "b")] == [TimeoutError] * 2
     journal.gate.set()
     assert await hanging == "first done"
+
+
+async def test_it_is_told_how_long_a_batch_has_waited(monkeypatch: pytest.MonkeyPatch) -> None:
+    moment, waits = 100.0, []
+    monkeypatch.setattr("app.gathering.monotonic", lambda: moment)
+    journal = Journal()
+    one = Gathering(journal.do_together, journal.do_alone, waits.append)
+    journal.gate.clear()
+    first = asyncio.create_task(one.do("first"))
+    await journal.begun.wait()
+    later = [asyncio.create_task(one.do(name)) for name in ("second", "third")]
+    await asyncio.sleep(0)
+    moment += 2.5
+    journal.gate.set()
+    await asyncio.gather(first, *later)
+    assert waits == [0.0, 2.5]
