@@ -20,7 +20,8 @@ RETRIES = Counter(
 )
 WAIT = Gauge(
     "orders_event_wait_seconds",
-    "How long the first of the latest events had waited for its handler, or for the relay.",
+    "How long the first of the latest events had waited for its handler or the relay, or the"
+    " first of the latest requests to pay for its turn.",
     ["handler"],
 )
 ADMITTED = Gauge(

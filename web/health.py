@@ -1,6 +1,7 @@
 """The front page, and health checks and metrics for operators and load balancers."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any, cast
 
 import asyncpg
@@ -10,6 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from app import app, health_pool, monitor
 from app.db import AWAY
+from app.gathering import Gathering
 from app.queries import sql
 from app.times import now, rfc3339
 from app.version import VERSION
@@ -56,7 +58,7 @@ class HealthView(View):
     )
     async def get(self, request: web.Request) -> web.Response:
         """Return UP, or DOWN if PostgreSQL or Kafka cannot be reached."""
-        well = all(await asyncio.gather(_postgres_answers(), _kafka_answers()))
+        well = all(await asyncio.gather(_probes.do(None), _kafka_answers()))
         body = {"status": "UP" if well else "DOWN", "timestamp": rfc3339(now())}
         return json_response(body, 200 if well else 503)
 
@@ -94,7 +96,7 @@ class ReadyView(View):
             "running": not app.should_stop,
             "assigned": not app.rebalancing,
             "recovered": cast(TableManager, app.tables).recovery.completed.is_set(),
-            "postgres": await _postgres_answers(),
+            "postgres": await _probes.do(None),
         }
         return _checks(query, checks)
 
@@ -123,12 +125,20 @@ def _checks(query: ChecksQuery, checks: dict[str, bool]) -> web.Response:
     return json_response(body, 200 if ok else 503)
 
 
-async def _postgres_answers() -> bool:
+async def _postgres_answers(_: None = None) -> bool:
     try:
         async with asyncio.timeout(TIMEOUT_SECONDS), health_pool.connection() as connection:
             return bool(await sql.ping(connection))
     except (*AWAY, asyncpg.PostgresError):
         return False
+
+
+async def _postgres_answers_all(probes: Sequence[None]) -> list[bool]:
+    return [await _postgres_answers()] * len(probes)
+
+
+_probes: Gathering[None, bool] = Gathering(_postgres_answers_all, _postgres_answers)
+"""Probes that come together get one answer: many at once would wait for the one connection."""
 
 
 async def _kafka_answers() -> bool:

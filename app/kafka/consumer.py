@@ -398,19 +398,18 @@ class _Consumer(driver.Consumer):
         longer than its retention.
         """
         self.log.warning("%s has nothing from %d to %d", tp, offset_from, offset_to - 1)
+        # An offset that is being committed stands nowhere, and would replace what is set meanwhile.
+        await self.maybe_wait_for_commit_to_finish()
         if self._committed_offset[tp] == offset_from - 1 and not self._is_under_way(tp):
             self._committed_offset[tp], self._read_offset[tp] = offset_to, offset_to - 1
         else:
             await super()._add_gap(tp, offset_from, offset_to)
 
     def _is_under_way(self, tp: Any) -> bool:
-        """Return whether anything of the partition is in flight, acknowledged or being committed.
-
-        An offset that is being committed stands nowhere, and would replace what is set meanwhile.
-        """
+        """Return whether anything of the partition is in flight, or waits for its commit."""
         messages = (*self._unacked_messages, *self._waiting(tp))
         is_handled = any(message.tp == tp and not message.acked for message in messages)
-        return is_handled or bool(self._acked[tp]) or self._commit_fut is not None
+        return is_handled or bool(self._acked[tp])
 
 
 class _Producer(driver.Producer):

@@ -62,18 +62,17 @@ class _Site(TCPSite):
     """
 
     async def start(self) -> None:
+        self._others: list[asyncio.Server] = []
         await super().start()
-        first, loop = cast(asyncio.Server, self._server), asyncio.get_running_loop()
-        self._others = [
-            await loop.create_server(
-                cast(Any, self._runner.server),
-                sock=socket(fileno=os.dup(one.fileno())),
-                ssl=self._ssl_context,
-                backlog=self._backlog,
-            )
-            for one in first.sockets
-            for _ in range(ACCEPTORS - 1)
-        ]
+        for one in cast(asyncio.Server, self._server).sockets:
+            for _ in range(ACCEPTORS - 1):
+                self._others.append(await self._listen(socket(fileno=os.dup(one.fileno()))))
+
+    async def _listen(self, at: socket) -> asyncio.Server:
+        server = cast(Any, self._runner.server)
+        return await asyncio.get_running_loop().create_server(
+            server, sock=at, ssl=self._ssl_context, backlog=self._backlog
+        )
 
     async def stop(self) -> None:
         await super().stop()

@@ -33,10 +33,12 @@ limit :batch;
 
 -- name: events_kept_since()$
 -- The start of the oldest month that the outbox has a partition for: no event since then has been dropped, as
--- months are dropped from the oldest on. Where there is none, this month: it is never dropped.
+-- months are dropped from the oldest on. Where there is none, this month: it is never dropped. Naming the outbox locks
+-- it, so that none is dropped until the transaction ends.
 select least(
     min(to_date(right(c.relname, 7), 'YYYY_MM')::timestamp at time zone 'UTC'),
     date_trunc('month', now(), 'UTC')
 )
 from pg_inherits i join pg_class c on c.oid = i.inhrelid
-where i.inhparent = 'outbox'::regclass and c.relname ~ '^outbox_[0-9]{4}_[0-9]{2}$';
+where i.inhparent = 'outbox'::regclass and c.relname ~ '^outbox_[0-9]{4}_[0-9]{2}$'
+  and not exists (select from outbox where false);

@@ -465,10 +465,25 @@ async def test_a_gap_behind_what_is_not_committed_is_committed_with_it(reading: 
     assert reading._filter_committable_offsets([PAID]) == {PAID: 14}
 
 
+async def gap_during_commit(reading: Any, to: int, committed: int) -> None:
+    """Add a gap from 11 while a commit is under way that ends with this offset of PAID."""
+    reading._commit_fut = commit = asyncio.Future()
+    adding = asyncio.create_task(reading._add_gap(PAID, 11, to))
+    await asyncio.sleep(0)
+    assert not adding.done(), "the commit sets the committed offset when it is made"
+    reading._committed_offset[PAID], reading._commit_fut = committed, None
+    commit.set_result(None)
+    await adding
+
+
 async def test_a_gap_behind_what_is_being_committed_is_committed_next(reading: Any) -> None:
-    """That commit sets the committed offset when it is made."""
-    reading._commit_fut = asyncio.Future()
-    await reading._add_gap(PAID, 11, 13)
-    reading._committed_offset[PAID] = 11
+    await gap_during_commit(reading, 13, committed=11)
     reading.ack(arrived(reading, 13))
     assert reading._filter_committable_offsets([PAID]) == {PAID: 14}
+
+
+async def test_a_gap_is_passed_over_once_others_are_committed(reading: Any) -> None:
+    await gap_during_commit(reading, FAR, committed=10)
+    assert not reading._gap[PAID]
+    reading.ack(arrived(reading, FAR))
+    assert reading._filter_committable_offsets([PAID]) == {PAID: FAR + 1}

@@ -2,8 +2,9 @@
 
 import asyncio
 from contextlib import ExitStack
-from socket import create_connection
+from socket import create_connection, create_server
 
+import pytest
 import uvloop
 from aiohttp import web
 
@@ -53,3 +54,16 @@ async def port_after_stop() -> bool:
 
 def test_nobody_listens_once_it_is_stopped() -> None:
     assert not uvloop.run(port_after_stop())
+
+
+async def clean_up_after_a_port_in_use() -> None:
+    with create_server(("127.0.0.1", 0)) as taken:
+        runner = web.ServerRunner(web.Server(answer))
+        await runner.setup()
+        with pytest.raises(OSError, match="address already in use"):
+            await _Site(runner, "127.0.0.1", taken.getsockname()[1]).start()
+        await runner.cleanup()
+
+
+def test_a_port_in_use_is_the_only_error() -> None:
+    uvloop.run(clean_up_after_a_port_in_use())
