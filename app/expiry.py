@@ -7,8 +7,9 @@ the other steps of an order need no statement for it.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -46,14 +47,10 @@ async def expire_due(
     PostgreSQL says if it refuses to look for orders.
     """
     refused = Refused() if refused is None else refused
+    look = partial(sql.lock_due_orders, now=moment, batch=batch, refused=refused.ids())
     locked: list[UUID] = []
     try:
-        async with database.transaction("expiry.expire_due") as transaction:
-            rows = await sql.lock_due_orders(
-                transaction.connection, now=moment, batch=batch, refused=refused.ids()
-            )
-            locked += [row["id"] for row in rows]
-            await _expire(transaction, rows, moment)
+        await _expire_what(database, look, moment, locked)
     except AWAY:
         raise
     except PostgresError:
@@ -67,15 +64,27 @@ async def expire_due(
 async def _expire_alone(
     database: Database, order_id: UUID, moment: datetime, refused: Refused
 ) -> None:
+    look = partial(sql.lock_due_order, id=order_id, now=moment)
     try:
-        async with database.transaction("expiry.expire_due") as transaction:
-            rows = await sql.lock_due_order(transaction.connection, id=order_id, now=moment)
-            await _expire(transaction, rows, moment)
+        await _expire_what(database, look, moment, [])
     except AWAY:
         raise
     except PostgresError:
         log.exception("Order %s is past its deadline, and PostgreSQL refuses its change", order_id)
         refused.add(order_id)
+
+
+async def _expire_what(
+    database: Database,
+    look: Callable[[Any], Awaitable[Sequence[Mapping[str, Any]]]],
+    moment: datetime,
+    locked: list[UUID],
+) -> None:
+    """Process the orders that `look` locks and reads; add their ids to `locked` before that."""
+    async with database.transaction("expiry.expire_due") as transaction:
+        rows = await look(transaction.connection)
+        locked += [row["id"] for row in rows]
+        await _expire(transaction, rows, moment)
 
 
 async def _expire(

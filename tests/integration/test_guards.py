@@ -67,7 +67,7 @@ async def test_a_key_that_is_used_behind_the_read_makes_no_second_order(
     async def place() -> None:
         made.append(await placing.place(database, one))
 
-    monkeypatch.setattr(placing, "catalogue", first(placing.catalogue, place))
+    monkeypatch.setattr(placing, "products_of", first(placing.products_of, place))
     again, different = await done(placing_in(database), one, other)
     assert again == (made[0][0], True)
     assert different[0]["id"] != made[0][0]["id"]
