@@ -7,9 +7,8 @@ the other steps of an order need no statement for it.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -41,50 +40,35 @@ async def expire_due(
     Stripe's answer cancels the order or lets it wait. Several workers may run this at once: each
     order is locked by one of them.
 
-    If PostgreSQL refuses a batch for one of its orders, each is processed alone. Those that are
-    refused alone are logged and added to `refused`; their deadlines stay as they are, because a
-    passed one is all that shows the audit that an order is stuck. Raises one of AWAY, or what
-    PostgreSQL says if it refuses to look for orders.
+    If PostgreSQL refuses a batch for one of its orders, as many are processed one by one. Those
+    that are refused alone are logged and added to `refused`; their deadlines stay as they are,
+    because a passed one is all that shows the audit that an order is stuck. Raises one of AWAY, or
+    what PostgreSQL says if it refuses to look for orders.
     """
     refused = Refused() if refused is None else refused
-    look = partial(sql.lock_due_orders, now=moment, batch=batch, refused=refused.ids())
     locked: list[UUID] = []
     try:
-        await _expire_what(database, look, moment, locked)
+        async with database.transaction("expiry.expire_due") as transaction:
+            rows = await sql.lock_due_orders(
+                transaction.connection, now=moment, batch=batch, refused=refused.ids()
+            )
+            locked += [row["id"] for row in rows]
+            await _expire(transaction, rows, moment)
     except AWAY:
         raise
     except PostgresError:
-        if not locked:
-            raise
-        for order_id in locked:
-            await _expire_alone(database, order_id, moment, refused)
+        match locked:
+            case []:
+                raise
+            case [order_id]:
+                log.exception(
+                    "Order %s is past its deadline, and PostgreSQL refuses its change", order_id
+                )
+                refused.add(order_id)
+            case _:
+                for _ in locked:
+                    await expire_due(database, moment, 1, refused)
     return len(locked)
-
-
-async def _expire_alone(
-    database: Database, order_id: UUID, moment: datetime, refused: Refused
-) -> None:
-    look = partial(sql.lock_due_order, id=order_id, now=moment)
-    try:
-        await _expire_what(database, look, moment, [])
-    except AWAY:
-        raise
-    except PostgresError:
-        log.exception("Order %s is past its deadline, and PostgreSQL refuses its change", order_id)
-        refused.add(order_id)
-
-
-async def _expire_what(
-    database: Database,
-    look: Callable[[Any], Awaitable[Sequence[Mapping[str, Any]]]],
-    moment: datetime,
-    locked: list[UUID],
-) -> None:
-    """Process the orders that `look` locks and reads; add their ids to `locked` before that."""
-    async with database.transaction("expiry.expire_due") as transaction:
-        rows = await look(transaction.connection)
-        locked += [row["id"] for row in rows]
-        await _expire(transaction, rows, moment)
 
 
 async def _expire(

@@ -97,15 +97,6 @@ order by d.due_at
 limit :batch
 for no key update of o skip locked;
 
--- name: lock_due_order(id, now)
--- Like lock_due_orders, for one order.
-select o.id, o.user_id, o.status, o.version, o.total_minor, o.currency, o.customer_email,
-    o.cancel_reason, o.updated_at
-from order_deadlines d
-join orders o on o.id = d.order_id
-where d.order_id = :id and d.due_at <= :now
-for no key update of o skip locked;
-
 -- name: settle_deadlines(order_ids, unpaid, now, later)
 -- Delete the passed deadlines of locked orders, but postpone those of unpaid orders with a payment in
 -- progress; a checkout whose session is not open yet does not count as one. Returns the orders whose
