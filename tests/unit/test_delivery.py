@@ -375,16 +375,23 @@ async def test_an_error_of_the_last_commit_is_told(monkeypatch: pytest.MonkeyPat
         await _Consumer.__new__(_Consumer).on_stop()
 
 
-async def test_a_partition_whose_position_is_being_reset_does_not_end_the_worker() -> None:
-    """As after a broker that has lost a topic's end, while Faust looks whether all goes on."""
+@pytest.mark.parametrize("is_being_reset", [False, True])
+async def test_a_partition_of_which_nothing_comes_is_neither_an_error_nor_a_crash(
+    is_being_reset: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After minutes without news of it, while Faust looks whether all partitions go on."""
     place = TopicPartition(*PAID)
     thread = thread_with({place: None})
-    topics = SimpleNamespace(acks_enabled_for=lambda topic: True)
-    thread.consumer = SimpleNamespace(app=SimpleNamespace(monitor=object(), topics=topics))
-    thread.time_started, thread.tp_fetch_request_timeout_secs = 0.0, 60.0
-    thread._consumer._subscription.subscription.assignment.state_value(place).timestamp = 500
-    thread._consumer._fetcher.request_offset_reset({place}, OffsetResetStrategy.EARLIEST)
-    thread.verify_event_path(1.0, PAID)
+    if is_being_reset:
+        thread._consumer._subscription.subscription.assignment.state_value(place).timestamp = 500
+        thread._consumer._fetcher.request_offset_reset({place}, OffsetResetStrategy.EARLIEST)
+    consumer: Any = app._new_consumer()
+    consumer._thread = thread
+    thread.consumer, thread.time_started, thread.log = consumer, -3600.0, consumer.log
+    thread.tp_fetch_request_timeout_secs = 300.0
+    await consumer.verify_all_partitions_active()
+    consumer.verify_recovery_event_path(0.0, PAID)
+    assert not caplog.records
 
 
 async def test_where_all_partitions_have_moved_away_nothing_is_committed() -> None:
