@@ -4,150 +4,16 @@ import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
-import aiokafka.util
-from aiokafka import AIOKafkaConsumer
-from aiokafka.conn import AIOKafkaConnection, CloseReason
-from aiokafka.consumer.fetcher import OffsetResetStrategy
-from aiokafka.errors import KafkaConnectionError
 from faust.events import Event
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
-from mode import Service
-from mode.utils.futures import maybe_async
 
+from app.kafka.client import STOP_SECONDS, ConsumerThread
 from app.kafka.coordination import crash_with
-from app.kafka.fetching import FetchSessions
 from app.timeouts import leave_after
 
 NO_PARTITION_SECONDS = 0.05
 """How often a worker whose partitions are all paused looks whether one is resumed."""
-
-STOP_SECONDS = 5.0
-"""How long a worker that stops waits for Kafka, each time: to commit, to leave, to flush."""
-
-_send = AIOKafkaConnection.send
-
-
-def _send_or_break(self: AIOKafkaConnection, *args: Any, **kwargs: Any) -> Any:
-    """Turn uvloop's RuntimeError for a closed transport into a broken connection.
-
-    aiokafka expects an OSError. Any other error ends its metadata task for good; the consumer then
-    looks healthy, but neither commits nor sends heartbeats.
-    """
-    try:
-        return _send(self, *args, **kwargs)
-    except RuntimeError as error:
-        self.close(reason=CloseReason.CONNECTION_BROKEN)
-        raise KafkaConnectionError(f"broken connection: {error}") from error
-
-
-AIOKafkaConnection.send = _send_or_break
-# aiokafka's own function queries the loop's policy and the loop's state for each message.
-aiokafka.util.get_running_loop = asyncio.get_running_loop
-
-
-class _ConsumerThread(driver.AIOKafkaConsumerThread):
-    """Runs Kafka's client in the worker's event loop instead of a thread.
-
-    Under the GIL a thread is no faster, and each fetch would pass through two queues and two event
-    loops. Nothing in this service blocks the loop.
-    """
-
-    wait_for_shutdown = False
-    _assigned: frozenset[Any] = frozenset()
-    _assigned_as_faust: frozenset[TP] = frozenset()
-
-    def assignment(self) -> Any:
-        """Return the assigned partitions, cached: Faust builds a new set for each lookup."""
-        assigned = self._ensure_consumer().assignment()
-        if assigned is not self._assigned:
-            self._assigned = assigned
-            self._assigned_as_faust = frozenset(TP(*place) for place in assigned)
-        return self._assigned_as_faust
-
-    async def on_start(self) -> None:
-        await super().on_start()
-        client = cast(Any, self._consumer)
-        client._coordinator.service = self
-        tasks = (client._fetcher._fetch_task, client._coordinator._coordination_task)
-        crash_with(self, *tasks, client._client._sync_task)
-
-    async def start(self) -> None:
-        self._thread_started.set()
-        await self._default_start()
-
-    async def stop(self) -> None:
-        if self._started.is_set():
-            await Service.stop(self)
-
-    async def on_stop(self) -> None:
-        """Leave the group. aiokafka would wait for a join under way, however long that takes.
-
-        The others then wait for this worker until its session ends, as after a kill.
-        """
-        if self._consumer is not None:
-            await leave_after(STOP_SECONDS, self._consumer.stop())
-
-    async def crash(self, reason: BaseException) -> None:
-        await Service.crash(self, reason)
-
-    def _stopped_set(self) -> None:
-        self._stopped.set()
-
-    async def _stop_children(self) -> None:
-        await self._default_stop_children()
-
-    async def _stop_futures(self) -> None:
-        await self._default_stop_futures()
-
-    async def _stop_exit_stacks(self) -> None:
-        await self._default_stop_exit_stacks()
-
-    async def call_thread(self, fun: Any, *arguments: Any, **options: Any) -> Any:
-        return await maybe_async(fun(*arguments, **options))
-
-    def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
-        consumer = super()._create_worker_consumer(transport)
-        # Faust hard-codes 1500 ms. A fetch that waits for one partition delays the next fetch of
-        # all others, so the wait has to be short.
-        consumer._fetch_max_wait_ms = cast(Any, self.app).settings.kafka_fetch_wait_ms
-        FetchSessions(consumer._client)
-        return consumer
-
-    async def seek_to_committed(self) -> Any:
-        """Seek to the committed offsets; a stream's partition without one, to its beginning.
-
-        aiokafka leaves the latter at its position, past messages that were fetched and discarded.
-        """
-        consumer = self._ensure_consumer()
-        places = consumer.assignment()
-        found = await consumer._coordinator.fetch_committed_offsets(places)
-        committed = {tp: _offset(found.get(tp)) for tp in places}
-        for tp, offset in committed.items():
-            if offset:
-                consumer.seek(tp, offset)
-        changelogs, assigned = self.app.tables.changelog_topics, consumer.assignment()
-        fresh = {tp for tp, at in committed.items() if not at and tp.topic not in changelogs}
-        # Without waiting for the positions, as `seek_to_beginning` does: the recovery of all
-        # partitions would begin again and again while one of them has no leader. Until a partition
-        # has its position, nothing is fetched from it.
-        if reset := fresh & assigned:
-            consumer._fetcher.request_offset_reset(reset, OffsetResetStrategy.EARLIEST)
-        return committed
-
-    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
-        """Commit the offsets of assigned partitions; False if there are none any more.
-
-        Faust would have aiokafka commit nothing, which is an error, and crash.
-        """
-        assigned = self.assignment()
-        kept = {tp: offset for tp, offset in offsets.items() if tp in assigned}
-        return bool(kept) and await super()._commit(kept)
-
-
-def _offset(committed: Any) -> int | None:
-    """Return the offset of an answer about committed offsets; None if there is none."""
-    return None if committed is None or committed.offset < 0 else committed.offset
 
 
 class _Moved(Exception):
@@ -323,8 +189,8 @@ class _Consumer(driver.Consumer):
         self._read_offset[tp] = records[-1].offset
         return True
 
-    def _new_consumer_thread(self) -> _ConsumerThread:
-        return _ConsumerThread(self, loop=self.loop, thread_loop=self.loop, beacon=self.beacon)
+    def _new_consumer_thread(self) -> ConsumerThread:
+        return ConsumerThread(self, loop=self.loop, thread_loop=self.loop, beacon=self.beacon)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """Stop the flow first: a worker without partitions, or its recovery, may have left it open.

@@ -15,7 +15,8 @@ from faust.types import TP
 from mode.utils.queues import FlowControlEvent, FlowControlQueue
 
 from app import app
-from app.kafka.consumer import _Consumer, _ConsumerThread, _Producer
+from app.kafka.client import ConsumerThread
+from app.kafka.consumer import _Consumer, _Producer
 
 PAID, OTHER = TP("order.paid", 0), TP("order.paid", 1)
 ROOM = 4
@@ -286,7 +287,7 @@ async def test_what_was_chosen_before_a_rebalance_is_not_committed(
 
 
 def test_the_assigned_partitions_are_those_of_the_latest_assignment() -> None:
-    thread: Any = _ConsumerThread.__new__(_ConsumerThread)
+    thread: Any = ConsumerThread.__new__(ConsumerThread)
     client = SimpleNamespace(assigned=frozenset({TopicPartition("order.paid", 0)}))
     thread._consumer = SimpleNamespace(assignment=lambda: client.assigned)
     assert thread.assignment() == {PAID}
@@ -313,7 +314,7 @@ def thread_with(committed: dict[TopicPartition, int | None]) -> Any:
     client._closed, client._request_timeout_ms = True, 60_000
     client._subscription, client._fetcher = subscription, fetcher
     client._coordinator = SimpleNamespace(fetch_committed_offsets=known)
-    thread: Any = _ConsumerThread.__new__(_ConsumerThread)
+    thread: Any = ConsumerThread.__new__(ConsumerThread)
     thread._consumer = client
     thread.app = SimpleNamespace(tables=SimpleNamespace(changelog_topics={"a changelog"}))
     return thread
@@ -342,7 +343,7 @@ async def test_a_partition_that_nobody_leads_is_read_from_its_beginning_and_not_
 @pytest.mark.parametrize(
     ("part", "waits"),
     [
-        (_ConsumerThread, "aiokafka.AIOKafkaConsumer.stop"),
+        (ConsumerThread, "aiokafka.AIOKafkaConsumer.stop"),
         (_Consumer, "faust.transport.drivers.aiokafka.Consumer.on_stop"),
         (_Producer, "faust.transport.drivers.aiokafka.Producer.on_stop"),
     ],
@@ -357,7 +358,8 @@ async def test_a_kafka_that_stands_still_does_not_keep_a_worker_from_stopping(
             await answered.wait()
         await answered.wait()
 
-    monkeypatch.setattr("app.kafka.consumer.STOP_SECONDS", 0)
+    for module in ("client", "consumer"):
+        monkeypatch.setattr(f"app.kafka.{module}.STOP_SECONDS", 0)
     monkeypatch.setattr(waits, wait)
     stopping = part.__new__(part)
     stopping._consumer = AIOKafkaConsumer.__new__(AIOKafkaConsumer)
