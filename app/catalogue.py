@@ -5,7 +5,13 @@ from typing import Any, TypedDict
 from uuid import UUID
 
 from app.db import Database
-from app.errors import InvalidInput, ProductNameTaken, ProductNotFound, StockBelowReserved
+from app.errors import (
+    ForeignCurrency,
+    InvalidInput,
+    ProductNameTaken,
+    ProductNotFound,
+    StockBelowReserved,
+)
 from app.ids import new_id
 from app.money.amounts import to_major
 from app.queries import sql
@@ -27,8 +33,11 @@ async def create_product(
     description: str | None,
     category: str | None,
 ) -> dict[str, Any]:
-    """Add a product to the catalogue. Raises ProductNameTaken."""
+    """Add a product to the catalogue. Raises ProductNameTaken, ForeignCurrency."""
     async with database.transaction("catalogue.create_product") as transaction:
+        known = await sql.catalogue_currency(transaction.connection)
+        if known not in (None, currency):
+            raise ForeignCurrency
         row = await sql.insert_product(
             transaction.connection,
             id=new_id(),

@@ -123,6 +123,12 @@ class ProductNameTaken(Problem):
     status, slug, title = 409, "product-name-taken", "Product name already exists"
 
 
+class ForeignCurrency(Problem):
+    """The catalogue has prices in another currency than this worker's STRIPE_CURRENCY"""
+
+    status, slug, title = 409, "foreign-currency", "One currency serves the whole catalogue"
+
+
 class NotEnoughStock(Problem):
     """Not enough stock"""
 

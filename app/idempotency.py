@@ -54,7 +54,10 @@ async def claim(transaction: Transaction, key: Key) -> dict[str, Any] | None:
         raise IdempotencyInProgress from None
     if claimed:
         return None
-    return _stored((await _taken(transaction.connection, [key]))[key.place], key)
+    taken = (await _taken(transaction.connection, [key])).get(key.place)
+    if taken is None:  # it has expired, and was reaped meanwhile
+        raise IdempotencyInProgress
+    return _stored(taken, key)
 
 
 async def try_together(

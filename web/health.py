@@ -91,10 +91,13 @@ class ReadyView(View):
         needs_servers=False,
     )
     async def get(self, request: web.Request, query: ChecksQuery) -> web.Response:
-        """Return whether partitions are assigned, tables recovered, and PostgreSQL answers."""
+        """Return whether the tables were recovered once, and PostgreSQL answers.
+
+        A later rebalance does not count: it stops the agents of all workers at the same time, but
+        none of their requests.
+        """
         checks = {
             "running": not app.should_stop,
-            "assigned": not app.rebalancing,
             "recovered": cast(TableManager, app.tables).recovery.completed.is_set(),
             "postgres": await _probes.do(None),
         }

@@ -6,7 +6,7 @@ from aiohttp import web
 
 from app import app, catalogue, redis_cache, request_pool, settings
 from app.cache import PRODUCTS
-from app.errors import ProductNameTaken, StockBelowReserved
+from app.errors import ForeignCurrency, ProductNameTaken, StockBelowReserved
 from app.sorts import SORTS
 from app.tokens import Identity
 from web.answers import Product, ProductPage
@@ -64,7 +64,7 @@ class ProductsView(View):
         ),
         who=Who.ADMIN,
         body=NewProduct,
-        own_problems=(ProductNameTaken,),
+        own_problems=(ProductNameTaken, ForeignCurrency),
     )
     async def post(self, request: web.Request, user: Identity, body: NewProduct) -> web.Response:
         """Add a product to the catalogue."""

@@ -29,6 +29,10 @@ where id = :id
   and stocked + :add_quantity::bigint <= :most
 returning *;
 
+-- name: catalogue_currency()$
+-- The currency of the catalogue, if it has a product: all have the same.
+select currency from products limit 1;
+
 -- name: foreign_currency(currency)$
 -- A currency in the catalogue other than this one, if any.
 select currency from products where currency <> :currency limit 1;

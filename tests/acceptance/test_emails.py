@@ -48,6 +48,13 @@ async def test_an_email_is_one_account_in_whatever_spelling(
     assert me.body == {**registered.body, "role": "ADMIN"}
 
 
+@pytest.mark.parametrize("domain", ["shop.test", "corp.local", "shop.localhost"])
+async def test_an_address_of_an_intranet_or_a_test_system_is_taken(api: Api, domain: str) -> None:
+    email = f"{uuid4()}@{domain}"
+    assert (await register(api, email)).status == 200
+    assert (await log_in(api, email)).status == 200
+
+
 NOT_ALONE = ["Ann <{}>", "<{}>", " {}", "{} ", "\u00a0{}"]
 
 

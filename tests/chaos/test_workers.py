@@ -87,6 +87,25 @@ def was_refused(trouble: str) -> bool:
     return any(refusal in trouble for refusal in refusals)
 
 
+async def test_a_worker_stays_ready_while_others_come_and_go(shop: Shop) -> None:
+    """All are in a rebalance at once: a load balancer would be left without any."""
+    worker = await shop.hire_ready()
+    statuses = set()
+
+    async def watch(session: aiohttp.ClientSession) -> None:
+        while True:
+            statuses.add((await session.get("/readyz")).status)
+
+    async with aiohttp.ClientSession(worker.url) as session:
+        watching = asyncio.create_task(watch(session))
+        shop.lose(await shop.hire_ready())
+        placed = await commit_orders(shop)
+        assert await rest(shop)
+        watching.cancel()
+    assert statuses == {200}
+    await audit(shop, placed)
+
+
 async def test_what_piled_up_for_a_dead_worker_is_handled_by_the_other(shop: Shop) -> None:
     """The remaining worker takes over partitions with a backlog, and skips none of it."""
     await shop.hire_ready()

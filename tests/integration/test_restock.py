@@ -8,7 +8,7 @@ import pytest
 from app import catalogue
 from app.catalogue import MAX_IN_STOCK, ProductChanges
 from app.db import Database
-from app.errors import InvalidInput, ProductNotFound, StockBelowReserved
+from app.errors import ForeignCurrency, InvalidInput, ProductNotFound, StockBelowReserved
 from app.transaction import Transaction
 from tests.integration.hops import add_product, order_of, pay, reserve
 
@@ -19,6 +19,15 @@ async def stocked(database: Database, product_id: UUID) -> tuple[int, int]:
             "select stocked, available from products where id = $1", product_id
         )
     return row["stocked"], row["available"]
+
+
+async def test_a_product_in_another_currency_than_the_catalogues_is_refused(
+    database: Database,
+) -> None:
+    await add_product(database)
+    with pytest.raises(ForeignCurrency):
+        await add_product(database, currency="EUR")
+    await add_product(database)
 
 
 async def test_only_what_is_named_changes(database: Database) -> None:
