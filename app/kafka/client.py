@@ -1,7 +1,7 @@
 """Kafka's client of the consumer: aiokafka's, in the worker's own event loop."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 import aiokafka.util
@@ -15,7 +15,7 @@ from mode import Service
 from mode.utils.futures import maybe_async
 
 from app.kafka.coordination import crash_with
-from app.kafka.fetching import FetchSessions
+from app.kafka.fetching import NOWHERE, FetchSessions
 from app.timeouts import leave_after
 
 STOP_SECONDS = 5.0
@@ -109,6 +109,11 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         consumer._fetch_max_wait_ms = cast(Any, self.app).settings.kafka_fetch_wait_ms
         FetchSessions(consumer._client)
         return consumer
+
+    def without_leader(self, places: Iterable[TP]) -> set[TP]:
+        """Return those of the partitions whose leader is not known, or away."""
+        cluster = self._ensure_consumer()._client.cluster
+        return {place for place in places if cluster.leader_for_partition(place) in NOWHERE}
 
     async def seek_to_committed(self) -> Any:
         """Seek to the committed offsets; a stream's partition without one, to its beginning.

@@ -17,10 +17,15 @@ Otherwise a changelog that has lost unread entries at its end would be waited fo
 class _Recovery(Recovery):
     _rebalance_count = 0
     """The number, by Faust's count, of the rebalance whose partitions are recovered."""
+    _is_repeated = False
+    """Whether Kafka was asked in vain before, since that rebalance."""
+    _unled: frozenset[TP] = frozenset()
+    """The changelogs that are not recovered, because they have no leader."""
 
     async def on_rebalance(self, *arguments: Any, **options: Any) -> None:
         """Begin anew. The end of the last recovery is not the end of this one."""
         self.signal_recovery_end.clear()
+        self._is_repeated = False
         self._rebalance_count = cast(Any, self.app).rebalancing_count
         await super().on_rebalance(*arguments, **options)
 
@@ -37,6 +42,7 @@ class _Recovery(Recovery):
                 raise
             self.log.warning("The recovery of the tables takes long, and asks Kafka again")
             self._stop_flow()
+            self._is_repeated = True
             self.signal_recovery_end.clear()
             self.signal_recovery_start.set()
             raise RebalanceAgain from None
@@ -61,6 +67,18 @@ class _Recovery(Recovery):
         self.app.flow_control.suspend()
         consumer.pause_partitions(consumer.assignment())
 
+    async def _build_highwaters(
+        self, consumer: Any, tps: set[TP], destination: Counter[TP], title: str
+    ) -> None:
+        """Leave out changelogs that have no leader, after Kafka was asked in vain for all.
+
+        All partitions would wait for them. What they have no marks of, PostgreSQL recognises.
+        """
+        self._unled = frozenset(consumer.without_leader(tps)) if self._is_repeated else frozenset()
+        for tp in sorted(self._unled):
+            self.log.warning("%s has no leader, and is not read", tp)
+        await super()._build_highwaters(consumer, tps - self._unled, destination, title)
+
     async def _build_offsets(
         self, consumer: Any, tps: set[TP], destination: Counter[TP], title: str
     ) -> None:
@@ -68,6 +86,10 @@ class _Recovery(Recovery):
 
         It was created anew, or has lost its end. Faust would stop the worker, at each start.
         """
+        for tp in tps & self._unled:
+            if destination[tp] is None:
+                destination[tp] = -1
+        tps = tps - self._unled
         for tp in tps:
             seen = destination[tp]
             if seen is not None and seen > self.active_highwaters[tp]:

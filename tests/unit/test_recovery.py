@@ -16,7 +16,7 @@ from app import app
 from app.kafka.consumer import _Consumer
 from app.kafka.recovery import Tables
 
-SHORT, LONG, EXPIRED = (TP("orders-handled-changelog", n) for n in range(3))
+SHORT, LONG, EXPIRED, UNLED = (TP("orders-handled-changelog", n) for n in range(4))
 
 
 @pytest.fixture
@@ -113,11 +113,20 @@ class Changelogs:
         self.on_stopped: Callable[[], None] = lambda: None
         self._ends = iter([10, 5])
 
+    def without_leader(self, places: set[TP]) -> set[TP]:
+        return places & {UNLED}
+
     async def highwaters(self, *places: TP) -> dict[TP, int]:
+        await self._led(places)
         return dict.fromkeys(places, next(self._ends))
 
     async def earliest_offsets(self, *places: TP) -> dict[TP, int]:
+        await self._led(places)
         return dict.fromkeys(places, 0)
+
+    async def _led(self, places: tuple[TP, ...]) -> None:
+        if UNLED in places:
+            await asyncio.Event().wait()
 
     async def seek_wait(self, offsets: dict[TP, int]) -> None:
         self.sought.append(offsets)
@@ -219,6 +228,26 @@ async def test_a_changelog_that_loses_what_is_unread_is_asked_again_where_it_end
         await recovery.completed.wait()
     assert worker.consumer.sought == [{SHORT: 1}, {SHORT: 4}]
     assert worker.consumer.opened == 3, "to read; as nothing is left to read; and at the end"
+
+
+@pytest.mark.parametrize("known", [None, 7])
+async def test_a_changelog_without_a_leader_holds_up_no_other(
+    recovery: Recovery,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    known: int | None,
+) -> None:
+    worker = Restoring(recovery)
+    recovery.tp_to_table[UNLED] = recovery.tp_to_table[SHORT]
+    recovery.active_tps.add(UNLED)
+    cast(Any, recovery.active_offsets)[UNLED] = known
+    conf = SimpleNamespace(broker_request_timeout=0.01, recovery_consistency_check=True, store="")
+    monkeypatch.setattr(worker.app, "conf", conf)
+    worker.consumer.on_reading = recovery.signal_recovery_end.set
+    async with worker.begun():
+        await recovery.completed.wait()
+    assert worker.consumer.sought == [{SHORT: 1, UNLED: known or 0}]
+    assert f"{UNLED} has no leader" in caplog.text
 
 
 async def test_a_recovery_whose_partitions_are_revoked_while_it_reads_opens_no_flow(
