@@ -35,9 +35,6 @@ async def create_product(
 ) -> dict[str, Any]:
     """Add a product to the catalogue. Raises ProductNameTaken, ForeignCurrency."""
     async with database.transaction("catalogue.create_product") as transaction:
-        known = await sql.catalogue_currency(transaction.connection)
-        if known not in (None, currency):
-            raise ForeignCurrency
         row = await sql.insert_product(
             transaction.connection,
             id=new_id(),
@@ -49,8 +46,9 @@ async def create_product(
             quantity=quantity,
             now=now(),
         )
-    if row is None:
-        raise ProductNameTaken
+        if row is None:
+            known = await sql.catalogue_currency(transaction.connection)
+            raise ProductNameTaken if known == currency else ForeignCurrency
     return as_json(row)
 
 

@@ -7,9 +7,11 @@ select * from products where id = :id;
 select id, price_minor, currency, available from products where id = any(:ids::uuid[]);
 
 -- name: insert_product(id, name, price_minor, currency, description, category, quantity, now)^
--- Insert a product with its whole quantity available; no row if the name is taken.
+-- Insert a product with its whole quantity available; no row if the name is taken, or the catalogue
+-- has another currency.
 insert into products (id, name, price_minor, currency, description, category, stocked, available, created_at, updated_at)
-values (:id, :name, :price_minor, :currency, :description, :category, :quantity, :quantity, :now, :now)
+select :id, :name, :price_minor, :currency::text, :description, :category, :quantity::bigint, :quantity, :now, :now
+where coalesce((select currency from products limit 1), :currency) = :currency
 on conflict (name) do nothing
 returning *;
 
