@@ -7,6 +7,7 @@ import email_validator
 from argon2 import PasswordHasher
 from argon2.exceptions import VerifyMismatchError
 
+from app.bulkhead import Bulkhead
 from app.db import Database
 from app.errors import EmailTaken, InvalidCredentials
 from app.ids import new_id
@@ -15,11 +16,10 @@ from app.queries import sql
 from app.rate_limits import RateLimits
 from app.times import now
 from app.tokens import USER, Identity
-from app.turns import Turns
 
 _hasher = PasswordHasher()
 _NO_ONES_HASH = _hasher.hash("the password of an account that does not exist")
-_turns = Turns(concurrent=2, waiting=20)
+_bulkhead = Bulkhead(concurrent=2, waiting=20)
 """Argon2id takes 64 MiB and a core for each password, for some tenths of a second."""
 
 
@@ -44,12 +44,12 @@ def canonical_email(text: str) -> str:
 
 
 async def _hash(password: str) -> str:
-    async with _turns.take():
+    async with _bulkhead.enter():
         return await asyncio.to_thread(_hasher.hash, password)
 
 
 async def _matches(password_hash: str, password: str) -> bool:
-    async with _turns.take():
+    async with _bulkhead.enter():
         try:
             return await asyncio.to_thread(_hasher.verify, password_hash, password)
         except VerifyMismatchError:

@@ -25,7 +25,7 @@ from app.operations.audit_timer import keep_auditing
 from app.operations.outbox_months import drop_months, make_months
 from app.parked import RETENTION
 from app.queries import sql
-from app.redis_turns import REST_SECONDS
+from app.redis_breaker import OPEN_SECONDS
 from app.refused import Refused
 from app.stripe.events import BATCH as KEPT_BATCH
 from app.stripe.events import settle_kept
@@ -151,7 +151,7 @@ async def audit_books() -> None:
     await keep_auditing(timer_pool)
 
 
-@app.timer(REST_SECONDS)
+@app.timer(OPEN_SECONDS)
 async def settle_evictions() -> None:
     """Make the evictions that failed while Redis was unavailable."""
     await redis_cache.evict_owed()

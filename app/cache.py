@@ -19,7 +19,13 @@ import orjson
 from redis.exceptions import RedisError
 
 from app.metrics import CACHE
-from app.redis_turns import REST_SECONDS, TIMEOUT_SECONDS, RedisTurns, Unanswered, connect
+from app.redis_breaker import (
+    OPEN_SECONDS,
+    TIMEOUT_SECONDS,
+    RedisBreaker,
+    RedisUnavailable,
+    connect,
+)
 from app.transaction import Transaction
 
 TTL_SECONDS = 600
@@ -58,9 +64,9 @@ class Cache:
 
     def __init__(self, url: str) -> None:
         self._redis = connect(url)
-        self._reads = RedisTurns(patience=TIMEOUT_SECONDS)
+        self._reads = RedisBreaker(patience=TIMEOUT_SECONDS)
         # Of their own: one slow read must not postpone evictions, on which other workers depend.
-        self._evictions = RedisTurns()
+        self._evictions = RedisBreaker()
         self._owed: dict[str, tuple[float, int]] = {}
         """Evictions still to be made: when noted, and the new version, by key; oldest first."""
         self._settling = asyncio.Lock()
@@ -80,7 +86,7 @@ class Cache:
             return dict(orjson.loads(stored))
         CACHE.labels(kind, "miss").inc()
         version, value = await load(id)
-        with suppress(Unanswered):
+        with suppress(RedisUnavailable):
             await self._reads.ask(partial(self._store, [(key, version, orjson.dumps(value))]))
         return value
 
@@ -90,7 +96,7 @@ class Cache:
             return b""
         try:
             entry = cast(bytes | None, await self._reads.ask(partial(self._redis.get, key)))
-        except Unanswered:
+        except RedisUnavailable:
             return b""
         return (entry or b"").partition(b":")[2]
 
@@ -124,7 +130,7 @@ class Cache:
                 await self._redis.eval(EVICT_OLDER, len(keys), *keys, *(least for _, least in some))
                 del left[-FEW:]
             except (RedisError, OSError):
-                await asyncio.sleep(REST_SECONDS)
+                await asyncio.sleep(OPEN_SECONDS)
 
     async def evict(self, kind: str, versions: Mapping[UUID, int]) -> None:
         """Evict what is older than these versions; while Redis does not answer, note it for later.
@@ -148,7 +154,7 @@ class Cache:
             try:
                 while owed := list(islice(self._owed.items(), 1000)):
                     await self._evict(owed)
-            except Unanswered:
+            except RedisUnavailable:
                 self._forget_expired()
 
     async def _evict(self, owed: Sequence[tuple[str, tuple[float, int]]]) -> None:

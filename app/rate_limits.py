@@ -21,10 +21,10 @@ from limits.aio.storage import MemoryStorage, RedisStorage
 from limits.aio.strategies import MovingWindowRateLimiter
 from limits.util import WindowStats
 
+from app.bulkhead import Bulkhead
 from app.errors import InvalidCredentials, TooManyRequests
 from app.metrics import RATE_LIMITED
-from app.redis_turns import RedisTurns, Unanswered, connect
-from app.turns import Turns
+from app.redis_breaker import RedisBreaker, RedisUnavailable, connect
 
 T = TypeVar("T")
 
@@ -43,8 +43,8 @@ class RateLimits:
         shared = RedisStorage("redis://", implementation="redispy", **options)
         self._shared = MovingWindowRateLimiter(shared)
         self._own = MovingWindowRateLimiter(MemoryStorage())
-        self._turns = RedisTurns()
-        self._arrivals = Turns(concurrent=MAX_ARRIVALS, waiting=0)
+        self._breaker = RedisBreaker()
+        self._arrivals = Bulkhead(concurrent=MAX_ARRIVALS, waiting=0)
         self._logins: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def open(self) -> None:
@@ -57,7 +57,7 @@ class RateLimits:
     async def count_request(self, address: str | None) -> None:
         """Count a request from this address. Raises TooManyRequests, Overloaded."""
         key = ("address", _network(address))
-        async with self._arrivals.take():
+        async with self._arrivals.enter():
             if not await self._ask(lambda limiter: limiter.hit(self._requests, *key)):
                 raise _refusal(await self._stats(self._requests, *key), key[0])
 
@@ -85,8 +85,8 @@ class RateLimits:
     async def _ask(self, question: Callable[[MovingWindowRateLimiter], Awaitable[T]]) -> T:
         """Return Redis's answer or, if Redis does not answer, that of this worker's own counts."""
         try:
-            return await self._turns.ask(partial(question, self._shared))
-        except Unanswered:
+            return await self._breaker.ask(partial(question, self._shared))
+        except RedisUnavailable:
             return await question(self._own)
 
 

@@ -4,11 +4,11 @@ from functools import partial
 from typing import Any
 
 from app import admission, idempotency, placing, request_batch_pool, request_pool
+from app.bulkhead import Bulkhead
 from app.errors import Overloaded, Problem
 from app.gathering import Gathering
-from app.turns import Turns
 
-_turns = Turns(concurrent=64, waiting=200)
+_bulkhead = Bulkhead(concurrent=64, waiting=200)
 """With more creations at once, new orders would delay accepted ones. A burst waits for its turn,
 sustained overload is refused."""
 
@@ -26,7 +26,7 @@ async def place(wanted: placing.Placing) -> tuple[dict[str, Any], bool]:
     Under overload, the replay of an earlier creation is still answered, as it adds no order.
     """
     try:
-        if _turns.is_full or not admission.try_admit():
+        if _bulkhead.is_full or not admission.try_admit():
             raise Overloaded
         return await _place(wanted)
     except Overloaded:
@@ -43,7 +43,7 @@ async def _place(wanted: placing.Placing) -> tuple[dict[str, Any], bool]:
     After any other error than a Problem the order may have been placed.
     """
     try:
-        async with _turns.take():
+        async with _bulkhead.enter():
             order, is_replay = await _placings.do(wanted)
     except Problem:
         admission.discount()

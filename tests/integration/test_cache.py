@@ -36,7 +36,7 @@ async def workers(
     server: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[tuple[Cache, Cache]]:
     """The caches of two workers, which are patient with a busy machine."""
-    for module in ("app.redis_turns", "app.cache"):
+    for module in ("app.redis_breaker", "app.cache"):
         monkeypatch.setattr(f"{module}.TIMEOUT_SECONDS", PATIENCE)
     one, other = Cache(server.url), Cache(server.url)
     yield one, other

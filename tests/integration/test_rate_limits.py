@@ -145,7 +145,7 @@ async def test_all_workers_count_together(workers: list[RateLimits]) -> None:
 
 async def test_a_burst_is_counted_in_redis(server: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a worker would count for itself, nobody else would know of."""
-    monkeypatch.setattr("app.redis_turns.TIMEOUT_SECONDS", PATIENCE)
+    monkeypatch.setattr("app.redis_breaker.TIMEOUT_SECONDS", PATIENCE)
     one, other = (RateLimits(server.url, MANY, PER_ACCOUNT) for _ in range(2))
     address = new_address()
     burst = (one.count_request(address) for _ in range(AT_ONCE))
@@ -160,7 +160,7 @@ async def test_a_burst_is_counted_in_redis(server: Redis, monkeypatch: pytest.Mo
 async def test_a_flood_that_waits_for_redis_is_refused_and_then_counted(
     server: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.redis_turns.TIMEOUT_SECONDS", PATIENCE)
+    monkeypatch.setattr("app.redis_breaker.TIMEOUT_SECONDS", PATIENCE)
     limits = RateLimits(server.url, parse(f"{MAX_ARRIVALS}/minute"), PER_ACCOUNT)
     address = new_address()
     assert server.pid

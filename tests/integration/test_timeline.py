@@ -13,7 +13,7 @@ from app import orders, placing
 from app.cache import ORDERS, Cache
 from app.db import Database
 from app.placing import Basket
-from app.redis_turns import Unanswered
+from app.redis_breaker import RedisUnavailable
 from app.rows import Key
 from app.timeline import Followers, events_after
 from app.times import now
@@ -153,7 +153,7 @@ async def test_who_is_told_of_a_change_does_not_read_the_old_state(
     """The worker that made the change still owes its eviction; Redis may not take this one's."""
 
     async def unanswered(*_: Any, **__: Any) -> None:
-        raise Unanswered
+        raise RedisUnavailable
 
     if not is_taken:
         monkeypatch.setattr(cache._evictions, "ask", unanswered)

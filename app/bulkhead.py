@@ -1,4 +1,4 @@
-"""Work of which only so much is done at once: more waits for its turn, and too much is refused."""
+"""A bulkhead: so much of some work is done at once, some more waits, and the rest is refused."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,11 +7,11 @@ from contextlib import asynccontextmanager
 from app.errors import Overloaded
 
 
-class Turns:
+class Bulkhead:
     """Lets `concurrent` bodies run at once, and `waiting` more wait."""
 
     def __init__(self, concurrent: int, waiting: int) -> None:
-        self._under_way = asyncio.Semaphore(concurrent)
+        self._running = asyncio.Semaphore(concurrent)
         self._let_in = asyncio.Semaphore(concurrent + waiting)
 
     @property
@@ -20,9 +20,9 @@ class Turns:
         return self._let_in.locked()
 
     @asynccontextmanager
-    async def take(self) -> AsyncIterator[None]:
-        """Wait for a turn. Raises Overloaded if too many wait already."""
+    async def enter(self) -> AsyncIterator[None]:
+        """Run the body once there is room. Raises Overloaded if too many wait already."""
         if self.is_full:
             raise Overloaded
-        async with self._let_in, self._under_way:
+        async with self._let_in, self._running:
             yield

@@ -1,4 +1,4 @@
-"""Turns at Redis: few questions at once, and a rest for a Redis that does not answer."""
+"""A circuit breaker for Redis: one that does not answer is not asked for a while."""
 
 import asyncio
 import logging
@@ -19,14 +19,14 @@ T = TypeVar("T")
 
 TIMEOUT_SECONDS = 0.05
 """The timeout of Redis commands and connections."""
-REST_SECONDS = 1.0
-"""How long Redis is not asked after it failed to answer, so that one that hangs costs little."""
+OPEN_SECONDS = 1.0
+"""How long the breaker stays open: Redis is not asked, so that one that hangs costs little."""
 CONCURRENT = 16
 """The most questions at once. With many more, a burst makes this process too slow to read their
 answers in time, or needs more connections than the pool has: Redis would seem to be away."""
 
 
-class Unanswered(Exception):
+class RedisUnavailable(Exception):
     """Raised when Redis did not answer, or was not asked."""
 
 
@@ -40,41 +40,41 @@ def connect(url: str) -> Redis:
     )
 
 
-class RedisTurns:
-    """Lets few questions at Redis run at once, and none for REST_SECONDS after one failed."""
+class RedisBreaker:
+    """Lets CONCURRENT questions run at once, and none for OPEN_SECONDS after one failed."""
 
     def __init__(self, patience: float | None = None) -> None:
-        """`patience` is how many seconds a question waits for its turn.
+        """`patience` is how many seconds a question waits while CONCURRENT others are running.
 
         With None it waits for as long as Redis answers those before it.
         """
         self._patience = patience
-        self._turns = asyncio.Semaphore(CONCURRENT)
-        self._rests_until = 0.0
+        self._running = asyncio.Semaphore(CONCURRENT)
+        self._open_until = 0.0
 
     async def ask(self, question: Callable[[], Awaitable[T]], tries: int = 1) -> T:
-        """Return Redis's answer. Raises Unanswered.
+        """Return Redis's answer. Raises RedisUnavailable.
 
-        That a question finds no turn in time is no sign that Redis is away.
+        A question that waits in vain for others does not open the breaker: Redis may well be there.
         """
-        self._require_awake()
+        self._require_closed()
         await self._wait()
         try:
             # Redis may have failed to answer those before.
-            self._require_awake()
+            self._require_closed()
             return await self._answer(question, tries)
         finally:
-            self._turns.release()
+            self._running.release()
 
     async def _wait(self) -> None:
-        if not self._turns.locked():
-            await self._turns.acquire()  # at once, without the cost of a timeout
+        if not self._running.locked():
+            await self._running.acquire()  # at once, without the cost of a timeout
             return
         try:
             async with asyncio.timeout(self._patience):
-                await self._turns.acquire()
+                await self._running.acquire()
         except TimeoutError:
-            raise Unanswered from None
+            raise RedisUnavailable from None
 
     async def _answer(self, question: Callable[[], Awaitable[T]], tries: int) -> T:
         try:
@@ -82,11 +82,11 @@ class RedisTurns:
         except (RedisError, OSError) as error:
             if tries > 1:
                 return await self._answer(question, tries - 1)
-            self._rests_until = monotonic() + REST_SECONDS
+            self._open_until = monotonic() + OPEN_SECONDS
             CACHE.labels("redis", "away").inc()
             log.debug("Redis is away: %r", error)
-            raise Unanswered from error
+            raise RedisUnavailable from error
 
-    def _require_awake(self) -> None:
-        if monotonic() < self._rests_until:
-            raise Unanswered
+    def _require_closed(self) -> None:
+        if monotonic() < self._open_until:
+            raise RedisUnavailable

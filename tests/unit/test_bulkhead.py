@@ -4,32 +4,32 @@ import asyncio
 
 import pytest
 
+from app.bulkhead import Bulkhead
 from app.errors import Overloaded
-from app.turns import Turns
 
 
 async def test_who_comes_to_a_full_queue_is_refused() -> None:
-    turns, go_on, order = Turns(concurrent=1, waiting=1), asyncio.Event(), []
+    bulkhead, go_on, order = Bulkhead(concurrent=1, waiting=1), asyncio.Event(), []
 
     async def work(name: str) -> None:
-        async with turns.take():
+        async with bulkhead.enter():
             order.append(name)
             await go_on.wait()
 
     first, second = asyncio.create_task(work("first")), asyncio.create_task(work("second"))
     await asyncio.sleep(0)
-    assert order == ["first"] and turns.is_full
+    assert order == ["first"] and bulkhead.is_full
     with pytest.raises(Overloaded):
         await work("third")
     go_on.set()
     await asyncio.gather(first, second)
-    assert order == ["first", "second"] and not turns.is_full
+    assert order == ["first", "second"] and not bulkhead.is_full
 
 
 async def test_who_leaves_makes_room() -> None:
-    turns = Turns(concurrent=1, waiting=0)
+    bulkhead = Bulkhead(concurrent=1, waiting=0)
     with pytest.raises(ValueError):
-        async with turns.take():
+        async with bulkhead.enter():
             raise ValueError
-    async with turns.take():
+    async with bulkhead.enter():
         pass
