@@ -14,9 +14,9 @@ import asyncpg
 
 from agents.gate import Gate
 from app import agent_batch_pool, agent_pool
+from app.batching import Batcher
 from app.db import AWAY
 from app.errors import BadEvent
-from app.gathering import Gathering
 from app.handlers import Handler
 from app.kafka.messages import Message, event_of, order_of
 from app.order_rows import Reads, lock_all
@@ -106,4 +106,4 @@ def _apart(batches: Sequence[Batch]) -> list[Batch]:
     return shared
 
 
-commits: Gathering[Batch, list[Message]] = Gathering(_commit_together, _commit)
+commits: Batcher[Batch, list[Message]] = Batcher(_commit_together, _commit)

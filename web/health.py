@@ -10,8 +10,8 @@ from faust.tables.manager import TableManager
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from app import app, health_pool, monitor
+from app.batching import Batcher
 from app.db import AWAY
-from app.gathering import Gathering
 from app.queries import sql
 from app.times import now, rfc3339
 from app.version import VERSION
@@ -140,7 +140,7 @@ async def _postgres_answers_all(probes: Sequence[None]) -> list[bool]:
     return [await _postgres_answers()] * len(probes)
 
 
-_probes: Gathering[None, bool] = Gathering(_postgres_answers_all, _postgres_answers)
+_probes: Batcher[None, bool] = Batcher(_postgres_answers_all, _postgres_answers)
 """Probes that come together get one answer: many at once would wait for the one connection."""
 
 

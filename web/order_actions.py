@@ -7,8 +7,8 @@ from uuid import UUID
 from aiohttp import web
 
 from app import admission, app, orders, payments, request_batch_pool, request_pool
+from app.batching import Batcher
 from app.errors import Forbidden, InvalidInput, NotCancellable, NotPayable, PaymentInProgress
-from app.gathering import Gathering
 from app.logs import request_id
 from app.rows import Key
 from app.tokens import Identity
@@ -25,7 +25,7 @@ def _note_wait(seconds: float) -> None:
     admission.note("requests to pay", time() - seconds)
 
 
-_payings = Gathering(
+_payings = Batcher(
     partial(payments.request_payments_together, request_batch_pool),
     partial(payments.request_payment, request_pool),
     _note_wait,

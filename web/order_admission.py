@@ -4,18 +4,18 @@ from functools import partial
 from typing import Any
 
 from app import admission, idempotency, placing, request_batch_pool, request_pool
+from app.batching import Batcher
 from app.bulkhead import Bulkhead
 from app.errors import Overloaded, Problem
-from app.gathering import Gathering
 
 _bulkhead = Bulkhead(concurrent=64, waiting=200)
 """With more creations at once, new orders would delay accepted ones. A burst waits for its turn,
 sustained overload is refused."""
 
-_placings = Gathering(
+_placings = Batcher(
     partial(placing.place_together, request_batch_pool), partial(placing.place, request_pool)
 )
-_recalls = Gathering(
+_recalls = Batcher(
     partial(idempotency.recall_together, request_pool), partial(idempotency.recall, request_pool)
 )
 

@@ -63,7 +63,7 @@ class Plan:
     warm_up: float
 
 
-class Gathering:
+class Batcher:
     """Requests that arrive while others are in progress share the next transaction."""
 
     def __init__(self, pool: asyncpg.Pool, hop: Any) -> None:
@@ -94,8 +94,8 @@ class Bare:
 
     plan: Plan
     products: list[UUID]
-    placings: Gathering
-    payings: Gathering
+    placings: Batcher
+    payings: Batcher
     relay: Relay
     told: dict[str, asyncio.Future[None]] = field(default_factory=dict)
     finished: list[tuple[float, float]] = field(default_factory=list)
@@ -164,7 +164,7 @@ async def _connected(plan: Plan, stack: AsyncExitStack) -> Bare:
     products = await _catalogue(statements, plan.database)
     relay = Relay(statements, connection, events)
     hops = Hops(statements, relay.carry)
-    placings, payings = [Gathering(requests, hop) for hop in (hops.place, hops.pay)]
+    placings, payings = [Batcher(requests, hop) for hop in (hops.place, hops.pay)]
     bare = Bare(plan, products, placings, payings, relay)
     handlers = [
         Agent("order.created", "replays.remember", None),

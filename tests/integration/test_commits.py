@@ -87,16 +87,16 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 async def committed(database: Database, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Commits]:
     """The commits of the agents' own pools; a batch that is committed alone waits for locks."""
     committed = Commits()
-    gathered = Database(database._dsn, 2, "gathered", **FEW_ROWS, **SHORT_WAITS)
+    shared = Database(database._dsn, 2, "shared", **FEW_ROWS, **SHORT_WAITS)
     pipeline = Database(database._dsn, 4, "pipeline", **FEW_ROWS, lock_timeout="60s")
-    gathered.after_commit.append(partial(note, committed.shared))
+    shared.after_commit.append(partial(note, committed.shared))
     pipeline.after_commit.append(partial(note, committed.alone))
-    for pool in (gathered, pipeline):
+    for pool in (shared, pipeline):
         await pool.open()
-    monkeypatch.setattr(commits, "agent_batch_pool", gathered)
+    monkeypatch.setattr(commits, "agent_batch_pool", shared)
     monkeypatch.setattr(commits, "agent_pool", pipeline)
     yield committed
-    for pool in (gathered, pipeline):
+    for pool in (shared, pipeline):
         await pool.close()
 
 

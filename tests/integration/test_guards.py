@@ -9,12 +9,12 @@ import asyncpg
 import pytest
 
 from app import order_rows, orders, payments, placing
+from app.batching import Batcher
 from app.db import AWAY, Database
 from app.errors import NotPayable
-from app.gathering import Gathering
 from app.payments import Paying
 from app.placing import Basket, Placing
-from tests.integration.gatherings import done, key_of, paying_in, placing_in
+from tests.integration.batchers import done, key_of, paying_in, placing_in
 from tests.integration.hops import ANN, add_product, order_of
 
 
@@ -120,7 +120,7 @@ async def test_whoever_holds_an_order_goes_ahead_of_a_payment_that_waits_for_it(
 ) -> None:
     """Both want to write the order's next event: the payment gives up, and is retried alone."""
     pay = await paying_of_a_new_order(database)
-    payings = Gathering(
+    payings = Batcher(
         partial(payments.request_payments_together, hasty),
         partial(payments.request_payment, database),
     )

@@ -10,6 +10,7 @@ import asyncpg
 import pytest
 
 from app import orders, payments, placing
+from app.batching import Batcher
 from app.db import Database
 from app.errors import (
     Forbidden,
@@ -19,12 +20,11 @@ from app.errors import (
     PaymentInProgress,
     ProductNotFound,
 )
-from app.gathering import Gathering
 from app.payments import Paying
 from app.placing import Basket, Placing
 from app.tokens import USER, Identity
 from app.transaction import Transaction
-from tests.integration.gatherings import done, key_of, paying_in, placing_in
+from tests.integration.batchers import done, key_of, paying_in, placing_in
 from tests.integration.hops import ANN, add_product
 
 BOB = Identity(uuid4(), "bob@example.com", USER)
@@ -120,7 +120,7 @@ async def test_a_locked_order_holds_up_no_other(database: Database, hasty: Datab
     basket = Basket({await add_product(database): 1}, None)
     placed = await done(placing_in(database), *[Placing(ANN, basket, None, "x")] * 5)
     pay = [Paying(ANN, UUID(order["id"]), None, None, None, "pay") for order, _ in placed]
-    payings = Gathering(
+    payings = Batcher(
         partial(payments.request_payments_together, hasty),
         partial(payments.request_payment, database),
     )

@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from app.gathering import Gathering
+from app.batching import Batcher
 
 who: ContextVar[str] = ContextVar("who", default="nobody")
 
@@ -42,29 +42,29 @@ class Journal:
         return f"{wanted} done alone"
 
 
-def gathering(journal: Journal) -> Gathering[str, str]:
-    return Gathering(journal.do_together, journal.do_alone)
+def batcher(journal: Journal) -> Batcher[str, str]:
+    return Batcher(journal.do_together, journal.do_alone)
 
 
-async def ask(one: Gathering[str, str], wanted: str) -> str:
+async def ask(one: Batcher[str, str], wanted: str) -> str:
     """Send a request with its own context."""
     who.set(wanted)
     return await one.do(wanted)
 
 
-async def concurrently(one: Gathering[str, str], *wanted: str) -> list[Any]:
+async def concurrently(one: Batcher[str, str], *wanted: str) -> list[Any]:
     return await asyncio.gather(*(ask(one, name) for name in wanted), return_exceptions=True)
 
 
 async def test_a_request_that_comes_alone_waits_for_no_company() -> None:
     journal = Journal()
-    assert await ask(gathering(journal), "a") == "a done"
+    assert await ask(batcher(journal), "a") == "a done"
     assert (journal.together, journal.alone) == ([(["a"], "nobody")], [])
 
 
 async def test_what_is_odd_is_done_alone_in_its_own_context() -> None:
     journal = Journal()
-    answers = await concurrently(gathering(journal), "a", "odd", "b", "odd and bad")
+    answers = await concurrently(batcher(journal), "a", "odd", "b", "odd and bad")
     assert answers[:3] == ["a done", "odd done alone", "b done"]
     assert isinstance(answers[3], ValueError)
     assert journal.together == [(["a", "odd", "b", "odd and bad"], "nobody")]
@@ -76,19 +76,19 @@ async def test_what_is_odd_is_done_alone_in_its_own_context() -> None:
 )
 async def test_what_postgresql_refuses_as_a_whole_is_done_one_by_one(error: Exception) -> None:
     journal = Journal(error)
-    assert await concurrently(gathering(journal), "a", "b") == ["a done alone", "b done alone"]
+    assert await concurrently(batcher(journal), "a", "b") == ["a done alone", "b done alone"]
 
 
 async def test_what_may_have_been_committed_is_not_done_again() -> None:
     journal = Journal(RuntimeError("after the commit"))
-    answers = await concurrently(gathering(journal), "a", "b")
+    answers = await concurrently(batcher(journal), "a", "b")
     assert [type(answer) for answer in answers] == [RuntimeError, RuntimeError]
     assert journal.alone == []
 
 
 async def test_when_postgresql_is_away_nobody_waits_behind_for_the_same_answer() -> None:
     journal = Journal(ConnectionRefusedError())
-    one = gathering(journal)
+    one = batcher(journal)
     journal.gate.clear()
     first = asyncio.ensure_future(concurrently(one, *"ab"))
     await journal.begun.wait()
@@ -101,21 +101,21 @@ async def test_when_postgresql_is_away_nobody_waits_behind_for_the_same_answer()
 
 
 async def test_who_has_not_begun_in_time_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.gathering.TIMEOUT_SECONDS", -1.0)
+    monkeypatch.setattr("app.batching.TIMEOUT_SECONDS", -1.0)
     journal = Journal()
-    answers = await concurrently(gathering(journal), "a", "b")
+    answers = await concurrently(batcher(journal), "a", "b")
     assert [type(answer) for answer in answers] == [TimeoutError, TimeoutError]
     assert (journal.alone, journal.together) == ([], [])
 
 
 async def test_who_waits_behind_what_hangs_leaves_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.gathering.LOOK_SECONDS", 0.001)
+    monkeypatch.setattr("app.batching.LOOK_SECONDS", 0.001)
     journal = Journal()
     journal.gate.clear()
-    one = gathering(journal)
+    one = batcher(journal)
     hanging = asyncio.create_task(ask(one, "first"))
     await journal.begun.wait()
-    monkeypatch.setattr("app.gathering.TIMEOUT_SECONDS", 0.0)
+    monkeypatch.setattr("app.batching.TIMEOUT_SECONDS", 0.0)
     assert [type(answer) for answer in await concurrently(one, "a", "b")] == [TimeoutError] * 2
     journal.gate.set()
     assert await hanging == "first done"
@@ -123,9 +123,9 @@ async def test_who_waits_behind_what_hangs_leaves_in_time(monkeypatch: pytest.Mo
 
 async def test_it_is_told_how_long_a_batch_has_waited(monkeypatch: pytest.MonkeyPatch) -> None:
     moment, waits = 100.0, []
-    monkeypatch.setattr("app.gathering.monotonic", lambda: moment)
+    monkeypatch.setattr("app.batching.monotonic", lambda: moment)
     journal = Journal()
-    one = Gathering(journal.do_together, journal.do_alone, waits.append)
+    one = Batcher(journal.do_together, journal.do_alone, waits.append)
     journal.gate.clear()
     first = asyncio.create_task(one.do("first"))
     await journal.begun.wait()

@@ -38,7 +38,7 @@ class _Request(Generic[Wanted, Done]):
     """When it fails if it has not begun, in seconds of `monotonic`."""
 
 
-class Gathering(Generic[Wanted, Done]):
+class Batcher(Generic[Wanted, Done]):
     """Batches requests that would have to wait anyway; no request is delayed to fill a batch.
 
     `together` returns a result for each request of a batch, or None for one that has to be done

@@ -1,4 +1,4 @@
-"""Batches of orders and payments that arrive at once, as the service gathers them."""
+"""Batches of orders and payments that arrive at once, as the service batches them."""
 
 import asyncio
 from datetime import timedelta
@@ -7,8 +7,8 @@ from typing import Any
 from uuid import uuid4
 
 from app import payments, placing
+from app.batching import Batcher
 from app.db import Database
-from app.gathering import Gathering
 from app.payments import Paying
 from app.placing import Placing
 from app.rows import Key
@@ -16,12 +16,12 @@ from app.times import now
 from tests.integration.hops import ANN
 
 
-def placing_in(database: Database) -> Gathering[Placing, Any]:
-    return Gathering(partial(placing.place_together, database), partial(placing.place, database))
+def placing_in(database: Database) -> Batcher[Placing, Any]:
+    return Batcher(partial(placing.place_together, database), partial(placing.place, database))
 
 
-def paying_in(database: Database) -> Gathering[Paying, Any]:
-    return Gathering(
+def paying_in(database: Database) -> Batcher[Paying, Any]:
+    return Batcher(
         partial(payments.request_payments_together, database),
         partial(payments.request_payment, database),
     )
@@ -32,7 +32,7 @@ def key_of(request: bytes) -> Key:
     return Key(ANN.id, str(uuid4()), request, now() + timedelta(hours=1))
 
 
-async def done(gathering: Gathering[Any, Any], *wanted: Any) -> list[Any]:
+async def done(batcher: Batcher[Any, Any], *wanted: Any) -> list[Any]:
     """Return the results, or the exceptions, of requests that arrive at once."""
-    work = (gathering.do(one) for one in wanted)
+    work = (batcher.do(one) for one in wanted)
     return list(await asyncio.gather(*work, return_exceptions=True))
