@@ -24,9 +24,9 @@ from app.metrics import (
 from app.operations.audit_timer import keep_auditing
 from app.operations.outbox_months import drop_months, make_months
 from app.parked import RETENTION
+from app.quarantine import Quarantine
 from app.queries import sql
 from app.redis_breaker import OPEN_SECONDS
-from app.refused import Refused
 from app.stripe.events import BATCH as KEPT_BATCH
 from app.stripe.events import settle_kept
 
@@ -44,8 +44,8 @@ LATEST_EVENTS, LATEST_PRODUCTS = 100_000, 1000
 """How far back evictions that a dead worker still owed may lie. The busiest workers write some
 thousands of events a second, and a dead worker is noticed after ten seconds."""
 _inheriting = asyncio.Event()
-_refused = Refused()
-_refused_events = Refused()
+_expiry_quarantine = Quarantine()
+_kept_events_quarantine = Quarantine()
 
 COLLECTOR_THRESHOLDS = 50_000, 20, 20
 
@@ -122,7 +122,7 @@ async def call_stripe() -> None:
 async def settle_kept_events() -> None:
     """Retry events of Stripe that arrived before the payment or order they refer to."""
     try:
-        while await settle_kept(timer_pool, str(uuid4()), _refused_events) == KEPT_BATCH:
+        while await settle_kept(timer_pool, str(uuid4()), _kept_events_quarantine) == KEPT_BATCH:
             pass
     except (*AWAY, PostgresError) as error:
         _later("Kept events are looked at", error)
@@ -170,7 +170,7 @@ async def _expire_orders() -> None:
     # PostgreSQL's clock: a worker whose clock is ahead would cancel orders too early.
     async with timer_pool.connection() as connection:
         moment = await sql.clock(connection)
-    while await expire_due(timer_pool, moment, refused=_refused) == BATCH:
+    while await expire_due(timer_pool, moment, quarantine=_expiry_quarantine) == BATCH:
         pass
 
 

@@ -18,8 +18,8 @@ from app import order_rows, orders
 from app.db import AWAY, Database
 from app.lifecycle import EXPIRED, Status
 from app.money.settle import call_for
+from app.quarantine import Quarantine
 from app.queries import sql
-from app.refused import Refused
 from app.transaction import Transaction
 
 log = logging.getLogger(__name__)
@@ -30,27 +30,27 @@ RETRY_AFTER = timedelta(seconds=30)
 
 
 async def expire_due(
-    database: Database, moment: datetime, batch: int = BATCH, refused: Refused | None = None
+    database: Database, moment: datetime, batch: int = BATCH, quarantine: Quarantine | None = None
 ) -> int:
     """Process up to `batch` deadlines that have passed at `moment`; return how many it looked at.
 
     Fewer than `batch` means that none is left, apart from orders that are locked by other
-    transactions or in `refused`. An order that is still CREATED is cancelled, unless a payment is
-    in progress: then its deadline is postponed. An open checkout is expired at Stripe first;
+    transactions or in `quarantine`. An order that is still CREATED is cancelled, unless a payment
+    is in progress: then its deadline is postponed. An open checkout is expired at Stripe first;
     Stripe's answer cancels the order or lets it wait. Several workers may run this at once: each
     order is locked by one of them.
 
     If PostgreSQL refuses a batch for one of its orders, as many are processed one by one. Those
-    that are refused alone are logged and added to `refused`; their deadlines stay as they are,
+    that are refused alone are logged and put in `quarantine`; their deadlines stay as they are,
     because a passed one is all that shows the audit that an order is stuck. Raises one of AWAY, or
     what PostgreSQL says if it refuses to look for orders.
     """
-    refused = Refused() if refused is None else refused
+    quarantine = Quarantine() if quarantine is None else quarantine
     locked: list[UUID] = []
     try:
         async with database.transaction("expiry.expire_due") as transaction:
             rows = await sql.lock_due_orders(
-                transaction.connection, now=moment, batch=batch, refused=refused.ids()
+                transaction.connection, now=moment, batch=batch, quarantined=quarantine.ids()
             )
             locked += [row["id"] for row in rows]
             await _expire(transaction, rows, moment)
@@ -64,10 +64,10 @@ async def expire_due(
                 log.exception(
                     "Order %s is past its deadline, and PostgreSQL refuses its change", order_id
                 )
-                refused.add(order_id)
+                quarantine.add(order_id)
             case _:
                 for _ in locked:
-                    await expire_due(database, moment, 1, refused)
+                    await expire_due(database, moment, 1, quarantine)
     return len(locked)
 
 

@@ -85,14 +85,14 @@ from (
 ) as o
 order by o.created_at desc, o.id desc;
 
--- name: lock_due_orders(now, batch, refused)
+-- name: lock_due_orders(now, batch, quarantined)
 -- Lock and read orders whose deadline has passed; skip those that are locked by another transaction, and
--- those in `refused`.
+-- those in quarantine.
 select o.id, o.user_id, o.status, o.version, o.total_minor, o.currency, o.customer_email,
     o.cancel_reason, o.updated_at
 from order_deadlines d
 join orders o on o.id = d.order_id
-where d.due_at <= :now and d.order_id <> all(:refused::uuid[])
+where d.due_at <= :now and d.order_id <> all(:quarantined::uuid[])
 order by d.due_at
 limit :batch
 for no key update of o skip locked;

@@ -52,9 +52,9 @@ update provider_events e set payment_id = placed.payment_id
 from unnest(:event_ids::text[], :payment_ids::uuid[]) as placed (event_id, payment_id)
 where e.provider = :provider and e.event_id = placed.event_id;
 
--- name: orders_with_kept_events(batch, refused)
+-- name: orders_with_kept_events(batch, quarantined)
 -- Orders with kept events that can be assigned: they arrived before the order, its session or its
--- intent was committed. Without those that were refused lately.
+-- intent was committed. Without those in quarantine.
 select id
 from (
     select o.id
@@ -71,5 +71,5 @@ from (
     from provider_events e join payments p on p.payment_intent = e.payment_intent
     where e.payment_id is null and e.kind is not null
 ) as found
-where id <> all(:refused::uuid[])
+where id <> all(:quarantined::uuid[])
 limit :batch;

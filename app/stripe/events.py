@@ -18,8 +18,8 @@ from app.lifecycle import LIVE, Order, Payment, PaymentStatus, Status
 from app.money.ledger import Fact, Kind
 from app.money.locked_payments import STRIPE, LockedPayment, new, payments_of
 from app.money.settle import settle
+from app.quarantine import Quarantine
 from app.queries import sql
-from app.refused import Refused
 from app.stripe.webhook import Report
 from app.times import now
 from app.transaction import Transaction
@@ -42,13 +42,15 @@ async def record(database: Database, report: Report, payload: bytes, request_id:
     return is_new
 
 
-async def settle_kept(database: Database, request_id: str, refused: Refused) -> int:
+async def settle_kept(database: Database, request_id: str, quarantine: Quarantine) -> int:
     """Look at up to 100 orders with kept events; return how many. Raises one of AWAY.
 
-    An order that PostgreSQL refuses holds up no other; it is looked at again after a minute.
+    An order that PostgreSQL refuses holds up no other: it goes into quarantine.
     """
     async with database.connection() as connection:
-        rows = await sql.orders_with_kept_events(connection, batch=BATCH, refused=refused.ids())
+        rows = await sql.orders_with_kept_events(
+            connection, batch=BATCH, quarantined=quarantine.ids()
+        )
     for row in rows:
         try:
             async with database.transaction("events.settle_kept") as transaction:
@@ -57,7 +59,7 @@ async def settle_kept(database: Database, request_id: str, refused: Refused) -> 
         except AWAY:
             raise
         except asyncpg.PostgresError:
-            refused.add(row["id"])
+            quarantine.add(row["id"])
             log.exception("Kept events of order %s are looked at later", row["id"])
     return len(rows)
 

@@ -10,7 +10,7 @@ import pytest
 from app import background, orders, payments
 from app.db import Database
 from app.expiry import RETRY_AFTER, expire_due
-from app.refused import Refused
+from app.quarantine import Quarantine
 from app.times import now
 from app.topics import PaymentRequested, PaymentSucceeded
 from tests.integration.hops import (
@@ -153,27 +153,29 @@ async def test_an_order_that_postgres_refuses_to_cancel_holds_up_no_other(
     assert str(stuck) in told.getMessage() and told.exc_info
 
 
-async def test_refused_orders_fill_no_batch(database: Database, stuck: UUID) -> None:
-    other, refused = await order_of(database, {await add_product(database): 1}), Refused()
+async def test_orders_in_quarantine_fill_no_batch(database: Database, stuck: UUID) -> None:
+    other, quarantine = await order_of(database, {await add_product(database): 1}), Quarantine()
     late = after_the_deadline()
-    assert await expire_due(database, late, 1, refused) == 1, "a full batch: more may be due"
-    assert refused.ids() == [stuck]
-    assert await expire_due(database, late, 1, refused) == 1
+    assert await expire_due(database, late, 1, quarantine) == 1, "a full batch: more may be due"
+    assert quarantine.ids() == [stuck]
+    assert await expire_due(database, late, 1, quarantine) == 1
     assert await status(database, other) == "CANCELLED"
-    assert await expire_due(database, late, 1, refused) == 0
+    assert await expire_due(database, late, 1, quarantine) == 0
 
 
-async def test_a_refused_order_is_tried_again(database: Database, stuck: UUID) -> None:
-    refused = Refused(seconds=0)
-    assert await expire_due(database, after_the_deadline(), refused=refused) == 1
+async def test_an_order_is_tried_again_after_its_quarantine(
+    database: Database, stuck: UUID
+) -> None:
+    quarantine = Quarantine(seconds=0)
+    assert await expire_due(database, after_the_deadline(), quarantine=quarantine) == 1
     assert await status(database, stuck) == "CREATED"
     async with database.connection() as connection:
         await connection.execute("alter table orders drop constraint stuck")
-    assert await expire_due(database, after_the_deadline(), refused=refused) == 1
+    assert await expire_due(database, after_the_deadline(), quarantine=quarantine) == 1
     assert await status(database, stuck) == "CANCELLED"
 
 
-async def test_the_timer_goes_on_without_refused_orders(
+async def test_the_timer_goes_on_without_orders_in_quarantine(
     database: Database,
     stuck: UUID,
     monkeypatch: pytest.MonkeyPatch,

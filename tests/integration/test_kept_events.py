@@ -9,7 +9,7 @@ import pytest
 from app import placing
 from app.db import Database
 from app.placing import Basket
-from app.refused import Refused
+from app.quarantine import Quarantine
 from app.stripe import events
 from app.stripe.events import settle_kept
 from app.stripe.webhook import read
@@ -45,8 +45,8 @@ async def test_an_event_of_an_unknown_order_is_kept_and_applied_when_it_appears(
         books.give(99)
         for report in reversed(books.reports):
             await one.arrive(report)
-        assert await settle_kept(database, "early", Refused()) == 0
-    assert await settle_kept(database, "found", Refused()) == 1
+        assert await settle_kept(database, "early", Quarantine()) == 0
+    assert await settle_kept(database, "found", Quarantine()) == 1
     (row,) = await one.payments()
     assert (row["captured_minor"], row["refunded_minor"]) == (TOTAL, 99)
     await one.come_to_rest()
@@ -75,7 +75,7 @@ async def test_a_refund_that_names_the_order_waits_for_its_session(database: Dat
     paid, *given = books.reports
     for report in given:
         await one.arrive(replace(report, order_id=one.order_id))
-    assert await settle_kept(database, "early", Refused()) == 0
+    assert await settle_kept(database, "early", Quarantine()) == 0
     assert len(await one.payments()) == 1
     await one.arrive(paid)
     (row,) = await one.payments()
@@ -131,7 +131,7 @@ async def test_two_reports_that_passed_each_other_find_together(database: Databa
             books.intent,
             TOTAL,
         )
-    assert await settle_kept(database, "found", Refused()) == 1
+    assert await settle_kept(database, "found", Quarantine()) == 1
     assert (await one.payments())[0]["refunded_minor"] == TOTAL
 
 
@@ -175,26 +175,24 @@ async def test_orders_that_are_refused_hold_up_no_other(
     monkeypatch.setattr(events, "BATCH", 2)
     bad = [await with_kept_money(database, LAST_VERSION) for _ in range(3)]
     good = await with_kept_money(database)
-    refused = Refused()
-    assert [await settle_kept(database, "kept", refused) for _ in range(3)] == [2, 2, 0]
+    quarantine = Quarantine()
+    assert [await settle_kept(database, "kept", quarantine) for _ in range(3)] == [2, 2, 0]
     assert [row["status"] for row in await good.payments()] == ["SUCCEEDED"]
     for one in bad:
         assert await one.payments() == []
         await one.fetch("update orders set version = 1 where id = $1")
-    assert await settle_kept(database, "at once", refused) == 0
-    assert await settle_kept(database, "by another worker", Refused()) == 2
-    assert await settle_kept(database, "by another worker", Refused()) == 1
+    assert await settle_kept(database, "at once", quarantine) == 0
+    assert await settle_kept(database, "by another worker", Quarantine()) == 2
+    assert await settle_kept(database, "by another worker", Quarantine()) == 1
     for one in bad:
         assert [row["status"] for row in await one.payments()] == ["SUCCEEDED"]
 
 
-async def test_an_order_that_was_refused_is_looked_at_again_when_its_time_is_over(
-    database: Database,
-) -> None:
+async def test_an_order_is_looked_at_again_after_its_quarantine(database: Database) -> None:
     one = await with_kept_money(database, LAST_VERSION)
-    refused = Refused(seconds=0)
+    quarantine = Quarantine(seconds=0)
     for _ in range(2):
-        assert await settle_kept(database, "again", refused) == 1
+        assert await settle_kept(database, "again", quarantine) == 1
     await one.fetch("update orders set version = 1 where id = $1")
-    assert [await settle_kept(database, "mended", refused) for _ in range(2)] == [1, 0]
+    assert [await settle_kept(database, "mended", quarantine) for _ in range(2)] == [1, 0]
     assert [row["status"] for row in await one.payments()] == ["SUCCEEDED"]

@@ -10,8 +10,8 @@ import pytest
 
 from app.db import Database
 from app.errors import ProviderAway
+from app.quarantine import Quarantine
 from app.queries import sql
-from app.refused import Refused
 from app.stripe.events import record, settle_kept
 from app.stripe.provider import Refund
 from app.stripe.refunds import give_back
@@ -98,7 +98,7 @@ async def test_a_capture_and_the_refund_of_it_at_once_find_together(database: Da
         books.pay()
         books.give(TOTAL)
         await concurrently(*(one.arrive(report) for report in one.in_transit()))
-        await settle_kept(database, "found", Refused())
+        await settle_kept(database, "found", Quarantine())
         (payment,) = await one.payments()
         assert (payment["captured_minor"], payment["refunded_minor"]) == (TOTAL, TOTAL)
         await assert_ends_conserved(one)

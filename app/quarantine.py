@@ -1,19 +1,19 @@
-"""Orders that PostgreSQL has refused to change, left out of batches for a while."""
+"""The quarantine of orders that PostgreSQL has refused to change."""
 
 from time import monotonic
 from uuid import UUID
 
-REFUSED_SECONDS = 60.0
-"""How long an order is left out."""
+QUARANTINE_SECONDS = 60.0
+"""How long an order is in quarantine."""
 
 
-class Refused:
-    """The orders that are left out of a timer's batches on this worker, each for `seconds`.
+class Quarantine:
+    """Orders that are left out of a timer's batches on this worker, each for `seconds`.
 
     Otherwise they would be looked at first each time, and take the places of others.
     """
 
-    def __init__(self, seconds: float = REFUSED_SECONDS) -> None:
+    def __init__(self, seconds: float = QUARANTINE_SECONDS) -> None:
         self._seconds = seconds
         self._until: dict[UUID, float] = {}
 
