@@ -29,7 +29,7 @@ from app.crashes import Point, crash_here
 from app.db import AWAY
 from app.handlers import BAD, HANDLERS, NO_ORDER, Handle, Handler
 from app.kafka.decoding import EventSchema, Malformed
-from app.kafka.messages import Message, event_of, order_of, place_of, request_of
+from app.kafka.messages import Message, event_of, message_ref, order_of, request_of
 from app.metrics import DEAD_LETTERS, DUPLICATES, HELD_BACK, RETRIES
 from app.order_rows import Reads
 from app.parked import park
@@ -200,7 +200,9 @@ class Loop:
         """Put a bad message aside. Raises `error` if it is a bug."""
         if not isinstance(error, BAD):
             extra = {"request_id": request_of(message)}
-            log.critical("%s crashes on %s: %r", self._name, place_of(message), error, extra=extra)
+            log.critical(
+                "%s crashes on %s: %r", self._name, message_ref(message), error, extra=extra
+            )
             raise error
         # An order that does not exist has no later messages to hold back.
         holds_order = not isinstance(error, NO_ORDER)
@@ -210,7 +212,7 @@ class Loop:
         self, message: Message, error: str, attempts: int, holds_order: bool
     ) -> None:
         extra = {"request_id": request_of(message)}
-        log.error("%s cannot take %s: %s", self._name, place_of(message), error, extra=extra)
+        log.error("%s cannot take %s: %s", self._name, message_ref(message), error, extra=extra)
         order_id = order_of(message) if holds_order else None
         if holds_order:
             self._gate.close()

@@ -112,20 +112,22 @@ def _too_many() -> InvalidInput:
 
 
 async def page(
-    database: Database, sort: Sort, category: str | None, place: list[str] | None, size: int
+    database: Database, sort: Sort, category: str | None, position: list[str] | None, size: int
 ) -> list[tuple[dict[str, Any], list[str]]]:
-    """Return up to `size` products after the cursor position `place`, each with its own position.
+    """Return up to `size` products after the cursor `position`, each with its own position.
 
-    Raises ValueError when `place` is not a position in this sort order.
+    Raises ValueError when `position` is not a position in this sort order.
     """
-    value, product_id = (sort.from_cursor(place[0]), UUID(place[1])) if place else (None, None)
+    value, product_id = (
+        (sort.from_cursor(position[0]), UUID(position[1])) if position else (None, None)
+    )
     behind = {"after": value, "after_id": product_id, "page_size": size}
     async with database.connection() as connection:
         if category is None:
             rows = await sort.all(connection, **behind)
         else:
             rows = await sort.of_category(connection, category=category, **behind)
-    return [(as_json(row), sort.place(row)) for row in rows]
+    return [(as_json(row), sort.position(row)) for row in rows]
 
 
 def as_json(row: Mapping[str, Any]) -> dict[str, Any]:

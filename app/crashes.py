@@ -1,4 +1,4 @@
-"""Crash points: named places between two effects, at which a test can have this process killed.
+"""Crash points lie between two effects; a test can have this process killed at one of them.
 
 `CRASH_AT=committed:stock.reserve` kills the process with SIGKILL when `stock.reserve` reaches
 the point `committed`. This needs `CRASH_FOR_TESTS=yes`, too. Both variables are read only from the
@@ -42,7 +42,7 @@ class Point(StrEnum):
 
 
 _armed: str | None = None
-"""The armed place, as `point:subject`."""
+"""The armed crash point, as `point:subject`."""
 
 
 def crash_here(point: Point, *subjects: str) -> None:
@@ -52,27 +52,27 @@ def crash_here(point: Point, *subjects: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def arm(place: str) -> None:
+def arm(crash_point: str) -> None:
     """Have the process killed at `point:subject`. Raises ValueError if there is no such point."""
     global _armed
-    point, _, subject = place.partition(":")
+    point, _, subject = crash_point.partition(":")
     if not subject:
-        raise ValueError(f"{place!r} is not point:subject")
+        raise ValueError(f"{crash_point!r} is not point:subject")
     _armed = f"{Point(point)}:{subject}"
     log.critical("Armed for a test: this process will kill itself at %s", _armed)
 
 
 def arm_from(environment: Mapping[str, str]) -> None:
-    """Arm the place that CRASH_AT names.
+    """Arm the crash point that CRASH_AT names.
 
-    Raises SystemExit if it is not a place, or if CRASH_FOR_TESTS is not `yes`.
+    Raises SystemExit if there is no such point, or if CRASH_FOR_TESTS is not `yes`.
     """
-    place = environment.get("CRASH_AT")
-    if not place:
+    crash_point = environment.get("CRASH_AT")
+    if not crash_point:
         return
     if environment.get("CRASH_FOR_TESTS") != "yes":
         raise SystemExit("CRASH_AT: kills the worker; only in tests, with CRASH_FOR_TESTS=yes")
     try:
-        arm(place)
+        arm(crash_point)
     except ValueError as error:
         raise SystemExit(f"CRASH_AT: {error}") from None

@@ -49,7 +49,7 @@ REFUSALS = (
 TOPIC = re.compile("[a-zA-Z0-9._-]{1,249}")
 """The topic names that Kafka allows."""
 
-Place = tuple[str, int | None]
+Destination = tuple[str, int | None]
 """A topic and its partition, None if that is not known."""
 
 
@@ -57,7 +57,7 @@ class Sending(NamedTuple):
     """An event in flight: sent and not answered."""
 
     row: OutboxRow
-    place: Place
+    destination: Destination
     begun: float
     """When it was sent, in seconds of `monotonic`."""
     sent: Sent
@@ -86,7 +86,7 @@ class InFlight:
         self._producer = producer
         self._partition_of = partition_of
         self._on_result = on_result
-        self._to: Counter[Place] = Counter()
+        self._to: Counter[Destination] = Counter()
         """The number of events in flight by topic and partition."""
         self._under_way: dict[UUID, Sending] = {}
         """The event in flight by order."""
@@ -108,7 +108,7 @@ class InFlight:
         """When an event last failed with nothing acknowledged since it was sent."""
         self._unheard_since: float | None = None
         """Since when events have been sent without an acknowledgement; None if none are waiting."""
-        self._unheard_of: dict[Place, float] = {}
+        self._unheard_of: dict[Destination, float] = {}
         """The same by partition."""
 
     @property
@@ -182,17 +182,17 @@ class InFlight:
 
     def _begin(self, row: OutboxRow) -> bool:
         """Send the event; if its partition has no room, back off and return False."""
-        place = row.topic, self._partition_of(row.topic, row.order_id)
-        if self._to[place] >= MAX_OF_A_PARTITION:
+        destination = row.topic, self._partition_of(row.topic, row.order_id)
+        if self._to[destination] >= MAX_OF_A_PARTITION:
             self._back_off(row.order_id)
             return False
         begun = monotonic()
         self._unheard_since = self._unheard_since or begun
-        if place[1] is not None:
-            self._unheard_of.setdefault(place, begun)
-        sent = self._send(row, place[1])
-        self._under_way[row.order_id] = sending = Sending(row, place, begun, sent)
-        self._to[place] += 1
+        if destination[1] is not None:
+            self._unheard_of.setdefault(destination, begun)
+        sent = self._send(row, destination[1])
+        self._under_way[row.order_id] = sending = Sending(row, destination, begun, sent)
+        self._to[destination] += 1
         sent.add_done_callback(partial(self._finish, sending))
         return True
 
@@ -221,7 +221,7 @@ class InFlight:
             return
         order_id, error = sending.row.order_id, sent.exception()
         del self._under_way[order_id]
-        self._to[sending.place] -= 1
+        self._to[sending.destination] -= 1
         if error is None:
             self._acknowledge(sending)
         else:
@@ -234,16 +234,16 @@ class InFlight:
         if error is None or isinstance(error, REFUSALS):
             if not self._under_way:
                 self._unheard_since = None
-            self._unheard_of.pop(sending.place, None)
-            if self._to[sending.place] and sending.place[1] is not None:
-                self._unheard_of[sending.place] = monotonic()
+            self._unheard_of.pop(sending.destination, None)
+            if self._to[sending.destination] and sending.destination[1] is not None:
+                self._unheard_of[sending.destination] = monotonic()
         self._on_result()
 
     def _acknowledge(self, sending: Sending) -> None:
         row = sending.row
         self._heard = self._unheard_since = monotonic()
         is_back = self._failed is not None and sending.begun > self._failed
-        has_room_again = self._to[sending.place] == MAX_OF_A_PARTITION - 1
+        has_room_again = self._to[sending.destination] == MAX_OF_A_PARTITION - 1
         if is_back or has_room_again:
             # The broker is back, or the partition has room again: end all backoffs.
             self._backoffs.clear()

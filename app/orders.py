@@ -86,15 +86,15 @@ async def page(
     database: Database,
     user_id: UUID | None,
     status: Status | None,
-    place: list[str] | None,
+    position: list[str] | None,
     size: int,
 ) -> list[tuple[dict[str, Any], list[str]]]:
     """Return up to `size` orders of a user, or of all users if `user_id` is None, newest first.
 
-    The page starts after the cursor position `place`; each order comes with its own position.
-    Raises ValueError when `place` is not a position in this list.
+    The page starts after the cursor `position`; each order comes with its own position.
+    Raises ValueError when `position` is not a position in this list.
     """
-    moment, order_id = (parse_time(place[0]), UUID(place[1])) if place else (None, None)
+    moment, order_id = (parse_time(position[0]), UUID(position[1])) if position else (None, None)
     wanted = {"statuses": [status] if status else list(Status), "page_size": size}
     behind = {"before": moment, "before_id": order_id}
     async with database.connection() as connection:

@@ -121,16 +121,16 @@ async def page(
     handler: str | None,
     order_id: UUID | None,
     state: State | None,
-    place: list[str] | None,
+    position: list[str] | None,
     size: int,
 ) -> list[tuple[dict[str, Any], list[str]]]:
-    """Return up to `size` messages after the position `place`, latest first, with their positions.
+    """Return up to `size` messages after `position`, latest first, with their positions.
 
-    Without a `state`, messages that are not resolved. Raises ValueError for an invalid `place`.
+    Without a `state`, messages that are not resolved. Raises ValueError for an invalid `position`.
     """
     behind = {
         "states": [state] if state else UNRESOLVED,
-        "before": int(place[0]) if place else None,
+        "before": int(position[0]) if position else None,
         "page_size": size,
     }
     async with database.connection() as connection:
@@ -143,7 +143,7 @@ async def page(
             rows = await sql.list_parked_of_handler(connection, handler=handler, **behind)
         else:
             rows = await sql.list_parked(connection, **behind)
-    return [(as_json(row), [str(row["place"]), ""]) for row in rows]
+    return [(as_json(row), [str(row["position"]), ""]) for row in rows]
 
 
 async def parked_ids(database: Database, handler: str) -> list[UUID]:

@@ -17,7 +17,7 @@ class Sort:
     all: Any
     of_category: Any
 
-    def place(self, row: Mapping[str, Any]) -> list[str]:
+    def position(self, row: Mapping[str, Any]) -> list[str]:
         """Return the row's position in this sort order, for a cursor."""
         return [str(row[self.column]), str(row["id"])]
 

@@ -41,8 +41,8 @@ class Endings:
         while True:
             batches = await consumer.getmany(timeout_ms=1000)
             arrived = monotonic()
-            for place, messages in batches.items():
-                if place.topic == CANCELLED:
+            for tp, messages in batches.items():
+                if tp.topic == CANCELLED:
                     self.cancelled += len(messages)
                     continue
                 for message in messages:
@@ -59,18 +59,18 @@ class Endings:
 async def watching(brokers: str, partitions: int) -> AsyncIterator[Endings]:
     """Watch all endings from now on."""
     consumer = AIOKafkaConsumer(bootstrap_servers=brokers, max_partition_fetch_bytes=4 * 1024**2)
-    places = [
+    tps = [
         TopicPartition(topic, number)
         for topic in (COMPLETED, CANCELLED)
         for number in range(partitions)
     ]
     await consumer.start()
     try:
-        consumer.assign(places)
-        await consumer.seek_to_end(*places)
+        consumer.assign(tps)
+        await consumer.seek_to_end(*tps)
         # Wait for the positions, or messages sent before they are known would be missed.
-        for place in places:
-            await consumer.position(place)
+        for tp in tps:
+            await consumer.position(tp)
         endings = Endings()
         reading = asyncio.create_task(endings.read(consumer))
         try:

@@ -2,9 +2,9 @@
 
 -- PARKED: its handler refused it. WAITING: it came behind one of its order, and was never tried.
 -- holds_order: later messages of the order wait behind it.
--- place tells the order of parking; id is what operators name it by.
+-- position tells the order of parking; id is what operators name it by.
 create table parked_messages (
-    place          bigint generated always as identity primary key,
+    position       bigint generated always as identity primary key,
     id             uuid not null default gen_random_uuid() unique,
     handler        text not null,
     topic          text not null,
@@ -32,6 +32,6 @@ create unique index parked_messages_once
 create index parked_messages_by_order on parked_messages (order_id) where order_id is not null;
 create index parked_messages_holding on parked_messages (handler, order_id, "offset")
     where holds_order and resolved_at is null;
-create index parked_messages_by_state on parked_messages (state, place);
-create index parked_messages_by_handler on parked_messages (handler, state, place);
+create index parked_messages_by_state on parked_messages (state, position);
+create index parked_messages_by_handler on parked_messages (handler, state, position);
 create index parked_messages_resolved on parked_messages (resolved_at) where resolved_at is not null;

@@ -103,8 +103,8 @@ class Table(faust.Table[str, Any]):
         Raises ValueError if the entry cannot be decoded.
         """
         store, raw_key = cast(Any, self.data), orjson.dumps(key)
-        places = [*self._unwritten.values(), *store._dbs.values()]
-        found = (place.get(raw_key) for place in places)
+        sources = [*self._unwritten.values(), *store._dbs.values()]
+        found = (source.get(raw_key) for source in sources)
         raw = next((value for value in found if value is not None), None)
         return None if raw is None else store._decode_value(raw)
 
@@ -195,9 +195,9 @@ class Table(faust.Table[str, Any]):
         """Store the acknowledged offsets on disk; recovery starts after them."""
         store = cast(Any, self.data)
         sent, self._sent = self._sent, {}
-        for place, offset in sent.items():
-            if place.partition in store._dbs:
-                store.set_persisted_offset(place, offset)
+        for tp, offset in sent.items():
+            if tp.partition in store._dbs:
+                store.set_persisted_offset(tp, offset)
 
 
 def _batches(producer: Any, entries: Entries) -> Iterator[Any]:

@@ -15,15 +15,14 @@ NO_CURSOR = "is not a cursor of this list"
 
 
 class Cursor(NamedTuple):
-    """The place of an entry in a list, bound to the list's filters."""
+    """The position of an entry in a list, bound to the list's filters."""
 
     filters: list[Any]
-    place: list[str]
+    position: list[str]
 
     def __str__(self) -> str:
-        return (
-            base64.urlsafe_b64encode(orjson.dumps([self.filters, self.place])).decode().rstrip("=")
-        )
+        raw = orjson.dumps([self.filters, self.position])
+        return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
 
 def read_cursor(text: str) -> Cursor:
@@ -39,14 +38,14 @@ def read_cursor(text: str) -> Cursor:
     raise ValueError(NO_CURSOR)
 
 
-def place_of(cursor: Cursor | None, filters: list[str | None]) -> list[str] | None:
-    """Return the cursor's place in the list of these filters, if there is a cursor.
+def position_in(cursor: Cursor | None, filters: list[str | None]) -> list[str] | None:
+    """Return the cursor's position in the list of these filters, if there is a cursor.
 
     Raises InvalidInput for a cursor of another list.
     """
     if cursor and cursor.filters != filters:
         raise InvalidInput.of("#/cursor", NO_CURSOR)
-    return cursor and cursor.place
+    return cursor and cursor.position
 
 
 @contextmanager
@@ -61,7 +60,7 @@ def bad_cursor() -> Iterator[None]:
 def page(
     entries: list[tuple[dict[str, Any], list[str]]], limit: int, filters: list[str | None]
 ) -> dict[str, Any]:
-    """Return a page of up to `limit` entries, each of which is given with its place in the list.
+    """Return a page of up to `limit` entries, each of which is given with its position in the list.
 
     `entries` has one more than `limit` if there is a next page.
     """

@@ -27,7 +27,7 @@ from app.tokens import Identity
 from tables.replays import recall
 from web.answers import Order, OrderPage, PlacedOrder
 from web.bodies import NewOrder
-from web.cursors import bad_cursor, page, place_of
+from web.cursors import bad_cursor, page, position_in
 from web.endpoint import Answer, Link, Who, endpoint
 from web.order_admission import place
 from web.problems import View
@@ -91,7 +91,7 @@ class OrdersView(View):
     async def get(self, request: web.Request, user: Identity, query: OrdersQuery) -> web.Response:
         """List the customer's orders, newest first."""
         filters = [str(user.id), query.status]
-        position = place_of(query.cursor, filters)
+        position = position_in(query.cursor, filters)
         with bad_cursor():
             entries = await orders.page(
                 request_pool, user.id, query.status, position, query.limit + 1
@@ -115,7 +115,7 @@ class AllOrdersView(View):
         """List all orders, or those of one user, newest first."""
         whose, status = query.user_id, query.status
         filters = ["all", str(whose), status]
-        position = place_of(query.cursor, filters)
+        position = position_in(query.cursor, filters)
         with bad_cursor():
             entries = await orders.page(request_pool, whose, status, position, query.limit + 1)
         return json_response(page(entries, query.limit, filters))

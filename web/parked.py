@@ -10,7 +10,7 @@ from app.logs import request_id
 from app.operations import intervention
 from app.operations.intervention import Actor
 from app.tokens import Identity
-from web.cursors import bad_cursor, page, place_of
+from web.cursors import bad_cursor, page, position_in
 from web.endpoint import Answer, Link, Who, endpoint
 from web.parked_shapes import Discard, Outcomes, ParkedPage, ParkedQuery, Replay, WholeMessage
 from web.problems import View
@@ -33,10 +33,10 @@ class ParkedView(View):
         """List parked messages, latest first; without `state`, those that are unresolved."""
         order_id = query.order_id
         filters = ["parked", query.handler, str(order_id), query.state]
-        place = place_of(query.cursor, filters)
+        position = position_in(query.cursor, filters)
         with bad_cursor():
             entries = await parked.page(
-                request_pool, query.handler, order_id, query.state, place, query.limit + 1
+                request_pool, query.handler, order_id, query.state, position, query.limit + 1
             )
         return json_response(page(entries, query.limit, filters))
 

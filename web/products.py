@@ -11,7 +11,7 @@ from app.sorts import SORTS
 from app.tokens import Identity
 from web.answers import Product, ProductPage
 from web.bodies import NewProduct, ProductChanges
-from web.cursors import bad_cursor, page, place_of
+from web.cursors import bad_cursor, page, position_in
 from web.endpoint import Answer, Link, Who, endpoint
 from web.problems import View
 from web.query_strings import ProductsQuery
@@ -42,11 +42,11 @@ class ProductsView(View):
     async def get(self, request: web.Request, user: Identity, query: ProductsQuery) -> web.Response:
         """List products, sorted as `sort` says."""
         filters = [query.sort, query.category]
-        place = place_of(query.cursor, filters)
+        position = position_in(query.cursor, filters)
         sort = SORTS[query.sort]
         with bad_cursor():
             entries = await catalogue.page(
-                request_pool, sort, query.category, place, query.limit + 1
+                request_pool, sort, query.category, position, query.limit + 1
             )
         return json_response(page(entries, query.limit, filters))
 

@@ -58,7 +58,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         assigned = self._ensure_consumer().assignment()
         if assigned is not self._assigned:
             self._assigned = assigned
-            self._assigned_as_faust = frozenset(TP(*place) for place in assigned)
+            self._assigned_as_faust = frozenset(TP(*tp) for tp in assigned)
         return self._assigned_as_faust
 
     async def on_start(self) -> None:
@@ -110,10 +110,10 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         FetchSessions(consumer._client)
         return consumer
 
-    def without_leader(self, places: Iterable[TP]) -> set[TP]:
+    def without_leader(self, tps: Iterable[TP]) -> set[TP]:
         """Return those of the partitions whose leader is not known, or away."""
         cluster = self._ensure_consumer()._client.cluster
-        return {place for place in places if cluster.leader_for_partition(place) in NOWHERE}
+        return {tp for tp in tps if cluster.leader_for_partition(tp) in NOWHERE}
 
     async def seek_to_committed(self) -> Any:
         """Seek to the committed offsets; a stream's partition without one, to its beginning.
@@ -121,9 +121,9 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         aiokafka leaves the latter at its position, past messages that were fetched and discarded.
         """
         consumer = self._ensure_consumer()
-        places = consumer.assignment()
-        found = await consumer._coordinator.fetch_committed_offsets(places)
-        committed = {tp: _offset(found.get(tp)) for tp in places}
+        tps = consumer.assignment()
+        found = await consumer._coordinator.fetch_committed_offsets(tps)
+        committed = {tp: _offset(found.get(tp)) for tp in tps}
         for tp, offset in committed.items():
             if offset:
                 consumer.seek(tp, offset)

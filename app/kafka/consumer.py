@@ -42,9 +42,9 @@ class _Consumer(driver.Consumer):
         """Return the assigned partitions, as a set of the caller's own: the thread's is shared."""
         return set(super().assignment())
 
-    def without_leader(self, places: Iterable[TP]) -> set[TP]:
+    def without_leader(self, tps: Iterable[TP]) -> set[TP]:
         """Return those of the partitions whose leader is not known, or away."""
-        return cast(ConsumerThread, self._thread).without_leader(places)
+        return cast(ConsumerThread, self._thread).without_leader(tps)
 
     def _get_active_partitions(self) -> set[TP]:
         """Return the partitions to be fetched; Faust looks at the type of each, every time."""

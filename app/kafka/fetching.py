@@ -52,19 +52,19 @@ class Fetch(FetchRequest):
         self.session: Session | None = None
         self.offsets = offsets
         self._most = most
-        self._places: Iterable[TopicPartition] | None = None
+        self._answered: Iterable[TopicPartition] | None = None
 
     @property
     def topics(self) -> list[tuple[str, list[tuple[int, int, int]]]]:
         """The requested partitions; once there is an answer, only those that it contains."""
         topics: dict[str, list[tuple[int, int, int]]] = defaultdict(list)
-        for place in self.offsets if self._places is None else self._places:
-            topics[place.topic].append((place.partition, self.offsets[place], self._most))
+        for tp in self.offsets if self._answered is None else self._answered:
+            topics[tp.topic].append((tp.partition, self.offsets[tp], self._most))
         return list(topics.items())
 
-    def is_answered(self, places: Iterable[TopicPartition]) -> None:
+    def is_answered(self, answered: Iterable[TopicPartition]) -> None:
         """Note that the answer contains these partitions only."""
-        self._places = list(places)
+        self._answered = list(answered)
 
     def build(self, request_struct_class: Any) -> Any:
         if self.session is None or request_struct_class is not FetchRequest_v11:
@@ -89,10 +89,10 @@ class Fetch(FetchRequest):
     def _changed(self, session: Session) -> list[tuple[str, list[tuple[int, ...]]]]:
         """Return the partitions that are new to the session or have another offset."""
         changed: dict[str, list[tuple[int, ...]]] = defaultdict(list)
-        for place, offset in self.offsets.items():
-            if session.offsets.get(place) != offset:
-                entry = place.partition, ANY_EPOCH, offset, ANY_START, self._most
-                changed[place.topic].append(entry)
+        for tp, offset in self.offsets.items():
+            if session.offsets.get(tp) != offset:
+                entry = tp.partition, ANY_EPOCH, offset, ANY_START, self._most
+                changed[tp.topic].append(entry)
         return list(changed.items())
 
 
@@ -114,9 +114,9 @@ class FetchSessions:
         answer = await self._send(node_id, request, **options)
         if answer.API_VERSION >= FetchRequest_v11.API_VERSION:
             request.is_answered(
-                TopicPartition(topic, place[0])
-                for topic, places in answer.topics
-                for place in places
+                TopicPartition(topic, partition[0])
+                for topic, partitions in answer.topics
+                for partition in partitions
             )
             # A top-level error means that the session is lost; the next fetch asks for a new one.
             if not answer.error_code:
@@ -137,9 +137,9 @@ class SparingFetcher(Fetcher):
         The flag says whether metadata must be refreshed, because a leader is not known.
         """
         waits: dict[int | None, list[float]] = defaultdict(list)
-        for place, fetched in self._records.items():
+        for tp, fetched in self._records.items():
             if wait := fetched.calculate_backoff():
-                waits[self._select_read_replica(place)].append(wait)
+                waits[self._select_read_replica(tp)].append(wait)
         # A broker is busy while a fetch is in flight, or its records are not consumed yet.
         busy = self._in_flight | waits.keys()
         wait = min(map(max, waits.values()), default=self._fetcher_timeout)
@@ -151,9 +151,9 @@ class SparingFetcher(Fetcher):
             fetches, *others = super()._get_actions_per_node(assignment)
             return [(node, self._as_fetch(one)) for node, one in fetches], *others
         wanted: dict[int | None, dict[TopicPartition, int]] = defaultdict(dict)
-        for place, state in states.items():
-            if not state._paused and leaders[place] not in busy and place not in self._records:
-                wanted[leaders[place]][place] = state._position
+        for tp, state in states.items():
+            if not state._paused and leaders[tp] not in busy and tp not in self._records:
+                wanted[leaders[tp]][tp] = state._position
         resumed = [state._resume_fut for state in states.values() if state._paused]
         return [(node, self._fetch(one)) for node, one in wanted.items()], {}, wait, False, resumed
 
@@ -162,7 +162,7 @@ class SparingFetcher(Fetcher):
         cluster = self._client.cluster
         if self._seen[0] is not assignment or self._seen[1] is not cluster._partitions:
             self._seen = assignment, cluster._partitions
-            leaders = {place: cluster.leader_for_partition(place) for place in assignment.tps}
+            leaders = {tp: cluster.leader_for_partition(tp) for tp in assignment.tps}
             is_plain = not any(leader in NOWHERE for leader in leaders.values())
             self._leaders = leaders if is_plain else {}
         return {} if self._preferred_read_replica else self._leaders

@@ -34,6 +34,6 @@ def order_of(message: Message) -> UUID:
     return event_of(message).order_id
 
 
-def place_of(message: Message) -> str:
-    """Return the message's place in Kafka as people read and write it: `order.paid/2@117`."""
+def message_ref(message: Message) -> str:
+    """Return where the message is in Kafka, as people read and write it: `order.paid/2@117`."""
     return f"{message.message.topic}/{message.message.partition}@{message.message.offset}"

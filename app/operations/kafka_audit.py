@@ -40,7 +40,7 @@ MEANINGS = {
 
 END = 2**63 - 1
 """An offset past every message."""
-Place = tuple[str, int, int]
+MessageRef = tuple[str, int, int]
 """(Topic, partition, offset)."""
 
 
@@ -82,8 +82,8 @@ class Comparison:
         self._scope = scope
         self._broken: dict[str, list[tuple[str, str]]] = {name: [] for name in MEANINGS}
         self._counts = dict.fromkeys(MEANINGS, 0)
-        self._strange: list[tuple[str, Place, str]] = []
-        """Suspect messages: the invariant that each breaks, its place, and its key."""
+        self._strange: list[tuple[str, MessageRef, str]] = []
+        """Suspect messages: the invariant that each breaks, where it is, and its key."""
         self._first_sent: dict[int, int] = {}
         """The timestamp (ms) of each event's first copy in Kafka, by the event's outbox id."""
 
@@ -134,19 +134,19 @@ class Comparison:
         """Note a suspect message, if it is old enough for handlers to have dead-lettered it."""
         sent = _time(message.timestamp)
         if self._scope.since <= sent <= now() - self._scope.bound:
-            place = (message.topic, message.partition, message.offset)
+            ref = (message.topic, message.partition, message.offset)
             key = (message.key or b"").decode(errors="replace")
-            self._strange.append((invariant, place, key))
+            self._strange.append((invariant, ref, key))
 
     async def _forgive_parked(self) -> None:
         """Report the suspect messages, except those that are in dead_letter."""
-        parked: set[Place] = set()
+        parked: set[MessageRef] = set()
         if self._strange:
             async for _, letters in self._messages([DeadLetter.topic_name]):
                 parked |= set(map(_origin, letters))
-        for invariant, place, key in self._strange:
-            if place not in parked:
-                self._note(invariant, key, "{} {} at {}".format(*place))
+        for invariant, ref, key in self._strange:
+            if ref not in parked:
+                self._note(invariant, key, "{} {} at {}".format(*ref))
 
     async def _look_for_events(self, until: datetime, kept: Mapping[str, datetime]) -> None:
         last_sent: dict[UUID, int] = {}
@@ -177,9 +177,9 @@ class Comparison:
         begins = await self._consumer.beginning_offsets(partitions)
         firsts = await self._consumer.offsets_for_times(dict.fromkeys(partitions, 0))
         kept: dict[str, datetime] = {}
-        for place in (place for place, offset in begins.items() if offset):
-            first = _time(firsts[place].timestamp) if firsts[place] else now()
-            kept[place.topic] = max(first, kept.get(place.topic, BEGINNING))
+        for tp in (tp for tp, offset in begins.items() if offset):
+            first = _time(firsts[tp].timestamp) if firsts[tp] else now()
+            kept[tp.topic] = max(first, kept.get(tp.topic, BEGINNING))
         return kept
 
     async def _messages(
@@ -189,16 +189,16 @@ class Comparison:
         partitions = self._partitions(topics)
         self._consumer.assign(partitions)
         ends = await self._consumer.end_offsets(partitions)
-        for place, start in (await self._starts(partitions)).items():
-            self._consumer.seek(place, min(start, ends[place]))
+        for tp, start in (await self._starts(partitions)).items():
+            self._consumer.seek(tp, min(start, ends[tp]))
         quiet = 0
         while left := [one for one in partitions if await self._consumer.position(one) < ends[one]]:
             found = await self._consumer.getmany(*left, timeout_ms=1000, max_records=CHUNK)
             quiet = 0 if found else quiet + 1
             if quiet > QUIET_SECONDS:
                 raise KafkaTimeoutError("Kafka gives no more of what it has")
-            for place, messages in found.items():
-                yield place.topic, messages
+            for tp, messages in found.items():
+                yield tp.topic, messages
 
     async def _starts(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         begins: dict[TopicPartition, int] = await self._consumer.beginning_offsets(partitions)
@@ -239,7 +239,7 @@ def _is_of(message: ConsumerRecord, event: Mapping[str, Any]) -> bool:
     return bool(message.key == key and message.value == value)
 
 
-def _origin(letter: ConsumerRecord) -> Place:
-    """Return the place of the message that a dead letter is about."""
+def _origin(letter: ConsumerRecord) -> MessageRef:
+    """Return where the message is that a dead letter is about."""
     told = orjson.loads(letter.value)
     return told["topic"], told["partition"], told["offset"]

@@ -27,7 +27,7 @@ from app.parked import State, get, page, park, parked_ids
 
 MAX_LISTED = 100
 FETCH_SECONDS = 10
-PLACE = re.compile(r"([a-zA-Z0-9._-]+)/(\d{1,9})@(\d{1,18})")
+MESSAGE_REF = re.compile(r"([a-zA-Z0-9._-]+)/(\d{1,9})@(\d{1,18})")
 TOLD = "{id}  {state}  {handler}  {topic}/{partition}@{offset}  order {orderId}  {error}"
 
 
@@ -35,7 +35,7 @@ TOLD = "{id}  {state}  {handler}  {topic}/{partition}@{offset}  order {orderId} 
     argument("action", type=click.Choice(["list", "show", "replay", "discard", "park"])),
     argument("id", required=False, type=click.UUID),
     option("--handler", help="list, replay: of this handler; park: the one that cannot take it"),
-    option("--message", help="park: its place in Kafka, like order.paid/2@117"),
+    option("--message", help="park: which one in Kafka, like order.paid/2@117"),
     option("--all", "every", is_flag=True, help="replay: all of --handler, the first parked first"),
     option("--order", type=click.UUID, help="list: of this order"),
     option("--state", type=click.Choice(list(State)), help="list: otherwise what is unresolved"),
@@ -69,7 +69,7 @@ async def _list(self: AppCommand, _: None, **given: Any) -> None:
     found = await page(
         request_pool, given["handler"], given["order"], given["state"], None, MAX_LISTED + 1
     )
-    for message, _place in found[:MAX_LISTED]:
+    for message, _position in found[:MAX_LISTED]:
         self.say(TOLD.format(**message))
     if len(found) > MAX_LISTED:
         self.say(f"… and more than these {MAX_LISTED}: narrow it by --handler or --order")
@@ -97,15 +97,15 @@ async def _discard(self: AppCommand, id: UUID, **given: Any) -> None:
 
 
 async def _park(self: AppCommand, _: None, **given: Any) -> None:
-    handler, place = HANDLERS.get(given["handler"]), PLACE.fullmatch(given["message"])
-    if place is None:
+    handler, ref = HANDLERS.get(given["handler"]), MESSAGE_REF.fullmatch(given["message"])
+    if ref is None:
         raise SystemExit("--message must be like order.paid/2@117: topic/partition@offset")
     if handler is None or handler.handle is None or handler.record is None:
         able = sorted(name for name, one in HANDLERS.items() if one.handle)
         raise SystemExit(f"--handler must be one of {', '.join(able)}")
-    if handler.record.topic_name != place[1]:
-        raise SystemExit(f"{given['handler']} reads {handler.record.topic_name}, not {place[1]}")
-    message = await _message_at(TopicPartition(place[1], int(place[2])), int(place[3]))
+    if handler.record.topic_name != ref[1]:
+        raise SystemExit(f"{given['handler']} reads {handler.record.topic_name}, not {ref[1]}")
+    message = await _message_at(TopicPartition(ref[1], int(ref[2])), int(ref[3]))
     if message is None:
         raise SystemExit(f"Kafka has no message at {given['message']}")
     try:

@@ -6,13 +6,13 @@
 -- all acknowledged ones while the outbox is small, and go on so while it grows.) They are marked a
 -- microsecond apart, in the given order, so that published_at keeps each order's sequence.
 with sent as materialized (
-    select order_id, sequence, occurred_at::timestamptz, place
+    select order_id, sequence, occurred_at::timestamptz, ordinal
     from unnest(:sent_orders::uuid[], :sent_sequences::int[], :sent_times::text[])
-        with ordinality as s (order_id, sequence, occurred_at, place)
+        with ordinality as s (order_id, sequence, occurred_at, ordinal)
 ), marked as (
     -- A duplicate keeps the first mark: otherwise it would seem sent after the order's next event.
     update outbox
-    set published_at = coalesce(outbox.published_at, now() + sent.place * interval '1 microsecond')
+    set published_at = coalesce(outbox.published_at, now() + sent.ordinal * interval '1 microsecond')
     from sent
     where outbox.order_id = sent.order_id and outbox.sequence = sent.sequence
       and outbox.occurred_at = sent.occurred_at

@@ -3,7 +3,7 @@
 select id, handler, topic, partition, "offset", state, error, attempts, parked_at
 from parked_messages
 where order_id = :order_id and resolved_at is null
-order by place desc
+order by position desc
 limit :most;
 
 -- name: park_message(handler, topic, partition, offset, order_id, holds_order, key, value, headers, error, attempts, now)$
@@ -63,7 +63,7 @@ select * from parked_messages where id = :id and resolved_at is null for update;
 select *
 from parked_messages
 where handler = :handler and order_id = :order_id and holds_order and resolved_at is null
-order by "offset", place
+order by "offset", position
 limit 1
 for update;
 
@@ -86,11 +86,11 @@ from unnest(:states::text[]) as wanted (state)
 cross join lateral (
     select * from parked_messages
     where parked_messages.state = wanted.state
-      and place < coalesce(:before::bigint, 9223372036854775807)
-    order by place desc
+      and position < coalesce(:before::bigint, 9223372036854775807)
+    order by position desc
     limit :page_size
 ) as page
-order by page.place desc
+order by page.position desc
 limit :page_size;
 
 -- name: list_parked_of_handler(handler, states, before, page_size)
@@ -100,11 +100,11 @@ from unnest(:states::text[]) as wanted (state)
 cross join lateral (
     select * from parked_messages
     where handler = :handler and parked_messages.state = wanted.state
-      and place < coalesce(:before::bigint, 9223372036854775807)
-    order by place desc
+      and position < coalesce(:before::bigint, 9223372036854775807)
+    order by position desc
     limit :page_size
 ) as page
-order by page.place desc
+order by page.position desc
 limit :page_size;
 
 -- name: parked_ids(handler)
@@ -116,9 +116,9 @@ where handler = :handler and state in ('PARKED', 'WAITING')
       select from parked_messages ahead
       where ahead.handler = first.handler and ahead.order_id = first.order_id
         and ahead.holds_order and ahead.resolved_at is null
-        and (ahead."offset", ahead.place) < (first."offset", first.place)
+        and (ahead."offset", ahead.position) < (first."offset", first.position)
   ))
-order by place;
+order by position;
 
 -- name: list_parked_of_order(order_id, handlers, states, before, page_size)
 -- Parked messages of one order in one of the states, latest first, after a position; null `handlers`
@@ -128,16 +128,16 @@ from parked_messages
 where order_id = :order_id
   and state = any(:states::text[])
   and (:handlers::text[] is null or handler = any(:handlers))
-  and place < coalesce(:before::bigint, 9223372036854775807)
-order by place desc
+  and position < coalesce(:before::bigint, 9223372036854775807)
+order by position desc
 limit :page_size;
 
 -- name: reap_parked(kept, batch)!
 -- Delete a batch of messages that were resolved longer ago than the retention. A discarded event is known
 -- for as long as the outbox has it: it is marked as sent, and only its discard tells that it was not.
 delete from parked_messages
-where place in (
-    select place from parked_messages p
+where position in (
+    select position from parked_messages p
     where resolved_at < now() - :kept::interval
       and not (
           handler = 'relay' and state = 'DISCARDED'

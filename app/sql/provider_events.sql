@@ -46,11 +46,11 @@ where payment_id is null and kind is not null
   )
 order by created_at, event_id;
 
--- name: place_events(provider, event_ids, payment_ids)!
+-- name: assign_events(provider, event_ids, payment_ids)!
 -- Assign kept events to their payments.
-update provider_events e set payment_id = placed.payment_id
-from unnest(:event_ids::text[], :payment_ids::uuid[]) as placed (event_id, payment_id)
-where e.provider = :provider and e.event_id = placed.event_id;
+update provider_events e set payment_id = assigned.payment_id
+from unnest(:event_ids::text[], :payment_ids::uuid[]) as assigned (event_id, payment_id)
+where e.provider = :provider and e.event_id = assigned.event_id;
 
 -- name: orders_with_kept_events(batch, quarantined)
 -- Orders with kept events that can be assigned: they arrived before the order, its session or its

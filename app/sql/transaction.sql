@@ -125,8 +125,8 @@ with placed_orders as (
         event_id uuid, topic text, order_id uuid, sequence integer, request_id text,
         occurred_at timestamptz, payload json
     )) with ordinality
-        as e (event_id, topic, order_id, sequence, request_id, occurred_at, payload, place)
-    order by place
+        as e (event_id, topic, order_id, sequence, request_id, occurred_at, payload, ordinal)
+    order by ordinal
 )
 select id, version, null as kind, null as channel from taken_products
 union all

@@ -16,7 +16,7 @@ from app.lifecycle import Order
 from app.money.locked_payments import LockedPayment, payments_of
 from app.money.settle import settle
 from app.queries import sql
-from app.stripe.events import place_kept
+from app.stripe.events import assign_kept
 from app.stripe.provider import NOT_CONFIGURED
 from app.text import storable_error
 from app.transaction import Transaction
@@ -44,7 +44,7 @@ async def answering(
         order, payments, held = await subject_of(transaction, call)
         yield Answering(transaction, held)
         if held.payment.payment_intent != call["payment_intent"]:
-            await place_kept(transaction, order, payments)
+            await assign_kept(transaction, order, payments)
         settle(transaction, order, payments, call["request_id"])
         if again:
             await note_again(transaction.connection, call, failure, again)

@@ -104,11 +104,13 @@ async def _keep(transaction: Transaction, report: Report, payload: bytes) -> boo
 
 async def _settle(transaction: Transaction, order: Order, request_id: str) -> None:
     payments = await payments_of(transaction, order.id)
-    await place_kept(transaction, order, payments)
+    await assign_kept(transaction, order, payments)
     settle(transaction, order, payments, request_id)
 
 
-async def place_kept(transaction: Transaction, order: Order, payments: list[LockedPayment]) -> None:
+async def assign_kept(
+    transaction: Transaction, order: Order, payments: list[LockedPayment]
+) -> None:
     """Assign the stored events of a locked order to its payments, which are all it has.
 
     Repeats until none is left, because an event may name a session or an intent by which further
@@ -123,7 +125,7 @@ async def place_kept(transaction: Transaction, order: Order, payments: list[Lock
         if not rows:
             return
         placed = [_give(order, payments, row).payment.id for row in rows]
-        await sql.place_events(
+        await sql.assign_events(
             transaction.connection,
             provider=STRIPE,
             event_ids=[row["event_id"] for row in rows],

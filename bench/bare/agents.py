@@ -63,9 +63,9 @@ class Agents:
     async def _read(self) -> None:
         while True:
             batches = await self._consumer.getmany(timeout_ms=1000, max_records=1000)
-            for place, messages in batches.items():
+            for tp, messages in batches.items():
                 for message in messages:
-                    self._agents[place.topic].arrived.put_nowait(message)
+                    self._agents[tp.topic].arrived.put_nowait(message)
 
     async def _handle(self, agent: Agent) -> None:
         while True:
@@ -77,8 +77,8 @@ class Agents:
             self._after_commit(agent, values)
             for message, value in zip(messages, values, strict=True):
                 await self._mark(agent, message, value)
-                place = TopicPartition(message.topic, message.partition)
-                self._done[place] = message.offset + 1
+                tp = TopicPartition(message.topic, message.partition)
+                self._done[tp] = message.offset + 1
 
     async def _mark(self, agent: Agent, message: Any, value: Message) -> None:
         if agent.hop is None:

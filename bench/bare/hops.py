@@ -62,8 +62,8 @@ class _Basket:
     def rows(self, prices: dict[UUID, int]) -> list[Message]:
         """Return the rows of `order_items`."""
         return [
-            line(self.id, place, product, pieces, prices[product])
-            for place, (product, pieces) in enumerate(self.lines.items(), start=1)
+            line(self.id, number, product, pieces, prices[product])
+            for number, (product, pieces) in enumerate(self.lines.items(), start=1)
         ]
 
     def total(self, prices: dict[UUID, int]) -> int:

@@ -90,11 +90,11 @@ def order(
     }
 
 
-def line(order_id: UUID, place: int, product: UUID, pieces: int, price: int) -> Message:
+def line(order_id: UUID, number: int, product: UUID, pieces: int, price: int) -> Message:
     """Return a row of `order_items`."""
     return {
         "order_id": order_id,
-        "line": place,
+        "line": number,
         "product_id": product,
         "quantity": pieces,
         "unit_price_minor": price,

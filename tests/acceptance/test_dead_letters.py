@@ -58,8 +58,8 @@ async def spoil(broker: Broker, topic: str) -> dict[Origin, Message]:
     sent: dict[Origin, Message] = {}
     for partition in await broker.partitions(topic):
         for key, value in bad_messages(topic):
-            place = await broker.send(topic, partition=partition, key=key, value=value)
-            sent[topic, partition, place.offset] = (key, value)
+            put = await broker.send(topic, partition=partition, key=key, value=value)
+            sent[topic, partition, put.offset] = (key, value)
     return sent
 
 
@@ -173,9 +173,9 @@ async def test_what_was_put_aside_is_found_by_its_order_and_every_handler(
 ) -> None:
     order = await customer.placed(product)
     sent = await broker.send("order.cancelled", key=order["id"].encode(), value=b"garbage")
-    place = ("order.cancelled", sent.partition, sent.offset)
+    ref = ("order.cancelled", sent.partition, sent.offset)
     found = await eventually(lambda: records.parked(order), lambda found: len(found) >= 3)
-    assert [where for _, *where in found] == [[*place]] * 3
+    assert [where for _, *where in found] == [[*ref]] * 3
     assert {handler.split(".")[0] for handler, *_ in found} == {"notify", "payments", "stock"}
     letters = await broker.read(["dead_letter"])
     assert sum(letter.key == order["id"].encode() for letter in letters) == 3

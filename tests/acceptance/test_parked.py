@@ -144,13 +144,13 @@ async def test_an_operator_parks_a_message_that_a_handler_crashes_on(
 ) -> None:
     order = await customer.buys(product)
     (paid,) = [m for m in await broker.events_of(order) if m.topic == "order.paid"]
-    place = f"order.paid/{paid.partition}@{paid.offset}"
+    ref = f"order.paid/{paid.partition}@{paid.offset}"
     garbage = await broker.send("order.paid", value=b"garbage")
     park = ("parked", "park", "--reason", WHY, "--by", "ops", "--message")
     reserve = ("--handler", "stock.reserve")
     refused = {
-        "must be one of": (place, "--handler", "stock.none"),
-        "order.cancelled": (place, "--handler", "stock.release"),
+        "must be one of": (ref, "--handler", "stock.none"),
+        "order.cancelled": (ref, "--handler", "stock.release"),
         "no message": (f"order.paid/{paid.partition}@999999999", *reserve),
         "no event": (f"order.paid/{garbage.partition}@{garbage.offset}", *reserve),
     }
@@ -160,11 +160,11 @@ async def test_an_operator_parks_a_message_that_a_handler_crashes_on(
     for told, output in zip(refused, await asyncio.gather(*runs), strict=True):
         assert told in output
     assert await parked(admin, order) == []
-    id = run_command(environment, *park, place, *reserve).split()[0]
+    id = run_command(environment, *park, ref, *reserve).split()[0]
     (held,) = await parked(admin, order)
     assert (held["id"], held["offset"], held["holdsOrder"]) == (id, paid.offset, True)
     assert held["error"] == f"Parked by ops: {WHY}"
-    assert "before" in run_in_vain(environment, *park, place, *reserve)
+    assert "before" in run_in_vain(environment, *park, ref, *reserve)
     run_command(environment, "parked", "replay", id, "--reason", WHY, "--apply")
     (done,) = await parked(admin, order, state="REPLAYED")
     assert done["id"] == id

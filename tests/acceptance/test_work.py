@@ -86,12 +86,12 @@ class Site:
     async def messages(self) -> int:
         """Return the number of messages in all topics, including changelogs."""
         names = [name for name in await self.admin.list_topics() if not name.startswith("__")]
-        places = [
+        tps = [
             TopicPartition(topic["topic"], partition["partition"])
             for topic in await self.admin.describe_topics(names)
             for partition in topic["partitions"]
         ]
-        return sum((await self.consumer.end_offsets(places)).values())
+        return sum((await self.consumer.end_offsets(tps)).values())
 
     async def rows(self) -> int:
         """Return the number of rows written so far, by the server's statistics."""

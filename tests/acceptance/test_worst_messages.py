@@ -21,7 +21,7 @@ async def test_a_bad_message_as_large_as_the_broker_takes_holds_nothing_up(
     sent = [await broker.send("order.paid", **message) for message in large]
     products = [await admin.adds() for _ in range(8)]
     await asyncio.gather(*[customer.buys(product) for product in products])
-    origins = {("order.paid", place.partition, place.offset) for place in sent}
+    origins = {("order.paid", one.partition, one.offset) for one in sent}
     await eventually(lambda: broker.dead_letters(origins), lambda found: len(found) == 2)
 
 
@@ -35,12 +35,12 @@ async def test_a_message_whose_header_is_misnamed_is_put_aside_and_holds_nothing
         for partition in await broker.partitions("order.paid")
     ]
     await asyncio.gather(*[customer.buys(await admin.adds()) for _ in range(8)])
-    origins = {("order.paid", place.partition, place.offset) for place in sent}
+    origins = {("order.paid", one.partition, one.offset) for one in sent}
     letters = await eventually(
         lambda: broker.dead_letters(origins), lambda found: len(found) == len(sent)
     )
     assert all(letter["headers"] == {NAME: "1"} for letter in letters)
-    assert {tuple(place) for _, *place in await records.parked(order)} == origins
+    assert {tuple(ref) for _, *ref in await records.parked(order)} == origins
 
 
 async def test_a_message_that_dead_letter_has_no_room_for_is_put_aside_without_its_bytes(

@@ -12,7 +12,8 @@ from app.outbox_relay import RELAY
 from app.stripe.calls import KINDS
 from tests.chaos.messages import handlers
 
-Place = tuple[Point, str]
+CrashPoint = tuple[Point, str]
+"""A point, and a subject that reaches it."""
 
 TRANSACTION = (Point.WRITTEN, Point.COMMITTED)
 MESSAGE = (Point.MARKED, Point.ACKNOWLEDGED, Point.DEAD_LETTERED, Point.PARKED)
@@ -39,8 +40,8 @@ COMMANDS = ("accounts.make_admin", "payments.retry_refund")
 """The transactions of commands."""
 
 
-def places() -> list[Place]:
-    """Return all places, grouped by subject."""
+def crash_points() -> list[CrashPoint]:
+    """Return all crash points, grouped by subject."""
     return [(point, subject) for subject, points in _points().items() for point in points]
 
 

@@ -1,4 +1,4 @@
-"""Run one worker after the other: a test arms each and leads it to the place where it dies."""
+"""Run one worker after the other: a test arms each and leads it to the point where it dies."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -38,13 +38,13 @@ class Stage:
         self.load: Load
         self.database: asyncpg.Pool
 
-    async def live(self, place: str = "") -> None:
-        """Start the next worker, armed from the beginning if a place is given."""
+    async def live(self, crash_point: str = "") -> None:
+        """Start the next worker, armed from the beginning if a crash point is given."""
         if self.worker.pid:
             await forget_the_dead(self.shop.brokers)
-        self.worker.place = place
+        self.worker.crash_point = crash_point
         self.worker.start()
-        if not place:
+        if not crash_point:
             await asyncio.to_thread(self.worker.wait_ready)
 
     async def again(self) -> None:
@@ -52,33 +52,33 @@ class Stage:
         self.worker.kill()
         await self.live()
 
-    async def arm(self, place: str) -> None:
-        """Let the worker die at that place."""
-        armed = f"will kill itself at {place}"
+    async def arm(self, crash_point: str) -> None:
+        """Let the worker die at that crash point."""
+        armed = f"will kill itself at {crash_point}"
         told = self.worker.log.read_text().count(armed)
-        self.worker.arm(place)
+        self.worker.arm(crash_point)
         await until(
-            lambda: self.worker.log.read_text().count(armed) > told, f"{place} is armed", 10
+            lambda: self.worker.log.read_text().count(armed) > told, f"{crash_point} is armed", 10
         )
 
-    async def dies_at(self, place: str) -> None:
+    async def dies_at(self, crash_point: str) -> None:
         """Wait until the worker dies, and assert that it died there."""
-        await until(lambda: not self.worker.alive, f"the worker comes to {place}", 30)
+        await until(lambda: not self.worker.alive, f"the worker comes to {crash_point}", 30)
         assert self.worker.why_ended() == "killed by SIGKILL"
         last = self.worker.log.read_text().splitlines()[-1]
-        assert last.endswith(f"This process kills itself at {place}"), last
+        assert last.endswith(f"This process kills itself at {crash_point}"), last
 
     async def command(self, *arguments: str, stdin: str = "") -> None:
         """Run `faust -A app …` to its end."""
         await asyncio.to_thread(run_command, self.shop.environment, *arguments, stdin=stdin)
 
-    async def command_dies_at(self, place: str, *arguments: str, stdin: str = "") -> None:
-        """Run `faust -A app …`, armed by its environment, and assert that it dies at that place."""
-        environment = {**self.shop.environment, "CRASH_AT": place, "CRASH_FOR_TESTS": "yes"}
+    async def command_dies_at(self, crash_point: str, *arguments: str, stdin: str = "") -> None:
+        """Run `faust -A app …`, armed by its environment, and assert that it dies at that point."""
+        environment = {**self.shop.environment, "CRASH_AT": crash_point, "CRASH_FOR_TESTS": "yes"}
         done = await asyncio.to_thread(run, environment, arguments, stdin)
         assert done.returncode == -SIGKILL, done.stderr
         told = done.stdout + done.stderr
-        assert f"This process kills itself at {place}" in told, told
+        assert f"This process kills itself at {crash_point}" in told, told
 
     async def hurry(self) -> None:
         """Make the calls and mails that dead workers had leased due at once."""
@@ -128,7 +128,7 @@ BLOCKER = """
 """
 WAITING = """
     select id, handler, state from parked_messages
-    where order_id = $1 and resolved_at is null order by place
+    where order_id = $1 and resolved_at is null order by position
 """
 
 

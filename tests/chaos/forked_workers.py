@@ -43,9 +43,9 @@ class Nursery:
         self._program.kill()
         self._program.wait()
 
-    def fork(self, log: Path, place: str) -> int:
-        """Start a worker, armed if a place is given; return its process id."""
-        self.tell(json.dumps([str(log), place]))
+    def fork(self, log: Path, crash_point: str) -> int:
+        """Start a worker, armed if a crash point is given; return its process id."""
+        self.tell(json.dumps([str(log), crash_point]))
         pid = self.listen(30)
         assert pid is not None, "the nursery does not answer"
         return pid
@@ -58,11 +58,11 @@ class Nursery:
     def listen(self, seconds: float) -> int | None:
         """Return the next number that the process writes, or None if none comes in `seconds`."""
         assert self._program.stdout
-        place = self._program.stdout.fileno()
+        descriptor = self._program.stdout.fileno()
         while b"\n" not in self._told:
-            if not select.select([place], [], [], seconds)[0]:
+            if not select.select([descriptor], [], [], seconds)[0]:
                 return None
-            read = os.read(place, 4096)
+            read = os.read(descriptor, 4096)
             assert read, "the nursery has died"
             self._told += read
         line, self._told = self._told.split(b"\n", 1)
@@ -72,17 +72,17 @@ class Nursery:
 class _Forked(Process):
     """The process of a forked worker."""
 
-    def __init__(self, nursery: Nursery, log: Path, place: str) -> None:
+    def __init__(self, nursery: Nursery, log: Path, crash_point: str) -> None:
         super().__init__([], log)
         self._nursery = nursery
-        self._place = place
+        self._crash_point = crash_point
         self._pid: int | None = None
         self._code: int | None = None
 
     def start(self) -> None:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self._log_start = self.log.stat().st_size if self.log.exists() else 0
-        self._pid = self._nursery.fork(self.log, self._place)
+        self._pid = self._nursery.fork(self.log, self._crash_point)
 
     @property
     def pid(self) -> int | None:
@@ -113,21 +113,21 @@ class Mortal(Worker):
     ) -> None:
         super().__init__(environment, folder, log)
         self._nursery = nursery
-        self.place = ""
+        self.crash_point = ""
         """Where the next process is to die, as `point:subject`; empty for nowhere."""
 
-    def arm(self, place: str) -> None:
+    def arm(self, crash_point: str) -> None:
         """Let the worker die at `point:subject`; it is armed once its log says so."""
-        self._nursery.tell(place)
+        self._nursery.tell(crash_point)
 
     def _program(self, command: list[str]) -> Process:
-        return _Forked(self._nursery, self.log, self.place)
+        return _Forked(self._nursery, self.log, self.crash_point)
 
 
-def _lines_from(place: int) -> str:
+def _lines_from(descriptor: int) -> str:
     """Return the next line, empty at the end; unbuffered, because parent and child take turns."""
     line = b""
-    while not line.endswith(b"\n") and (byte := os.read(place, 1)):
+    while not line.endswith(b"\n") and (byte := os.read(descriptor, 1)):
         line += byte
     return line.decode().strip()
 
@@ -136,7 +136,7 @@ def _say(number: int) -> None:
     os.write(1, f"{number}\n".encode())
 
 
-def _live(log: str, place: str) -> None:
+def _live(log: str, crash_point: str) -> None:
     """Run a worker in this process."""
     from faust.cli.faust import cli
 
@@ -146,8 +146,8 @@ def _live(log: str, place: str) -> None:
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(output, 1)
     os.dup2(output, 2)
-    if place:
-        arm(place)
+    if crash_point:
+        arm(crash_point)
     threading.Thread(target=_obey, daemon=True).start()
     cli(["-A", "app", "-L", "uvloop", "worker", "-l", "info"])
 
@@ -155,8 +155,8 @@ def _live(log: str, place: str) -> None:
 def _obey() -> None:
     from app.crashes import arm
 
-    while place := _lines_from(0):
-        arm(place)
+    while crash_point := _lines_from(0):
+        arm(crash_point)
     os._exit(1)
 
 

@@ -11,7 +11,7 @@ from app.handlers import HANDLERS
 from app.mail import MAIL
 from app.outbox_relay import RELAY
 from tests.chaos import customers, operators
-from tests.chaos.crash_sites import Place
+from tests.chaos.crash_sites import CrashPoint
 from tests.chaos.crash_stage import Stage
 from tests.chaos.poison import discard_poison
 from tests.chaos.steps import waits
@@ -57,9 +57,9 @@ JOURNEYS: Mapping[str, Journey] = {
 """The journey to each subject's crash points."""
 
 
-def journey_to(place: Place) -> Journey:
-    """Return the journey to that place. Raises KeyError if there is none."""
-    point, subject = place
+def journey_to(crash_point: CrashPoint) -> Journey:
+    """Return the journey to that crash point. Raises KeyError if there is none."""
+    point, subject = crash_point
     if point is Point.HELD_BACK:
         return lambda stage: _behind_a_blocker(stage, subject)
     if subject == RELAY and point in (Point.REFUSED, Point.PARKED):

@@ -33,7 +33,7 @@ async def read_all(brokers: str) -> list[ConsumerRecord]:
         reader.assign(partitions)
         ends = await reader.end_offsets(partitions)
         found: list[ConsumerRecord] = []
-        while any([await reader.position(place) < ends[place] for place in partitions]):
+        while any([await reader.position(tp) < ends[tp] for tp in partitions]):
             for batch in (await reader.getmany(timeout_ms=200)).values():
                 found += batch
         return found
@@ -45,10 +45,10 @@ async def read_latest(brokers: str, most: int) -> list[ConsumerRecord]:
         partitions = _partitions(handlers())
         reader.assign(partitions)
         ends = await reader.end_offsets(partitions)
-        for place, end in ends.items():
-            reader.seek(place, max(0, end - most))
+        for tp, end in ends.items():
+            reader.seek(tp, max(0, end - most))
         found: list[ConsumerRecord] = []
-        while any([await reader.position(place) < ends[place] for place in partitions]):
+        while any([await reader.position(tp) < ends[tp] for tp in partitions]):
             for batch in (await reader.getmany(timeout_ms=200)).values():
                 found += batch
         return found
@@ -61,8 +61,8 @@ async def lag(brokers: str) -> Counter[str]:
         partitions = _partitions(handlers())
         reader.assign(partitions)
         left: Counter[str] = Counter()
-        for place, end in (await reader.end_offsets(partitions)).items():
-            left[place.topic] += end - (await reader.committed(place) or 0)
+        for tp, end in (await reader.end_offsets(partitions)).items():
+            left[tp.topic] += end - (await reader.committed(tp) or 0)
         return +left
 
 

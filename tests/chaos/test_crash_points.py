@@ -1,4 +1,4 @@
-"""A worker is killed at every place between two effects; its successor finishes what it began."""
+"""A worker is killed at every point between two effects; its successor finishes what it began."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,36 +8,45 @@ import pytest
 
 from app.crashes import Point
 from tests.chaos.audit import audit, books
-from tests.chaos.crash_sites import COMMANDS, TRANSACTION, WORKS, Place, places, works_in_code
+from tests.chaos.crash_sites import (
+    COMMANDS,
+    TRANSACTION,
+    WORKS,
+    CrashPoint,
+    crash_points,
+    works_in_code,
+)
 from tests.chaos.crash_stage import Stage, stage
 from tests.chaos.journeys import JOURNEYS, journey_to
 from tests.chaos.operators import becomes, parked_refund
 from tests.chaos.waiting import until
 
-BY_WORKERS = [place for place in places() if place[1] not in COMMANDS]
+BY_WORKERS = [one for one in crash_points() if one[1] not in COMMANDS]
 ARMED_FROM_BIRTH = {"expiry.expire_due"}
 
 
 @pytest.fixture(scope="module")
 async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
-    """One shop with a worker for all places."""
+    """One shop with a worker for all crash points."""
     async with stage(tmp_path_factory.mktemp("crashes")) as scene:
         yield scene
 
 
-def test_every_place_is_visited() -> None:
+def test_every_crash_point_is_visited() -> None:
     """Fails for an agent, a crash point or a transaction without a journey."""
-    assert {point for point, _ in places()} == set(Point)
+    assert {point for point, _ in crash_points()} == set(Point)
     assert {subject for _, subject in BY_WORKERS} == set(JOURNEYS)
     assert sorted(works_in_code()) == sorted([*WORKS, *COMMANDS])
 
 
-@pytest.mark.parametrize("place", BY_WORKERS, ids=lambda place: ":".join(place))
-async def test_its_successor_finishes_what_a_worker_began(place: Place, scene: Stage) -> None:
-    point_and_subject = ":".join(place)
-    journey = journey_to(place)(scene)
+@pytest.mark.parametrize("crash_point", BY_WORKERS, ids=":".join)
+async def test_its_successor_finishes_what_a_worker_began(
+    crash_point: CrashPoint, scene: Stage
+) -> None:
+    point_and_subject = ":".join(crash_point)
+    journey = journey_to(crash_point)(scene)
     await anext(journey)
-    if place[1] in ARMED_FROM_BIRTH:
+    if crash_point[1] in ARMED_FROM_BIRTH:
         await scene.live(point_and_subject)
     else:
         await scene.arm(point_and_subject)

@@ -94,14 +94,14 @@ async def reader(environment: dict[str, str]) -> AsyncIterator[Reader]:
         yield reader
 
 
-async def put(producer: AIOKafkaProducer, place: TopicPartition, *values: str) -> None:
+async def put(producer: AIOKafkaProducer, tp: TopicPartition, *values: str) -> None:
     for value in values:
-        await producer.send_and_wait(place.topic, value.encode(), partition=place.partition)
+        await producer.send_and_wait(tp.topic, value.encode(), partition=tp.partition)
 
 
 def named(request: Any) -> list[int]:
     """Return the partitions that a fetch names."""
-    return sorted(place[0] for _, places in request.topics for place in places)
+    return sorted(partition[0] for _, partitions in request.topics for partition in partitions)
 
 
 def forgotten(request: Any) -> list[int]:
@@ -193,22 +193,22 @@ async def test_what_is_fetched_while_the_flow_stands_still_comes_once_it_is_resu
     producer: AIOKafkaProducer, reader: Reader
 ) -> None:
     """As in a rebalance: aiokafka reads all partitions once the set that Faust gave it is empty."""
-    places = [TP(*place) for place in reader.partitions]
+    tps = [TP(*tp) for tp in reader.partitions]
     loop, nobody = asyncio.get_running_loop(), cast(Any, lambda *_: None)
     consumer: Any = app.transport.Consumer(app.transport, nobody, nobody, nobody, loop=loop)
     consumer._thread._consumer = reader.consumer
-    consumer.resume_partitions(places)
+    consumer.resume_partitions(tps)
     consumer.resume_flow()
     under_way = asyncio.create_task(anext(consumer.getmany(timeout=20), None))
     await reader.begins_to_wait()
     consumer.stop_flow()
-    consumer.pause_partitions(places)
+    consumer.pause_partitions(tps)
     await put(producer, reader.partitions[0], "a")
     assert await under_way is None
-    consumer.resume_partitions(places)
+    consumer.resume_partitions(tps)
     consumer.resume_flow()
-    place, message = await anext(consumer.getmany(timeout=20))
-    assert (place, message.value) == (places[0], b"a")
+    tp, message = await anext(consumer.getmany(timeout=20))
+    assert (tp, message.value) == (tps[0], b"a")
 
 
 ROOM, MESSAGES = 10, 30
@@ -219,7 +219,7 @@ class Delivery:
     """A worker's consumer, which gets at most four messages at once, and streams of its own."""
 
     def __init__(self, reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.places = {TP(*place) for place in reader.partitions}
+        self.tps = {TP(*tp) for tp in reader.partitions}
         reader.consumer._max_poll_records = 4
         loop = asyncio.get_running_loop()
         consumer: Any = app.transport.Consumer(
@@ -230,19 +230,19 @@ class Delivery:
         monkeypatch.setattr(app, "_producer", app._new_producer())
         self.consumer, self._set = consumer, monkeypatch.setitem
 
-    def stream(self, *places: TP) -> asyncio.Queue[Any]:
+    def stream(self, *tps: TP) -> asyncio.Queue[Any]:
         """Return the queue of a new stream of these partitions."""
         schema = EventSchema(value_type=OrderPaid, key_serializer="raw", allow_empty=False)
-        topic: Any = app.topic(places[0].topic, schema=schema)
+        topic: Any = app.topic(tps[0].topic, schema=schema)
         topic._queue = app.FlowControlQueue(ROOM, clear_on_resume=True)
         conductor: Any = app.topics
-        for place in places:
-            handler = conductor._build_handler(place, {topic})
-            self._set(conductor._tp_to_callback, place, handler)
+        for tp in tps:
+            handler = conductor._build_handler(tp, {topic})
+            self._set(conductor._tp_to_callback, tp, handler)
         return cast("asyncio.Queue[Any]", topic.queue)
 
     def _go_on(self) -> None:
-        self.consumer.resume_partitions(self.places)
+        self.consumer.resume_partitions(self.tps)
         app.flow_control.resume()
         self.consumer.resume_flow()
 
@@ -260,16 +260,16 @@ class Delivery:
             with suppress(asyncio.CancelledError):
                 await draining
 
-    async def holds_back(self, *places: TP) -> None:
+    async def holds_back(self, *tps: TP) -> None:
         """Wait until nothing of these partitions is fetched."""
-        while not set(places) <= self.consumer._buffered_partitions:
+        while not set(tps) <= self.consumer._buffered_partitions:
             await asyncio.sleep(0)
 
     async def is_rebalanced(self) -> None:
         """Read the same partitions from their beginning."""
-        await self.consumer.on_partitions_assigned(self.places)
-        for place in self.places:
-            await self.consumer.seek(place, 0)
+        await self.consumer.on_partitions_assigned(self.tps)
+        for tp in self.tps:
+            await self.consumer.seek(tp, 0)
         self._go_on()
 
 
@@ -299,8 +299,8 @@ async def test_a_stream_that_stands_still_holds_up_its_own_topic_only(
         if is_rebalanced:
             await worker.is_rebalanced()
         events = [await stuck.get() for _ in range(2 * MESSAGES)]
-        for place in (first, second):
-            found = [event.message for event in events if event.message.tp == place]
+        for tp in (first, second):
+            found = [event.message for event in events if event.message.tp == tp]
             assert [message.offset for message in found] == list(range(MESSAGES))
             assert [message.value.decode() for message in found] == values
         await put(producer, second, "and then")

@@ -57,7 +57,7 @@ class Topics:
         return {one.invariant: [id for id, _ in one.subjects] for one in found}
 
     async def put(self, row: Any, **changes: Any) -> Any:
-        """Send a row's event as the relay does, with `changes`; return its place."""
+        """Send a row's event as the relay does, with `changes`; return where it is in Kafka."""
         whole = {"key": str(row["order_id"]).encode(), "value": row["payload"].encode()}
         whole |= {"headers": headers_of(as_row(row)), **changes}
         return await self.producer.send_and_wait(row["topic"], **whole)

@@ -203,10 +203,10 @@ async def test_the_last_page_of_products_costs_what_the_first_does(
             "select * from products where category = 'crowd' order by created_at offset $1 limit 1",
             500 if name.startswith("-") else 19_500,
         )
-    place = {"after": row[sort.column], "after_id": row["id"]}
+    position = {"after": row[sort.column], "after_id": row["id"]}
     async with generic_plans(database) as connection:
         first = await cost(connection, query, **wanted, after=None, after_id=None)
-        deep = await cost(connection, query, **wanted, **place)
+        deep = await cost(connection, query, **wanted, **position)
     for page in (first, deep):
         assert page.is_index_scan("products")
         assert page.rows <= SIZE + 2
@@ -218,11 +218,11 @@ async def test_pages_hold_each_order_once_newest_first(
     database: Database, crowd: UUID, status: Status | None
 ) -> None:
     seen: list[dict[str, Any]] = []
-    place: list[str] | None = None
+    position: list[str] | None = None
     for _ in range(3):
-        entries = await orders.page(database, crowd, status, place, 30)
+        entries = await orders.page(database, crowd, status, position, 30)
         seen += [order for order, _ in entries]
-        place = entries[-1][1]
+        position = entries[-1][1]
     rare = status is RARE
     numbers = [n for n in reversed(range(MANY)) if not status or (n % 1000 == 0) == rare]
     assert [order["createdAt"] for order in seen] == [
@@ -236,10 +236,10 @@ async def test_orders_of_one_moment_are_not_lost_between_pages(database: Databas
     records = [(uuid4(), user_id, state, 1, "PLN", 1, START, START) for state in states]
     await add_orders(database, records)
     seen: list[str] = []
-    place: list[str] | None = None
-    while entries := await orders.page(database, user_id, None, place, 4):
+    position: list[str] | None = None
+    while entries := await orders.page(database, user_id, None, position, 4):
         seen += [order["id"] for order, _ in entries]
-        place = entries[-1][1]
+        position = entries[-1][1]
     assert seen == sorted((str(record[0]) for record in records), reverse=True)
 
 
@@ -247,8 +247,8 @@ async def test_an_administrator_sees_the_orders_of_all_users(
     database: Database, order_id: UUID
 ) -> None:
     _, order = await orders.get(database, order_id)
-    place = [rfc3339(datetime.now(UTC) + timedelta(hours=1)), str(UUID(int=0))]
-    everyone = await orders.page(database, None, Status.CREATED, place, 100)
+    position = [rfc3339(datetime.now(UTC) + timedelta(hours=1)), str(UUID(int=0))]
+    everyone = await orders.page(database, None, Status.CREATED, position, 100)
     assert order in [one for one, _ in everyone]
     theirs = await orders.page(database, UUID(order["userId"]), None, None, 100)
     assert [one for one, _ in theirs] == [order]

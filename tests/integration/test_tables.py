@@ -199,26 +199,26 @@ async def test_what_does_not_fit_into_one_batch_goes_in_more(producer: Producer)
     ]
     producer.answers[-1].set_result(SimpleNamespace(offset=30))
     await noted()
-    place = TopicPartition(handled.changelog_topic_name, 0)
-    assert handled.data.persisted_offset(place) == 30 + len(batches[-1]) - 1
+    tp = TopicPartition(handled.changelog_topic_name, 0)
+    assert handled.data.persisted_offset(tp) == 30 + len(batches[-1]) - 1
 
 
 async def test_recovery_begins_behind_the_last_entry_that_the_broker_has(
     producer: Producer,
 ) -> None:
-    places = [TopicPartition(handled.changelog_topic_name, n) for n in (0, 1)]
+    tps = [TopicPartition(handled.changelog_topic_name, n) for n in (0, 1)]
     handled.put((n % 2, f"stock.reserve/{n}", 1) for n in range(4))
     await handled.write()
-    assert [handled.data.persisted_offset(place) for place in places] == [None, None]
+    assert [handled.data.persisted_offset(tp) for tp in tps] == [None, None]
     for offset, answer in zip((10, 20), producer.answers, strict=True):
         answer.set_result(SimpleNamespace(offset=offset))
     await noted()
-    assert [handled.data.persisted_offset(place) for place in places] == [11, 21]
+    assert [handled.data.persisted_offset(tp) for tp in tps] == [11, 21]
     handled.put([(1, "stock.reserve/5", 1)])
     await handled.write()
     producer.answers[-1].set_result(SimpleNamespace(offset=22))
     await noted()
-    assert [handled.data.persisted_offset(place) for place in places] == [11, 22]
+    assert [handled.data.persisted_offset(tp) for tp in tps] == [11, 22]
 
 
 async def test_an_entry_that_the_broker_never_gets_is_on_the_disk(producer: Producer) -> None:
@@ -230,8 +230,8 @@ async def test_an_entry_that_the_broker_never_gets_is_on_the_disk(producer: Prod
     handled.put([(0, "stock.reserve/2", 1)])
     await handled.write()
     assert stored(0, "stock.reserve/1") and stored(0, "stock.reserve/2")
-    place = TopicPartition(handled.changelog_topic_name, 0)
-    assert handled.data.persisted_offset(place) is None
+    tp = TopicPartition(handled.changelog_topic_name, 0)
+    assert handled.data.persisted_offset(tp) is None
 
 
 async def test_while_a_changelog_cannot_be_written_the_disk_is(

@@ -56,9 +56,9 @@ async def test_the_last_commit_ends_without_a_coordinator() -> None:
     leaving = coordinator(0)
     leaving.coordinator_dead()
     leaving._closing.set_result(None)
-    place = TopicPartition("order.paid", 0)
+    tp = TopicPartition("order.paid", 0)
     with pytest.raises(CommitFailedError):
-        await leaving.commit_offsets(None, {place: OffsetAndMetadata(7, "")})
+        await leaving.commit_offsets(None, {tp: OffsetAndMetadata(7, "")})
 
 
 async def test_a_group_without_offsets_has_none() -> None:

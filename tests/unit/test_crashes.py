@@ -42,10 +42,10 @@ def test_a_process_that_is_not_a_tests_refuses_to_start(
     assert killed == []
 
 
-@pytest.mark.parametrize("place", ["committed", "commited:stock.reserve", ":stock.reserve"])
-def test_a_place_that_is_none_is_refused(place: str, killed: list[int]) -> None:
+@pytest.mark.parametrize("crash_point", ["committed", "commited:stock.reserve", ":stock.reserve"])
+def test_what_is_no_crash_point_is_refused(crash_point: str, killed: list[int]) -> None:
     with pytest.raises(SystemExit, match="CRASH_AT"):
-        arm_from({"CRASH_AT": place, "CRASH_FOR_TESTS": "yes"})
+        arm_from({"CRASH_AT": crash_point, "CRASH_FOR_TESTS": "yes"})
 
 
 def test_whoever_is_armed_says_so(killed: list[int], caplog: pytest.LogCaptureFixture) -> None:

@@ -9,7 +9,7 @@ import pytest
 from multidict import MultiDict
 
 from app.errors import InvalidInput
-from web.cursors import Cursor, page, place_of, read_cursor
+from web.cursors import Cursor, page, position_in, read_cursor
 from web.query_strings import PageQuery, read_query
 
 HERE = Cursor(["ann", None], ["Zażółć", "17"])
@@ -28,15 +28,15 @@ def test_the_next_page_begins_behind_the_last_entry_of_this_one() -> None:
     entries = [({"n": n}, [str(n), "id"]) for n in (1, 2, 3)]
     told = page(entries, 2, ["ann", None])
     assert (told["data"], told["hasMore"]) == ([{"n": 1}, {"n": 2}], True)
-    assert place_of(query(cursor=told["nextCursor"]).cursor, ["ann", None]) == ["2", "id"]
+    assert position_in(query(cursor=told["nextCursor"]).cursor, ["ann", None]) == ["2", "id"]
     assert page(entries, 3, [])["nextCursor"] is None
 
 
 def test_a_cursor_is_of_the_list_with_its_filters() -> None:
-    assert place_of(None, ["ann", None]) is None
+    assert position_in(None, ["ann", None]) is None
     assert read_cursor(str(HERE)) == HERE
     with pytest.raises(InvalidInput) as refused:
-        place_of(HERE, ["bob", None])
+        position_in(HERE, ["bob", None])
     assert [flaw.pointer for flaw in refused.value.errors] == ["#/cursor"]
 
 

@@ -294,7 +294,7 @@ def test_the_assigned_partitions_are_those_of_the_latest_assignment() -> None:
     assert thread.assignment() is thread.assignment(), "made once"
     client.assigned = frozenset({TopicPartition("order.paid", 1)})
     assert thread.assignment() == {OTHER}
-    assert all(isinstance(place, TP) for place in thread.assignment())
+    assert all(isinstance(tp, TP) for tp in thread.assignment())
 
 
 def thread_with(committed: dict[TopicPartition, int | None]) -> Any:
@@ -304,11 +304,9 @@ def thread_with(committed: dict[TopicPartition, int | None]) -> Any:
     fetcher: Any = Fetcher.__new__(Fetcher)
     fetcher._subscriptions, fetcher._records, fetcher._wait_consume_future = subscription, {}, None
 
-    async def known(places: Any) -> dict[TopicPartition, Any]:
-        offsets = {place: committed[place] for place in places}
-        return {
-            place: SimpleNamespace(offset=-1 if at is None else at) for place, at in offsets.items()
-        }
+    async def known(tps: Any) -> dict[TopicPartition, Any]:
+        offsets = {tp: committed[tp] for tp in tps}
+        return {tp: SimpleNamespace(offset=-1 if at is None else at) for tp, at in offsets.items()}
 
     client: Any = AIOKafkaConsumer.__new__(AIOKafkaConsumer)
     client._closed, client._request_timeout_ms = True, 60_000
@@ -382,11 +380,11 @@ async def test_a_partition_of_which_nothing_comes_is_neither_an_error_nor_a_cras
     is_being_reset: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     """After minutes without news of it, while Faust looks whether all partitions go on."""
-    place = TopicPartition(*PAID)
-    thread = thread_with({place: None})
+    tp = TopicPartition(*PAID)
+    thread = thread_with({tp: None})
     if is_being_reset:
-        thread._consumer._subscription.subscription.assignment.state_value(place).timestamp = 500
-        thread._consumer._fetcher.request_offset_reset({place}, OffsetResetStrategy.EARLIEST)
+        thread._consumer._subscription.subscription.assignment.state_value(tp).timestamp = 500
+        thread._consumer._fetcher.request_offset_reset({tp}, OffsetResetStrategy.EARLIEST)
     consumer: Any = app._new_consumer()
     consumer._thread = thread
     thread.consumer, thread.time_started, thread.log = consumer, -3600.0, consumer.log
@@ -414,7 +412,7 @@ async def test_what_is_still_assigned_is_committed() -> None:
     thread, committed = thread_with({TopicPartition(*OTHER): None}), {}
 
     async def commit(offsets: dict[TopicPartition, Any]) -> None:
-        committed.update({place: one.offset for place, one in offsets.items()})
+        committed.update({tp: one.offset for tp, one in offsets.items()})
 
     thread._consumer.commit, thread.tp_last_committed_at = commit, {}
     assert await thread._commit({PAID: 3, OTHER: 4})

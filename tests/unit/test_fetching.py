@@ -24,9 +24,9 @@ class Cluster:
     def brokers(self) -> list[Any]:
         return [SimpleNamespace(nodeId=1), SimpleNamespace(nodeId=2)]
 
-    def leader_for_partition(self, place: TopicPartition) -> int | None:
+    def leader_for_partition(self, tp: TopicPartition) -> int | None:
         self.asked += 1
-        return self.leaders.get(place, 1)
+        return self.leaders.get(tp, 1)
 
 
 def at(position: int | None, resume: object = None) -> Any:
@@ -44,10 +44,8 @@ def at(position: int | None, resume: object = None) -> Any:
 
 def assigned(**states: Any) -> Any:
     """Return an assignment from `_0=at(3)` and the like."""
-    by_place = {TopicPartition("order.paid", int(name[1:])): one for name, one in states.items()}
-    return SimpleNamespace(
-        _tp_state=by_place, tps=frozenset(by_place), state_value=by_place.__getitem__
-    )
+    by_tp = {TopicPartition("order.paid", int(name[1:])): one for name, one in states.items()}
+    return SimpleNamespace(_tp_state=by_tp, tps=frozenset(by_tp), state_value=by_tp.__getitem__)
 
 
 def fetcher(in_flight: set[int] = frozenset(), **untaken: float) -> Any:  # type: ignore[assignment]
@@ -82,8 +80,8 @@ def answer_of_aiokafka(fetcher: Any, assignment: Any) -> tuple[dict[int, Any], A
     found = {
         node: {
             TopicPartition(topic, number): offset
-            for topic, places in fetch.topics
-            for number, offset, _ in places
+            for topic, tps in fetch.topics
+            for number, offset, _ in tps
         }
         for node, fetch in fetches
     }

@@ -113,19 +113,19 @@ class Changelogs:
         self.on_stopped: Callable[[], None] = lambda: None
         self._ends = iter([10, 5])
 
-    def without_leader(self, places: set[TP]) -> set[TP]:
-        return places & {UNLED}
+    def without_leader(self, tps: set[TP]) -> set[TP]:
+        return tps & {UNLED}
 
-    async def highwaters(self, *places: TP) -> dict[TP, int]:
-        await self._led(places)
-        return dict.fromkeys(places, next(self._ends))
+    async def highwaters(self, *tps: TP) -> dict[TP, int]:
+        await self._led(tps)
+        return dict.fromkeys(tps, next(self._ends))
 
-    async def earliest_offsets(self, *places: TP) -> dict[TP, int]:
-        await self._led(places)
-        return dict.fromkeys(places, 0)
+    async def earliest_offsets(self, *tps: TP) -> dict[TP, int]:
+        await self._led(tps)
+        return dict.fromkeys(tps, 0)
 
-    async def _led(self, places: tuple[TP, ...]) -> None:
-        if UNLED in places:
+    async def _led(self, tps: tuple[TP, ...]) -> None:
+        if UNLED in tps:
             await asyncio.Event().wait()
 
     async def seek_wait(self, offsets: dict[TP, int]) -> None:
@@ -134,12 +134,12 @@ class Changelogs:
     def assignment(self) -> set[TP]:
         return self.assigned
 
-    def resume_partitions(self, places: set[TP]) -> None:
+    def resume_partitions(self, tps: set[TP]) -> None:
         """Read what is left; no more comes."""
-        if SHORT in places:
+        if SHORT in tps:
             self._recovery.active_offsets[SHORT] = 4
 
-    def pause_partitions(self, places: set[TP]) -> None:
+    def pause_partitions(self, tps: set[TP]) -> None:
         pass
 
     def resume_flow(self) -> None:
@@ -297,6 +297,6 @@ def entry(offset: int) -> Any:
     return SimpleNamespace(offset=offset, key=b"a key", value=b"1")
 
 
-async def earliest_offsets(*places: TP) -> dict[TP, int]:
+async def earliest_offsets(*tps: TP) -> dict[TP, int]:
     """Return the earliest offsets: everything of one has expired."""
-    return {place: 100 if place == EXPIRED else 0 for place in places}
+    return {tp: 100 if tp == EXPIRED else 0 for tp in tps}
