@@ -1,15 +1,21 @@
 """PostgreSQL: connection pools, and how a transaction begins and ends."""
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
 from app.crashes import Point, crash_here
+from app.db_connecting import (
+    CONNECT_SECONDS,
+    DEAD_PEERS,
+    OWN_LIMITS,
+    READ_ONLY,
+    WRITABLE,
+    Hosts,
+)
 from app.transaction import Transaction, write_changes
 
 log = logging.getLogger(__name__)
@@ -45,10 +51,6 @@ AWAY = (
 The same work may be repeated: if its commit did arrive, the stored states show it.
 """
 
-
-NO_PRIMARY = asyncpg.TargetServerAttributeNotMatched
-"""The server is a standby."""
-
 MOVED = (asyncpg.UniqueViolationError, asyncpg.NotNullViolationError)
 """Rows that were read without a lock have changed since: nothing was written."""
 
@@ -70,30 +72,8 @@ PLAN_SECONDS = 10
 """How long a plan is kept. Of an almost empty table PostgreSQL may read a whole index instead of
 looking up rows; it would keep that plan until the table is analysed, which may take minutes."""
 
-
-DEAD_PEERS = {
-    "tcp_keepalives_idle": "5",
-    "tcp_keepalives_interval": "2",
-    "tcp_keepalives_count": "3",
-    "tcp_user_timeout": "15000",
-}
-"""Settings by which the server notices that a worker's machine is gone (seconds; milliseconds).
-Otherwise the locks of its transactions would be held for up to two hours."""
-OWN_LIMITS = {
-    "lock_timeout": "2s",
-    "statement_timeout": "0",
-    "idle_in_transaction_session_timeout": "10s",
-}
-"""What counts instead of limits that the role or the database has. A statement that takes too long
-ends by COMMAND_SECONDS alone, which is told apart from a server that is away. A worker that stands
-still (a stopped process, a stuck disk) keeps its locks for as long as Kafka its partitions."""
 COMMAND_SECONDS = 10.0
 """How long a statement of a pool may take; then it is cancelled, and raises TimeoutError."""
-CONNECT_SECONDS = 5.0
-"""How long connecting may take. Each host has an equal part of it."""
-READ_ONLY = {"default_transaction_read_only": "on"}
-WRITABLE = {"target_session_attrs": "read-write"}
-"""Connect to a primary: a former one may be back as a standby, where every write would fail."""
 
 
 AfterCommit = Callable[[Transaction], Awaitable[None]]
@@ -114,7 +94,7 @@ class Database:
         `settings` are PostgreSQL settings for each connection of the pool.
         """
         self._dsn = dsn
-        self._hosts = _each_host(dsn)
+        self._hosts = Hosts(dsn, AWAY)
         self._settings = {**OWN_LIMITS, **DEAD_PEERS, **settings, "application_name": name}
         self._name = name
         self._pool_size = pool_size
@@ -124,7 +104,7 @@ class Database:
     async def open(self) -> None:
         """Create the pool; connections are opened when they are needed."""
         self._pool = await asyncpg.create_pool(
-            connect=self._connect,
+            connect=self._hosts.connect,
             **WRITABLE,
             min_size=0,
             max_size=self._pool_size,
@@ -148,37 +128,12 @@ class Database:
         whose settings are READ_ONLY.
         """
         server = {} if READ_ONLY.items() <= server_settings.items() else WRITABLE
-        return await self._connect(
+        return await self._hosts.connect(
             **server,
             command_timeout=command_timeout,
             max_cached_statement_lifetime=PLAN_SECONDS,
             server_settings={"application_name": self._name, **DEAD_PEERS, **server_settings},
         )
-
-    async def _connect(self, *_: None, **options: Any) -> asyncpg.Connection:
-        """Connect to the first host that will do, beginning with the one that did last.
-
-        asyncpg itself would wait for a silent host until all time is up. Raises one of AWAY.
-        """
-        share = CONNECT_SECONDS / len(self._hosts)
-        failures: list[Exception] = []
-        for host in list(self._hosts):
-            try:
-                return await asyncpg.connect(**options | host, timeout=share)
-            except AWAY as error:
-                self._put_last(host)
-                failures.append(error)
-            except asyncio.CancelledError:
-                # Who has waited for the pool has little time left for a silent host.
-                self._put_last(host)
-                raise
-        # That a standby will not do is no news where the primary has refused.
-        told = (one for one in failures if not isinstance(one, NO_PRIMARY))
-        raise next(told, failures[0])
-
-    def _put_last(self, host: dict[str, Any]) -> None:
-        self._hosts.remove(host)
-        self._hosts.append(host)
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[asyncpg.Connection]:
@@ -268,16 +223,6 @@ class Database:
                 yield begin
             finally:
                 await whole.rollback()
-
-
-def _each_host(dsn: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the connection arguments for each host of the URL; they are separated by commas."""
-    url = urlsplit(dsn.get("dsn") or "")
-    login, at, hosts = url.netloc.rpartition("@")
-    if "," not in hosts:
-        return [dsn]
-    places = [url._replace(netloc=f"{login}{at}{host}") for host in hosts.split(",")]
-    return [{**dsn, "dsn": urlunsplit(place)} for place in places]
 
 
 async def _nothing_to_reset(connection: asyncpg.Connection) -> None:

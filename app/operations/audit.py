@@ -15,7 +15,8 @@ from typing import Any
 
 import asyncpg
 
-from app.db import READ_ONLY, Database
+from app.db import Database
+from app.db_connecting import READ_ONLY
 from app.money.amounts import THOUSANDTHS, WHOLE
 from app.queries import sql
 from app.times import now

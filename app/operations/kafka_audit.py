@@ -15,7 +15,8 @@ import orjson
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaTimeoutError
 
-from app.db import READ_ONLY, Database
+from app.db import Database
+from app.db_connecting import READ_ONLY
 from app.kafka.broker_access import Brokers
 from app.kafka.messages import order_of_key
 from app.operations.audit import BEGINNING, Finding, Scope, events_kept_since

@@ -2,7 +2,8 @@
 
 from datetime import timedelta
 
-from app.db import OWN_LIMITS, Database
+from app.db import Database
+from app.db_connecting import OWN_LIMITS
 from app.queries import sql
 
 SHORT_WAIT = "50ms"

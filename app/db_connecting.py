@@ -1,0 +1,77 @@
+"""Connecting to PostgreSQL: to which host, for how long, and with which settings."""
+
+import asyncio
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+
+CONNECT_SECONDS = 5.0
+"""How long connecting may take. Each host has an equal part of it."""
+
+DEAD_PEERS = {
+    "tcp_keepalives_idle": "5",
+    "tcp_keepalives_interval": "2",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "15000",
+}
+"""Settings by which the server notices that a worker's machine is gone (seconds; milliseconds).
+Otherwise the locks of its transactions would be held for up to two hours."""
+OWN_LIMITS = {
+    "lock_timeout": "2s",
+    "statement_timeout": "0",
+    "idle_in_transaction_session_timeout": "10s",
+}
+"""What counts instead of limits that the role or the database has. A statement that takes too long
+ends by COMMAND_SECONDS alone, which is told apart from a server that is away. A worker that stands
+still (a stopped process, a stuck disk) keeps its locks for as long as Kafka its partitions."""
+READ_ONLY = {"default_transaction_read_only": "on"}
+WRITABLE = {"target_session_attrs": "read-write"}
+"""Connect to a primary: a former one may be back as a standby, where every write would fail."""
+
+NO_PRIMARY = asyncpg.TargetServerAttributeNotMatched
+"""The server is a standby."""
+
+
+class Hosts:
+    """The hosts of a database, the one that did last first."""
+
+    def __init__(self, dsn: dict[str, Any], away: tuple[type[Exception], ...]) -> None:
+        """After one of the errors `away` the next host is tried."""
+        self._hosts = _each_host(dsn)
+        self._away = away
+
+    async def connect(self, *_: None, **options: Any) -> asyncpg.Connection:
+        """Connect to the first host that will do. Raises one of `away`.
+
+        asyncpg itself would wait for a silent host until all time is up.
+        """
+        share = CONNECT_SECONDS / len(self._hosts)
+        failures: list[Exception] = []
+        for host in list(self._hosts):
+            try:
+                return await asyncpg.connect(**options | host, timeout=share)
+            except self._away as error:
+                self._put_last(host)
+                failures.append(error)
+            except asyncio.CancelledError:
+                # Who has waited for the pool has little time left for a silent host.
+                self._put_last(host)
+                raise
+        # That a standby will not do is no news where the primary has refused.
+        told = (one for one in failures if not isinstance(one, NO_PRIMARY))
+        raise next(told, failures[0])
+
+    def _put_last(self, host: dict[str, Any]) -> None:
+        self._hosts.remove(host)
+        self._hosts.append(host)
+
+
+def _each_host(dsn: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the connection arguments for each host of the URL; they are separated by commas."""
+    url = urlsplit(dsn.get("dsn") or "")
+    login, at, hosts = url.netloc.rpartition("@")
+    if "," not in hosts:
+        return [dsn]
+    urls = [url._replace(netloc=f"{login}{at}{host}") for host in hosts.split(",")]
+    return [{**dsn, "dsn": urlunsplit(one)} for one in urls]
