@@ -11,7 +11,7 @@ from aiokafka.errors import (
 from faust.types import EventT, Message
 
 from app import app
-from app.kafka.faust_app import MAX_MESSAGE
+from app.kafka.producing import MAX_MESSAGE
 from app.metrics import DEAD_LETTERS
 from app.parked import headers_of
 from app.text import MAX_ERROR

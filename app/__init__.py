@@ -97,7 +97,7 @@ provider = (
 admission = Admission()
 ADMITTED.set_function(admission.rate)
 relay = Relay(brokers, agent_pool, admission)
-pools = [
+app.pools += [
     request_pool,
     request_batch_pool,
     agent_pool,
@@ -105,12 +105,12 @@ pools = [
     timer_pool,
     health_pool,
 ]
-app.resources += [*pools, redis_cache, limiter, provider]
+app.resources += [redis_cache, limiter, provider]
 calls = Calls(timer_pool, provider)
 followers = Followers(request_pool, redis_cache)
 # Followers last: clients that are told of a change must not read the old state from the cache.
 after_commit: list[AfterCommit] = [
     resource.after_commit for resource in (relay, calls, redis_cache, followers)
 ]
-for pool in pools:
+for pool in app.pools:
     pool.after_commit = after_commit

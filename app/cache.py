@@ -71,9 +71,6 @@ class Cache:
         """Evictions still to be made: when noted, and the new version, by key; oldest first."""
         self._settling = asyncio.Lock()
 
-    async def open(self) -> None:
-        """Do nothing: connections are opened when they are needed."""
-
     async def close(self) -> None:
         """Close the connections."""
         await self._redis.aclose()

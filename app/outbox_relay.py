@@ -26,7 +26,6 @@ from app.db import AWAY, FEW_ROWS, Database
 from app.in_flight import InFlight
 from app.kafka import producing
 from app.kafka.broker_access import Brokers
-from app.kafka.faust_app import MAX_BATCH
 from app.leadership import leadership
 from app.metrics import REFUSED
 from app.outbox_rows import LOOK, as_row, decode_notice, encode_notice
@@ -182,7 +181,7 @@ class Relay:
             **self._brokers.client_arguments(),
             acks="all",
             request_timeout_ms=30_000,
-            max_batch_size=MAX_BATCH,
+            max_batch_size=producing.MAX_BATCH,
         )
         try:
             await producer.start()

@@ -47,9 +47,6 @@ class RateLimits:
         self._arrivals = Bulkhead(concurrent=MAX_ARRIVALS, waiting=0)
         self._logins: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def open(self) -> None:
-        """Do nothing: connections are opened when they are needed."""
-
     async def close(self) -> None:
         """Close the connections."""
         await self._redis.aclose()

@@ -8,7 +8,7 @@ from faust.web.drivers.aiohttp import Web
 
 from app import app, monitor, settings
 from app.errors import NotFound
-from app.kafka.faust_app import FAUST_PAGES
+from app.http_site import FAUST_PAGES
 from web.addresses import ForwardedFor
 from web.headers import before_sending
 from web.origins import allow_origins

@@ -11,7 +11,7 @@ from aiohttp.web_protocol import RequestHandler
 from faust.web.drivers.aiohttp import Web
 
 from app import app, settings
-from app.kafka.faust_app import FOR_REQUESTS
+from app.http_site import FOR_REQUESTS
 from web.headers import add_headers
 from web.problems import http_problem, problem_response, with_request_id
 

@@ -1,24 +1,24 @@
-"""This service's Faust app: settings, resources, graceful shutdown, consumer and web server."""
+"""This service's Faust app: settings, resources, graceful shutdown, and the consumer's parts."""
 
 import asyncio
 import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from socket import socket
 from typing import Any, Protocol, cast
 
 import faust
-from aiohttp.web import TCPSite
 from faust.app import BootStrategy
-from faust.web.drivers.aiohttp import Web
 from mode import Service
 from mode.supervisors import CrashingSupervisor
 from mode.types import ServiceT
 
 from app.config import Settings
+from app.db import Database
+from app.http_site import OrderWeb
 from app.kafka.broker_access import Brokers
 from app.kafka.consumer import Transport
+from app.kafka.producing import MAX_BATCH, MAX_MESSAGE
 from app.kafka.recovery import Tables
 from app.logs import logging_config
 from app.timeouts import move_on_after
@@ -33,83 +33,18 @@ NEVER_SECONDS = 10 * 365 * 24 * 3600
 """aiokafka leaves the group, for good, after so long without a fetch: a worker without partitions
 makes none, nor one whose queues are full because PostgreSQL is away."""
 
-FOR_BATCHES, FOR_REQUESTS = 0.4, 0.4
-"""Shares of SHUTDOWN_GRACE_SECONDS; the rest is for committing offsets and leaving the group, which
-comes between the two."""
-MAX_MESSAGE = 2 * 1024**2
-"""The largest message, in bytes: a dead letter holds one of up to 1 MiB in base64."""
-MAX_BATCH = 64 * 1024
-"""Bytes of one producer batch for one partition. With aiokafka's default of 16 KiB, events that
-commit together would take several requests. A topic whose max.message.bytes is smaller refuses the
-whole batch, valid events included."""
-
-ACCEPTORS = 16
-"""How many connections are accepted in one round of the event loop."""
-MAX_CONNECTING = 1024
-"""The listen backlog. When it is full (aiohttp's default is 128), a client's kernel retries after
-one second, and then after two more (RFC 6298, section 2)."""
-
-FAUST_PAGES = "/faust/"
+FOR_BATCHES = 0.4
+"""The share of SHUTDOWN_GRACE_SECONDS for batches in progress. FOR_REQUESTS is another one; the
+rest is for committing offsets and leaving the group, which comes between the two."""
 FAUST_PREFIX = "ORDERS_FAUST"
 """The prefix of Faust's own environment variables."""
 
 
-class _Site(TCPSite):
-    """A listening port that accepts up to ACCEPTORS connections in each round of the event loop.
-
-    libuv accepts one for each listening handle. Under load, rounds take long, and new connections
-    would wait for seconds; so the port's socket has several handles.
-    """
-
-    async def start(self) -> None:
-        self._others: list[asyncio.Server] = []
-        await super().start()
-        for one in cast(asyncio.Server, self._server).sockets:
-            for _ in range(ACCEPTORS - 1):
-                self._others.append(await self._listen(socket(fileno=os.dup(one.fileno()))))
-
-    async def _listen(self, at: socket) -> asyncio.Server:
-        server = cast(Any, self._runner.server)
-        return await asyncio.get_running_loop().create_server(
-            server, sock=at, ssl=self._ssl_context, backlog=self._backlog
-        )
-
-    async def stop(self) -> None:
-        await super().stop()
-        for other in self._others:
-            other.close()
-
-
-class _Web(Web):
-    # The front page is our own (web/health.py). Faust's pages are served only if configured, below
-    # FAUST_PAGES, and only to administrators (web/middlewares.py).
-    def _enabled_blueprints(self) -> list[tuple[str, Any]]:
-        if not cast(OrderApp, self.app).settings.faust_pages:
-            return []
-        return [
-            (FAUST_PAGES, "faust.web.apps.stats:blueprint"),
-            (f"{FAUST_PAGES}router", "faust.web.apps.router:blueprint"),
-            (f"{FAUST_PAGES}table", "faust.web.apps.tables.blueprint"),
-        ]
-
-    def _new_transport_tcp(self) -> TCPSite:
-        return _Site(
-            self._runner,
-            self.app.conf.web_bind,
-            self.app.conf.web_port,
-            backlog=MAX_CONNECTING,
-            ssl_context=self.app.conf.web_ssl_context,
-        )
-
-
 class Resource(Protocol):
-    """A resource that the worker opens before anything else starts, and closes last."""
-
-    async def open(self) -> None:
-        """Make the resource usable, without waiting for the server that it connects to."""
+    """What connects to a server when it is needed, and is closed last."""
 
     async def close(self) -> None:
-        """Release the resource."""
+        """Close the connections."""
 
 
 class _Resources(Service):
@@ -118,11 +53,11 @@ class _Resources(Service):
         super().__init__()
 
     async def on_start(self) -> None:
-        for resource in self._app.resources:
-            await resource.open()
+        for pool in self._app.pools:
+            await pool.open()
 
     async def on_stop(self) -> None:
-        for resource in reversed(self._app.resources):
+        for resource in reversed([*self._app.pools, *self._app.resources]):
             await resource.close()
 
 
@@ -133,13 +68,14 @@ class _Boot(BootStrategy):
 
 
 class OrderApp(faust.App):
-    """A Faust app with the service's settings and the resources that its worker holds open."""
+    """A Faust app with the service's settings, and the pools and clients that its worker holds."""
 
     BootStrategy = _Boot
 
     def __init__(self, settings: Settings, brokers: Brokers, modules: Sequence[str]) -> None:
         """`modules` are imported when the worker starts, in any order."""
         self.settings = settings
+        self.pools: list[Database] = []
         self.resources: list[Resource] = []
         self._batches = 0
         self._idle = asyncio.Event()
@@ -229,5 +165,5 @@ class OrderApp(faust.App):
     def _new_transport(self) -> Transport:
         return Transport(self.conf.broker_consumer, self)
 
-    def _new_web(self) -> _Web:
-        return _Web(self)
+    def _new_web(self) -> OrderWeb:
+        return OrderWeb(self)

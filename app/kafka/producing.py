@@ -1,4 +1,4 @@
-"""A producer of aiokafka as the relay uses it: where an event goes, how it is sent, and the end."""
+"""Producers of aiokafka: their limits; where the relay sends an event, and how; and the end."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -11,6 +11,12 @@ from aiokafka.partitioner import murmur2
 
 from app.timeouts import move_on_after
 
+MAX_MESSAGE = 2 * 1024**2
+"""The largest message, in bytes: a dead letter holds one of up to 1 MiB in base64."""
+MAX_BATCH = 64 * 1024
+"""Bytes of one producer batch for one partition. With aiokafka's default of 16 KiB, events that
+commit together would take several requests. A topic whose max.message.bytes is smaller refuses the
+whole batch, valid events included."""
 STOP_SECONDS = 5.0
 """How long a producer may take to stop, and then each of its parts."""
 

@@ -11,7 +11,7 @@ from aiokafka.errors import TopicAlreadyExistsError, for_code
 
 from app.db import Database
 from app.kafka.broker_access import Brokers
-from app.kafka.faust_app import MAX_MESSAGE
+from app.kafka.producing import MAX_MESSAGE
 from app.queries import sql
 from app.topics import DeadLetter, topic_names
 

@@ -70,9 +70,6 @@ class StripeProvider:
         )
         self.return_urls = success_url, cancel_url
 
-    async def open(self) -> None:
-        """Do nothing: connections are opened when they are needed."""
-
     async def close(self) -> None:
         """Close the connections."""
         await self._http.close_async()  # type: ignore[no-untyped-call]

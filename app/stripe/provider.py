@@ -92,9 +92,6 @@ class NoStripe:
 
     return_urls = "", ""
 
-    async def open(self) -> None:
-        """Do nothing."""
-
     async def close(self) -> None:
         """Do nothing."""
 

@@ -8,7 +8,7 @@ import pytest
 import uvloop
 from aiohttp import web
 
-from app.kafka.faust_app import ACCEPTORS, _Site
+from app.http_site import ACCEPTORS, Site
 
 CLIENTS = 4 * ACCEPTORS
 
@@ -22,7 +22,7 @@ async def rounds_until_all_are_accepted() -> int:
     server, rounds = web.Server(answer), 0
     runner = web.ServerRunner(server)
     await runner.setup()
-    site = _Site(runner, "127.0.0.1", 0, backlog=CLIENTS)
+    site = Site(runner, "127.0.0.1", 0, backlog=CLIENTS)
     await site.start()
     with ExitStack() as clients:
         for _ in range(CLIENTS):
@@ -42,7 +42,7 @@ async def port_after_stop() -> bool:
     """Return whether anybody still listens once the site was stopped."""
     runner = web.ServerRunner(web.Server(answer))
     await runner.setup()
-    site = _Site(runner, "127.0.0.1", 0)
+    site = Site(runner, "127.0.0.1", 0)
     await site.start()
     await runner.cleanup()
     try:
@@ -61,7 +61,7 @@ async def clean_up_after_a_port_in_use() -> None:
         runner = web.ServerRunner(web.Server(answer))
         await runner.setup()
         with pytest.raises(OSError, match="address already in use"):
-            await _Site(runner, "127.0.0.1", taken.getsockname()[1]).start()
+            await Site(runner, "127.0.0.1", taken.getsockname()[1]).start()
         await runner.cleanup()
 
 
