@@ -11,9 +11,9 @@ from aiokafka.errors import (
 from faust.types import EventT, Message
 
 from app import app
+from app.kafka.messages import text_headers
 from app.kafka.producing import MAX_MESSAGE
 from app.metrics import DEAD_LETTERS
-from app.parked import headers_of
 from app.text import MAX_ERROR
 from app.times import now, rfc3339
 from app.topics import DeadLetter
@@ -66,7 +66,7 @@ def dead_letter(message: Message, handler: str, error: str, attempts: int) -> De
         offset=message.offset,
         key=_base64(message.key),
         value=_base64(message.value),
-        headers=headers_of(message),
+        headers=text_headers(message),
         handler=handler,
         error=error[:MAX_ERROR],
         attempts=attempts,

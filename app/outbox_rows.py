@@ -49,15 +49,15 @@ def as_row(row: Mapping[str, Any]) -> OutboxRow:
 
 def encode_notice(row: OutboxRow) -> str:
     """Encode the event as a notification for the leader; return LOOK if it is too long for one."""
-    told = orjson.dumps([*row[:-1], row.payload.decode()], default=str)
-    return told.decode() if len(told) <= MAX_NOTICE_BYTES else LOOK
+    payload = orjson.dumps([*row[:-1], row.payload.decode()], default=str)
+    return payload.decode() if len(payload) <= MAX_NOTICE_BYTES else LOOK
 
 
-def decode_notice(told: str) -> OutboxRow:
+def decode_notice(payload: str) -> OutboxRow:
     """Decode another worker's notification."""
-    event_id, topic, order_id, sequence, request_id, occurred_at, payload = orjson.loads(told)
+    event_id, topic, order_id, sequence, request_id, occurred_at, event = orjson.loads(payload)
     return OutboxRow(
-        event_id, topic, parse_id(order_id), sequence, request_id, occurred_at, payload.encode()
+        event_id, topic, parse_id(order_id), sequence, request_id, occurred_at, event.encode()
     )
 
 

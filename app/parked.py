@@ -12,7 +12,7 @@ from faust.types import Message
 from app.db import Database
 from app.errors import ParkedNotFound
 from app.ids import parse_id
-from app.kafka.messages import order_of_key
+from app.kafka.messages import order_of_key, text_headers
 from app.queries import sql
 from app.text import storable_error
 from app.times import now, rfc3339
@@ -181,11 +181,5 @@ def _text(raw: bytes | None) -> str | None:
     return None if raw is None else raw.decode(errors="replace")
 
 
-def headers_of(message: Message) -> dict[str, str]:
-    """Return the message's headers as text."""
-    raw = dict(message.headers or {})
-    return {name: (value or b"").decode(errors="replace") for name, value in raw.items()}
-
-
 def _headers_json(message: Message) -> str:
-    return orjson.dumps(headers_of(message)).decode()
+    return orjson.dumps(text_headers(message)).decode()

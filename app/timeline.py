@@ -39,12 +39,12 @@ async def events_after(database: Database, order_id: UUID, sequence: int) -> lis
             rows = await sql.events_after(
                 connection, order_id=order_id, sequence=after, page_size=PAGE
             )
-            events += [_told(row) for row in rows]
+            events += [_event_json(row) for row in rows]
             if len(rows) < PAGE:
                 return events
 
 
-def _told(row: Any) -> dict[str, Any]:
+def _event_json(row: Any) -> dict[str, Any]:
     payload = orjson.loads(row["payload"])
     return {
         "sequence": row["sequence"],

@@ -11,7 +11,7 @@ from web.answers import Account, RegisteredAccount, Token
 from web.bodies import Login, Register
 from web.endpoint import Answer, Link, Who, endpoint
 from web.problems import View
-from web.requests import json_response
+from web.responses import json_response
 
 CREDENTIALS = {name: f"$request.body#/{name}" for name in ("email", "password")}
 
@@ -29,7 +29,7 @@ class RegisterView(View):
     async def post(self, request: web.Request, body: Register) -> web.Response:
         """Register a customer."""
         return json_response(
-            _told(await accounts.register(request_pool, body.email, body.password))
+            _account_json(await accounts.register(request_pool, body.email, body.password))
         )
 
 
@@ -57,7 +57,7 @@ class MeView(View):
     @endpoint("whoAmI", Answer(200, "Who asks", Account), who=Who.USER, needs_servers=False)
     async def get(self, request: web.Request, user: Identity) -> web.Response:
         """Return the account of the bearer token."""
-        return json_response(_told(user))
+        return json_response(_account_json(user))
 
 
 @app.page("/api/auth/profile")
@@ -67,10 +67,10 @@ class ProfileView(View):
     @endpoint("profile", Answer(200, "Who asks", Account), who=Who.USER, needs_servers=False)
     async def get(self, request: web.Request, user: Identity) -> web.Response:
         """Return the account of the bearer token."""
-        return json_response(_told(user))
+        return json_response(_account_json(user))
 
 
-def _told(identity: Identity) -> dict[str, Any]:
+def _account_json(identity: Identity) -> dict[str, Any]:
     return {"id": str(identity.id), "email": identity.email, "role": identity.role}
 
 

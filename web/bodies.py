@@ -65,7 +65,7 @@ Money = Annotated[int, BeforeValidator(to_minor), WithJsonSchema(MONEY_SCHEMA)]
 """Minor units, from a JSON number of major units."""
 MAX_DIGITS = 20
 Whole = BeforeValidator(_whole)
-MAX_PIECES = 1_000_000_000
+MAX_ADDED_PIECES = 1_000_000_000
 """The most pieces that one request may add to a product, or take away."""
 
 
@@ -117,7 +117,7 @@ class NewProduct(Body):
         str, Field(max_length=200, json_schema_extra=NOT_BLANK), Storable, NotBlank
     ]
     price: Money
-    quantity: Annotated[int, Field(strict=True, ge=0, le=MAX_PIECES), Whole]
+    quantity: Annotated[int, Field(strict=True, ge=0, le=MAX_ADDED_PIECES), Whole]
     description: Description | None = None
     category: Category | None = None
 
@@ -136,7 +136,9 @@ class ProductChanges(StrictBody):
     price: Money = 0
     description: Description | None = None
     category: Category | None = None
-    add_quantity: Annotated[int, Field(strict=True, ge=-MAX_PIECES, le=MAX_PIECES), Whole] = 0
+    add_quantity: Annotated[
+        int, Field(strict=True, ge=-MAX_ADDED_PIECES, le=MAX_ADDED_PIECES), Whole
+    ] = 0
 
     def changes(self) -> catalogue.ProductChanges:
         """Return only the fields that the client sent. Raises InvalidInput if there are none."""

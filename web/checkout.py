@@ -12,7 +12,7 @@ from app.tokens import Identity
 from web.answers import Checkout, CheckoutAsked
 from web.endpoint import Answer, Link, Who, endpoint
 from web.problems import View
-from web.requests import json_response
+from web.responses import json_response
 
 POLL = (Link("getCheckout", {"order_id": "$response.body#/orderId"}),)
 

@@ -13,7 +13,7 @@ from web import asyncapi, openapi
 from web.endpoint import HTML, TEXT, Answer, Declaration, endpoint
 from web.pages import STATIC, html
 from web.problems import View
-from web.requests import json_response
+from web.responses import json_response
 
 OBJECT = {"type": "object"}
 

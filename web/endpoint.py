@@ -94,7 +94,7 @@ class Answer:
     """A successful answer: its status, description, body shape, headers, links and media types."""
 
     status: int
-    told: str
+    description: str
     shape: Any = None
     headers: tuple[str, ...] = ()
     links: tuple[Link, ...] = ()

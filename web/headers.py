@@ -1,6 +1,6 @@
-"""Headers of every answer, errors and streams included, and the token of a request.
+"""Headers of every answer, errors and streams included.
 
-Those of answers are added just before one is sent, because a middleware would be too late for a
+They are added just before one is sent, because a middleware would be too late for a
 stream. Strict-Transport-Security is not among them, because the worker serves plain HTTP; the proxy
 that terminates TLS has to add it (RFC 6797, section 7.2).
 """
@@ -35,9 +35,3 @@ def add_headers(request: web.BaseRequest, response: web.StreamResponse) -> None:
 async def before_sending(request: web.Request, response: web.StreamResponse) -> None:
     """Call `add_headers`, as an aiohttp signal handler."""
     add_headers(request, response)
-
-
-def bearer_token(request: web.BaseRequest) -> str:
-    """Return the request's bearer token, which is empty if there is none."""
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else ""

@@ -19,7 +19,7 @@ from web.answers import Checks, Front, Health
 from web.endpoint import TEXT, Answer, endpoint
 from web.problems import View
 from web.query_strings import ChecksQuery
-from web.requests import json_response
+from web.responses import json_response
 
 TIMEOUT_SECONDS = 2.0
 LINKS = {

@@ -14,7 +14,7 @@ from web.answers import Monitor
 from web.endpoint import HTML, TEXT, Answer, Who, endpoint
 from web.pages import STATIC, html
 from web.problems import View
-from web.requests import json_response
+from web.responses import json_response
 
 
 @app.page("/api/monitor")

@@ -17,7 +17,7 @@ from web.bodies import Cancel, Pay
 from web.endpoint import Answer, Who, endpoint
 from web.problems import View
 from web.query_strings import PayQuery
-from web.requests import etag, json_response
+from web.responses import etag, json_response
 
 
 def _note_wait(seconds: float) -> None:

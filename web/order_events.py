@@ -22,7 +22,7 @@ from web.answers import Explanation, ParkedMessage, Timeline
 from web.endpoint import EVENT_STREAM, JSON, Answer, Who, endpoint
 from web.orders import shown
 from web.problems import View
-from web.requests import json_response
+from web.responses import json_response
 
 MAX_STREAMS = 1000
 """The most live streams of one worker."""
@@ -30,8 +30,8 @@ MAX_STREAMS_OF_A_USER = 20
 TOO_MANY_STREAMS = f"You have {MAX_STREAMS_OF_A_USER} open streams at this worker; close one"
 HEARTBEAT_SECONDS = 15.0
 """How often an idle stream sends a comment, by which a disconnected client is noticed, too."""
-TOLD_CUSTOMERS = {field.alias for field in ParkedMessage.model_fields.values()}
-TOLD_OF_EVENTS = {OrderIntervened.topic_name: {"action"}}
+CUSTOMER_FIELDS = {field.alias for field in ParkedMessage.model_fields.values()}
+CUSTOMER_EVENT_FIELDS = {OrderIntervened.topic_name: {"action"}}
 """The fields that customers see, of events that are not theirs to see whole."""
 STREAM_HEADERS = {"Content-Type": EVENT_STREAM, "X-Accel-Buffering": "no"}
 _streams: Counter[UUID] = Counter()
@@ -124,8 +124,8 @@ async def _events(user: Identity, order_id: UUID, last: int) -> list[dict[str, A
 
 
 def _event_for_customers(event: dict[str, Any]) -> dict[str, Any]:
-    told = TOLD_OF_EVENTS.get(event["type"], event["data"].keys())
-    return {**event, "data": {name: event["data"][name] for name in told}}
+    fields = CUSTOMER_EVENT_FIELDS.get(event["type"], event["data"].keys())
+    return {**event, "data": {name: event["data"][name] for name in fields}}
 
 
 @app.page("/api/orders/{order_id}/explain")
@@ -153,4 +153,4 @@ class ExplainView(View):
 
 
 def _for_customers(parked: dict[str, Any]) -> dict[str, Any]:
-    return {name: told for name, told in parked.items() if name in TOLD_CUSTOMERS}
+    return {name: value for name, value in parked.items() if name in CUSTOMER_FIELDS}

@@ -32,7 +32,8 @@ from web.endpoint import Answer, Link, Who, endpoint
 from web.order_admission import place
 from web.problems import View
 from web.query_strings import AllOrdersQuery, OrdersQuery
-from web.requests import etag, is_known, json_response
+from web.requests import is_known
+from web.responses import etag, json_response
 
 WITH_ORDER = {"order_id": "$response.body#/id"}
 NEXT_STEPS = (

@@ -9,7 +9,7 @@ from aiohttp_middlewares.cors import cors_middleware
 from web.headers import REQUEST_ID
 from web.problems import Handler
 
-ASKED = (
+ALLOWED_HEADERS = (
     "accept",
     "authorization",
     "content-encoding",
@@ -22,7 +22,7 @@ ASKED = (
     "tracestate",  # nothing reads it, but pages that are traced send it with traceparent
     REQUEST_ID.lower(),
 )
-TOLD = ("etag", "location", "retry-after", "www-authenticate", REQUEST_ID.lower())
+EXPOSED_HEADERS = ("etag", "location", "retry-after", "www-authenticate", REQUEST_ID.lower())
 PREFLIGHT_SECONDS = 600
 
 
@@ -33,8 +33,8 @@ def allow_origins(application: web.Application, origins: list[str]) -> None:
         allow_all=anyone,
         origins=origins,
         allow_methods=("GET", "POST", "PATCH"),
-        allow_headers=ASKED,
-        expose_headers=TOLD,
+        allow_headers=ALLOWED_HEADERS,
+        expose_headers=EXPOSED_HEADERS,
         max_age=PREFLIGHT_SECONDS,
     )
 

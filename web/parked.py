@@ -14,7 +14,7 @@ from web.cursors import bad_cursor, page, position_in
 from web.endpoint import Answer, Link, Who, endpoint
 from web.parked_shapes import Discard, Outcomes, ParkedPage, ParkedQuery, Replay, WholeMessage
 from web.problems import View
-from web.requests import json_response
+from web.responses import json_response
 
 NEXT_PAGE = {"cursor": "$response.body#/nextCursor"}
 

@@ -27,7 +27,8 @@ from app.errors import (
     Unavailable,
 )
 from app.logs import request_id
-from web.headers import REQUEST_ID, SERVED_AS, bearer_token
+from web.headers import REQUEST_ID, SERVED_AS
+from web.requests import bearer_token
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from web.cursors import bad_cursor, page, position_in
 from web.endpoint import Answer, Link, Who, endpoint
 from web.problems import View
 from web.query_strings import ProductsQuery
-from web.requests import json_response
+from web.responses import json_response
 
 WITH_PRODUCT = {"product_id": "$response.body#/id"}
 ONE_PIECE = {"items": [{"productId": "$response.body#/id", "quantity": 1}]}

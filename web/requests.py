@@ -1,10 +1,8 @@
 """What requests carry besides body and query: identity, ids of paths, Idempotency-Key, If-Match."""
 
 import re
-from typing import Any
 from uuid import UUID
 
-import orjson
 from aiohttp import web
 
 from app import bearer_tokens, settings
@@ -13,7 +11,6 @@ from app.idempotency import MAX_KEY_LENGTH, expiry, fingerprint
 from app.ids import read_id
 from app.rows import Key
 from app.tokens import Identity
-from web.headers import bearer_token
 from web.reading import raw
 
 _INSIDE = f"[ !#-~]{{0,{MAX_KEY_LENGTH - 2}}}"
@@ -27,13 +24,10 @@ FORMS = {"Last-Event-ID": ("[0-9]{1,9}", "the id of an event of this stream")}
 """The pattern, and what it stands for, of declared headers for which not every text is valid."""
 
 
-def json_response(
-    value: Any, status: int = 200, headers: dict[str, str] | None = None
-) -> web.Response:
-    """Return `value` as an application/json answer."""
-    return web.Response(
-        status=status, body=orjson.dumps(value), content_type="application/json", headers=headers
-    )
+def bearer_token(request: web.BaseRequest) -> str:
+    """Return the request's bearer token, which is empty if there is none."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
 
 
 def authenticate(request: web.Request) -> Identity:
@@ -85,11 +79,6 @@ async def idempotency_key(request: web.Request, user: Identity) -> Key | None:
         ),
         expires_at=expiry(settings.idempotency_ttl_seconds),
     )
-
-
-def etag(order: dict[str, Any]) -> str:
-    """Return the order's version as an entity tag (RFC 9110)."""
-    return f'"{order["version"]}"'
 
 
 def required_versions(request: web.Request) -> frozenset[int] | None:

@@ -14,7 +14,7 @@ from web.answers import Taken
 from web.endpoint import Answer, endpoint
 from web.problems import View
 from web.reading import packing, received
-from web.requests import json_response
+from web.responses import json_response
 
 log = logging.getLogger(__name__)
 

@@ -4,6 +4,7 @@ from typing import Any, cast
 from uuid import UUID
 
 from faust.types import EventT
+from faust.types import Message as RawMessage
 
 from app.topics import Event
 
@@ -22,6 +23,12 @@ def order_of_key(key: bytes | None) -> UUID | None:
         return UUID((key or b"").decode())
     except ValueError:
         return None
+
+
+def text_headers(message: RawMessage) -> dict[str, str]:
+    """Return the message's headers as text."""
+    raw = dict(message.headers or {})
+    return {name: (value or b"").decode(errors="replace") for name, value in raw.items()}
 
 
 def request_of(message: Message) -> str:

@@ -15,7 +15,7 @@ from tests.conftest import run_command, run_in_vain
 
 Json = dict[str, Any]
 WHY = "the constraint was dropped"
-TOLD_CUSTOMERS = {"id", "handler", "state", "attempts", "parkedAt"}
+CUSTOMER_FIELDS = {"id", "handler", "state", "attempts", "parkedAt"}
 TRACE = {"topic", "partition", "offset", "error"}
 Stuck = Callable[[], Awaitable[Json]]
 
@@ -62,9 +62,9 @@ async def test_an_order_stands_still_alone_and_goes_on_after_a_replay(
     assert bad["handler"] == "stock.reserve" and "CheckViolation" in bad["error"]
     told = (await customer.ask("GET", f"/api/orders/{order['id']}/explain")).body["parked"]
     assert {message["id"] for message in told} == {bad["id"], waiting["id"]}
-    assert all(message.keys() == TOLD_CUSTOMERS for message in told)
+    assert all(message.keys() == CUSTOMER_FIELDS for message in told)
     traced = (await admin.ask("GET", f"/api/orders/{order['id']}/explain")).body["parked"]
-    assert all(message.keys() == TOLD_CUSTOMERS | TRACE for message in traced)
+    assert all(message.keys() == CUSTOMER_FIELDS | TRACE for message in traced)
     assert {message["error"] for message in traced} >= {bad["error"]}
 
     tried = await replay(admin, bad, reason=WHY)
