@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import wraps
+from functools import partial, wraps
+from inspect import isawaitable
 from typing import Any, TypeVar, cast
 
 from aiohttp import web
@@ -34,6 +35,7 @@ from app.errors import (
     Unavailable,
     UnsupportedMediaType,
 )
+from app.tokens import Identity
 from web.bodies import Body
 from web.problems import safe_path
 from web.query_strings import Query, read_query
@@ -146,36 +148,48 @@ class Declaration:
         if self.limited:
             await limiter.count_request(request.remote)
         if self.who is not Who.ANYONE:
-            admin = self.who is Who.ADMIN
-            user = authenticate_admin(request) if admin else authenticate(request)
-            if user.is_admin and request.method not in READING:
-                log.info("%s %s by administrator %s", request.method, safe_path(request), user.id)
-            given["user"] = user
+            given["user"] = self._identify(request)
         given |= {
             n: path_id(text, NOT_FOUND[n]) if n in NOT_FOUND else text for n, text in path.items()
         }
         flaws: list[InvalidInput] = []
-        with _collected(flaws):
-            if self.query not in (None, Query):
-                given["query"] = read_query(request, self.query)
-            elif self.query and request.query_string:
-                read_query(request, self.query)
-        if self.body:
-            reader = read if self.body_required else read_if_any
+        for argument, reader in self._readers(request, given.get("user")):
             with _collected(flaws):
-                given["body"] = await reader(request, self.body)
-        for name in self.headers:
-            with _collected(flaws):
-                check_header(request, name)
-        if self.conditional:
-            with _collected(flaws):
-                given["versions"] = required_versions(request)
-        if self.idempotent:
-            with _collected(flaws):
-                given["key"] = await idempotency_key(request, given["user"])
+                value = reader()
+                value = await value if isawaitable(value) else value
+                if argument:
+                    given[argument] = value
         if flaws:
             raise _all_of(flaws)
         return given
+
+    def _identify(self, request: web.Request) -> Identity:
+        """Return who asks, and log what administrators change. Raises Unauthorized, Forbidden."""
+        identify = authenticate_admin if self.who is Who.ADMIN else authenticate
+        user = identify(request)
+        if user.is_admin and request.method not in READING:
+            log.info("%s %s by administrator %s", request.method, safe_path(request), user.id)
+        return user
+
+    def _readers(
+        self, request: web.Request, user: Identity | None
+    ) -> Iterator[tuple[str, Callable[[], Any]]]:
+        """Yield what reads or checks each part of the input, with the handler's argument for it.
+
+        What is only checked has no argument.
+        """
+        if self.query not in (None, Query):
+            yield "query", partial(read_query, request, self.query)
+        elif self.query and request.query_string:
+            yield "", partial(read_query, request, self.query)
+        if self.body:
+            yield "body", partial(read if self.body_required else read_if_any, request, self.body)
+        for name in self.headers:
+            yield "", partial(check_header, request, name)
+        if self.conditional:
+            yield "versions", partial(required_versions, request)
+        if self.idempotent and user:
+            yield "key", partial(idempotency_key, request, user)
 
 
 @contextmanager
