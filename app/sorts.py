@@ -22,16 +22,22 @@ class Sort:
         return [str(row[self.column]), str(row["id"])]
 
 
-def _sort(column: str, from_cursor: Callable[[str], Any], by: str) -> Sort:
-    queries = getattr(sql, f"list_products_by_{by}"), getattr(sql, f"list_category_by_{by}")
-    return Sort(column, from_cursor, *queries)
-
-
 SORTS = {
-    "productName": _sort("name", str, "name"),
-    "-productName": _sort("name", str, "name_down"),
-    "price": _sort("price_minor", int, "price"),
-    "-price": _sort("price_minor", int, "price_down"),
-    "createdAt": _sort("created_at", parse_time, "creation"),
-    "-createdAt": _sort("created_at", parse_time, "creation_down"),
+    "productName": Sort("name", str, sql.list_products_by_name, sql.list_category_by_name),
+    "-productName": Sort(
+        "name", str, sql.list_products_by_name_down, sql.list_category_by_name_down
+    ),
+    "price": Sort("price_minor", int, sql.list_products_by_price, sql.list_category_by_price),
+    "-price": Sort(
+        "price_minor", int, sql.list_products_by_price_down, sql.list_category_by_price_down
+    ),
+    "createdAt": Sort(
+        "created_at", parse_time, sql.list_products_by_creation, sql.list_category_by_creation
+    ),
+    "-createdAt": Sort(
+        "created_at",
+        parse_time,
+        sql.list_products_by_creation_down,
+        sql.list_category_by_creation_down,
+    ),
 }

@@ -19,16 +19,3 @@ select d.due_at, p.provider, p.status, p.checkout_url,
 from (values (:order_id::uuid)) as o (id)
 left join order_deadlines d on d.order_id = o.id
 left join payments p on p.order_id = o.id and p.status in ('PENDING', 'SUCCEEDED');
-
--- name: move_deadline(order_id, due_at)!
--- Move a locked order's deadline to `due_at`, unless it is later already; insert it if there is none.
-insert into order_deadlines (order_id, due_at) values (:order_id, :due_at)
-on conflict (order_id) do update set due_at = greatest(order_deadlines.due_at, excluded.due_at);
-
--- name: postpone_deadline(order_id, due_at)!
--- Move a locked order's deadline to `due_at`, unless it is later already.
-update order_deadlines set due_at = greatest(due_at, :due_at) where order_id = :order_id;
-
--- name: advance_deadline(order_id, due_at)!
--- Move a locked order's deadline to `due_at`, unless it is earlier already.
-update order_deadlines set due_at = least(due_at, :due_at) where order_id = :order_id;
