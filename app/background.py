@@ -2,6 +2,8 @@
 
 import asyncio
 import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -121,11 +123,9 @@ async def call_stripe() -> None:
 @app.timer(KEPT_EVENTS_SECONDS)
 async def settle_kept_events() -> None:
     """Retry events of Stripe that arrived before the payment or order they refer to."""
-    try:
+    with _or_later("Kept events are looked at"):
         while await settle_kept(timer_pool, str(uuid4()), _kept_events_quarantine) == KEPT_BATCH:
             pass
-    except (*AWAY, PostgresError) as error:
-        _later("Kept events are looked at", error)
 
 
 @app.timer(GAUGE_SECONDS)
@@ -160,10 +160,8 @@ async def settle_evictions() -> None:
 @app.timer(EXPIRY_SECONDS)
 async def expire_orders() -> None:
     """Cancel orders that were not paid in time."""
-    try:
+    with _or_later("Unpaid orders are cancelled"):
         await _expire_orders()
-    except (*AWAY, PostgresError) as error:
-        _later("Unpaid orders are cancelled", error)
 
 
 async def _expire_orders() -> None:
@@ -209,16 +207,18 @@ async def reap_idempotency_keys() -> None:
     await _reap("Expired keys", sql.reap_keys)
 
 
-def _later(what: str, error: Exception) -> None:
-    """Log that a timer tries again: what PostgreSQL refuses of one row must not end all workers."""
-    tell = app.log.warning if isinstance(error, AWAY) else app.log.exception
-    tell("%s later: %r", what, error)
-
-
 async def _reap(what: str, delete: Any, **bounds: Any) -> None:
-    try:
+    with _or_later(f"{what} are reaped"):
         async with timer_pool.connection() as connection:
             while await delete(connection, batch=REAP_BATCH, **bounds) == f"DELETE {REAP_BATCH}":
                 pass
+
+
+@contextmanager
+def _or_later(what: str) -> Iterator[None]:
+    """Log that a timer tries again: what PostgreSQL refuses of one row must not end all workers."""
+    try:
+        yield
     except (*AWAY, PostgresError) as error:
-        _later(f"{what} are reaped", error)
+        tell = app.log.warning if isinstance(error, AWAY) else app.log.exception
+        tell("%s later: %r", what, error)
