@@ -32,7 +32,7 @@ from app.outbox_rows import LOOK, as_row, decode_notice, encode_notice
 from app.queries import sql
 from app.rows import OutboxRow
 from app.text import storable_error
-from app.timeouts import move_on_after
+from app.timeouts import move_on_after, retry_delays
 from app.times import now, parse_time
 from app.topics import topic_names
 from app.transaction import Transaction
@@ -148,22 +148,22 @@ class Relay:
 
     async def run(self) -> None:
         """Relay until cancelled; retry with a backoff while PostgreSQL or Kafka is unavailable."""
-        delay = 0.1
+        delays = retry_delays()
         while True:
             try:
                 # The producer comes first, so that a worker that cannot reach the broker does not
                 # lead; and the lead ends before the producer stops, which may take long.
                 async with self._producer() as producer, self._leadership() as connection:
-                    delay = 0.1
+                    delays = retry_delays()
                     await self._publish_forever(connection, producer)
             except _CannotSend as error:
                 log.warning("This worker gives up the lead: %s", error)
                 # Others try to take the lead each second, and may be able to send.
                 await asyncio.sleep(2 * SWEEP_SECONDS)
             except (*AWAY, KafkaError) as error:
+                delay = next(delays)
                 log.warning("The relay waits %.1f s: %r", delay, error)
                 await asyncio.sleep(delay)
-                delay = min(delay * 2, 5)
 
     @asynccontextmanager
     async def _leadership(self) -> AsyncIterator[asyncpg.Connection]:

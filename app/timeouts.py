@@ -1,9 +1,17 @@
-"""Timeouts."""
+"""Timeouts, and the delays of retries."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
+
+
+def retry_delays() -> Iterator[float]:
+    """Yield how many seconds to wait before each retry: 0.1, doubled each time, at most 5."""
+    delay = 0.1
+    while True:
+        yield delay
+        delay = min(delay * 2, 5.0)
 
 
 @asynccontextmanager
