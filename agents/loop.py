@@ -33,6 +33,7 @@ from app.kafka.messages import Message, event_of, message_ref, order_of, request
 from app.metrics import DEAD_LETTERS, DUPLICATES, HELD_BACK, RETRIES
 from app.order_rows import Reads
 from app.parked import park
+from app.timeouts import retry_delays
 from app.topics import Event
 from tables.handled import is_marked, mark
 
@@ -231,7 +232,7 @@ class Loop:
 
         Raises TimeoutError if the work is divisible and takes too long.
         """
-        delay = 0.1
+        delays = retry_delays()
         while True:
             try:
                 return await work()
@@ -240,11 +241,9 @@ class Loop:
                     RETRIES.labels(self._name).inc()
                     log.warning("%s goes on with smaller batches: %r", self._name, error)
                     raise
-                delay = await self._wait(delay, error)
+                await self._wait(next(delays), error)
 
-    async def _wait(self, delay: float, error: Exception) -> float:
-        """Sleep for `delay` seconds and return the next delay: doubled, at most 5 seconds."""
+    async def _wait(self, delay: float, error: Exception) -> None:
         RETRIES.labels(self._name).inc()
         log.warning("%s waits %.1f s: %r", self._name, delay, error)
         await asyncio.sleep(delay)
-        return min(delay * 2, 5.0)
