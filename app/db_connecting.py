@@ -1,6 +1,7 @@
 """Connecting to PostgreSQL: to which host, for how long, and with which settings."""
 
 import asyncio
+import socket
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -17,6 +18,15 @@ DEAD_PEERS = {
 }
 """Settings by which the server notices that a worker's machine is gone (seconds; milliseconds).
 Otherwise the locks of its transactions would be held for up to two hours."""
+SOCKET_OPTIONS = {
+    "SO_KEEPALIVE": (socket.SOL_SOCKET, 1),
+    "TCP_KEEPIDLE": (socket.IPPROTO_TCP, 5),
+    "TCP_KEEPINTVL": (socket.IPPROTO_TCP, 2),
+    "TCP_KEEPCNT": (socket.IPPROTO_TCP, 3),
+    "TCP_USER_TIMEOUT": (socket.IPPROTO_TCP, 15_000),
+}
+"""The same for the worker's end, by which it notices that the server's machine is gone (tcp(7)):
+asyncpg waits without a limit for the answer to some messages. Other systems lack some of them."""
 OWN_LIMITS = {
     "lock_timeout": "2s",
     "statement_timeout": "0",
@@ -50,7 +60,7 @@ class Hosts:
         failures: list[Exception] = []
         for host in list(self._hosts):
             try:
-                return await asyncpg.connect(**options | host, timeout=share)
+                return _noticing(await asyncpg.connect(**options | host, timeout=share))
             except self._away as error:
                 self._put_last(host)
                 failures.append(error)
@@ -65,6 +75,16 @@ class Hosts:
     def _put_last(self, host: dict[str, Any]) -> None:
         self._hosts.remove(host)
         self._hosts.append(host)
+
+
+def _noticing(connection: asyncpg.Connection) -> asyncpg.Connection:
+    """Have the kernel end the connection when the server's machine is gone."""
+    end = connection._transport.get_extra_info("socket")
+    if end.family in (socket.AF_INET, socket.AF_INET6):
+        for name, (level, value) in SOCKET_OPTIONS.items():
+            if option := getattr(socket, name, None):
+                end.setsockopt(level, option, value)
+    return connection
 
 
 def _each_host(dsn: dict[str, Any]) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """What a pool does about a worker or a server that stands still."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
@@ -8,6 +9,7 @@ import pytest
 
 from app.db import AWAY, Database
 
+UNANSWERED = (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
 SESSIONS = "select count(*) from pg_stat_activity where application_name = 'still'"
 
 
@@ -23,6 +25,15 @@ async def test_a_transaction_that_stands_still_is_ended_by_the_server(database: 
             is_ended = True
     assert is_ended
     await still.close()
+
+
+async def test_a_connection_notices_that_the_servers_machine_is_gone(database: Database) -> None:
+    """No timeout of asyncpg's counts for each message: the kernel has to give up."""
+    async with database.connection() as pooled:
+        assert pooled._transport.get_extra_info("socket").getsockopt(*UNANSWERED) == 15_000
+    alone = await database.connect()
+    assert alone._transport.get_extra_info("socket").getsockopt(*UNANSWERED) == 15_000
+    await alone.close()
 
 
 @pytest.fixture
