@@ -4,7 +4,8 @@ import asyncio
 import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from resource import RLIMIT_NOFILE, getrlimit, setrlimit
 from typing import Any, Protocol, cast
 
 import faust
@@ -53,12 +54,24 @@ class _Resources(Service):
         super().__init__()
 
     async def on_start(self) -> None:
+        allow_open_files()
         for pool in self._app.pools:
             await pool.open()
 
     async def on_stop(self) -> None:
         for resource in reversed([*self._app.pools, *self._app.resources]):
             await resource.close()
+
+
+def allow_open_files() -> None:
+    """Raise the limit on open files to the most that this process may have.
+
+    Usually 1,024 are allowed, and as many as it takes to those who ask. Each partition of a table
+    has a dozen, and RocksDB ends the worker if it cannot open one.
+    """
+    with suppress(OSError, ValueError):  # some systems allow less than they say
+        _, most = getrlimit(RLIMIT_NOFILE)
+        setrlimit(RLIMIT_NOFILE, (most, most))
 
 
 class _Boot(BootStrategy):
