@@ -100,8 +100,8 @@ async def _start_attempt(
     )
     transaction.payments[payment.id] = payment
     await sql.move_deadline(transaction.connection, order_id=order.id, due_at=ends)
-    shared, paid = order_rows.next_event(order, request_id), payment_fields(payment)
-    transaction.publish(CheckoutRequested(**shared, **paid, expiresAt=rfc3339(ends)))
+    paid = payment_fields(payment)
+    transaction.emit(CheckoutRequested, order, request_id, **paid, expiresAt=rfc3339(ends))
 
 
 def expires_at(due_at: datetime | None, now: datetime) -> datetime:

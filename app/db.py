@@ -145,7 +145,7 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self, *works: str) -> AsyncIterator[Transaction]:
-        """Commit what the body did together with the events it published, or nothing.
+        """Commit what the body did together with the events it emitted, or nothing.
 
         `works` names what the body does, as `module.function`, for crash points.
         """

@@ -135,7 +135,7 @@ class Payment:
     captured_currency: str | None = None
     refunded_minor: int = 0
     told_minor: int = 0
-    """How much of the refunded money has been published as refunded."""
+    """How much of the refunded money events have told of."""
     refund_attempts: int = REFUND_ATTEMPTS
     """How many refunds may fail before the payment is parked for an operator."""
 

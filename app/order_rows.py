@@ -8,11 +8,10 @@ from uuid import UUID
 import orjson
 
 from app.errors import OrderNotFound, UnknownOrder
-from app.ids import new_id
 from app.lifecycle import Order, Status
 from app.money.amounts import to_major
 from app.queries import sql
-from app.times import now, rfc3339
+from app.times import rfc3339
 from app.topics import Event
 from app.transaction import Transaction
 
@@ -31,7 +30,7 @@ class Reads(Enum):
 async def lock(transaction: Transaction, events: Sequence[Event]) -> dict[UUID, Order]:
     """Lock the orders of `events` and return them by id.
 
-    An order is written back when the transaction commits, if it publishes an event of it. Raises
+    An order is written back when the transaction commits, if it emits an event of it. Raises
     UnknownOrder when one does not exist.
     """
     wanted = {event.order_id for event in events}
@@ -121,18 +120,6 @@ def changed(row: Mapping[str, Any], order: Order) -> dict[str, Any]:
             "updated_at": order.updated_at,
         }
     )
-
-
-def next_event(order: Order, request_id: str) -> dict[str, Any]:
-    """Advance the order's version; return the fields that its next event shares with all events."""
-    moment = now()
-    return {
-        "eventId": str(new_id()),
-        "orderId": str(order.id),
-        "sequence": order.advance(moment),
-        "occurredAt": rfc3339(moment),
-        "requestId": request_id,
-    }
 
 
 def as_json(row: Mapping[str, Any], lines: Iterable[Sequence[Any]]) -> dict[str, Any]:

@@ -115,15 +115,15 @@ def _summary(order: Order) -> dict[str, Any]:
 
 
 def cancel(transaction: Transaction, order: Order, reason: str, request_id: str) -> None:
-    """Cancel a locked order whose status allows it, and publish the event."""
+    """Cancel a locked order whose status allows it, and emit the event."""
     order.become(Status.CANCELLED, reason)
-    transaction.publish(
-        OrderCancelled(
-            **order_rows.next_event(order, request_id),
-            **_summary(order),
-            reason=reason,
-            customerEmail=order.customer_email,
-        )
+    transaction.emit(
+        OrderCancelled,
+        order,
+        request_id,
+        **_summary(order),
+        reason=reason,
+        customerEmail=order.customer_email,
     )
 
 
@@ -135,12 +135,12 @@ async def mark_paid(transaction: Transaction, events: Sequence[PaymentSucceeded]
         captured = find(all_payments[order.id], event.paymentId, PaymentStatus.SUCCEEDED)
         if captured and order.may_become(Status.PAID):
             order.become(Status.PAID)
-            transaction.publish(
-                OrderPaid(
-                    **order_rows.next_event(order, event.requestId),
-                    **_summary(order),
-                    paymentId=event.paymentId,
-                )
+            transaction.emit(
+                OrderPaid,
+                order,
+                event.requestId,
+                **_summary(order),
+                paymentId=event.paymentId,
             )
 
 
@@ -164,12 +164,12 @@ async def complete(transaction: Transaction, events: Sequence[InventoryReserved]
         order = orders[event.order_id]
         if order.may_become(Status.COMPLETED):
             order.become(Status.COMPLETED)
-            transaction.publish(
-                OrderCompleted(
-                    **order_rows.next_event(order, event.requestId),
-                    **_summary(order),
-                    customerEmail=order.customer_email,
-                )
+            transaction.emit(
+                OrderCompleted,
+                order,
+                event.requestId,
+                **_summary(order),
+                customerEmail=order.customer_email,
             )
 
 

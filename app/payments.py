@@ -118,12 +118,12 @@ def _start_attempt(
     amount = order.total_minor if wanted.amount_minor is None else wanted.amount_minor
     payment = Payment(new_id(), order.id, INTERNAL, amount, order.currency)
     transaction.payments[payment.id] = payment
-    transaction.publish(
-        PaymentRequested(
-            **order_rows.next_event(order, wanted.request_id),
-            **payment_fields(payment),
-            expectedAmount=to_major(order.total_minor),
-        )
+    transaction.emit(
+        PaymentRequested,
+        order,
+        wanted.request_id,
+        **payment_fields(payment),
+        expectedAmount=to_major(order.total_minor),
     )
     answer = order_rows.changed(row, order)
     if wanted.key:

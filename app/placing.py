@@ -144,7 +144,7 @@ def insert(
     order = _add(transaction, price(wanted.user, wanted.basket, products), wanted.ttl_seconds)
     if wanted.key:
         idempotency.store_answer(transaction, wanted.key, order)
-    transaction.publish(_created(order, wanted.key, wanted.request_id))
+    transaction.emit_first(_created(order, wanted.key, wanted.request_id))
     return order
 
 

@@ -25,12 +25,14 @@ async def reserve(transaction: Transaction, events: Sequence[OrderPaid]) -> None
             continue
         if missing := shortages(lines, available):
             transaction.outcomes[order.id] = "REJECTED"
-            transaction.publish(_rejected(order_rows.next_event(order, event.requestId), missing))
+            transaction.emit(
+                InventoryRejected, order, event.requestId, shortages=_shortages(missing)
+            )
         else:
             transaction.outcomes[order.id] = "RESERVED"
             transaction.taken.update(lines)
             available.update({id: available[id] - pieces for id, pieces in lines.items()})
-            transaction.publish(_reserved(order_rows.next_event(order, event.requestId), lines))
+            transaction.emit(InventoryReserved, order, event.requestId, items=_items(lines))
     await _evict_again(transaction, locked.keys() - transaction.outcomes.keys())
 
 
@@ -52,14 +54,12 @@ async def release(transaction: Transaction, events: Sequence[OrderCancelled]) ->
         transaction.product_versions.update({row["id"]: row["version"] for row in rows})
 
 
-def _reserved(shared: dict[str, Any], lines: Mapping[UUID, int]) -> InventoryReserved:
-    items = [{"productId": str(id), "quantity": pieces} for id, pieces in lines.items()]
-    return InventoryReserved(**shared, items=items)
+def _items(lines: Mapping[UUID, int]) -> list[dict[str, Any]]:
+    return [{"productId": str(id), "quantity": pieces} for id, pieces in lines.items()]
 
 
-def _rejected(shared: dict[str, Any], missing: Mapping[UUID, int]) -> InventoryRejected:
-    shortages = [{"productId": str(id), "missing": pieces} for id, pieces in missing.items()]
-    return InventoryRejected(**shared, shortages=shortages)
+def _shortages(missing: Mapping[UUID, int]) -> list[dict[str, Any]]:
+    return [{"productId": str(id), "missing": pieces} for id, pieces in missing.items()]
 
 
 async def _undecided(

@@ -95,7 +95,7 @@ class Followers:
             self._watching = None
 
     async def after_commit(self, transaction: Transaction) -> None:
-        """Wake the followers of the orders whose events the transaction published."""
+        """Wake the followers of the orders whose events the transaction emitted."""
         # Not noted as known: this commit may have failed, and the same versions may come again.
         if self._wakes:
             for event in transaction.events:

@@ -1,4 +1,4 @@
-"""All events: each a Record with its topic. This map shows what publishes and what handles them.
+"""All events: each a Record with its topic. This map shows what emits and what handles them.
 
     POST /api/orders    ─> order.created              ─> order_status: remember its answer
     PATCH …/pay         ─> order.payment_requested    ─> payment: capture
@@ -22,8 +22,9 @@
                            payment.refunded
     an operator         ─> order.intervened; payment.refund_requested
 
-Every arrow to an event is a transaction that appends to the outbox, from which the relay publishes
-to the topic. Fields have their names in JSON. Records change by adding optional fields.
+Every arrow to an event is a transaction that emits it: the event is appended to the outbox, from
+which the relay publishes to the topic. Fields have their names in JSON. Records change by adding
+optional fields.
 """
 
 from functools import cached_property

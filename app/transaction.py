@@ -10,6 +10,7 @@ import asyncpg
 import orjson
 from orjson import Fragment
 
+from app.ids import new_id
 from app.lifecycle import LIVE, Order, Payment
 from app.queries import sql
 from app.rows import (
@@ -22,7 +23,7 @@ from app.rows import (
     RefundRow,
     ReportRow,
 )
-from app.times import now
+from app.times import now, rfc3339
 from app.topics import Event
 
 
@@ -69,8 +70,26 @@ class Transaction:
     is_committed: bool = False
     """Whether the commit is certain; False if PostgreSQL's answer to it was lost."""
 
-    def publish(self, event: Event) -> None:
-        """Add `event` to the outbox when this transaction commits."""
+    def emit(self, record: type[Event], order: Order, request_id: str, **fields: Any) -> None:
+        """Append the order's next event to the outbox when this transaction commits.
+
+        The event advances the order's version, and the order is written back with it. `fields` are
+        those that `record` does not share with all events.
+        """
+        moment = now()
+        self.events.append(
+            record(
+                eventId=str(new_id()),
+                orderId=str(order.id),
+                sequence=order.advance(moment),
+                occurredAt=rfc3339(moment),
+                requestId=request_id,
+                **fields,
+            )
+        )
+
+    def emit_first(self, event: Event) -> None:
+        """Append the first event of a new order to the outbox when this transaction commits."""
         self.events.append(event)
 
     @property
@@ -82,8 +101,8 @@ class Transaction:
 def _rows(transaction: Transaction, outbox: Sequence[OutboxRow]) -> dict[str, list[Any]]:
     """Return the rows to write, by the statement's parameters."""
     outcomes, taken = transaction.outcomes.items(), transaction.taken.items()
-    published = {row.order_id for row in outbox}
-    orders = [order for order in transaction.orders.values() if order.id in published]
+    with_event = {row.order_id for row in outbox}
+    orders = [order for order in transaction.orders.values() if order.id in with_event]
     # The unique index on live attempts is checked row by row: attempts that end must come first.
     payments = sorted(transaction.payments.values(), key=lambda payment: payment.status in LIVE)
     return {

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from app import order_rows, orders
+from app import orders
 from app.ids import new_id
 from app.lifecycle import REFUND_ATTEMPTS, Order, Payment, Status
 from app.money.amounts import to_major, to_major_in
@@ -28,7 +28,7 @@ from app.money.steps import (
     steps_of,
 )
 from app.rows import CallKind, DueCall, RefundRow
-from app.topics import PaymentFailed, PaymentRefunded, PaymentSucceeded, RefundRequested
+from app.topics import Event, PaymentFailed, PaymentRefunded, PaymentSucceeded, RefundRequested
 from app.transaction import Transaction
 
 log = logging.getLogger(__name__)
@@ -62,10 +62,12 @@ def _take(
     payment = held.payment
     match step:
         case Succeed():
-            _publish(transaction, PaymentSucceeded, order, payment, request_id)
+            _emit_payment_event(transaction, PaymentSucceeded, order, payment, request_id)
         case Fail(reason=reason):
             payment.failure_reason = reason
-            _publish(transaction, PaymentFailed, order, payment, request_id, reason=reason)
+            _emit_payment_event(
+                transaction, PaymentFailed, order, payment, request_id, reason=reason
+            )
         case Void():
             payment.failure_reason = _not_wanted(order)
             expire_session(transaction, payment, request_id)
@@ -80,7 +82,7 @@ def _take(
             transaction.notices.append(partial(log.error, line, *which, extra=extra))
         case Returned(amount_minor=amount):
             told = _money(held, amount)
-            _publish(transaction, PaymentRefunded, order, payment, request_id, **told)
+            _emit_payment_event(transaction, PaymentRefunded, order, payment, request_id, **told)
 
 
 def expire_session(transaction: Transaction, payment: Payment, request_id: str) -> None:
@@ -109,7 +111,7 @@ def call_for(
 def _ask_back(
     transaction: Transaction, order: Order, held: LockedPayment, refund: RefundRow, request_id: str
 ) -> None:
-    """Request a refund: publish the event and, for Stripe, record the call.
+    """Request a refund: emit the event and, for Stripe, record the call.
 
     The internal provider acts on the event alone.
     """
@@ -126,9 +128,12 @@ def _ask_back(
             refund_id=refund.id,
             wait=wait,
         )
-    told = {**_money(held, refund.amount_minor), "refundId": str(refund.id)}
-    reason = order.cancel_reason or PAID_ALREADY
-    _publish(transaction, RefundRequested, order, held.payment, request_id, reason=reason, **told)
+    told = {
+        **_money(held, refund.amount_minor),
+        "reason": order.cancel_reason or PAID_ALREADY,
+        "refundId": str(refund.id),
+    }
+    _emit_payment_event(transaction, RefundRequested, order, held.payment, request_id, **told)
 
 
 def _not_wanted(order: Order) -> str:
@@ -140,16 +145,15 @@ def _money(held: LockedPayment, amount_minor: int) -> dict[str, Any]:
     return {"amount": to_major_in(currency, amount_minor), "currency": currency}
 
 
-def _publish(
+def _emit_payment_event(
     transaction: Transaction,
-    record: Any,
+    record: type[Event],
     order: Order,
     payment: Payment,
     request_id: str,
     **more: Any,
 ) -> None:
-    shared = order_rows.next_event(order, request_id)
-    transaction.publish(record(**{**shared, **payment_fields(payment), **more}))
+    transaction.emit(record, order, request_id, **(payment_fields(payment) | more))
 
 
 def payment_fields(payment: Payment) -> dict[str, Any]:

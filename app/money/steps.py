@@ -118,10 +118,10 @@ class Returned:
 
 @dataclass(frozen=True, slots=True)
 class Follow:
-    """The payment's status follows its money, about which nothing is published.
+    """The payment's status follows its money, about which no event is emitted.
 
-    REFUNDING: refunds are on their way, whoever requested them. REFUNDED: all of it was published
-    as refunded while a refund of it had not settled yet.
+    REFUNDING: refunds are on their way, whoever requested them. REFUNDED: events told of all of it
+    while a refund of it had not settled yet.
     """
 
     payment: UUID
@@ -236,7 +236,7 @@ def _unwanted(payment: PaymentState) -> list[Step]:
         return _told(payment, wholly=False) + ([] if parked else [Park(payment.id, owed)])
     if payment.money.kept_minor:
         return [*_told(payment, wholly=False), *_follow(payment, PaymentStatus.REFUNDING)]
-    # A payment of 0 has nothing to refund, and is published as refunded once all the same.
+    # A payment of 0 has nothing to refund, and an event tells of its refund once all the same.
     if payment.money.refunded_minor and payment.told_minor == payment.money.refunded_minor:
         return _follow(payment, PaymentStatus.REFUNDED)
     return _told(payment, wholly=True)
@@ -247,7 +247,7 @@ def _follow(payment: PaymentState, status: PaymentStatus) -> list[Step]:
 
 
 def _told(payment: PaymentState, wholly: bool) -> list[Step]:
-    """Return the step that publishes refunds which are not on the timeline yet."""
+    """Return the step that emits refunds which are not on the timeline yet."""
     untold = max(0, payment.money.refunded_minor - payment.told_minor)
     ends = wholly and payment.status is not PaymentStatus.REFUNDED
     return [Returned(payment.id, untold, wholly)] if untold or ends else []

@@ -41,7 +41,7 @@ async def replay(database: Database, id: UUID, actor: Actor, dry_run: bool) -> l
 
     If the message holds up its order, replay starts at the order's first parked message, whichever
     one `id` names; it stops at the first refusal. An outcome is {id, topic, partition, offset,
-    state, error, events}; `events` are the topics of the events that it published. A dry run
+    state, error, events}; `events` are the topics of the events that it emitted. A dry run
     returns the same and rolls back. Raises ParkedNotFound, AlreadyResolved, one of AWAY.
     """
     row = await _unresolved(database, id)
@@ -119,9 +119,9 @@ async def _replay_one(transaction: Transaction, row: Any, actor: Actor) -> dict[
     if handler is None:
         raise BadEvent(f"there is no handler {row['handler']}")
     await handler.take(transaction, row["value"])
-    published = [event.topic_name for event in transaction.events]
+    emitted = [event.topic_name for event in transaction.events]
     await _resolve(transaction, row, State.REPLAYED, actor)
-    return _outcome(row, State.REPLAYED, events=published)
+    return _outcome(row, State.REPLAYED, events=emitted)
 
 
 async def _resolve(transaction: Transaction, row: Any, state: State, actor: Actor) -> None:
@@ -138,16 +138,16 @@ async def _resolve(transaction: Transaction, row: Any, state: State, actor: Acto
     # After the handler, which may read the order again and so lose the version of this event.
     order = await order_rows.lock_if_any(transaction, row["order_id"])
     if order is not None:
-        transaction.publish(
-            OrderIntervened(
-                **order_rows.next_event(order, actor.request_id),
-                action="replay" if state is State.REPLAYED else "discard",
-                handler=row["handler"],
-                messageId=str(row["id"]),
-                topic=row["topic"],
-                actor=actor.name,
-                reason=actor.reason,
-            )
+        transaction.emit(
+            OrderIntervened,
+            order,
+            actor.request_id,
+            action="replay" if state is State.REPLAYED else "discard",
+            handler=row["handler"],
+            messageId=str(row["id"]),
+            topic=row["topic"],
+            actor=actor.name,
+            reason=actor.reason,
         )
 
 

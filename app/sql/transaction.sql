@@ -118,7 +118,7 @@ with placed_orders as (
             expires_at = case
                 when idempotency_keys.xmin = pg_current_xact_id()::xid then excluded.expires_at
             end
-), published as (
+), emitted as (
     insert into outbox (event_id, topic, order_id, sequence, request_id, occurred_at, payload)
     select event_id, topic, order_id, sequence, request_id, occurred_at, payload
     from rows from (json_to_recordset(:events::json) as (
