@@ -19,7 +19,7 @@ from app.db import AWAY
 from app.errors import BadEvent
 from app.handlers import Handler
 from app.kafka.messages import Message, event_of, order_of
-from app.order_rows import Reads, lock_all
+from app.order_locks import Reads, lock_all
 from app.transaction import Transaction
 
 log = logging.getLogger(__name__)

@@ -2,7 +2,7 @@
 
 from agents.loop import on
 from app import stock
-from app.order_rows import Reads
+from app.order_locks import Reads
 from app.topics import OrderCancelled, OrderPaid
 
 reserve = on(OrderPaid, stock.reserve, reads=Reads.STOCK, moves_stock=True)

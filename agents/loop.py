@@ -31,7 +31,7 @@ from app.handlers import BAD, HANDLERS, NO_ORDER, Handle, Handler
 from app.kafka.decoding import EventSchema, Malformed
 from app.kafka.messages import Message, event_of, message_ref, order_of, request_of
 from app.metrics import DEAD_LETTERS, DUPLICATES, HELD_BACK, RETRIES
-from app.order_rows import Reads
+from app.order_locks import Reads
 from app.parked import park
 from app.timeouts import retry_delays
 from app.topics import Event

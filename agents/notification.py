@@ -3,7 +3,7 @@
 from agents.loop import on
 from app import settings
 from app.notify import Notifier
-from app.order_rows import Reads
+from app.order_locks import Reads
 from app.topics import OrderCancelled, OrderCompleted
 
 notifier = Notifier(sends_mail=settings.smtp_url is not None)

@@ -2,7 +2,7 @@
 
 from agents.loop import on
 from app import orders
-from app.order_rows import Reads
+from app.order_locks import Reads
 from app.topics import (
     InventoryRejected,
     InventoryReserved,

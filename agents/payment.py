@@ -2,7 +2,7 @@
 
 from agents.loop import on
 from app import payments
-from app.order_rows import Reads
+from app.order_locks import Reads
 from app.topics import OrderCancelled, PaymentRequested, RefundRequested
 
 capture = on(PaymentRequested, payments.capture, reads=Reads.MONEY)

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from app import idempotency, order_rows
+from app import idempotency, order_locks
 from app.db import Database
 from app.errors import (
     NothingToPay,
@@ -54,7 +54,7 @@ async def request_checkout(
     async with database.transaction("checkout.request_checkout") as transaction:
         if key and (answer := await idempotency.claim(transaction, key)):
             return answer
-        order, _ = await order_rows.lock_one(transaction, order_id)
+        order, _ = await order_locks.lock_one(transaction, order_id)
         _require_payable(order, user)
         rows = await sql.live_payments(transaction.connection, order_id=order_id)
         live = _live_checkout(rows)

@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 
 from asyncpg import PostgresError
 
-from app import order_rows, orders
+from app import order_locks, orders
 from app.db import AWAY, Database
 from app.lifecycle import EXPIRED, Status
 from app.money.settle import call_for
@@ -74,7 +74,7 @@ async def expire_due(
 async def _expire(
     transaction: Transaction, rows: Sequence[Mapping[str, Any]], moment: datetime
 ) -> None:
-    due = {row["id"]: order_rows.note_order(transaction, row) for row in rows}
+    due = {row["id"]: order_locks.note_order(transaction, row) for row in rows}
     rest = await sql.settle_deadlines(
         transaction.connection,
         order_ids=list(due),

@@ -7,7 +7,7 @@ import asyncpg
 
 from app.errors import BadEvent, UnknownOrder
 from app.kafka.decoding import NO_EVENT, read_event
-from app.order_rows import Reads
+from app.order_locks import Reads
 from app.outbox_relay import RELAY
 from app.topics import Event
 from app.transaction import Transaction

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from app import idempotency, order_rows
+from app import idempotency, order_locks
 from app.db import Database
 from app.errors import NotCancellable, OrderNotFound, StaleVersion
 from app.lifecycle import (
@@ -20,6 +20,7 @@ from app.lifecycle import (
 from app.money.amounts import to_major
 from app.money.ledger import CHECKOUT_EXPIRED
 from app.money.locked_payments import find, lock_with_payments
+from app.order_json import changed_order_json, stored_order_json
 from app.queries import sql
 from app.rows import Key
 from app.times import parse_time
@@ -55,11 +56,11 @@ async def request_cancel(
     async with database.transaction("orders.request_cancel") as transaction:
         if key and (answer := await idempotency.claim(transaction, key)):
             return answer
-        order, row = await order_rows.lock_one(transaction, order_id)
+        order, row = await order_locks.lock_one(transaction, order_id)
         _require_cancellable(order, user, versions)
         by_whom = CANCELLED_BY_OWNER if order.user_id == user.id else CANCELLED_BY_ADMIN
         cancel(transaction, order, reason or by_whom, request_id)
-        answer = order_rows.changed(row, order)
+        answer = changed_order_json(row, order)
         if key:
             idempotency.store_answer(transaction, key, answer)
     return answer
@@ -79,7 +80,7 @@ async def get(database: Database, order_id: UUID) -> tuple[int, dict[str, Any]]:
         row = await sql.get_order(connection, id=order_id)
     if row is None:
         raise OrderNotFound
-    return row["version"], order_rows.from_row(row)
+    return row["version"], stored_order_json(row)
 
 
 async def page(
@@ -102,7 +103,7 @@ async def page(
             rows = await sql.list_orders(connection, **wanted, **behind)
         else:
             rows = await sql.list_orders_of_user(connection, user_id=user_id, **wanted, **behind)
-    found = [order_rows.from_row(row) for row in rows]
+    found = [stored_order_json(row) for row in rows]
     return [(order, [order["createdAt"], order["id"]]) for order in found]
 
 
@@ -159,7 +160,7 @@ async def cancel_unpaid(transaction: Transaction, events: Sequence[PaymentFailed
 
 async def complete(transaction: Transaction, events: Sequence[InventoryReserved]) -> None:
     """Complete PAID orders whose stock is reserved."""
-    orders = await order_rows.lock(transaction, events)
+    orders = await order_locks.lock(transaction, events)
     for event in events:
         order = orders[event.order_id]
         if order.may_become(Status.COMPLETED):
@@ -175,7 +176,7 @@ async def complete(transaction: Transaction, events: Sequence[InventoryReserved]
 
 async def cancel_unstocked(transaction: Transaction, events: Sequence[InventoryRejected]) -> None:
     """Cancel PAID orders whose stock could not be reserved."""
-    orders = await order_rows.lock(transaction, events)
+    orders = await order_locks.lock(transaction, events)
     for event in events:
         order = orders[event.order_id]
         if order.status is Status.PAID:

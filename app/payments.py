@@ -8,7 +8,7 @@ from uuid import UUID
 
 import asyncpg
 
-from app import idempotency, order_rows
+from app import idempotency, order_locks
 from app.db import Database
 from app.errors import (
     NotPayable,
@@ -30,6 +30,7 @@ from app.money.ledger import captured, failed
 from app.money.ledger import refund as returned
 from app.money.locked_payments import INTERNAL, find, lock_with_payments, payments_of, report
 from app.money.settle import payment_fields, settle
+from app.order_json import changed_order_json
 from app.queries import sql
 from app.rows import Key
 from app.tokens import Identity
@@ -63,7 +64,7 @@ async def request_payment(database: Database, wanted: Paying) -> dict[str, Any]:
         async with database.transaction("payments.request_payment") as transaction:
             if wanted.key and (answer := await idempotency.claim(transaction, wanted.key)):
                 return answer
-            order, row = await order_rows.lock_one(transaction, wanted.order_id)
+            order, row = await order_locks.lock_one(transaction, wanted.order_id)
             _require_payable(order, wanted)
             answer = _start_attempt(transaction, order, row, wanted)
     except asyncpg.UniqueViolationError:
@@ -89,7 +90,7 @@ async def _request_those(
 ) -> list[dict[str, Any] | None]:
     answers: dict[int, dict[str, Any]] = {}
     async with database.single_statement("payments.request_payments_together") as transaction:
-        orders = await order_rows.read_whole(transaction, [one.order_id for one in wanted])
+        orders = await order_locks.read_whole(transaction, [one.order_id for one in wanted])
         orders = {id: read for id, read in orders.items() if not read[1]["live_payment"]}
         for n in idempotency.may_go_on([one.key for one in wanted], free):
             one = wanted[n]
@@ -125,7 +126,7 @@ def _start_attempt(
         **payment_fields(payment),
         expectedAmount=to_major(order.total_minor),
     )
-    answer = order_rows.changed(row, order)
+    answer = changed_order_json(row, order)
     if wanted.key:
         idempotency.store_answer(transaction, wanted.key, answer)
     return answer
@@ -173,7 +174,7 @@ async def retry_refund(database: Database, payment_id: UUID, request_id: str) ->
         order_id = await sql.order_of_payment(transaction.connection, id=payment_id)
         if order_id is None:
             return False
-        order, _ = await order_rows.lock_one(transaction, order_id)
+        order, _ = await order_locks.lock_one(transaction, order_id)
         payments = await payments_of(transaction, order_id)
         held = next(one for one in payments if one.payment.id == payment_id)
         if held.state.status is not PaymentStatus.PARKED:

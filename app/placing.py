@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from app import idempotency, order_rows
+from app import idempotency
 from app.config import ORDER_TTL_SECONDS
 from app.db import Database
 from app.errors import (
@@ -20,8 +20,9 @@ from app.errors import (
     TotalMismatch,
 )
 from app.ids import new_id
-from app.lifecycle import Status, shortages
+from app.lifecycle import Order, Status, shortages
 from app.money.amounts import MAX_MINOR, to_major
+from app.order_json import order_json
 from app.queries import sql
 from app.rows import Key, LineRow, OrderRow
 from app.times import now, rfc3339
@@ -63,19 +64,18 @@ class Priced:
 
     def as_json(self, moment: datetime) -> dict[str, Any]:
         """Return the order as clients see it, created at `moment`."""
-        row = {
-            "id": self.id,
-            "user_id": self.user.id,
-            "customer_email": self.user.email,
-            "total_minor": self.total_minor,
-            "currency": self.currency,
-            "status": Status.CREATED,
-            "cancel_reason": None,
-            "version": 1,
-            "created_at": moment,
-            "updated_at": moment,
-        }
-        return order_rows.as_json(row, self.lines)
+        order = Order(
+            id=self.id,
+            user_id=self.user.id,
+            status=Status.CREATED,
+            version=1,
+            total_minor=self.total_minor,
+            currency=self.currency,
+            customer_email=self.user.email,
+            cancel_reason=None,
+            updated_at=moment,
+        )
+        return order_json(order, moment, self.lines)
 
 
 class Placing(NamedTuple):

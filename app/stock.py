@@ -6,7 +6,7 @@ from uuid import UUID
 
 import orjson
 
-from app import order_rows
+from app import order_locks
 from app.ids import parse_id
 from app.lifecycle import Status, shortages
 from app.queries import sql
@@ -17,7 +17,7 @@ from app.transaction import Transaction
 
 async def reserve(transaction: Transaction, events: Sequence[OrderPaid]) -> None:
     """Reserve all lines of each PAID order, or none of them: first paid, first served."""
-    locked = await order_rows.lock(transaction, events)
+    locked = await order_locks.lock(transaction, events)
     wanted, available = await _undecided(transaction, locked.keys())
     for event in events:
         order, lines = locked[event.order_id], wanted[event.order_id]
@@ -42,7 +42,7 @@ async def release(transaction: Transaction, events: Sequence[OrderCancelled]) ->
     An order that is cancelled before `reserve` has decided on it never holds stock, because
     `reserve` decides on PAID orders only. Both check the status under the order's lock.
     """
-    locked = await order_rows.lock(transaction, events)
+    locked = await order_locks.lock(transaction, events)
     cancelled = [id for id, order in locked.items() if order.status is Status.CANCELLED]
     held = await sql.lock_reserved_products(transaction.connection, order_ids=cancelled)
     # Also products released earlier: that worker may have died before it evicted them.
@@ -69,7 +69,7 @@ async def _undecided(
 
     An order that inventory has decided on has no pieces.
     """
-    await order_rows.lock_all(transaction, order_ids, stock_of=order_ids)
+    await order_locks.lock_all(transaction, order_ids, stock_of=order_ids)
     wanted: dict[UUID, dict[UUID, int]] = {}
     available: dict[UUID, int] = {}
     for id in order_ids:

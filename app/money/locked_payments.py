@@ -7,7 +7,7 @@ from uuid import UUID
 
 import orjson
 
-from app import order_rows
+from app import order_locks
 from app.ids import parse_id
 from app.lifecycle import Order, Payment, PaymentStatus
 from app.money.ledger import Fact, Kind, money_of
@@ -67,7 +67,7 @@ async def hold(transaction: Transaction, order_ids: Iterable[UUID]) -> PaymentsB
     call it once per order and transaction.
     """
     ids = set(order_ids)
-    await order_rows.lock_all(transaction, ids, money_of=ids)
+    await order_locks.lock_all(transaction, ids, money_of=ids)
     return {id: _payments(transaction.payments_json[id]) for id in ids}
 
 
@@ -78,7 +78,7 @@ async def lock_with_payments(
 
     Raises UnknownOrder if one does not exist.
     """
-    orders = await order_rows.lock(transaction, events)
+    orders = await order_locks.lock(transaction, events)
     return orders, await hold(transaction, orders)
 
 

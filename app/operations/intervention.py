@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from app import order_rows
+from app import order_locks
 from app.db import Database
 from app.errors import AlreadyResolved, BadEvent, ParkedNotFound
 from app.handlers import BAD, HANDLERS
@@ -136,7 +136,7 @@ async def _resolve(transaction: Transaction, row: Any, state: State, actor: Acto
     if state is State.DISCARDED and row["handler"] == RELAY:
         await sql.give_up_event(transaction.connection, id=row["offset"])
     # After the handler, which may read the order again and so lose the version of this event.
-    order = await order_rows.lock_if_any(transaction, row["order_id"])
+    order = await order_locks.lock_if_any(transaction, row["order_id"])
     if order is not None:
         transaction.emit(
             OrderIntervened,

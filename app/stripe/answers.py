@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from app import order_rows
+from app import order_locks
 from app.crashes import Point, crash_here
 from app.db import Database
 from app.errors import ProviderAway, ProviderRefused
@@ -62,7 +62,7 @@ class Subject(NamedTuple):
 
 async def subject_of(transaction: Transaction, call: Any) -> Subject:
     """Lock the call's order, and return it with its payments."""
-    order, _ = await order_rows.lock_one(transaction, call["order_id"])
+    order, _ = await order_locks.lock_one(transaction, call["order_id"])
     payments = await payments_of(transaction, order.id)
     held = next(one for one in payments if one.payment.id == call["payment_id"])
     return Subject(order, payments, held)

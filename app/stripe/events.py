@@ -11,7 +11,7 @@ from uuid import UUID
 
 import asyncpg
 
-from app import order_rows
+from app import order_locks
 from app.db import AWAY, Database
 from app.ids import new_id
 from app.lifecycle import LIVE, Order, Payment, PaymentStatus, Status
@@ -54,7 +54,7 @@ async def settle_kept(database: Database, request_id: str, quarantine: Quarantin
     for row in rows:
         try:
             async with database.transaction("events.settle_kept") as transaction:
-                order, _ = await order_rows.lock_one(transaction, row["id"])
+                order, _ = await order_locks.lock_one(transaction, row["id"])
                 await _settle(transaction, order, request_id)
         except AWAY:
             raise
@@ -72,7 +72,7 @@ async def _lock_order(transaction: Transaction, report: Report) -> Order | None:
         session_id=report.session_id,
         payment_intent=report.payment_intent,
     )
-    return await order_rows.lock_if_any(transaction, order_id or report.order_id)
+    return await order_locks.lock_if_any(transaction, order_id or report.order_id)
 
 
 async def _keep(transaction: Transaction, report: Report, payload: bytes) -> bool:

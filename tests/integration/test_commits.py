@@ -17,7 +17,7 @@ from app.db import FEW_ROWS, SHORT_WAITS, Database
 from app.errors import UnknownOrder
 from app.handlers import Handle, Handler
 from app.kafka.decoding import read_event
-from app.order_rows import Reads
+from app.order_locks import Reads
 from app.parked import State, page, park
 from app.topics import (
     Event,

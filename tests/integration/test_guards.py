@@ -8,7 +8,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from app import order_rows, orders, payments, placing
+from app import order_locks, orders, payments, placing
 from app.batching import Batcher
 from app.db import AWAY, Database
 from app.errors import NotPayable
@@ -47,7 +47,7 @@ async def test_an_order_that_is_cancelled_behind_its_read_is_not_paid(
             )
             await connection.execute(move, ids[1])
 
-    monkeypatch.setattr(order_rows, "read_whole", first(order_rows.read_whole, cancel))
+    monkeypatch.setattr(order_locks, "read_whole", first(order_locks.read_whole, cancel))
     pay = [Paying(ANN, id, None, None, key_of(b"pay"), "pay") for id in ids]
     answers = await done(paying_in(database), *pay)
     assert [type(answer) for answer in answers] == [dict, NotPayable, dict]
@@ -125,7 +125,7 @@ async def test_whoever_holds_an_order_goes_ahead_of_a_payment_that_waits_for_it(
         partial(payments.request_payment, database),
     )
     async with database.transaction("a cancel") as transaction:
-        held, _ = await order_rows.lock_one(transaction, pay.order_id)
+        held, _ = await order_locks.lock_one(transaction, pay.order_id)
         paying = asyncio.create_task(done(payings, pay))
         await waits_for_a_lock(database)
         orders.cancel(transaction, held, "first", "cancel")

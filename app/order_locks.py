@@ -1,17 +1,13 @@
-"""Rows of orders: lock or read them for a change, and convert them for clients."""
+"""Locking the orders that a transaction decides on, and reading what the rules need of them."""
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from enum import Enum, auto
 from typing import Any
 from uuid import UUID
 
-import orjson
-
 from app.errors import OrderNotFound, UnknownOrder
 from app.lifecycle import Order, Status
-from app.money.amounts import to_major
 from app.queries import sql
-from app.times import rfc3339
 from app.topics import Event
 from app.transaction import Transaction
 
@@ -93,7 +89,15 @@ async def lock_if_any(transaction: Transaction, order_id: UUID | None) -> Order 
 
 def note_order(transaction: Transaction, row: Mapping[str, Any]) -> Order:
     """Add the order of a locked or read row to the transaction, and return it."""
-    order = Order(
+    order = order_of_row(row)
+    transaction.orders[order.id] = order
+    transaction.read_versions[order.id] = order.version
+    return order
+
+
+def order_of_row(row: Mapping[str, Any]) -> Order:
+    """Return the order that a row of `orders` holds."""
+    return Order(
         id=row["id"],
         user_id=row["user_id"],
         status=Status(row["status"]),
@@ -104,52 +108,3 @@ def note_order(transaction: Transaction, row: Mapping[str, Any]) -> Order:
         cancel_reason=row["cancel_reason"],
         updated_at=row["updated_at"],
     )
-    transaction.orders[order.id] = order
-    transaction.read_versions[order.id] = order.version
-    return order
-
-
-def changed(row: Mapping[str, Any], order: Order) -> dict[str, Any]:
-    """Return the changed order as clients will see it; `row` is its row as it was read."""
-    return from_row(
-        {
-            **row,
-            "status": order.status,
-            "version": order.version,
-            "cancel_reason": order.cancel_reason,
-            "updated_at": order.updated_at,
-        }
-    )
-
-
-def as_json(row: Mapping[str, Any], lines: Iterable[Sequence[Any]]) -> dict[str, Any]:
-    """Return the order as clients see it.
-
-    `lines` are tuples of product id, quantity and unit price (minor units).
-    """
-    return {
-        "id": str(row["id"]),
-        "userId": str(row["user_id"]),
-        "customerEmail": row["customer_email"],
-        "status": row["status"],
-        "totalAmount": to_major(row["total_minor"]),
-        "currency": row["currency"],
-        "items": [
-            {
-                "productId": str(product_id),
-                "quantity": quantity,
-                "unitPrice": to_major(price),
-                "lineTotal": to_major(quantity * price),
-            }
-            for product_id, quantity, price in lines
-        ],
-        "cancelReason": row["cancel_reason"],
-        "version": row["version"],
-        "createdAt": rfc3339(row["created_at"]),
-        "updatedAt": rfc3339(row["updated_at"]),
-    }
-
-
-def from_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the order as clients see it, from a row with its lines as JSON in `items`."""
-    return as_json(row, orjson.loads(row["items"]))
