@@ -13,18 +13,18 @@ batch is what has arrived by the time the last one is done: one message when idl
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from typing import Any, TypeVar, cast
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, TypeVar
 
 from aiokafka.errors import KafkaError
-from faust import Stream
 from faust.exceptions import ProducerSendError
 from faust.types import AgentT
 
 from agents.commits import Batch, commits
 from agents.dead_letters import send_dead_letter
 from agents.gate import Gate
-from app import admission, agent_pool, app, monitor
+from agents.stream import acknowledge, batches
+from app import admission, agent_pool, app
 from app.crashes import Point, crash_here
 from app.db import AWAY
 from app.handlers import BAD, HANDLERS, NO_ORDER, Handle, Handler
@@ -38,8 +38,6 @@ from app.topics import Event
 from tables.handled import is_marked, mark
 
 log = logging.getLogger(__name__)
-
-BATCH = 500
 
 Outcome = TypeVar("Outcome")
 
@@ -82,51 +80,6 @@ def on(
         schema=EventSchema(value_type=record, key_serializer="raw", allow_empty=False),
     )
     return app.agent(topic, name=name)(run)
-
-
-async def batches(stream: Stream[Any]) -> AsyncIterator[list[Message]]:
-    """Yield what has arrived, in order, at most BATCH messages; wait only for the first one.
-
-    Messages are taken from the stream's queue, because iterating over a stream costs several rounds
-    of the event loop for each message. What a stream does besides is done in `_accept`.
-    """
-    await stream.maybe_start()
-    queue: asyncio.Queue[Message] = cast(Any, stream.channel).queue
-    while True:
-        try:
-            arrived = [await queue.get()]
-        except StopAsyncIteration:
-            return  # the worker is stopping
-        while len(arrived) < BATCH and not queue.empty():
-            arrived.append(queue.get_nowait())
-        if batch := [message for message in arrived if _accept(stream, message)]:
-            yield batch
-
-
-def _accept(stream: Stream[Any], arrived: Message) -> bool:
-    """Track the message, so that its offset waits for it; False if it is of an earlier generation.
-
-    A message is also not accepted while the flow is stopped.
-    """
-    message = arrived.message
-    if message.generation_id != app.consumer_generation_id or not app.flow_control.is_active():
-        return False
-    if not message.tracked:
-        message.tracked = True
-        cast(Any, app.consumer).track_message(message)
-    monitor.on_stream_event_in(message.tp, message.offset, stream, arrived)
-    return True
-
-
-def acknowledge(message: Message) -> None:
-    """Let the message's offset be committed once all agents of its topic have acknowledged it.
-
-    This is what `Stream.ack` does, which is a coroutine and calls every sensor.
-    """
-    is_last, raw = message.ack(), message.message
-    monitor.on_stream_event_out()
-    if is_last:
-        monitor.on_message_out(raw.tp, raw.offset, raw)
 
 
 class Loop:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from mode.utils.queues import FlowControlEvent, ThrowableQueue
 
-from agents import loop
+from agents.stream import BATCH, batches
 
 GENERATION = 7
 
@@ -53,8 +53,8 @@ class Worker:
 @pytest.fixture
 def worker(monkeypatch: pytest.MonkeyPatch) -> Worker:
     worker = Worker()
-    monkeypatch.setattr(loop, "app", worker)
-    monkeypatch.setattr(loop, "monitor", worker.monitor)
+    monkeypatch.setattr("agents.stream.app", worker)
+    monkeypatch.setattr("agents.stream.monitor", worker.monitor)
     return worker
 
 
@@ -68,8 +68,8 @@ def message(offset: int, generation: int = GENERATION) -> Any:
     return SimpleNamespace(message=raw)
 
 
-def batches(stream: Stream) -> AsyncIterator[list[Any]]:
-    return loop.batches(stream)  # type: ignore[arg-type]
+def batches_of(stream: Stream) -> AsyncIterator[list[Any]]:
+    return batches(stream)  # type: ignore[arg-type]
 
 
 async def offsets(found: AsyncIterator[list[Any]]) -> list[int]:
@@ -81,7 +81,7 @@ async def test_everything_that_has_arrived_is_one_batch_in_order(
     worker: Worker, stream: Stream
 ) -> None:
     stream.receives(*(message(n) for n in range(5)))
-    found = batches(stream)
+    found = batches_of(stream)
     assert await offsets(found) == [0, 1, 2, 3, 4]
     assert stream.is_started
     assert worker.tracked == worker.seen == [0, 1, 2, 3, 4]
@@ -90,7 +90,7 @@ async def test_everything_that_has_arrived_is_one_batch_in_order(
 
 
 async def test_a_single_message_waits_for_no_company(worker: Worker, stream: Stream) -> None:
-    found = batches(stream)
+    found = batches_of(stream)
     waiting = asyncio.ensure_future(offsets(found))
     while not stream.is_started:
         await asyncio.sleep(0)
@@ -99,23 +99,23 @@ async def test_a_single_message_waits_for_no_company(worker: Worker, stream: Str
 
 
 async def test_a_batch_has_an_end(worker: Worker, stream: Stream) -> None:
-    stream.receives(*(message(n) for n in range(loop.BATCH + 2)))
-    found = batches(stream)
-    assert await offsets(found) == list(range(loop.BATCH))
-    assert worker.tracked == list(range(loop.BATCH)), "what is not taken waits untracked"
-    assert await offsets(found) == [loop.BATCH, loop.BATCH + 1]
+    stream.receives(*(message(n) for n in range(BATCH + 2)))
+    found = batches_of(stream)
+    assert await offsets(found) == list(range(BATCH))
+    assert worker.tracked == list(range(BATCH)), "what is not taken waits untracked"
+    assert await offsets(found) == [BATCH, BATCH + 1]
 
 
 async def test_a_message_of_another_generation_is_left_out_and_not_tracked(
     worker: Worker, stream: Stream
 ) -> None:
     stream.receives(message(3, GENERATION - 1), message(0), message(4, GENERATION - 1), message(1))
-    assert await offsets(batches(stream)) == [0, 1]
+    assert await offsets(batches_of(stream)) == [0, 1]
     assert worker.tracked == worker.seen == [0, 1]
 
 
 async def test_a_batch_of_another_generation_is_none(worker: Worker, stream: Stream) -> None:
-    found = batches(stream)
+    found = batches_of(stream)
     stream.receives(message(3, GENERATION - 1), message(4, GENERATION - 1))
     next_batch = asyncio.ensure_future(offsets(found))
     while not stream.queue.empty():
@@ -125,7 +125,7 @@ async def test_a_batch_of_another_generation_is_none(worker: Worker, stream: Str
 
 
 async def test_nothing_is_taken_during_a_rebalance(worker: Worker, stream: Stream) -> None:
-    found = batches(stream)
+    found = batches_of(stream)
     stream.receives(message(0))
     worker.flow_control.suspend()
     next_batch = asyncio.ensure_future(offsets(found))
@@ -141,13 +141,13 @@ async def test_what_is_tracked_already_is_tracked_once(worker: Worker, stream: S
     shared = message(0)
     shared.message.tracked = True
     stream.receives(shared, message(1))
-    assert await offsets(batches(stream)) == [0, 1]
+    assert await offsets(batches_of(stream)) == [0, 1]
     assert worker.tracked == [1]
     assert worker.seen == [0, 1]
 
 
 async def test_a_worker_that_stops_ends_what_waits(worker: Worker, stream: Stream) -> None:
-    waiting = asyncio.ensure_future(_all(batches(stream)))
+    waiting = asyncio.ensure_future(_all(batches_of(stream)))
     while not stream.is_started:
         await asyncio.sleep(0)
     await stream.stops()
@@ -158,7 +158,7 @@ async def test_a_worker_that_stops_during_a_batch_takes_no_other(
     worker: Worker, stream: Stream
 ) -> None:
     stream.receives(message(0))
-    found = batches(stream)
+    found = batches_of(stream)
     assert await offsets(found) == [0]
     stream.receives(message(1))
     await stream.stops()
