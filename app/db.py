@@ -147,7 +147,10 @@ class Database:
     async def transaction(self, *works: str) -> AsyncIterator[Transaction]:
         """Commit what the body did together with the events it emitted, or nothing.
 
-        `works` names what the body does, as `module.function`, for crash points.
+        `works` names what the body does, as `module.function`, for crash points. Raises one of
+        AWAY, what `write_changes` raises (one of MOVED), and what the body raises. If one of LOST
+        comes after the body has ended, it is unknown whether the commit was done, and the
+        `after_commit` hooks run all the same.
         """
         async with (
             self._announced(works) as leaving,
@@ -187,12 +190,12 @@ class Database:
 
     @asynccontextmanager
     async def single_statement(self, *works: str) -> AsyncIterator[Transaction]:
-        """Like `transaction`, for a body that takes no locks: it needs no BEGIN and COMMIT.
+        """Like `transaction`, with optimistic concurrency, for a body that takes no locks.
 
-        The one statement that writes is the whole transaction. It fails with one of MOVED if what
-        the body read has changed since. Only for pools with SHORT_WAITS: the statement may insert
-        an order's event before it waits for the order's row lock, while the holder of that lock is
-        about to insert the same event.
+        The one statement that writes is the whole transaction, without BEGIN and COMMIT. It fails
+        with one of MOVED if what the body read has changed since. Only for pools with SHORT_WAITS:
+        the statement may insert an order's event before it waits for the order's row lock, while
+        the holder of that lock is about to insert the same event.
         """
         async with self._announced(works) as leaving, self.connection() as connection:
             transaction = Transaction(connection)

@@ -33,13 +33,13 @@ class Transaction:
 
     connection: asyncpg.Connection
     placed: list[OrderRow] = field(default_factory=list)
-    """New orders."""
+    """New orders, with the deadlines for their payment."""
     lines: list[LineRow] = field(default_factory=list)
     """The lines of new orders."""
     orders: dict[UUID, Order] = field(default_factory=dict)
-    """The orders that it has locked or read."""
+    """The orders that it has locked or read; those with an event are written back."""
     read_versions: dict[UUID, int] = field(default_factory=dict)
-    """The versions of those orders when they were locked or read."""
+    """The versions of those orders when they were locked or read, which must still stand."""
     payments_json: dict[UUID, str | None] = field(default_factory=dict)
     """The payments (JSON) by locked order, for orders whose payments were read."""
     undecided: dict[UUID, str | None] = field(default_factory=dict)
@@ -51,14 +51,15 @@ class Transaction:
     refunds: dict[UUID, RefundRow] = field(default_factory=dict)
     """Refunds that are requested or answered."""
     calls: dict[tuple[str, UUID], DueCall] = field(default_factory=dict)
-    """Due calls of a provider, by kind and the id of their subject."""
+    """Calls of a provider to be made, by kind and the id of their subject."""
     outcomes: dict[UUID, str] = field(default_factory=dict)
-    """Inventory's decisions by order."""
+    """Inventory's decisions by order: RESERVED or REJECTED."""
     taken: Counter[UUID] = field(default_factory=Counter)
-    """The pieces that it reserves, by product."""
+    """The pieces that those orders reserve, by product."""
     notifications: dict[NotificationRow, Callable[[], None] | None] = field(default_factory=dict)
-    """Notifications of customers, each with what to run if it had not been sent before."""
+    """Notifications of customers, each with what to run if it is written, as a new one."""
     events: list[Event] = field(default_factory=list)
+    """The events that it emits, each order's in sequence."""
     answers: list[tuple[Key, str]] = field(default_factory=list)
     """Idempotency keys, and the answers (JSON) that their replays get."""
     product_versions: dict[UUID, int] = field(default_factory=dict)
@@ -151,7 +152,16 @@ def _json(rows: list[Any]) -> str:
 
 
 async def write_changes(transaction: Transaction) -> None:
-    """Write all changes of the transaction, in one statement."""
+    """Write all that the transaction has gathered, by one statement: `app/sql/transaction.sql`.
+
+    An order that was locked or read is written back only if it has an event. Skipped are reports,
+    notifications and calls that are there already (but a finished call that expires a session
+    becomes due again), and notifications of a status that their order does not have.
+
+    Writes nothing and raises one of MOVED if an order with an event has another version than was
+    read, if a key exists that this transaction has not claimed, or if an order would have two live
+    payments. Raises another PostgresError if any other constraint refuses a row.
+    """
     outbox = [_outbox_row(event) for event in transaction.events]
     rows = _rows(transaction, outbox)
     if not any(rows.values()):
