@@ -1,7 +1,7 @@
 """Orders: cancelling and reading them, and how events move them to their next status."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from app import idempotency, order_locks
@@ -37,38 +37,42 @@ from app.topics import (
 from app.transaction import Transaction
 
 
-async def request_cancel(
-    database: Database,
-    user: Identity,
-    order_id: UUID,
-    reason: str | None,
-    versions: frozenset[int] | None,
-    key: Key | None,
-    request_id: str,
-) -> dict[str, Any]:
-    """Cancel a CREATED or PAID order for its owner or an administrator; return the order.
+class CancelOrder(NamedTuple):
+    """The command to cancel an order, of its owner or an administrator."""
 
-    Without a `reason` the order says who cancelled it. The agents then release reserved stock,
-    refund captured money and void a pending payment. Raises OrderNotFound, Forbidden, StaleVersion
-    (when `versions` is given and lacks the order's version), NotCancellable, IdempotencyKeyReused,
+    user: Identity
+    order_id: UUID
+    reason: str | None
+    """None means that the order says who cancelled it."""
+    versions: frozenset[int] | None
+    """The order's version must be one of these; None accepts any."""
+    key: Key | None
+    request_id: str
+
+
+async def cancel_on_request(database: Database, command: CancelOrder) -> dict[str, Any]:
+    """Cancel a CREATED or PAID order at once; return the order.
+
+    The agents then release reserved stock, refund captured money and void a pending payment. Raises
+    OrderNotFound, Forbidden, StaleVersion, NotCancellable, IdempotencyKeyReused,
     IdempotencyInProgress.
     """
-    async with database.transaction("orders.request_cancel") as transaction:
-        if key and (answer := await idempotency.claim(transaction, key)):
+    async with database.transaction("orders.cancel_on_request") as transaction:
+        if command.key and (answer := await idempotency.claim(transaction, command.key)):
             return answer
-        order, row = await order_locks.lock_one(transaction, order_id)
-        _require_cancellable(order, user, versions)
-        by_whom = CANCELLED_BY_OWNER if order.user_id == user.id else CANCELLED_BY_ADMIN
-        cancel(transaction, order, reason or by_whom, request_id)
+        order, row = await order_locks.lock_one(transaction, command.order_id)
+        _require_cancellable(order, command)
+        by_whom = CANCELLED_BY_OWNER if order.user_id == command.user.id else CANCELLED_BY_ADMIN
+        cancel(transaction, order, command.reason or by_whom, command.request_id)
         answer = changed_order_json(row, order)
-        if key:
-            idempotency.store_answer(transaction, key, answer)
+        if command.key:
+            idempotency.store_answer(transaction, command.key, answer)
     return answer
 
 
-def _require_cancellable(order: Order, user: Identity, versions: frozenset[int] | None) -> None:
-    user.require_owner_or_admin(order.user_id)
-    if versions is not None and order.version not in versions:
+def _require_cancellable(order: Order, command: CancelOrder) -> None:
+    command.user.require_owner_or_admin(order.user_id)
+    if command.versions is not None and order.version not in command.versions:
         raise StaleVersion
     if not cancellable(order.status):
         raise NotCancellable

@@ -78,8 +78,8 @@ class Priced:
         return order_json(order, moment, self.lines)
 
 
-class Placing(NamedTuple):
-    """A request to place an order."""
+class PlaceOrder(NamedTuple):
+    """The command to place an order."""
 
     user: Identity
     basket: Basket
@@ -89,42 +89,42 @@ class Placing(NamedTuple):
     """Seconds that the order may stay unpaid."""
 
 
-async def place(database: Database, wanted: Placing) -> tuple[dict[str, Any], bool]:
+async def place(database: Database, command: PlaceOrder) -> tuple[dict[str, Any], bool]:
     """Place an order. Return it as clients see it, and whether it is a replayed answer.
 
     Raises ProductNotFound, NotEnoughStock, TotalMismatch, InvalidInput (total too large),
     IdempotencyKeyReused, IdempotencyInProgress. Stores nothing when it raises.
     """
     async with database.transaction("placing.place") as transaction:
-        if wanted.key and (answer := await idempotency.claim(transaction, wanted.key)):
+        if command.key and (answer := await idempotency.claim(transaction, command.key)):
             return answer, True
-        products = await products_of(transaction, [wanted.basket])
-        order = insert(transaction, wanted, products)
+        products = await products_of(transaction, [command.basket])
+        order = insert(transaction, command, products)
     return order, False
 
 
 async def place_together(
-    database: Database, wanted: Sequence[Placing]
+    database: Database, commands: Sequence[PlaceOrder]
 ) -> list[tuple[dict[str, Any], bool] | None]:
     """Place all plain orders in one statement; return None for those to be placed singly.
 
     Not plain are orders with an error and those with a key that is in use. Raises one of MOVED when
     concurrent requests make a second attempt fail, too.
     """
-    keys = [one.key for one in wanted]
-    return await idempotency.try_together(database, keys, partial(_place_those, database, wanted))
+    keys = [one.key for one in commands]
+    return await idempotency.try_together(database, keys, partial(_place_those, database, commands))
 
 
 async def _place_those(
-    database: Database, wanted: Sequence[Placing], free: idempotency.Keys
+    database: Database, commands: Sequence[PlaceOrder], free: idempotency.Keys
 ) -> list[tuple[dict[str, Any], bool] | None]:
     placed: dict[int, dict[str, Any]] = {}
     async with database.single_statement("placing.place_together") as transaction:
-        products = await products_of(transaction, [one.basket for one in wanted])
-        for n in idempotency.may_go_on([one.key for one in wanted], free):
+        products = await products_of(transaction, [one.basket for one in commands])
+        for n in idempotency.may_go_on([one.key for one in commands], free):
             with suppress(Problem):
-                placed[n] = insert(transaction, wanted[n], products)
-    return [(placed[n], False) if n in placed else None for n in range(len(wanted))]
+                placed[n] = insert(transaction, commands[n], products)
+    return [(placed[n], False) if n in placed else None for n in range(len(commands))]
 
 
 async def products_of(transaction: Transaction, baskets: Iterable[Basket]) -> dict[UUID, Any]:
@@ -135,16 +135,16 @@ async def products_of(transaction: Transaction, baskets: Iterable[Basket]) -> di
 
 
 def insert(
-    transaction: Transaction, wanted: Placing, products: Mapping[UUID, Any]
+    transaction: Transaction, command: PlaceOrder, products: Mapping[UUID, Any]
 ) -> dict[str, Any]:
     """Add the order at the prices of `products`, and its event; return it as clients see it.
 
     Raises what `price` raises.
     """
-    order = _add(transaction, price(wanted.user, wanted.basket, products), wanted.ttl_seconds)
-    if wanted.key:
-        idempotency.store_answer(transaction, wanted.key, order)
-    transaction.emit_first(_created(order, wanted.key, wanted.request_id))
+    order = _add(transaction, price(command.user, command.basket, products), command.ttl_seconds)
+    if command.key:
+        idempotency.store_answer(transaction, command.key, order)
+    transaction.emit_first(_created(order, command.key, command.request_id))
     return order
 
 

@@ -96,7 +96,6 @@ class CancelView(View):
         key: Key | None,
     ) -> web.Response:
         """Cancel the order at once; captured money is refunded and reserved stock released."""
-        order = await orders.request_cancel(
-            request_pool, user, order_id, body.reason, versions, key, request_id.get()
-        )
+        command = orders.CancelOrder(user, order_id, body.reason, versions, key, request_id.get())
+        order = await orders.cancel_on_request(request_pool, command)
         return json_response(order, headers={"ETag": etag(order)})

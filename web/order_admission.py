@@ -20,31 +20,31 @@ _recalls = Batcher(
 )
 
 
-async def place(wanted: placing.Placing) -> tuple[dict[str, Any], bool]:
-    """Place the order; return it, and whether it was placed before.
+async def admit_and_place(command: placing.PlaceOrder) -> tuple[dict[str, Any], bool]:
+    """Place the order if it is admitted; return it, and whether it was placed before.
 
     Under overload, the replay of an earlier creation is still answered, as it adds no order.
     """
     try:
         if _bulkhead.is_full or not admission.try_admit():
             raise Overloaded
-        return await _place(wanted)
+        return await _place(command)
     except Overloaded:
         # Look-ups share transactions, because under overload there may be very many.
-        recalled = await _recalls.do(wanted.key) if wanted.key else None
+        recalled = await _recalls.do(command.key) if command.key else None
         if recalled is None or recalled.answer is None:
             raise
         return recalled.answer, True
 
 
-async def _place(wanted: placing.Placing) -> tuple[dict[str, Any], bool]:
+async def _place(command: placing.PlaceOrder) -> tuple[dict[str, Any], bool]:
     """Place an admitted order; a request that adds none does not count as one.
 
     After any other error than a Problem the order may have been placed.
     """
     try:
         async with _bulkhead.enter():
-            order, is_replay = await _placings.do(wanted)
+            order, is_replay = await _placings.do(command)
     except Problem:
         admission.discount()
         raise

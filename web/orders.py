@@ -29,7 +29,7 @@ from web.answers import Order, OrderPage, PlacedOrder
 from web.bodies import NewOrder
 from web.cursors import bad_cursor, page, position_in
 from web.endpoint import Answer, Link, Who, endpoint
-from web.order_admission import place
+from web.order_admission import admit_and_place
 from web.problems import View
 from web.query_strings import AllOrdersQuery, OrdersQuery
 from web.requests import is_known
@@ -67,10 +67,10 @@ class OrdersView(View):
         order = recall(key) if key else None
         is_duplicate = order is not None
         if order is None:
-            wanted = placing.Placing(
+            command = placing.PlaceOrder(
                 user, body.basket(), key, request_id.get(), settings.order_ttl_seconds
             )
-            order, is_duplicate = await place(wanted)
+            order, is_duplicate = await admit_and_place(command)
         headers = {"Location": f"/api/orders/{order['id']}", "ETag": etag(order)}
         answer = {**order, "isDuplicate": is_duplicate}
         return json_response(answer, 200 if is_duplicate else 201, headers)

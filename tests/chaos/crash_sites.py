@@ -26,7 +26,7 @@ WORKS = (
     "intervention.replay",
     "placing.place",
     "placing.place_together",
-    "orders.request_cancel",
+    "orders.cancel_on_request",
     "payments.request_payment",
     "payments.request_payments_together",
     "catalogue.create_product",

@@ -170,7 +170,7 @@ async def reported_early(stage: Stage) -> AsyncIterator[None]:
         total = await stage.database.fetchval(query, list(basket.pieces))
         await _report(stage, session_event({"id": str(id)}, amount_total=total))
         with patch("app.placing.new_id", lambda: id):
-            await placing.place(database, placing.Placing(customer, basket, None, "chaos"))
+            await placing.place(database, placing.PlaceOrder(customer, basket, None, "chaos"))
     stage.load.ends[str(id)] = "COMPLETED"
     done = "select status = 'COMPLETED' from orders where id = $1"
     await until(lambda: stage.database.fetchval(done, id), "the order is completed")

@@ -46,7 +46,7 @@ JOURNEYS: Mapping[str, Journey] = {
     "intervention.replay": operators.intervened,
     "placing.place": customers.placed_alone,
     "placing.place_together": customers.placed_together,
-    "orders.request_cancel": customers.cancelled,
+    "orders.cancel_on_request": customers.cancelled,
     "payments.request_payment": customers.paid_alone,
     "payments.request_payments_together": customers.paid_together,
     "catalogue.create_product": operators.stocked,

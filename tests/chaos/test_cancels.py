@@ -51,14 +51,17 @@ async def race(
 ) -> tuple[str, str]:
     """Place, pay and cancel an order at a random moment; return its id and final status."""
     async with at_once:
-        order, _ = await placing.place(database, placing.Placing(CUSTOMER, basket, None, "chaos"))
+        order, _ = await placing.place(
+            database, placing.PlaceOrder(CUSTOMER, basket, None, "chaos")
+        )
         id = UUID(order["id"])
         await payments.request_payment(
             database, payments.Paying(CUSTOMER, id, None, None, None, "chaos")
         )
         await reaches(database, id, random.randint(2, 6))
         try:
-            await orders.request_cancel(database, CUSTOMER, id, None, None, None, "chaos")
+            command = orders.CancelOrder(CUSTOMER, id, None, None, None, "chaos")
+            await orders.cancel_on_request(database, command)
         except NotCancellable:
             return order["id"], "COMPLETED"
         return order["id"], "CANCELLED"

@@ -68,8 +68,8 @@ async def commit_orders(shop: Shop) -> dict[str, str]:
     customer = Identity(uuid4(), "customer@example.com", USER)
     async with open_database(shop) as database:
         basket = placing.Basket(dict.fromkeys(await product_ids(shop), 1), None)
-        wanted = placing.Placing(customer, basket, None, "chaos")
-        placed = [(await placing.place(database, wanted))[0]["id"] for _ in range(ORDERS)]
+        command = placing.PlaceOrder(customer, basket, None, "chaos")
+        placed = [(await placing.place(database, command))[0]["id"] for _ in range(ORDERS)]
         for order in placed:
             await payments.request_payment(
                 database, payments.Paying(customer, UUID(order), None, None, None, "chaos")

@@ -10,13 +10,13 @@ from app import payments, placing
 from app.batching import Batcher
 from app.db import Database
 from app.payments import Paying
-from app.placing import Placing
+from app.placing import PlaceOrder
 from app.rows import Key
 from app.times import now
 from tests.integration.hops import ANN
 
 
-def placing_in(database: Database) -> Batcher[Placing, Any]:
+def placing_in(database: Database) -> Batcher[PlaceOrder, Any]:
     return Batcher(partial(placing.place_together, database), partial(placing.place, database))
 
 

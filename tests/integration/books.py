@@ -138,7 +138,7 @@ async def _pay_wrongly(database: Database, product: UUID) -> UUID:
 async def _place_with_key(database: Database, product: UUID) -> UUID:
     key = Key(ANN.id, "a key", b"a fingerprint", expiry(86_400))
     basket = placing.Basket({product: 1}, None)
-    order, _ = await placing.place(database, placing.Placing(ANN, basket, key, "a request"))
+    order, _ = await placing.place(database, placing.PlaceOrder(ANN, basket, key, "a request"))
     return UUID(order["id"])
 
 

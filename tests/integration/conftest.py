@@ -8,7 +8,7 @@ import pytest
 from app import catalogue
 from app.db import SHORT_WAITS, Database
 from app.kafka.broker_access import Brokers
-from app.placing import Basket, Placing, place
+from app.placing import Basket, PlaceOrder, place
 from app.tokens import Identity
 from devstack.stack import Stack
 from tests.conftest import SECRET
@@ -75,5 +75,5 @@ async def order_id(database: Database) -> UUID:
     )
     customer = Identity(uuid4(), "ann@example.com", "USER")
     basket = Basket({UUID(product["id"]): 2}, None)
-    order, _ = await place(database, Placing(customer, basket, None, "a request"))
+    order, _ = await place(database, PlaceOrder(customer, basket, None, "a request"))
     return UUID(order["id"])

@@ -27,7 +27,7 @@ async def add_product(database: Database, quantity: int = 10, **changes: Any) ->
 async def order_of(database: Database, pieces: dict[UUID, int]) -> UUID:
     """Place an order for Ann."""
     order, _ = await placing.place(
-        database, placing.Placing(ANN, Basket(pieces, None), None, "a request")
+        database, placing.PlaceOrder(ANN, Basket(pieces, None), None, "a request")
     )
     return UUID(order["id"])
 
@@ -68,9 +68,10 @@ async def reserve(database: Database, *order_ids: UUID) -> None:
 
 
 async def cancel(database: Database, order_id: UUID, **changes: Any) -> dict[str, Any]:
-    """Cancel the order as Ann; `changes` override the arguments."""
+    """Cancel the order as Ann; `changes` override fields of the command."""
     whole = {"user": ANN, "reason": None, "versions": None, "key": None, "request_id": "a request"}
-    return await orders.request_cancel(database, order_id=order_id, **{**whole, **changes})
+    command = orders.CancelOrder(order_id=order_id, **{**whole, **changes})
+    return await orders.cancel_on_request(database, command)
 
 
 async def status(database: Database, order_id: UUID) -> str:

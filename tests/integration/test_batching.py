@@ -21,7 +21,7 @@ from app.errors import (
     ProductNotFound,
 )
 from app.payments import Paying
-from app.placing import Basket, Placing
+from app.placing import Basket, PlaceOrder
 from app.tokens import USER, Identity
 from app.transaction import Transaction
 from tests.integration.batchers import done, key_of, paying_in, placing_in
@@ -49,19 +49,19 @@ async def test_many_orders_that_come_at_once_are_placed_in_one_transaction(count
     database, committed = counted
     basket = Basket({await add_product(database): 1, await add_product(database): 2}, None)
     committed.clear()
-    wanted = [Placing(ANN, basket, key_of(b"%d" % n), f"request {n}") for n in range(50)]
-    answers = await done(placing_in(database), *wanted)
+    commands = [PlaceOrder(ANN, basket, key_of(b"%d" % n), f"request {n}") for n in range(50)]
+    answers = await done(placing_in(database), *commands)
     assert len(committed) == 1
     stored = [(await orders.get(database, UUID(order["id"])))[1] for order, _ in answers]
     assert [order for order, _ in answers] == stored
     assert not any(duplicate for _, duplicate in answers)
-    again = [await placing.place(database, one) for one in wanted]
+    again = [await placing.place(database, one) for one in commands]
     assert again == [(order, True) for order, _ in answers]
 
 
 async def test_one_bad_order_fails_none_of_its_neighbours(database: Database) -> None:
     product, scarce = await add_product(database), await add_product(database, 1)
-    good = Placing(ANN, Basket({product: 1}, None), None, "good")
+    good = PlaceOrder(ANN, Basket({product: 1}, None), None, "good")
     unknown = replace_basket(good, {uuid4(): 1})
     too_much = replace_basket(good, {scarce: 2})
     repeated = good._replace(key=key_of(b"first"))
@@ -80,7 +80,7 @@ async def test_one_bad_order_fails_none_of_its_neighbours(database: Database) ->
 
 async def test_a_refused_order_leaves_its_key_free(database: Database) -> None:
     product = await add_product(database)
-    good = Placing(ANN, Basket({product: 1}, None), None, "good")
+    good = PlaceOrder(ANN, Basket({product: 1}, None), None, "good")
     refused = replace_basket(good, {uuid4(): 1})._replace(key=key_of(b"x"))
     answers = await done(placing_in(database), *[good] * 3, refused, good)
     assert isinstance(answers[3], ProductNotFound)
@@ -90,7 +90,7 @@ async def test_a_refused_order_leaves_its_key_free(database: Database) -> None:
 
 
 async def test_of_one_key_that_comes_at_once_one_order_is_made(database: Database) -> None:
-    one = Placing(ANN, Basket({await add_product(database): 1}, None), key_of(b"x"), "one")
+    one = PlaceOrder(ANN, Basket({await add_product(database): 1}, None), key_of(b"x"), "one")
     answers = await done(placing_in(database), *[one] * 50)
     assert len({order["id"] for order, _ in answers}) == 1
     assert [duplicate for _, duplicate in answers].count(False) == 1
@@ -98,7 +98,7 @@ async def test_of_one_key_that_comes_at_once_one_order_is_made(database: Databas
 
 async def test_each_payment_gets_its_own_answer(database: Database) -> None:
     basket = Basket({await add_product(database): 1}, None)
-    placed = await done(placing_in(database), *[Placing(ANN, basket, None, "x")] * 6)
+    placed = await done(placing_in(database), *[PlaceOrder(ANN, basket, None, "x")] * 6)
     ids = [UUID(order["id"]) for order, _ in placed]
     pay = [Paying(ANN, id, None, None, None, "pay") for id in ids]
     keyed = pay[3]._replace(key=key_of(b"pay"))
@@ -118,7 +118,7 @@ async def test_each_payment_gets_its_own_answer(database: Database) -> None:
 
 async def test_a_locked_order_holds_up_no_other(database: Database, hasty: Database) -> None:
     basket = Basket({await add_product(database): 1}, None)
-    placed = await done(placing_in(database), *[Placing(ANN, basket, None, "x")] * 5)
+    placed = await done(placing_in(database), *[PlaceOrder(ANN, basket, None, "x")] * 5)
     pay = [Paying(ANN, UUID(order["id"]), None, None, None, "pay") for order, _ in placed]
     payings = Batcher(
         partial(payments.request_payments_together, hasty),
@@ -133,6 +133,6 @@ async def test_a_locked_order_holds_up_no_other(database: Database, hasty: Datab
     assert kinds == [dict, dict, asyncpg.LockNotAvailableError, dict, dict]
 
 
-def replace_basket(wanted: Placing, pieces: dict[UUID, int]) -> Placing:
+def replace_basket(command: PlaceOrder, pieces: dict[UUID, int]) -> PlaceOrder:
     """Return the same request with another basket."""
-    return wanted._replace(basket=Basket(pieces, None))
+    return command._replace(basket=Basket(pieces, None))

@@ -13,7 +13,7 @@ from app.batching import Batcher
 from app.db import AWAY, Database
 from app.errors import NotPayable
 from app.payments import Paying
-from app.placing import Basket, Placing
+from app.placing import Basket, PlaceOrder
 from tests.integration.batchers import done, key_of, paying_in, placing_in
 from tests.integration.hops import ANN, add_product, order_of
 
@@ -35,11 +35,12 @@ async def test_an_order_that_is_cancelled_behind_its_read_is_not_paid(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     basket = Basket({await add_product(database): 1}, None)
-    placed = await done(placing_in(database), *[Placing(ANN, basket, None, "x")] * 3)
+    placed = await done(placing_in(database), *[PlaceOrder(ANN, basket, None, "x")] * 3)
     ids = [UUID(order["id"]) for order, _ in placed]
 
     async def cancel() -> None:
-        await orders.request_cancel(database, ANN, ids[1], None, None, None, "cancel")
+        command = orders.CancelOrder(ANN, ids[1], None, None, None, "cancel")
+        await orders.cancel_on_request(database, command)
         # Sequences are unique per monthly partition, so across months only the version decides.
         async with database.connection() as connection:
             move = (
@@ -60,7 +61,7 @@ async def test_an_order_that_is_cancelled_behind_its_read_is_not_paid(
 async def test_a_key_that_is_used_behind_the_read_makes_no_second_order(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = Placing(ANN, Basket({await add_product(database): 1}, None), key_of(b"x"), "one")
+    one = PlaceOrder(ANN, Basket({await add_product(database): 1}, None), key_of(b"x"), "one")
     other = one._replace(key=key_of(b"y"))
     made: list[Any] = []
 

@@ -24,7 +24,7 @@ from app.admission_control import (
 )
 from app.errors import NotEnoughStock, Problem, ProductNotFound
 from app.metrics import ADMITTED, WAIT
-from app.placing import Basket, Placing
+from app.placing import Basket, PlaceOrder
 from app.tokens import Identity
 from web import order_actions, order_admission
 
@@ -168,7 +168,7 @@ class Placings:
     def __init__(self, end: Exception | tuple[dict[str, Any], bool]) -> None:
         self.end = end
 
-    async def do(self, wanted: Placing) -> tuple[dict[str, Any], bool]:
+    async def do(self, command: PlaceOrder) -> tuple[dict[str, Any], bool]:
         if isinstance(self.end, Exception):
             raise self.end
         return self.end
@@ -196,7 +196,9 @@ async def test_only_a_new_order_is_counted_as_one(
     monkeypatch.setattr(order_admission, "_placings", Placings(end))
     user = Identity(uuid4(), None, "USER")
     with suppress(Problem, TimeoutError):
-        await order_admission.place(Placing(user, Basket({uuid4(): 1}, None), None, "a request"))
+        await order_admission.admit_and_place(
+            PlaceOrder(user, Basket({uuid4(): 1}, None), None, "a request")
+        )
     assert (admission._taken.at(moment) > 0) is is_new
 
 
