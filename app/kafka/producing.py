@@ -31,10 +31,15 @@ def _hash(order_id: UUID) -> int:
     return int(murmur2(str(order_id).encode())) & 0x7FFFFFFF
 
 
+def choose_partition(order_id: UUID, count: int) -> int:
+    """Return the one of `count` partitions that Kafka's default partitioner chooses."""
+    return _hash(order_id) % count
+
+
 def partition_of(producer: AIOKafkaProducer, topic: str, order_id: UUID) -> int | None:
-    """Return the partition that Kafka's default partitioner chooses; None for an unknown topic."""
+    """Return the partition that an order's events go to; None for an unknown topic."""
     partitions = cast(Any, producer).client.cluster.partitions_for_topic(topic)
-    return _hash(order_id) % len(partitions) if partitions else None
+    return choose_partition(order_id, len(partitions)) if partitions else None
 
 
 def begin(send: Send) -> Sent:

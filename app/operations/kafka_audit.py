@@ -19,6 +19,7 @@ from app.db import Database
 from app.db_connecting import READ_ONLY
 from app.kafka.broker_access import Brokers
 from app.kafka.messages import order_of_key
+from app.kafka.producing import choose_partition
 from app.operations.audit import BEGINNING, Finding, Scope, events_kept_since
 from app.queries import sql
 from app.times import now, parse_time
@@ -149,14 +150,18 @@ class Comparison:
             if ref not in parked:
                 self._note(invariant, key, "{} {} at {}".format(*ref))
 
-    async def _look_for_events(self, until: datetime, kept: Mapping[str, datetime]) -> None:
+    async def _look_for_events(
+        self, until: datetime, kept: Mapping[TopicPartition, datetime]
+    ) -> None:
         last_sent: dict[UUID, int] = {}
         async for row in self._sent_events(until):
             sent, order_id = self._first_sent.get(row["id"]), row["order_id"]
             detail = f"{row['sequence']} {row['topic']}"
             if sent is None:
-                # Messages older than the topic's retention have been deleted, so none is missing.
-                if row["published_at"] > kept.get(row["topic"], BEGINNING) + SLACK:
+                # What is older than the retention has been deleted, so it is not missing.
+                partition = choose_partition(order_id, self._partition_count)
+                since = kept.get(TopicPartition(row["topic"], partition), BEGINNING)
+                if row["published_at"] > since + SLACK:
                     self._note(IN_KAFKA, str(order_id), detail)
                 continue
             if sent < last_sent.get(order_id, 0):
@@ -172,16 +177,19 @@ class Comparison:
                 yield row
             after = rows[-1]["id"]
 
-    async def _kept_since(self, topics: Sequence[str]) -> Mapping[str, datetime]:
-        """Return, for topics that have deleted messages, the time since which they keep them."""
+    async def _kept_since(self, topics: Sequence[str]) -> Mapping[TopicPartition, datetime]:
+        """Return, for partitions that have deleted messages, the time since which they keep them.
+
+        Not by topic: a partition that few events go to may be empty while others have theirs.
+        """
         partitions = self._partitions(topics)
         begins = await self._consumer.beginning_offsets(partitions)
         firsts = await self._consumer.offsets_for_times(dict.fromkeys(partitions, 0))
-        kept: dict[str, datetime] = {}
-        for tp in (tp for tp, offset in begins.items() if offset):
-            first = _time(firsts[tp].timestamp) if firsts[tp] else now()
-            kept[tp.topic] = max(first, kept.get(tp.topic, BEGINNING))
-        return kept
+        return {
+            tp: _time(firsts[tp].timestamp) if firsts[tp] else now()
+            for tp, offset in begins.items()
+            if offset
+        }
 
     async def _messages(
         self, topics: Sequence[str]

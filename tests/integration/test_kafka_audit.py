@@ -9,11 +9,13 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from app.admission_control import Admission
 from app.db import Database
 from app.kafka.broker_access import Brokers
+from app.kafka.producing import choose_partition
 from app.operations.audit import Scope
 from app.operations.kafka_audit import (
     IN_KAFKA,
@@ -27,10 +29,10 @@ from app.operations.kafka_audit import (
 from app.outbox_relay import Relay
 from app.outbox_rows import as_row, headers_of
 from app.times import now, rfc3339
-from app.topics import DeadLetter, OrderPaid
+from app.topics import DeadLetter, OrderCancelled, OrderPaid
 from tests.chaos.waiting import until
 from tests.conftest import run_in_vain
-from tests.integration.hops import add_product, order_of, pay
+from tests.integration.hops import add_product, cancel, order_of, pay
 
 PARTITIONS = 4
 
@@ -61,6 +63,16 @@ class Topics:
         whole = {"key": str(row["order_id"]).encode(), "value": row["payload"].encode()}
         whole |= {"headers": headers_of(as_row(row)), **changes}
         return await self.producer.send_and_wait(row["topic"], **whole)
+
+    async def empty(self, tp: TopicPartition) -> None:
+        """Delete all messages of a partition that has had some, as its retention does."""
+        await self.producer.send_and_wait(tp.topic, b"", partition=tp.partition)
+        admin = AIOKafkaAdminClient(**self.brokers.client_arguments())
+        await admin.start()
+        try:
+            await admin.delete_records({tp: RecordsToDelete(before_offset=-1)})
+        finally:
+            await admin.close()
 
     async def events(self, order_id: UUID) -> list[Any]:
         query = "select * from outbox where order_id = $1 order by sequence"
@@ -112,6 +124,23 @@ async def test_an_event_that_is_not_in_kafka_is_found(topics: Topics) -> None:
         "update outbox set published_at = now() where order_id = $1", order_id
     )
     assert await topics.found() == {IN_KAFKA: [str(order_id)]}
+
+
+async def test_a_lost_event_is_excused_only_by_what_its_own_partition_has_deleted(
+    topics: Topics,
+) -> None:
+    order_id = await order_of(topics.database, {await add_product(topics.database): 1})
+    await cancel(topics.database, order_id)
+    created, _ = await topics.events(order_id)
+    await topics.put(created)
+    await topics.connection.execute(
+        "update outbox set published_at = now() where order_id = $1", order_id
+    )
+    own = choose_partition(order_id, PARTITIONS)
+    await topics.empty(TopicPartition(OrderCancelled.topic_name, (own + 1) % PARTITIONS))
+    assert await topics.found() == {IN_KAFKA: [str(order_id)]}
+    await topics.empty(TopicPartition(OrderCancelled.topic_name, own))
+    assert await topics.found() == {}
 
 
 async def test_an_event_that_an_operator_has_given_up_is_not_missed(topics: Topics) -> None:
