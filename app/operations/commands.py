@@ -13,7 +13,7 @@ import click
 from aiokafka.errors import KafkaError
 from faust.cli import AppCommand, argument, option
 
-from app import accounts, app, brokers, request_pool, settings
+from app import accounts, app, brokers, redis_cache, request_pool, settings
 from app.db import AWAY, Database
 from app.operations.audit import BEGINNING, Scope
 from app.operations.audit import audit as run_audit
@@ -109,8 +109,10 @@ async def create_admin(self: AppCommand, email: str, password_stdin: bool) -> No
 @app.command(argument("payment"))
 async def retry_refund(self: AppCommand, payment: str) -> None:
     """Retry a parked refund; PAYMENT is the payment's id, from the log or the table payments."""
-    # A Database without the worker's hooks: the agents evict the cache entries that this outdates.
+    # Without the worker's other hooks: the relay and the calls of Stripe are the workers'. But the
+    # command has to evict the order, since no agent reads `payment.refunded`.
     own = Database(settings.database_dsn, 1, "orders command")
+    own.after_commit = [redis_cache.after_commit]
     await own.open()
     try:
         with reached_servers():
@@ -119,6 +121,7 @@ async def retry_refund(self: AppCommand, payment: str) -> None:
         raise SystemExit(f"{payment} is not the id of a payment") from None
     finally:
         await own.close()
+        await redis_cache.close()
     if not found:
         raise SystemExit(f"{payment} is not a payment whose refund is parked")
     self.say(f"the refund of {payment} is asked for again")

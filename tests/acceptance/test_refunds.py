@@ -1,6 +1,8 @@
 """Money that an order does not keep is refunded at Stripe once, whatever Stripe answers."""
 
 import asyncio
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,9 +11,11 @@ from tests.acceptance.client import eventually
 from tests.acceptance.conftest import Metric
 from tests.acceptance.customer import Admin, Customer
 from tests.acceptance.stripe_shop import OrderShop
+from tests.acceptance.test_cache import read_from_redis
 from tests.conftest import run_command, run_in_vain
 
 Json = dict[str, Any]
+MANUAL = (Path(__file__).parents[2] / "docs/operations.md").read_text()
 
 
 @pytest.fixture
@@ -110,13 +114,8 @@ async def test_a_refund_that_stripe_refuses_is_tried_again(
     assert await shop.counts(order) == (1, 1, 1)
 
 
-async def test_a_refund_that_is_refused_too_often_waits_for_an_operator(
-    customer: Customer,
-    order: Json,
-    shop: OrderShop,
-    environment: dict[str, str],
-    metric: Metric,
-) -> None:
+async def parked_refund(customer: Customer, order: Json, shop: OrderShop) -> str:
+    """Let Stripe refuse the refund of a cancelled order for good; return the payment's id."""
     await shop.whims(refunds="refuse")
     await cancelled_with_money(customer, order, shop)
 
@@ -124,7 +123,17 @@ async def test_a_refund_that_is_refused_too_often_waits_for_an_operator(
         await shop.hurry()
         return await shop.row("select id, status from payments where order_id = $1", order["id"])
 
-    parked = await eventually(payment, lambda row: row["status"] == "PARKED")
+    return str((await eventually(payment, lambda row: row["status"] == "PARKED"))["id"])
+
+
+async def test_a_refund_that_is_refused_too_often_waits_for_an_operator(
+    customer: Customer,
+    order: Json,
+    shop: OrderShop,
+    environment: dict[str, str],
+    metric: Metric,
+) -> None:
+    parked = await parked_refund(customer, order, shop)
 
     async def awaited() -> str:
         explained = (await customer.ask("GET", f"/api/orders/{order['id']}/explain")).body
@@ -135,9 +144,26 @@ async def test_a_refund_that_is_refused_too_often_waits_for_an_operator(
     await eventually(lambda: metric("orders_parked_refunds"), lambda count: count == 1)
     await shop.whims()
     run_in_vain(environment, "retry-refund", order["id"])
-    run_command(environment, "retry-refund", str(parked["id"]))
+    run_command(environment, "retry-refund", parked)
     await refunded(customer, order)
     assert await shop.counts(order) == (1, 1, 1)
+
+
+async def test_an_order_whose_refund_was_settled_by_the_command_is_shown_as_it_is(
+    customer: Customer,
+    order: Json,
+    shop: OrderShop,
+    environment: dict[str, str],
+    metric: Metric,
+) -> None:
+    """Of a lost dispute no event comes that an agent reads, so none evicts what Redis holds."""
+    payment = await parked_refund(customer, order, shop)
+    before = (await read_from_redis(metric, customer, order)).body["version"]
+    (statement,) = re.findall("insert into provider_events .*?;", MANUAL, re.DOTALL)
+    await shop.row(statement.replace("PAYMENT", payment))
+    run_command(environment, "retry-refund", payment)
+    assert (await customer.timeline(order))[-1]["type"] == "payment.refunded"
+    assert (await customer.see(order))["version"] == before + 1
 
 
 @pytest.mark.parametrize("by_hand", [40000, 99800])
