@@ -1,9 +1,11 @@
 """Each invariant is broken on purpose, and the audit finds it by name."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from pathlib import Path
 from subprocess import CompletedProcess
 
 import asyncpg
@@ -13,6 +15,7 @@ from prometheus_client import REGISTRY
 from app.operations import audit_timer
 from app.operations.audit import Report, Scope, audit, invariants, look
 from app.operations.audit_timer import keep_auditing
+from app.queries import sql
 from app.times import now
 from devstack.ports import free_port
 from tests.chaos.waiting import until
@@ -21,6 +24,7 @@ from tests.integration import breaks, breaks_of_money
 from tests.integration.books import Books, books_in_order
 from tests.integration.breaks import Break
 
+MAIL = (Path(__file__).parents[2] / "docs/operations.md").read_text().split("\n## Mail\n")[1]
 BREAKS = breaks.BREAKS | breaks_of_money.BREAKS
 WITH_SERVERS = ("audit", "migrate", "parked list", "demo-catalogue")
 AT_REST = Scope(bound=timedelta(0))
@@ -187,6 +191,21 @@ async def test_what_an_operator_has_settled_is_not_blamed(books: Books, state: s
     async with broken(books, Break("completed", settled)) as connection:
         report = await look(connection, AT_REST)
     assert report.is_silent, report
+
+
+async def test_mails_that_wait_when_mail_is_switched_off_are_given_up_as_documented(
+    books: Books,
+) -> None:
+    [waits] = BREAKS["notifications_are_sent"]
+    failing = "update notifications set attempts = 3 where sent_at is null"
+    [statement] = re.findall(r"update [^;]* 'mail is switched off'\s[^;]*;", MAIL)
+    async with broken(books, Break("completed", f"{waits.statements};{failing}")) as connection:
+        assert subjects(await look(connection, AT_REST), "notifications_are_sent")
+        assert await sql.mails_failing(connection) == 1
+        await connection.execute(statement)
+        report = await look(connection, AT_REST)
+        assert report.is_silent, report
+        assert await sql.mails_failing(connection) == 0
 
 
 async def test_all_are_counted_and_the_first_are_told(books: Books) -> None:
