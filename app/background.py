@@ -5,6 +5,7 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from math import nan
 from typing import Any
 from uuid import uuid4
 
@@ -131,6 +132,10 @@ async def settle_kept_events() -> None:
 @app.timer(GAUGE_SECONDS)
 async def count_what_waits() -> None:
     """Set the gauges of PostgreSQL, and of what waits there: events, calls, refunds, mails."""
+    await _count_what_waits()
+
+
+async def _count_what_waits() -> None:
     try:
         async with timer_pool.connection() as connection:
             OUTBOX_AGE.set(await sql.oldest_unsent_age(connection))
@@ -138,6 +143,9 @@ async def count_what_waits() -> None:
             failing = await sql.mails_failing(connection)
     except (*AWAY, PostgresError):
         POSTGRES_UP.set(0)
+        # Alerts take the greatest number of all workers: an old one would outlast its cause.
+        for gauge in (OUTBOX_AGE, OVERDUE_CALLS, PARKED_REFUNDS, FAILING_MAILS):
+            gauge.set(nan)
         return
     POSTGRES_UP.set(1)
     OVERDUE_CALLS.set(waiting["overdue"])

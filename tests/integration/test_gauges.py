@@ -1,0 +1,33 @@
+"""The gauges of what waits in PostgreSQL tell nothing old while it does not answer."""
+
+from math import isnan
+
+import pytest
+from prometheus_client import Gauge
+
+from app import background
+from app.db import Database
+from app.metrics import FAILING_MAILS, OUTBOX_AGE, OVERDUE_CALLS, PARKED_REFUNDS, POSTGRES_UP
+from devstack.ports import free_port
+
+WAITING = OUTBOX_AGE, OVERDUE_CALLS, PARKED_REFUNDS, FAILING_MAILS
+
+
+async def test_a_worker_without_postgresql_tells_no_old_numbers(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An alert takes the greatest number of all workers, and NaN is none."""
+    nowhere = Database({"dsn": f"postgresql://nobody@127.0.0.1:{free_port()}/nothing"}, 1)
+    await nowhere.open()
+    for pool, up in ((database, 1), (nowhere, 0), (database, 1)):
+        monkeypatch.setattr(background, "timer_pool", pool)
+        await background._count_what_waits()
+        assert told(POSTGRES_UP) == up
+        assert [isnan(told(gauge)) for gauge in WAITING] == [not up] * len(WAITING)
+    await nowhere.close()
+
+
+def told(gauge: Gauge) -> float:
+    """Return what /metrics shows of the gauge."""
+    [metric] = gauge.collect()
+    return metric.samples[0].value
