@@ -27,6 +27,10 @@ EVERY_SECONDS, HOUR = 180.0, 3600.0
 REST = 50
 """The next pass begins this many times a pass's duration after its start, since a pass occupies a
 core, for longer the more orders there are."""
+REST_WHEN_BROKEN = 2
+"""The same after a pass that found something: its page should end soon after its cause."""
+LASTING = "no_refund_is_left_to_an_operator"
+"""What may stay broken for months (a dispute). It pages nobody, and hastens no pass."""
 WINDOW = timedelta(days=1)
 """A pass looks at orders that have changed within this time."""
 QUERY_TIMEOUT = timedelta(seconds=10)
@@ -37,7 +41,8 @@ async def keep_auditing(
 ) -> None:
     """Audit every `seconds` while this worker holds the audit lock, until cancelled.
 
-    A pass that takes long delays the next one by `rest` times its duration, but at most an hour.
+    A pass that takes long delays the next one by `rest` times its duration, but at most an hour;
+    one that found something, by no more than REST_WHEN_BROKEN times its duration.
     """
     while True:
         try:
@@ -47,8 +52,9 @@ async def keep_auditing(
                     begun = monotonic()
                     if begun >= due:
                         scope = Scope(since=now() - WINDOW, patience=QUERY_TIMEOUT)
-                        tell(await audit(database, scope))
-                        due = begun + min(rest * (monotonic() - begun), HOUR)
+                        tell(report := await audit(database, scope))
+                        times = min(rest, REST_WHEN_BROKEN) if _hastens(report) else rest
+                        due = begun + min(times * (monotonic() - begun), HOUR)
                     await asyncio.sleep(seconds)
         except AWAY as error:
             log.warning("The audit waits: %r", error)
@@ -56,6 +62,11 @@ async def keep_auditing(
             # Perhaps the schema is newer. Nothing else in the worker depends on the audit.
             log.exception("The audit failed")
         await asyncio.sleep(seconds)
+
+
+def _hastens(report: Report) -> bool:
+    """Return whether the report has findings that page somebody."""
+    return any(finding.invariant != LASTING for finding in report.findings)
 
 
 @asynccontextmanager

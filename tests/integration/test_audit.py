@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -13,7 +14,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from app.operations import audit_timer
-from app.operations.audit import Report, Scope, audit, invariants, look
+from app.operations.audit import Finding, Report, Scope, audit, invariants, look
 from app.operations.audit_timer import keep_auditing
 from app.queries import sql
 from app.times import now
@@ -285,6 +286,26 @@ async def test_one_worker_at_a_time_audits_and_tells_the_metrics(books: Books) -
         workers[1].cancel()
         await asyncio.wait(workers)
     assert findings(STOCK) is None, "who audits no more knows nothing"
+
+
+async def test_what_a_pass_has_found_is_looked_for_again_soon(books: Books) -> None:
+    """A page must not outlast its cause by the rest that follows a long pass."""
+    long_rest = 10**6
+    try:
+        async with one_piece_too_many(books):
+            worker = asyncio.create_task(keep_auditing(books.database, 0.05, long_rest))
+            await until(lambda: findings(STOCK) == 1, "it finds what is broken")
+        await until(lambda: findings(STOCK) == 0, "it finds that nothing is broken")
+    finally:
+        worker.cancel()
+        await asyncio.wait({worker})
+
+
+def test_what_may_stay_broken_for_months_hastens_no_pass() -> None:
+    name = audit_timer.LASTING
+    lasting = Finding(name, invariants()[name], 1, [])
+    assert not audit_timer._hastens(Report([lasting]))
+    assert audit_timer._hastens(Report([lasting, replace(lasting, invariant=STOCK)]))
 
 
 async def test_who_audits_no_more_has_nothing_unfinished(
