@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import UUID, uuid4
 
 import orjson
 import pytest
@@ -11,8 +12,10 @@ import pytest
 from app import payments
 from app.db import Database
 from app.errors import ProviderRefused
+from app.stripe.provider import Refund
 from tests.integration.money_course import (
     TOTAL,
+    Course,
     assert_audited,
     assert_conserved,
     course,
@@ -23,6 +26,7 @@ from tests.integration.stripe_books import Books
 pytestmark = pytest.mark.usefixtures("nothing_due")
 
 OPERATIONS = Path(__file__).parents[2] / "docs/operations.md"
+CALLS = "select subject_id, due_at, done_at from provider_calls where order_id = $1 order by 1"
 DISPUTED = "The payment is disputed"
 EXPIRY = "The checkout expired"
 
@@ -295,14 +299,39 @@ async def test_a_refund_that_is_parked_says_why_and_a_lost_dispute_is_closed_as_
     assert row["status"] == "PARKED"
     (told,) = [text for text in caplog.messages if "An operator has to give back" in text]
     assert told.endswith(f"99.99 PLN of payment {row['id']} (order {one.order_id}): {DISPUTED}")
+    await close_as_documented(one, row["id"])
+    assert books.given == 0
+
+
+async def test_a_refund_that_came_back_each_time_is_closed_as_documented(
+    database: Database,
+) -> None:
+    """The shop has paid it back outside Stripe."""
+    one, books = await ready(database)
+    books.pay()
+    await one.cancel()
+
+    async def comes_back(*asked: Any) -> Refund:
+        return Refund(f"re_{uuid4().hex}", "failed", asked[-1])
+
+    one.bank.refund = comes_back  # type: ignore[method-assign]
+    await one.come_to_rest()
+    await close_as_documented(one, (await one.payments())[0]["id"])
+
+
+async def close_as_documented(one: Course, payment_id: UUID) -> None:
+    """Close a parked refund whose money went back outside Stripe; it is not asked for again."""
+    assert [row["status"] for row in await one.payments()] == ["PARKED"]
     (statement,) = re.findall("insert into provider_events .*?;", OPERATIONS.read_text(), re.DOTALL)
-    async with database.connection() as connection:
-        await connection.execute(statement.replace("PAYMENT", str(row["id"])))
-    assert await payments.retry_refund(database, row["id"], "operator")
+    async with one.database.connection() as connection:
+        await connection.execute(statement.replace("PAYMENT", str(payment_id)))
+    before = await one.fetch(CALLS)
+    assert await payments.retry_refund(one.database, payment_id, "operator")
     (row,) = await one.payments()
-    assert (row["status"], row["refunded_minor"], books.given) == ("REFUNDED", TOTAL, 0)
+    assert (row["status"], row["refunded_minor"]) == ("REFUNDED", TOTAL)
     assert (await one.topics())[-1] == "payment.refunded"
-    await assert_audited(database, one.order_id)
+    assert await one.fetch(CALLS) == before, "Stripe is asked for nothing"
+    await assert_audited(one.database, one.order_id)
 
 
 async def test_a_person_s_refund_after_completion_is_told_and_changes_nothing(
