@@ -11,15 +11,20 @@ from aiokafka.errors import (
 from faust.types import EventT, Message
 
 from app import app
+from app.ids import new_id
 from app.kafka.messages import text_headers
 from app.kafka.producing import MAX_MESSAGE
 from app.metrics import DEAD_LETTERS
+from app.outbox_rows import headers
 from app.text import MAX_ERROR
 from app.times import now, rfc3339
 from app.topics import DeadLetter
 
 MAX_LETTER = MAX_MESSAGE - 1024
 """The largest key and value of a dead letter, in bytes; the rest is for Kafka's overhead."""
+
+MAX_REQUEST_ID = 128
+"""The most characters of a request's id that a letter's headers repeat: anybody may send one."""
 
 TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError, RecordTooLargeError)
 """Errors of a letter that is larger than the topic allows: `migrate` sets its `max.message.bytes`
@@ -53,9 +58,17 @@ async def _send(letter: DeadLetter, key: bytes | None) -> None:
         value=value,
         partition=None,
         timestamp=None,
-        headers=None,
+        headers=_headers(letter),
     )
     await acknowledged
+
+
+def _headers(letter: DeadLetter) -> list[tuple[str, bytes]]:
+    """Return the headers of an event for the letter; its subject is the message that it holds."""
+    id = str(new_id())
+    subject = f"{letter.topic}/{letter.partition}@{letter.offset}"
+    request_id = letter.headers.get("x-request-id", "")[:MAX_REQUEST_ID] or id
+    return headers(id, letter.topic_name, subject, letter.occurredAt, request_id)
 
 
 def dead_letter(message: Message, handler: str, error: str, attempts: int) -> DeadLetter:

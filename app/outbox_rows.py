@@ -62,24 +62,32 @@ def decode_notice(payload: str) -> OutboxRow:
 
 
 def headers_of(row: OutboxRow) -> list[tuple[str, bytes]]:
+    """Return the headers of an event."""
+    subject = str(row.order_id)
+    return headers(row.event_id, row.topic, subject, row.occurred_at, row.request_id)
+
+
+def headers(
+    id: str, topic: str, subject: str, occurred_at: str, request_id: str
+) -> list[tuple[str, bytes]]:
     """Return the headers of CloudEvents 1.0 in binary mode, and of the trace.
 
     All events that a request causes belong to one trace.
     """
-    trace = _trace_of(row.request_id)
-    span = row.event_id.replace("-", "")[16:]  # the first half of an id is mostly its time
-    topic = row.topic.encode()
+    trace = _trace_of(request_id)
+    span = id.replace("-", "")[16:]  # the first half of an id is mostly its time
+    type = topic.encode()
     values = (
-        row.event_id.encode(),
+        id.encode(),
         b"/orders",
         b"1.0",
-        topic,
-        str(row.order_id).encode(),
-        row.occurred_at.encode(),
+        type,
+        subject.encode(),
+        occurred_at.encode(),
         b"application/json",
         f"00-{trace}-{span}-01".encode(),
-        row.request_id.encode(),
-        topic,
+        request_id.encode(),
+        type,
     )
     return list(zip(HEADER_NAMES, values, strict=True))
 

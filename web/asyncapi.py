@@ -81,19 +81,17 @@ def _message(record: type[faust.Record]) -> Json:
         "name": record.__name__,
         "summary": (getdoc(record) or "").splitlines()[0],
         "contentType": "application/json",
-        "payload": {"$ref": f"#/components/schemas/{record.__name__}"},
-    }
-    if record is DeadLetter:
-        return message
-    key: Json = {"type": "string", "format": "uuid", "description": "The order's id"}
-    return message | {
         "headers": {
             "type": "object",
             "properties": {name: {"type": "string"} for name in HEADER_NAMES},
             "required": list(HEADER_NAMES),
         },
-        "bindings": {"kafka": {"key": key}},
+        "payload": {"$ref": f"#/components/schemas/{record.__name__}"},
     }
+    if record is DeadLetter:
+        return message
+    key: Json = {"type": "string", "format": "uuid", "description": "The order's id"}
+    return message | {"bindings": {"kafka": {"key": key}}}
 
 
 def _schemas() -> Json:

@@ -8,7 +8,7 @@ from uuid import uuid4
 import orjson
 import pytest
 
-from tests.acceptance.broker import Broker, origin_of
+from tests.acceptance.broker import Broker, headers_of, origin_of
 from tests.acceptance.client import eventually
 from tests.acceptance.conftest import Metric
 from tests.acceptance.customer import Admin, Customer
@@ -159,6 +159,19 @@ async def test_a_creation_with_null_for_what_it_must_tell_is_put_aside(
     value = event(**{field: None})
     sent = await broker.send("order.created", key=b"key", value=value)
     await assert_buried(broker, {("order.created", sent.partition, sent.offset): (b"key", value)})
+
+
+async def test_a_dead_letter_belongs_to_the_trace_of_its_message(broker: Broker) -> None:
+    request_id = uuid4().hex
+    sent = await broker.send(
+        "order.paid", value=b"garbage", headers=[("x-request-id", request_id.encode())]
+    )
+    await assert_buried(broker, {("order.paid", sent.partition, sent.offset): (None, b"garbage")})
+    found = [headers_of(letter) for letter in await broker.read(["dead_letter"])]
+    [headers] = [each for each in found if each["x-request-id"] == request_id]
+    assert headers["ce_type"] == headers["x-event-type"] == "dead_letter"
+    assert headers["ce_subject"] == f"order.paid/{sent.partition}@{sent.offset}"
+    assert headers["traceparent"].startswith(f"00-{request_id}-")
 
 
 async def test_dead_letters_are_counted(broker: Broker, metric: Metric) -> None:
