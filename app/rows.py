@@ -52,7 +52,7 @@ class ReportRow:
     kind: Kind
     amount_minor: int
     currency: str | None
-    refund: str | None
+    provider_refund_id: str | None
     refund_status: str | None
     refund_id: str | None
     reason: str | None
@@ -65,7 +65,7 @@ class RefundRow:
     id: UUID
     payment_id: UUID
     amount_minor: int
-    provider_ref: str | None = None
+    provider_refund_id: str | None = None
     refused_reason: str | None = None
 
 

@@ -36,27 +36,28 @@ create unique index payments_by_intent on payments (payment_intent) where paymen
 create index payments_parked on payments (updated_at) where status = 'PARKED';
 
 -- Each event of a provider once, never changed but for payment_id, which is null while nobody knows
--- whose money it is. kind is null where the event says nothing of money. No foreign keys: the order
--- or the payment may appear later, and a check would lock their rows.
+-- whose money it is. kind is null where the event says nothing of money. refund_id is our id of a refund
+-- (refunds.id), provider_refund_id the provider's. No foreign keys: the order or the payment may appear
+-- later, and a check would lock their rows.
 create table provider_events (
-    provider       text not null,
-    event_id       text not null,
-    type           text not null,
-    created_at     timestamptz not null,
-    received_at    timestamptz not null,
-    order_id       uuid,
-    attempt_id     uuid,
-    session_id     text,
-    payment_intent text,
-    payment_id     uuid,
-    kind           text check (kind in ('captured', 'failed', 'refund', 'refunded_in_all')),
-    amount_minor   bigint not null default 0,
-    currency       text,
-    refund         text,
-    refund_status  text,
-    request_id     text,
-    reason         text,
-    payload        json,
+    provider           text not null,
+    event_id           text not null,
+    type               text not null,
+    created_at         timestamptz not null,
+    received_at        timestamptz not null,
+    order_id           uuid,
+    attempt_id         uuid,
+    session_id         text,
+    payment_intent     text,
+    payment_id         uuid,
+    kind               text check (kind in ('captured', 'failed', 'refund', 'refunded_in_all')),
+    amount_minor       bigint not null default 0,
+    currency           text,
+    provider_refund_id text,
+    refund_status      text,
+    refund_id          text,
+    reason             text,
+    payload            json,
     primary key (provider, event_id)
 );
 
@@ -70,12 +71,12 @@ create index provider_events_kept_by_intent on provider_events (payment_intent)
 
 -- What a provider is asked to give back; the id is its idempotency key.
 create table refunds (
-    id             uuid primary key,
-    payment_id     uuid not null,
-    amount_minor   bigint not null check (amount_minor > 0),
-    provider_ref   text unique,
-    refused_reason text,
-    created_at     timestamptz not null
+    id                 uuid primary key,
+    payment_id         uuid not null,
+    amount_minor       bigint not null check (amount_minor > 0),
+    provider_refund_id text unique,
+    refused_reason     text,
+    created_at         timestamptz not null
 );
 
 create index refunds_by_payment on refunds (payment_id);

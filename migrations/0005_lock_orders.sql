@@ -41,7 +41,7 @@ begin
             from (
                 select p.*, (
                     select json_agg(json_build_array(
-                        kind, amount_minor, currency, refund, refund_status, request_id, reason
+                        kind, amount_minor, currency, provider_refund_id, refund_status, refund_id, reason
                     ))
                     from provider_events where payment_id = p.id and kind is not null
                 ) as facts, (

@@ -28,11 +28,11 @@ class Fact:
     kind: Kind
     amount_minor: int = 0
     currency: str | None = None
-    refund: str | None = None
-    """The provider's id of a refund."""
+    provider_refund_id: str | None = None
+    """The provider's id of a refund, as Stripe's `re_…`."""
     refund_status: str | None = None
     refund_id: str | None = None
-    """Our id of that refund, if this service requested it."""
+    """Our id of that refund (`refunds.id`), if this service requested it."""
     reason: str | None = None
 
 
@@ -53,7 +53,13 @@ def expired() -> Fact:
 
 def refund(id: str, amount_minor: int, status: str, refund_id: str | None = None) -> Fact:
     """Return the fact that refund `id` has this status."""
-    return Fact(Kind.REFUND, amount_minor, refund=id, refund_status=status, refund_id=refund_id)
+    return Fact(
+        Kind.REFUND,
+        amount_minor,
+        provider_refund_id=id,
+        refund_status=status,
+        refund_id=refund_id,
+    )
 
 
 def refunded_in_all(amount_minor: int) -> Fact:
@@ -144,7 +150,7 @@ def _latest(facts: Iterable[Fact]) -> list[Fact]:
     latest: dict[str | None, Fact] = {}
     for fact in facts:
         if fact.kind is Kind.REFUND:
-            known = latest.get(fact.refund)
+            known = latest.get(fact.provider_refund_id)
             if known is None or _stage(fact) > _stage(known):
-                latest[fact.refund] = fact
+                latest[fact.provider_refund_id] = fact
     return list(latest.values())

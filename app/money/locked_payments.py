@@ -151,7 +151,7 @@ def report(transaction: Transaction, held: LockedPayment, fact: Fact, event_id: 
             kind=fact.kind,
             amount_minor=fact.amount_minor,
             currency=fact.currency,
-            refund=fact.refund,
+            provider_refund_id=fact.provider_refund_id,
             refund_status=fact.refund_status,
             refund_id=fact.refund_id,
             reason=fact.reason,

@@ -13,7 +13,7 @@ with taken as (
     returning kind, subject_id, order_id, payment_id, request_id, attempts
 )
 select taken.*, p.status, p.session_id, p.payment_intent, p.currency, p.expires_at, r.amount_minor,
-    r.provider_ref, r.created_at as requested_at
+    r.provider_refund_id, r.created_at as requested_at
 from taken
 join payments p on p.id = taken.payment_id
 left join refunds r on r.id = taken.subject_id;

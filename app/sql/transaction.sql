@@ -56,23 +56,24 @@ with placed_orders as (
 ), saved_reports as (
     insert into provider_events (
         provider, event_id, type, created_at, received_at, order_id, payment_id, kind, amount_minor,
-        currency, refund, refund_status, request_id, reason
+        currency, provider_refund_id, refund_status, refund_id, reason
     )
     select provider, event_id, type, :now, :now, order_id, payment_id, kind, amount_minor, currency,
-        refund, refund_status, refund_id, reason
+        provider_refund_id, refund_status, refund_id, reason
     from json_to_recordset(:reports::json) as r (
         provider text, event_id text, type text, order_id uuid, payment_id uuid, kind text,
-        amount_minor bigint, currency text, refund text, refund_status text, refund_id text, reason text
+        amount_minor bigint, currency text, provider_refund_id text, refund_status text, refund_id text,
+        reason text
     )
     on conflict do nothing
 ), saved_refunds as (
-    insert into refunds (id, payment_id, amount_minor, provider_ref, refused_reason, created_at)
-    select id, payment_id, amount_minor, provider_ref, refused_reason, :now
+    insert into refunds (id, payment_id, amount_minor, provider_refund_id, refused_reason, created_at)
+    select id, payment_id, amount_minor, provider_refund_id, refused_reason, :now
     from json_to_recordset(:refunds::json) as r (
-        id uuid, payment_id uuid, amount_minor bigint, provider_ref text, refused_reason text
+        id uuid, payment_id uuid, amount_minor bigint, provider_refund_id text, refused_reason text
     )
     on conflict (id) do update
-        set provider_ref = excluded.provider_ref, refused_reason = excluded.refused_reason
+        set provider_refund_id = excluded.provider_refund_id, refused_reason = excluded.refused_reason
 ), saved_calls as (
     insert into provider_calls (kind, subject_id, order_id, payment_id, request_id, due_at)
     select kind, subject_id, order_id, payment_id, request_id, now() + make_interval(secs => wait_seconds)

@@ -226,11 +226,11 @@ def _refusal(error: stripe.StripeError) -> ProviderRefused:
 def _refund(refund: stripe.Refund) -> Refund:
     metadata = refund.metadata.to_dict() if refund.metadata else {}
     return Refund(
-        refund.id, refund.status or "pending", refund.amount, _request(metadata.get("refundId"))
+        refund.id, refund.status or "pending", refund.amount, _our_id(metadata.get("refundId"))
     )
 
 
-def _request(told: object) -> str | None:
+def _our_id(told: object) -> str | None:
     """Return our id of a refund; None for anything else, since others can write metadata too."""
     try:
         return str(UUID(told)) if isinstance(told, str) else None
@@ -241,7 +241,7 @@ def _request(told: object) -> str | None:
 def _find(made: Sequence[Refund], refund_id: UUID, otherwise: ProviderRefused) -> Refund:
     """Return the refund with our id. Raises `otherwise` if there is none."""
     for refund in made:
-        if refund.request == str(refund_id):
+        if refund.refund_id == str(refund_id):
             return refund
     raise otherwise
 

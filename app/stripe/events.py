@@ -93,9 +93,9 @@ async def _keep(transaction: Transaction, report: Report, payload: bytes) -> boo
             kind=fact and fact.kind,
             amount_minor=fact.amount_minor if fact else 0,
             currency=fact and fact.currency,
-            refund=fact and fact.refund,
+            provider_refund_id=fact and fact.provider_refund_id,
             refund_status=fact and fact.refund_status,
-            request_id=fact and fact.refund_id,
+            refund_id=fact and fact.refund_id,
             reason=fact and fact.reason,
             payload=payload.decode(),
         )
@@ -192,8 +192,8 @@ def _fact(row: Any) -> Fact:
         Kind(row["kind"]),
         row["amount_minor"],
         row["currency"],
-        row["refund"],
+        row["provider_refund_id"],
         row["refund_status"],
-        row["request_id"],
+        row["refund_id"],
         row["reason"],
     )

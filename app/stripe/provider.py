@@ -61,7 +61,7 @@ class Refund:
     id: str
     status: str
     amount_minor: int
-    request: str | None = None
+    refund_id: str | None = None
     """Our id of it; None if it was not requested here."""
 
 

@@ -30,7 +30,7 @@ POLL_EVERY = timedelta(hours=6)
 
 async def give_back(database: Database, provider: Provider, call: Any) -> None:
     """Request the call's refund, or poll it if Stripe has accepted it already."""
-    if call["provider_ref"]:
+    if call["provider_refund_id"]:
         await _look_after(database, provider, call)
         return
     id, amount = call["subject_id"], call["amount_minor"]
@@ -46,9 +46,9 @@ async def give_back(database: Database, provider: Provider, call: Any) -> None:
             held.refuse(str(id), refused.reason)
             # A person may have refunded some of it, of which no webhook has told.
             for made in refused.refunds:
-                _report_refund(transaction, held, made, made.request)
+                _report_refund(transaction, held, made, made.refund_id)
         return
-    row.provider_ref = refund.id
+    row.provider_refund_id = refund.id
     again = _until_next(refund, call["requested_at"])
     async with answering(database, call, again=again) as (transaction, held):
         transaction.refunds[id] = row
@@ -57,12 +57,13 @@ async def give_back(database: Database, provider: Provider, call: Any) -> None:
 
 async def _look_after(database: Database, provider: Provider, call: Any) -> None:
     """Poll a refund that Stripe has accepted, because its webhook may never come."""
+    id = call["provider_refund_id"]
     try:
-        refund = await provider.find_refund(call["provider_ref"])
+        refund = await provider.find_refund(id)
     except ProviderRefused as refused:
         wait_for_key(refused)
         if call["status"] == PaymentStatus.REFUNDED:
-            log.warning("Stripe does not show refund %s again: %s", call["provider_ref"], refused)
+            log.warning("Stripe does not show refund %s again: %s", id, refused)
             async with answering(database, call, str(refused)):
                 return
         # Stripe has accepted the refund, so a refusal to show it proves nothing: another refund
@@ -82,7 +83,7 @@ def _until_next(refund: Refund, requested_at: datetime) -> timedelta | None:
 
 
 def _report_refund(
-    transaction: Transaction, held: LockedPayment, refund: Refund, request: str | None
+    transaction: Transaction, held: LockedPayment, refund: Refund, refund_id: str | None
 ) -> None:
-    fact = returned(refund.id, refund.amount_minor, refund.status, request)
+    fact = returned(refund.id, refund.amount_minor, refund.status, refund_id)
     report(transaction, held, fact, f"refund {refund.id} {refund.status}")

@@ -148,7 +148,7 @@ def report(payment_id: str, order_id: str, amount_minor: int) -> Message:
         "kind": "captured",
         "amount_minor": amount_minor,
         "currency": CURRENCY,
-        "refund": None,
+        "provider_refund_id": None,
         "refund_status": None,
         "refund_id": None,
         "reason": None,

@@ -87,7 +87,9 @@ async def test_a_refund_that_was_asked_for_again_is_made_once(point: Point, scen
         await scene.command("retry-refund", payment)
     await becomes(scene, UUID(payment), "REFUNDED")
     # The webhook may tell of the refund before the answer to the call is noted.
-    made = "select count(*) = 1 from refunds where payment_id = $1 and provider_ref is not null"
+    made = (
+        "select count(*) = 1 from refunds where payment_id = $1 and provider_refund_id is not null"
+    )
     await until(lambda: scene.database.fetchval(made, UUID(payment)), "its one refund is noted")
 
 

@@ -80,19 +80,19 @@ class Books:
             self.status = "expired"
             self.tell(expired())
 
-    def give(self, amount: int, request: UUID | None = None) -> str:
+    def give(self, amount: int, refund_id: UUID | None = None) -> str:
         """Refund `amount`; return the refund's id. Raises ProviderRefused for more than is left."""
-        if request in self.refunds:
-            return self.refunds[request]
+        if refund_id in self.refunds:
+            return self.refunds[refund_id]
         if self.given + amount > self.taken:
             raise ProviderRefused("The payment is refunded already", "refused", self.made)
         self.given += amount
-        self.by_hand += amount if request is None else 0
+        self.by_hand += amount if refund_id is None else 0
         id = f"re_{uuid4().hex}"
-        if request:
-            self.refunds[request] = id
-        self.made.append(Refund(id, "succeeded", amount, request and str(request)))
-        self.tell(refund(id, amount, "succeeded", request and str(request)))
+        if refund_id:
+            self.refunds[refund_id] = id
+        self.made.append(Refund(id, "succeeded", amount, refund_id and str(refund_id)))
+        self.tell(refund(id, amount, "succeeded", refund_id and str(refund_id)))
         self.tell(refunded_in_all(self.given))
         return id
 

@@ -103,7 +103,7 @@ async def test_a_refund_by_hand_has_as_long_as_one_that_was_requested(books: Boo
             updated_at = now() - interval '{ago}'
         where order_id = '{{unstocked}}';
         update orders set updated_at = now() - interval '{ago}' where id = '{{unstocked}}';
-        update refunds set provider_ref = null
+        update refunds set provider_refund_id = null
     """
     names = "cancelled_orders_keep_no_money", "captured_money_is_kept_or_refunded"
     for ago, found in (("2 hours", False), ("15 days", True)):

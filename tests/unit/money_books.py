@@ -65,13 +65,13 @@ def by_hand(payment: Payment, *amounts: int, fails: bool = False, slowly: bool =
     return payment
 
 
-def lost(id: str, amount: int, in_all: int, request_id: str | None = None) -> frozenset[Fact]:
+def lost(id: str, amount: int, in_all: int, refund_id: str | None = None) -> frozenset[Fact]:
     """Return the reports of a refund that fails after it was accepted."""
     return frozenset(
         {
-            refund(id, amount, "pending", request_id),
+            refund(id, amount, "pending", refund_id),
             refunded_in_all(in_all),
-            refund(id, amount, "failed", request_id),
+            refund(id, amount, "failed", refund_id),
         }
     )
 
@@ -79,9 +79,11 @@ def lost(id: str, amount: int, in_all: int, request_id: str | None = None) -> fr
 def made(payment: Payment) -> frozenset[Fact]:
     """Return all refunds of the payment as they are, of which a refusal tells."""
     told = [fact for fact in payment.in_transit | payment.arrived if fact.kind is Kind.REFUND]
-    ended = {fact.refund for fact in told if fact.refund_status != "pending"}
+    ended = {fact.provider_refund_id for fact in told if fact.refund_status != "pending"}
     return frozenset(
-        fact for fact in told if fact.refund_status != "pending" or fact.refund not in ended
+        fact
+        for fact in told
+        if fact.refund_status != "pending" or fact.provider_refund_id not in ended
     )
 
 

@@ -71,7 +71,7 @@ cross join lateral (
             - coalesce(sum(amount_minor) filter (where stage <> 1), 0)
     )) as minor
     from (
-        select distinct on (kind, refund, case kind when 'refund' then '' else event_id end)
+        select distinct on (kind, provider_refund_id, case kind when 'refund' then '' else event_id end)
             kind, amount_minor, staged.stage
         from provider_events
         cross join lateral (
@@ -83,7 +83,7 @@ cross join lateral (
             end as stage
         ) as staged
         where payment_id = p.id and kind in ('refund', 'refunded_in_all')
-        order by kind, refund, case kind when 'refund' then '' else event_id end, staged.stage desc
+        order by kind, provider_refund_id, case kind when 'refund' then '' else event_id end, staged.stage desc
     ) as refunds
 ) as gone
 where p.updated_at >= :since::timestamptz
@@ -102,7 +102,7 @@ from payments p join refunds r on r.payment_id = p.id
 where p.updated_at >= :since::timestamptz and r.refused_reason is null
   and not exists (
       select from provider_events e
-      where e.payment_id = p.id and e.request_id = r.id::text and e.refund_status in ('failed', 'canceled')
+      where e.payment_id = p.id and e.refund_id = r.id::text and e.refund_status in ('failed', 'canceled')
   )
 group by p.id
 having sum(r.amount_minor) > p.captured_minor
