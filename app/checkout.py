@@ -153,7 +153,7 @@ def _stands(row: Mapping[str, Any]) -> str:
             return EXPIRED if row["failure_reason"] == CHECKOUT_EXPIRED else FAILED
         case PaymentStatus.SUCCEEDED:
             return READY
-    # The order does not wait for this checkout, or its money is returned.
+    # The order does not wait for this checkout, or its money is refunded.
     return EXPIRED
 
 

@@ -130,7 +130,7 @@ def _next_step(facts: Facts) -> Waiting | None:
         case Status.COMPLETED:
             return _refund(facts) or _closing(facts)
         case Status.CANCELLED:
-            return _giving_back(facts)
+            return _after_cancellation(facts)
 
 
 def _payment(facts: Facts) -> Waiting:
@@ -162,7 +162,7 @@ def _stock(facts: Facts) -> Waiting:
     return Waiting(f"the order-status agent, to {end} it", facts.decided_at)
 
 
-def _giving_back(facts: Facts) -> Waiting | None:
+def _after_cancellation(facts: Facts) -> Waiting | None:
     latest = {attempt.status: attempt for attempt in facts.attempts}
     if PaymentStatus.SUCCEEDED in latest:
         return Waiting("the payment agent, to request the refund", facts.updated_at)

@@ -26,8 +26,7 @@ from app.lifecycle import (
     payment_flaw,
 )
 from app.money.amounts import to_major
-from app.money.ledger import captured, failed
-from app.money.ledger import refund as returned
+from app.money.ledger import Fact
 from app.money.locked_payments import INTERNAL, find, lock_with_payments, payments_of, report
 from app.money.settle import payment_fields, settle
 from app.order_json import changed_order_json
@@ -141,8 +140,9 @@ async def capture(transaction: Transaction, events: Sequence[PaymentRequested]) 
         settle(transaction, order, payments, event.requestId)
         held = find(payments, event.paymentId, PaymentStatus.PENDING)
         if held and held.payment.provider == INTERNAL:
-            flaw = payment_flaw(held.payment.amount_minor, order.total_minor)
-            fact = failed(flaw) if flaw else captured(held.payment.amount_minor, order.currency)
+            amount = held.payment.amount_minor
+            flaw = payment_flaw(amount, order.total_minor)
+            fact = Fact.failed(flaw) if flaw else Fact.captured(amount, order.currency)
             report(transaction, held, fact, f"{fact.kind} {held.payment.id}")
             settle(transaction, order, payments, event.requestId)
 
@@ -163,7 +163,7 @@ async def refund(transaction: Transaction, events: Sequence[RefundRequested]) ->
         held = find(payments, event.paymentId, PaymentStatus.REFUNDING)
         if held and held.payment.provider == INTERNAL:
             for id, amount in held.state.unanswered.items():
-                fact = returned(id, amount, "succeeded", id)
+                fact = Fact.refund(id, amount, "succeeded", id)
                 report(transaction, held, fact, f"refunded {id}")
             settle(transaction, order, payments, event.requestId)
 

@@ -35,36 +35,32 @@ class Fact:
     """Our id of that refund (`refunds.id`), if this service requested it."""
     reason: str | None = None
 
+    @classmethod
+    def captured(cls, amount_minor: int, currency: str) -> "Fact":
+        """Return the fact that the provider has captured the customer's money."""
+        return cls(Kind.CAPTURED, amount_minor, currency)
 
-def captured(amount_minor: int, currency: str) -> Fact:
-    """Return the fact that the provider has captured the customer's money."""
-    return Fact(Kind.CAPTURED, amount_minor, currency)
+    @classmethod
+    def failed(cls, reason: str) -> "Fact":
+        """Return the fact that the payment failed."""
+        return cls(Kind.FAILED, reason=reason)
 
+    @classmethod
+    def expired(cls) -> "Fact":
+        """Return the fact that the payment failed because its checkout expired."""
+        return cls.failed(CHECKOUT_EXPIRED)
 
-def failed(reason: str) -> Fact:
-    """Return the fact that the payment failed."""
-    return Fact(Kind.FAILED, reason=reason)
+    @classmethod
+    def refund(
+        cls, id: str, amount_minor: int, status: str, refund_id: str | None = None
+    ) -> "Fact":
+        """Return the fact that refund `id` of the provider, our `refund_id`, has this status."""
+        return cls(Kind.REFUND, amount_minor, None, id, status, refund_id)
 
-
-def expired() -> Fact:
-    """Return the fact that the payment failed because its checkout expired."""
-    return failed(CHECKOUT_EXPIRED)
-
-
-def refund(id: str, amount_minor: int, status: str, refund_id: str | None = None) -> Fact:
-    """Return the fact that refund `id` has this status."""
-    return Fact(
-        Kind.REFUND,
-        amount_minor,
-        provider_refund_id=id,
-        refund_status=status,
-        refund_id=refund_id,
-    )
-
-
-def refunded_in_all(amount_minor: int) -> Fact:
-    """Return the fact of how much of the payment is refunded, all refunds together."""
-    return Fact(Kind.REFUNDED_IN_ALL, amount_minor)
+    @classmethod
+    def refunded_in_all(cls, amount_minor: int) -> "Fact":
+        """Return the fact of how much of the payment is refunded, all refunds together."""
+        return cls(Kind.REFUNDED_IN_ALL, amount_minor)
 
 
 UNDER_WAY, SETTLED, LOST = 0, 1, 2
@@ -86,7 +82,7 @@ class Money:
     captured_minor: int = 0
     currency: str | None = None
     refunded_minor: int = 0
-    returning_minor: int = 0
+    refunding_minor: int = 0
     """The sum of refunds that the provider has accepted and not settled yet."""
     refunds_known: frozenset[str] = frozenset()
     """Our ids of the refunds that the provider has reported."""
@@ -107,7 +103,7 @@ class Money:
     @property
     def staying_minor(self) -> int:
         """What was captured and is neither refunded nor being refunded."""
-        return self.kept_minor - self.returning_minor
+        return self.kept_minor - self.refunding_minor
 
 
 def money_of(facts: Iterable[Fact]) -> Money:
@@ -117,20 +113,20 @@ def money_of(facts: Iterable[Fact]) -> Money:
     capture = max(captures, key=lambda fact: (fact.amount_minor, fact.currency or ""), default=None)
     total = capture.amount_minor if capture else 0
     refunds = _latest(told)
-    gone = min(total, _gone(told, refunds))
+    refunded = min(total, _refunded(told, refunds))
     ours = [one for one in refunds if one.refund_id]
     return Money(
         captured_minor=total,
         currency=capture.currency if capture else None,
-        refunded_minor=gone,
-        returning_minor=min(_sum(refunds, UNDER_WAY), total - gone),
+        refunded_minor=refunded,
+        refunding_minor=min(_sum(refunds, UNDER_WAY), total - refunded),
         refunds_known=frozenset(one.refund_id or "" for one in ours),
         refunds_failed=frozenset(one.refund_id or "" for one in ours if _stage(one) == LOST),
         failure=max((fact.reason or "" for fact in told if fact.kind is Kind.FAILED), default=None),
     )
 
 
-def _gone(told: Iterable[Fact], refunds: Iterable[Fact]) -> int:
+def _refunded(told: Iterable[Fact], refunds: Iterable[Fact]) -> int:
     """Return what is refunded: the settled refunds, or the reported total if that implies more.
 
     The reported total includes refunds under way, and those that failed after it was reported, so

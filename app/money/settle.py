@@ -16,11 +16,11 @@ from app.lifecycle import REFUND_ATTEMPTS, Order, Payment, Status
 from app.money.amounts import to_major, to_major_in
 from app.money.locked_payments import STRIPE, LockedPayment
 from app.money.steps import (
+    AnnounceRefund,
     Cancel,
     Fail,
     Park,
-    Return,
-    Returned,
+    RequestRefund,
     Step,
     Succeed,
     Void,
@@ -71,16 +71,16 @@ def _take(
         case Void():
             payment.failure_reason = _not_wanted(order)
             expire_session(transaction, payment, request_id)
-        case Return(amount_minor=amount):
+        case RequestRefund(amount_minor=amount):
             refund = transaction.refunds[refund_id] = RefundRow(refund_id, payment.id, amount)
-            _ask_back(transaction, order, held, refund, request_id)
+            _request_refund(transaction, order, held, refund, request_id)
         case Park(amount_minor=amount):
             line = "An operator has to give back %s of payment %s (order %s): %s"
             money = "{amount} {currency}".format(**_money(held, amount))
             which = money, payment.id, order.id, held.refusal or FAILED
             extra = {"request_id": request_id}
             transaction.notices.append(partial(log.error, line, *which, extra=extra))
-        case Returned(amount_minor=amount):
+        case AnnounceRefund(amount_minor=amount):
             told = _money(held, amount)
             _emit_payment_event(transaction, PaymentRefunded, order, payment, request_id, **told)
 
@@ -108,7 +108,7 @@ def call_for(
     )
 
 
-def _ask_back(
+def _request_refund(
     transaction: Transaction, order: Order, held: LockedPayment, refund: RefundRow, request_id: str
 ) -> None:
     """Request a refund: emit the event and, for Stripe, record the call.

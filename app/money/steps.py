@@ -38,7 +38,7 @@ class PaymentState:
         `told_minor` may decrease, because a refund can fail after it was reported as settled.
         """
         self.money = money
-        self.told_minor = min(self.told_minor, money.refunded_minor + money.returning_minor)
+        self.told_minor = min(self.told_minor, money.refunded_minor + money.refunding_minor)
 
     @property
     def unanswered(self) -> dict[str, int]:
@@ -57,7 +57,7 @@ class PaymentState:
         return max(0, self.money.staying_minor - sum(self.unanswered.values()))
 
     @property
-    def may_ask(self) -> bool:
+    def may_request_refund(self) -> bool:
         """Whether another refund may be requested."""
         return self.failed_refunds < self.attempts
 
@@ -92,7 +92,7 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
-class Return:
+class RequestRefund:
     """A refund of `amount_minor` is requested from the provider: `payment.refund_requested`."""
 
     payment: UUID
@@ -108,7 +108,7 @@ class Park:
 
 
 @dataclass(frozen=True, slots=True)
-class Returned:
+class AnnounceRefund:
     """`amount_minor` was refunded: `payment.refunded`. `wholly`: nothing of the payment is left."""
 
     payment: UUID
@@ -128,7 +128,7 @@ class Follow:
     status: PaymentStatus
 
 
-Step = Succeed | Fail | Void | Cancel | Return | Park | Returned | Follow
+Step = Succeed | Fail | Void | Cancel | RequestRefund | Park | AnnounceRefund | Follow
 
 
 def steps_of(
@@ -141,7 +141,7 @@ def steps_of(
     if keeper:
         if keeper.status is not PaymentStatus.SUCCEEDED:
             steps.append(Succeed(keeper.id))
-        steps += _told(keeper, wholly=False)
+        steps += _announce(keeper, wholly=False)
     elif reason := _cancel_reason(status, total_minor, currency, payments):
         steps.append(Cancel(reason))
         status = Status.CANCELLED
@@ -161,12 +161,12 @@ def note(state: PaymentState, step: Step, refund_id: str) -> None:
             state.status = PaymentStatus.FAILED
         case Void():
             state.status = PaymentStatus.VOIDED
-        case Return():
+        case RequestRefund():
             state.status = PaymentStatus.REFUNDING
             state.refunds[refund_id] = step.amount_minor
         case Park():
             state.status = PaymentStatus.PARKED
-        case Returned():
+        case AnnounceRefund():
             state.told_minor += step.amount_minor
             if step.wholly:
                 state.status = PaymentStatus.REFUNDED
@@ -230,24 +230,24 @@ def _unwanted(payment: PaymentState) -> list[Step]:
     if not payment.money.is_captured:
         return []
     if owed := payment.owed_minor:
-        if payment.may_ask:
-            return [*_told(payment, wholly=False), Return(payment.id, owed)]
+        if payment.may_request_refund:
+            return [*_announce(payment, wholly=False), RequestRefund(payment.id, owed)]
         parked = payment.status is PaymentStatus.PARKED
-        return _told(payment, wholly=False) + ([] if parked else [Park(payment.id, owed)])
+        return _announce(payment, wholly=False) + ([] if parked else [Park(payment.id, owed)])
     if payment.money.kept_minor:
-        return [*_told(payment, wholly=False), *_follow(payment, PaymentStatus.REFUNDING)]
+        return [*_announce(payment, wholly=False), *_follow(payment, PaymentStatus.REFUNDING)]
     # A payment of 0 has nothing to refund, and an event tells of its refund once all the same.
     if payment.money.refunded_minor and payment.told_minor == payment.money.refunded_minor:
         return _follow(payment, PaymentStatus.REFUNDED)
-    return _told(payment, wholly=True)
+    return _announce(payment, wholly=True)
 
 
 def _follow(payment: PaymentState, status: PaymentStatus) -> list[Step]:
     return [] if payment.status is status else [Follow(payment.id, status)]
 
 
-def _told(payment: PaymentState, wholly: bool) -> list[Step]:
-    """Return the step that emits refunds which are not on the timeline yet."""
-    untold = max(0, payment.money.refunded_minor - payment.told_minor)
+def _announce(payment: PaymentState, wholly: bool) -> list[Step]:
+    """Return the step that announces refunds which are not on the timeline yet."""
+    unannounced = max(0, payment.money.refunded_minor - payment.told_minor)
     ends = wholly and payment.status is not PaymentStatus.REFUNDED
-    return [Returned(payment.id, untold, wholly)] if untold or ends else []
+    return [AnnounceRefund(payment.id, unannounced, wholly)] if unannounced or ends else []

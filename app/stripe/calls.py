@@ -19,7 +19,7 @@ from app.logs import request_id
 from app.queries import sql
 from app.stripe.answers import work_of
 from app.stripe.provider import Provider
-from app.stripe.refunds import give_back
+from app.stripe.refunds import make_refund
 from app.stripe.sessions import close_session, open_session
 from app.text import storable_error
 from app.timeouts import move_on_after
@@ -27,7 +27,7 @@ from app.transaction import Transaction
 
 log = logging.getLogger(__name__)
 
-KINDS = {"session": open_session, "expire": close_session, "refund": give_back}
+KINDS = {"session": open_session, "expire": close_session, "refund": make_refund}
 """The function that makes each kind of call."""
 AT_ONCE = 16
 """The most calls that one worker has in flight."""

@@ -7,8 +7,7 @@ from typing import Any
 from app.db import Database
 from app.errors import ProviderAway, ProviderRefused
 from app.lifecycle import PaymentStatus
-from app.money.ledger import LOST_STATUSES
-from app.money.ledger import refund as returned
+from app.money.ledger import LOST_STATUSES, Fact
 from app.money.locked_payments import LockedPayment, report
 from app.rows import RefundRow
 from app.stripe.answers import answering, wait_for_key
@@ -28,10 +27,10 @@ POLL_EVERY = timedelta(hours=6)
 """How often Stripe is asked for a refund that is pending."""
 
 
-async def give_back(database: Database, provider: Provider, call: Any) -> None:
+async def make_refund(database: Database, provider: Provider, call: Any) -> None:
     """Request the call's refund, or poll it if Stripe has accepted it already."""
     if call["provider_refund_id"]:
-        await _look_after(database, provider, call)
+        await _poll_refund(database, provider, call)
         return
     id, amount = call["subject_id"], call["amount_minor"]
     row = RefundRow(id, call["payment_id"], amount)
@@ -55,7 +54,7 @@ async def give_back(database: Database, provider: Provider, call: Any) -> None:
         _report_refund(transaction, held, refund, str(id))
 
 
-async def _look_after(database: Database, provider: Provider, call: Any) -> None:
+async def _poll_refund(database: Database, provider: Provider, call: Any) -> None:
     """Poll a refund that Stripe has accepted, because its webhook may never come."""
     id = call["provider_refund_id"]
     try:
@@ -85,5 +84,5 @@ def _until_next(refund: Refund, requested_at: datetime) -> timedelta | None:
 def _report_refund(
     transaction: Transaction, held: LockedPayment, refund: Refund, refund_id: str | None
 ) -> None:
-    fact = returned(refund.id, refund.amount_minor, refund.status, refund_id)
+    fact = Fact.refund(refund.id, refund.amount_minor, refund.status, refund_id)
     report(transaction, held, fact, f"refund {refund.id} {refund.status}")

@@ -11,7 +11,7 @@ from app.db import Database
 from app.errors import ProviderAway, ProviderRefused
 from app.lifecycle import PaymentStatus
 from app.metrics import WEBHOOKS
-from app.money.ledger import PAYMENT_FAILED, Fact, Kind, captured, expired, failed
+from app.money.ledger import PAYMENT_FAILED, Fact, Kind
 from app.money.locked_payments import report
 from app.money.settle import expire_session
 from app.queries import sql
@@ -127,7 +127,7 @@ def _fact_of_none(status: str, late: timedelta) -> Fact | None:
     pending one is an operator's concern until then.
     """
     waits = status == PaymentStatus.PENDING
-    return expired() if late > (DELAYED_PAYMENT_LIMIT if waits else WEBHOOK_GRACE) else None
+    return Fact.expired() if late > (DELAYED_PAYMENT_LIMIT if waits else WEBHOOK_GRACE) else None
 
 
 def _fact_of(session: Session, late: timedelta) -> Fact | None:
@@ -139,16 +139,16 @@ def _fact_of(session: Session, late: timedelta) -> Fact | None:
     if session.status == "open":
         raise ProviderAway("the session is open")
     if session.status == "expired":
-        return expired()
+        return Fact.expired()
     if late <= WEBHOOK_GRACE:
         return None
     if session.is_paid:
         _note_missed(session, "which is paid")
-        return captured(session.amount_minor, session.currency)
+        return Fact.captured(session.amount_minor, session.currency)
     if session.intent_status in FAILED_INTENTS:
         _note_missed(session, "whose payment failed")
-        return failed(PAYMENT_FAILED)
-    return expired() if late > DELAYED_PAYMENT_LIMIT else None
+        return Fact.failed(PAYMENT_FAILED)
+    return Fact.expired() if late > DELAYED_PAYMENT_LIMIT else None
 
 
 def _note_missed(session: Session, what: str) -> None:

@@ -15,15 +15,7 @@ from stripe import SignatureVerificationError, WebhookSignature
 
 from app.errors import BadSignature, InvalidInput
 from app.money.amounts import MAX_MINOR
-from app.money.ledger import (
-    PAYMENT_FAILED,
-    Fact,
-    captured,
-    expired,
-    failed,
-    refund,
-    refunded_in_all,
-)
+from app.money.ledger import PAYMENT_FAILED, Fact
 
 TOLERANCE_SECONDS = 300
 
@@ -168,15 +160,15 @@ def _paid(session: Mapping[str, Any]) -> Fact | None:
     """Return the capture; None if a delayed payment method has completed the session unpaid."""
     if session["payment_status"] != "paid" or not _is_single(session):
         return None
-    return captured(_amount(session["amount_total"]), _text(session["currency"]).upper())
+    return Fact.captured(_amount(session["amount_total"]), _text(session["currency"]).upper())
 
 
 def _not_paid(session: Mapping[str, Any]) -> Fact | None:
-    return failed(PAYMENT_FAILED) if _is_single(session) else None
+    return Fact.failed(PAYMENT_FAILED) if _is_single(session) else None
 
 
 def _left(session: Mapping[str, Any]) -> Fact | None:
-    return expired() if _is_single(session) else None
+    return Fact.expired() if _is_single(session) else None
 
 
 def _is_single(session: Mapping[str, Any]) -> bool:
@@ -187,11 +179,11 @@ def _is_single(session: Mapping[str, Any]) -> bool:
 def _refund(found: Mapping[str, Any]) -> Fact:
     ours = _id(_metadata(found).get("refundId"))
     status = _text(found["status"] or "pending")
-    return refund(_text(found["id"]), _amount(found["amount"]), status, ours)
+    return Fact.refund(_text(found["id"]), _amount(found["amount"]), status, ours)
 
 
 def _charge(charge: Mapping[str, Any]) -> Fact:
-    return refunded_in_all(_amount(charge["amount_refunded"]))
+    return Fact.refunded_in_all(_amount(charge["amount_refunded"]))
 
 
 FACTS: Mapping[str, Callable[[Mapping[str, Any]], Fact | None]] = {

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from uuid import UUID, uuid4
 
 from app.errors import ProviderRefused
-from app.money.ledger import Fact, captured, expired, failed, refund, refunded_in_all
+from app.money.ledger import Fact
 from app.stripe.provider import Checkout, Refund, Session
 from app.stripe.webhook import Report
 from app.times import now
@@ -67,18 +67,18 @@ class Books:
         """The customer pays."""
         self.status, self.taken = "complete", self.amount
         self.intent_status = "succeeded"
-        self.tell(captured(self.amount, self.currency))
+        self.tell(Fact.captured(self.amount, self.currency))
 
     def fail(self) -> None:
         """A delayed payment fails."""
         self.status, self.intent_status = "complete", "requires_payment_method"
-        self.tell(failed("The payment failed"))
+        self.tell(Fact.failed("The payment failed"))
 
     def expire(self) -> None:
         """The session expires if it is open."""
         if self.status == "open":
             self.status = "expired"
-            self.tell(expired())
+            self.tell(Fact.expired())
 
     def give(self, amount: int, refund_id: UUID | None = None) -> str:
         """Refund `amount`; return the refund's id. Raises ProviderRefused for more than is left."""
@@ -92,8 +92,8 @@ class Books:
         if refund_id:
             self.refunds[refund_id] = id
         self.made.append(Refund(id, "succeeded", amount, refund_id and str(refund_id)))
-        self.tell(refund(id, amount, "succeeded", refund_id and str(refund_id)))
-        self.tell(refunded_in_all(self.given))
+        self.tell(Fact.refund(id, amount, "succeeded", refund_id and str(refund_id)))
+        self.tell(Fact.refunded_in_all(self.given))
         return id
 
 

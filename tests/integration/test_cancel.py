@@ -99,7 +99,7 @@ async def test_a_cancel_beats_a_payment_that_is_pending(database: Database) -> N
     ]
 
 
-async def test_captured_money_goes_back(database: Database) -> None:
+async def test_captured_money_is_refunded(database: Database) -> None:
     order_id = await order_of(database, {await add_product(database): 1})
     await pay(database, order_id)
     await cancel(database, order_id)

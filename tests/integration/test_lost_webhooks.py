@@ -11,7 +11,7 @@ from app.db import Database
 from app.errors import ProviderRefused
 from app.expiry import expire_due
 from app.explain import explain
-from app.money.ledger import refunded_in_all
+from app.money.ledger import Fact
 from app.stripe.webhook import Report
 from app.times import now
 from tests.integration.money_course import (
@@ -80,7 +80,7 @@ async def test_money_that_no_webhook_tells_of_is_found_when_it_should_have(
     await assert_conserved(one)
 
 
-async def test_money_for_a_cancelled_order_goes_back_though_no_webhook_tells_of_it(
+async def test_money_for_a_cancelled_order_is_refunded_though_no_webhook_tells_of_it(
     database: Database,
 ) -> None:
     one, books = await paid_without_a_webhook(database)
@@ -108,7 +108,7 @@ async def test_a_refund_by_hand_is_not_all_that_stripe_has_to_tell(database: Dat
     await one.handle_all()
     books.by_hand += 100
     books.given += 100
-    told = report_of(refunded_in_all(100), one.order_id, books.session, books.intent)
+    told = report_of(Fact.refunded_in_all(100), one.order_id, books.session, books.intent)
     await one.arrive(replace(told, order_id=one.order_id))
     assert await one.call() == 1
     await an_hour_later(one)
@@ -274,8 +274,8 @@ async def refunded_by_hand(database: Database, amount: int) -> tuple[Course, Boo
     return one, books, lost
 
 
-async def assert_given_back(one: Course, books: Books, by_hand: int) -> None:
-    """Assert that all the money has gone back, once, and that nobody has to do anything."""
+async def assert_refunded(one: Course, books: Books, by_hand: int) -> None:
+    """Assert that all the money is refunded, once, and that nobody has to do anything."""
     (payment,) = await one.payments()
     assert (await one.status(), payment["status"]) == ("CANCELLED", "REFUNDED")
     ours = [refund.amount_minor for refund in books.made if refund.refund_id]
@@ -291,13 +291,13 @@ async def test_what_a_person_has_refunded_is_found_when_the_rest_is_asked_for(
     one, books, lost = await refunded_by_hand(database, by_hand)
     await one.cancel()
     await one.come_to_rest()
-    await assert_given_back(one, books, by_hand)
+    await assert_refunded(one, books, by_hand)
     assert not [text for text in caplog.messages if "An operator has to give back" in text]
     topics = await one.topics()
     for told in lost:
         await one.arrive(told)
     assert await one.topics() == topics, "a webhook that comes after all changes nothing"
-    await assert_given_back(one, books, by_hand)
+    await assert_refunded(one, books, by_hand)
 
 
 @pytest.mark.parametrize("by_hand", [4000, TOTAL])
@@ -317,7 +317,7 @@ async def test_a_parked_payment_that_a_person_has_refunded_is_closed_by_a_retry(
     assert payment["status"] == "PARKED"
     assert await payments.retry_refund(database, payment["id"], "operator")
     await one.come_to_rest()
-    await assert_given_back(one, books, by_hand)
+    await assert_refunded(one, books, by_hand)
 
 
 async def test_a_refund_by_hand_that_is_on_its_way_is_not_made_again(database: Database) -> None:
@@ -330,4 +330,4 @@ async def test_a_refund_by_hand_that_is_on_its_way_is_not_made_again(database: D
     assert await one.call() == 0
     for told in lost:
         await one.arrive(told)
-    await assert_given_back(one, books, TOTAL)
+    await assert_refunded(one, books, TOTAL)

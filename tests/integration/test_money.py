@@ -74,7 +74,7 @@ async def test_money_that_comes_before_its_session_is_stored_counts(database: Da
         (TOTAL, "EUR", "Incorrect currency"),
     ],
 )
-async def test_wrong_money_cancels_the_order_and_goes_back(
+async def test_wrong_money_cancels_the_order_and_is_refunded(
     database: Database, amount: int, currency: str, reason: str
 ) -> None:
     one, books = await ready(database)
@@ -90,7 +90,7 @@ async def test_wrong_money_cancels_the_order_and_goes_back(
 
 
 @pytest.mark.parametrize(("currency", "told"), [("JPY", 9999), ("KWD", 9.999), ("ISK", 99.99)])
-async def test_money_that_goes_back_is_told_in_the_units_of_its_currency(
+async def test_money_that_is_refunded_is_told_in_the_units_of_its_currency(
     database: Database, currency: str, told: float
 ) -> None:
     one, books = await ready(database)
@@ -104,7 +104,7 @@ async def test_money_that_goes_back_is_told_in_the_units_of_its_currency(
     await assert_audited(database, one.order_id)
 
 
-async def test_money_after_the_cancel_goes_back_and_the_session_is_closed(
+async def test_money_after_the_cancel_is_refunded_and_the_session_is_closed(
     database: Database,
 ) -> None:
     one, books = await ready(database)
@@ -162,7 +162,7 @@ async def test_missing_stock_gives_the_money_back(database: Database) -> None:
     ]
 
 
-async def test_money_that_fails_cancels_and_money_that_comes_after_all_goes_back(
+async def test_money_that_fails_cancels_and_money_that_comes_after_all_is_refunded(
     database: Database,
 ) -> None:
     one, books = await ready(database)
@@ -234,7 +234,7 @@ async def test_a_session_that_nobody_here_asked_for_may_fail_beside_a_live_attem
     assert await one.status() == "COMPLETED"
 
 
-async def test_a_second_payment_goes_back(database: Database) -> None:
+async def test_a_second_payment_is_refunded(database: Database) -> None:
     one, books = await ready(database)
     second = Books(one.order_id, TOTAL, "PLN")
     one.bank.books.append(second)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from app import payments
 from app.db import Database
-from app.money.ledger import refund, refunded_in_all
+from app.money.ledger import Fact
 from tests.integration.money_course import (
     TOTAL,
     Course,
@@ -138,13 +138,13 @@ async def test_a_refund_on_its_way_has_one_status_whatever_is_reported_first(
         books = Books(one.order_id, TOTAL, "PLN")
         id = f"re_{one.order_id}"
         books.pay()
-        books.tell(refund(id, TOTAL, "pending"))
-        books.tell(refunded_in_all(TOTAL))
+        books.tell(Fact.refund(id, TOTAL, "pending"))
+        books.tell(Fact.refunded_in_all(TOTAL))
         for place in places:
             await one.arrive(books.reports[place])
         (row,) = await one.payments()
         assert (row["status"], row["refunded_minor"]) == ("REFUNDING", 0), places
-        books.tell(refund(id, TOTAL, "succeeded"))
+        books.tell(Fact.refund(id, TOTAL, "succeeded"))
         await one.arrive(books.reports[-1])
         (row,) = await one.payments()
         assert (row["status"], row["refunded_minor"]) == ("REFUNDED", TOTAL), places

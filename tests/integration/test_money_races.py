@@ -14,7 +14,7 @@ from app.quarantine import Quarantine
 from app.queries import sql
 from app.stripe.events import record, settle_kept
 from app.stripe.provider import Refund
-from app.stripe.refunds import give_back
+from app.stripe.refunds import make_refund
 from tests.integration.money_course import (
     TOTAL,
     Course,
@@ -137,7 +137,7 @@ async def test_a_refund_that_two_workers_make_is_told_once(database: Database) -
     async with database.connection() as connection:
         calls = await sql.take_due_calls(connection, batch=9, lease=timedelta(0))
     (call,) = [call for call in calls if call["kind"] == "refund"]
-    await concurrently(*(give_back(database, one.bank, call) for _ in range(4)))
+    await concurrently(*(make_refund(database, one.bank, call) for _ in range(4)))
     await assert_ends_conserved(one)
     assert len(books.refunds) == 1
     assert (await one.topics()).count("payment.refunded") == 1

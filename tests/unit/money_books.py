@@ -5,7 +5,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from app.lifecycle import PaymentStatus
-from app.money.ledger import Fact, Kind, Money, captured, money_of, refund, refunded_in_all
+from app.money.ledger import Fact, Kind, Money, money_of
 from app.money.steps import PaymentState
 
 TOTAL, CURRENCY = 9999, "PLN"
@@ -45,7 +45,7 @@ class Payment(NamedTuple):
 
 def paid(amount: int = TOTAL, currency: str = CURRENCY, *before: Fact) -> Payment:
     """Return the payment of a session that the customer has paid."""
-    return Payment(amount, amount, in_transit=frozenset({captured(amount, currency), *before}))
+    return Payment(amount, amount, in_transit=frozenset({Fact.captured(amount, currency), *before}))
 
 
 def by_hand(payment: Payment, *amounts: int, fails: bool = False, slowly: bool = False) -> Payment:
@@ -55,8 +55,8 @@ def by_hand(payment: Payment, *amounts: int, fails: bool = False, slowly: bool =
     """
     for number, amount in enumerate(amounts):
         id, gone = f"by hand {number}", payment.given + amount
-        sent = {refund(id, amount, "succeeded"), refunded_in_all(gone)}
-        sent |= {refund(id, amount, "pending")} if slowly else set()
+        sent = {Fact.refund(id, amount, "succeeded"), Fact.refunded_in_all(gone)}
+        sent |= {Fact.refund(id, amount, "pending")} if slowly else set()
         payment = payment._replace(
             in_transit=payment.in_transit | (lost(id, amount, gone) if fails else sent),
             given=payment.given if fails else gone,
@@ -69,9 +69,9 @@ def lost(id: str, amount: int, in_all: int, refund_id: str | None = None) -> fro
     """Return the reports of a refund that fails after it was accepted."""
     return frozenset(
         {
-            refund(id, amount, "pending", refund_id),
-            refunded_in_all(in_all),
-            refund(id, amount, "failed", refund_id),
+            Fact.refund(id, amount, "pending", refund_id),
+            Fact.refunded_in_all(in_all),
+            Fact.refund(id, amount, "failed", refund_id),
         }
     )
 

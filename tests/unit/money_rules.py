@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from app.lifecycle import PaymentStatus, Status
 from app.money.ledger import Money
 from app.money.steps import (
+    AnnounceRefund,
     Cancel,
     Fail,
     Follow,
     Park,
     PaymentState,
-    Return,
-    Returned,
+    RequestRefund,
     Step,
     Succeed,
     Void,
@@ -22,7 +22,7 @@ from tests.unit.money_books import CURRENCY, TOTAL, Entry, Payment
 def settles(money: Money) -> bool:
     """Return whether this is an order's exact money, with no refund made or in flight."""
     came = (money.captured_minor, money.currency) == (TOTAL, CURRENCY)
-    return came and not money.refunded_minor and not money.returning_minor
+    return came and not money.refunded_minor and not money.refunding_minor
 
 
 def assert_called_for(status: Status, step: Step, accounts: dict[int, PaymentState]) -> None:
@@ -38,20 +38,20 @@ def assert_called_for(status: Status, step: Step, accounts: dict[int, PaymentSta
     match step:
         case Succeed():
             assert status is Status.CREATED and not kept and settles(state.money)
-            assert not state.refunds, "money that is asked back is not kept"
+            assert not state.refunds, "money whose refund is requested is not kept"
         case Fail():
             assert status is Status.CREATED and not kept and not state.money.is_captured
             assert state.status is PaymentStatus.PENDING and state.money.failure == step.reason
         case Void():
             assert state.status is PaymentStatus.PENDING and (kept or status is not Status.CREATED)
-        case Return(amount_minor=amount):
-            asked = sum(state.unanswered.values())
+        case RequestRefund(amount_minor=amount):
+            requested = sum(state.unanswered.values())
             assert amount > 0 and state.failed_refunds < state.attempts
-            assert asked + amount == state.money.staying_minor, "all of it is asked back, once"
+            assert requested + amount == state.money.staying_minor, "all of it is refunded, once"
         case Park(amount_minor=amount):
             assert state.failed_refunds >= state.attempts
             assert amount == state.owed_minor > 0
-        case Returned(amount_minor=amount, wholly=wholly):
+        case AnnounceRefund(amount_minor=amount, wholly=wholly):
             assert state.told_minor + amount == state.money.refunded_minor
             assert wholly == (state not in kept and state.money.kept_minor == 0)
             assert amount or not state.money.captured_minor, "nothing is told but what was refunded"
@@ -62,7 +62,7 @@ def assert_called_for(status: Status, step: Step, accounts: dict[int, PaymentSta
 
 
 def assert_status_tells(state: PaymentState) -> None:
-    """Assert that what a payment gives back has one status, whatever was reported first."""
+    """Assert that a payment that is refunded has one status, whatever was reported first."""
     if state.money.is_captured and state.status is not PaymentStatus.SUCCEEDED:
         left = PaymentStatus.PARKED if state.owed_minor else PaymentStatus.REFUNDING
         expected = left if state.money.kept_minor else PaymentStatus.REFUNDED
@@ -82,7 +82,7 @@ def assert_final(status: Status, payments: Sequence[Payment]) -> None:
             assert entry.told == payment.given, "and stands on the timeline"
             if payment in kept:
                 assert payment.taken == TOTAL and not entry.refunds
-                assert payment.given == payment.by_hand, "only a person gives back what is kept"
+                assert payment.given == payment.by_hand, "only a person refunds what is kept"
             else:
                 assert_nothing_left(status, payment, entry, waits)
 

@@ -10,8 +10,8 @@ from functools import cache
 from typing import NamedTuple
 
 from app.lifecycle import INCORRECT_AMOUNT, LIVE, MOVES, PaymentStatus, Status
-from app.money.ledger import Fact, Kind, captured, failed, refund, refunded_in_all
-from app.money.steps import Cancel, Fail, Return, Step, Succeed, note, steps_of
+from app.money.ledger import Fact, Kind
+from app.money.steps import Cancel, Fail, RequestRefund, Step, Succeed, note, steps_of
 from tests.unit.money_books import (
     ATTEMPTS,
     CURRENCY,
@@ -160,7 +160,7 @@ def follow(world: World, step: Step) -> World:
             return world.publish(("payment.succeeded", payment.int, 0))
         case Fail(payment):
             return world.publish(("payment.failed", payment.int, 0))
-        case Return(payment):
+        case RequestRefund(payment):
             owner = world.payments[payment.int]
             assert owner.entry
             request = ("payment.refund_requested", payment.int, len(owner.entry.refunds) - 1)
@@ -208,7 +208,7 @@ def handle(world: World, message: Message, in_stock: bool) -> World:
         case "order.cancelled":
             return settled(world)
         case "payment.refund_requested":
-            return give_back(world, place, number)
+            return refund_at_once(world, place, number)
     return world
 
 
@@ -218,8 +218,8 @@ def capture(world: World, place: int) -> World:
     if not payment.has(PaymentStatus.PENDING):
         return world
     if payment.amount != TOTAL:
-        return arrive(world, place, failed(INCORRECT_AMOUNT))
-    return arrive(world.change(place, taken=TOTAL), place, captured(TOTAL, CURRENCY))
+        return arrive(world, place, Fact.failed(INCORRECT_AMOUNT))
+    return arrive(world.change(place, taken=TOTAL), place, Fact.captured(TOTAL, CURRENCY))
 
 
 def complete(world: World) -> World:
@@ -228,7 +228,7 @@ def complete(world: World) -> World:
     return end(world, Status.COMPLETED)
 
 
-def give_back(world: World, place: int, number: int) -> World:
+def refund_at_once(world: World, place: int, number: int) -> World:
     """Let the internal provider refund, which succeeds at once."""
     payment = world.payments[place]
     assert payment.entry
@@ -237,7 +237,7 @@ def give_back(world: World, place: int, number: int) -> World:
         return world
     amount = payment.entry.refunds[number]
     world = world.change(place, given=payment.given + amount)
-    return arrive(world, place, refund(id, amount, "succeeded", id))
+    return arrive(world, place, Fact.refund(id, amount, "succeeded", id))
 
 
 def ask(world: World, call: Message) -> Iterator[Move]:
@@ -250,14 +250,15 @@ def ask(world: World, call: Message) -> Iterator[Move]:
     assert entry
     amount = entry.refunds[number]
     if payment.given + amount > payment.taken:
-        assert payment.by_hand, "no money is asked back twice"
+        assert payment.by_hand, "no money is refunded twice"
         refused = entry._replace(refused=entry.refused | {id})
         known = payment.arrived | made(payment)
         told = world.change(place, arrived=known, entry=learn(refused, known))
         yield f"{id} is refused", settled(told)
         return
     gone = payment.given + amount
-    sent = payment.in_transit | {refund(id, amount, "succeeded", id), refunded_in_all(gone)}
+    facts = {Fact.refund(id, amount, "succeeded", id), Fact.refunded_in_all(gone)}
+    sent = payment.in_transit | facts
     yield f"{id} is made", world.change(place, in_transit=sent, given=gone)
     if world.may_fail:
         sent = payment.in_transit | lost(id, amount, gone, id)

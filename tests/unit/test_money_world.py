@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.lifecycle import PaymentStatus, Status
-from app.money.ledger import expired, failed
+from app.money.ledger import Fact
 from tests.unit.money_books import CURRENCY, TOTAL, Entry, Payment, by_hand, paid
 from tests.unit.money_rules import assert_final
 from tests.unit.money_world import World, handle, moves, settled, whims
@@ -23,8 +23,8 @@ COURSES = {
     "too little": paid(TOTAL - 1),
     "too much": paid(TOTAL + 1),
     "another currency": paid(TOTAL, "EUR"),
-    "left": Payment(in_transit=frozenset({expired()})),
-    "paid after it failed": paid(TOTAL, CURRENCY, failed("The payment failed")),
+    "left": Payment(in_transit=frozenset({Fact.expired()})),
+    "paid after it failed": paid(TOTAL, CURRENCY, Fact.failed("The payment failed")),
     "refunded": by_hand(paid(), TOTAL),
     "refunded in part": by_hand(paid(), 999),
     "refunded in parts": by_hand(paid(), 999, TOTAL - 999),

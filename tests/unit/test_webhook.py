@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from app.errors import BadSignature, InvalidInput
-from app.money.ledger import Fact, captured, expired, failed, refund, refunded_in_all
+from app.money.ledger import Fact
 from app.stripe.webhook import Report, read, verify
 
 NOW = datetime(2026, 1, 3, 12, tzinfo=UTC)
@@ -194,25 +194,25 @@ CHARGE = {
 @pytest.mark.parametrize(
     ("payload", "fact"),
     [
-        (session("completed"), captured(9999, "PLN")),
+        (session("completed"), Fact.captured(9999, "PLN")),
         (session("completed", payment_status="unpaid"), None),
-        (session("completed", mode="payment"), captured(9999, "PLN")),
+        (session("completed", mode="payment"), Fact.captured(9999, "PLN")),
         (session("completed", mode="subscription", payment_intent=None), None),
         (of_an_account(session("completed")), None),
-        (session("async_payment_succeeded"), captured(9999, "PLN")),
-        (session("async_payment_failed"), failed("The payment failed")),
+        (session("async_payment_succeeded"), Fact.captured(9999, "PLN")),
+        (session("async_payment_failed"), Fact.failed("The payment failed")),
         (session("async_payment_failed", mode="subscription"), None),
-        (session("expired", payment_status="unpaid"), expired()),
+        (session("expired", payment_status="unpaid"), Fact.expired()),
         (session("expired", payment_status="unpaid", mode="subscription"), None),
-        (event("charge.refunded", **CHARGE), refunded_in_all(500)),
-        (event("refund.created", **REFUND), refund("re_1", 500, "succeeded", "ours")),
+        (event("charge.refunded", **CHARGE), Fact.refunded_in_all(500)),
+        (event("refund.created", **REFUND), Fact.refund("re_1", 500, "succeeded", "ours")),
         (
             event("refund.created", **REFUND | {"status": None}),
-            refund("re_1", 500, "pending", "ours"),
+            Fact.refund("re_1", 500, "pending", "ours"),
         ),
         (
             event("refund.failed", **{**REFUND, "status": "failed", "metadata": {}}),
-            refund("re_1", 500, "failed"),
+            Fact.refund("re_1", 500, "failed"),
         ),
         (event("customer.created", id="cus_1", object="customer"), None),
     ],
@@ -236,12 +236,12 @@ def test_play_money_pays_nothing_where_money_is_real(
 ) -> None:
     report = read(in_mode(livemode, session("completed")), is_live=is_live)
     assert report.is_test is is_test
-    assert report.fact == (None if is_test else captured(9999, "PLN"))
+    assert report.fact == (None if is_test else Fact.captured(9999, "PLN"))
     assert (report.event_id, report.order_id) == ("evt_1", ORDER), "it is kept all the same"
 
 
 def test_an_event_that_does_not_tell_its_mode_counts() -> None:
-    assert read(session("completed"), is_live=True).fact == captured(9999, "PLN")
+    assert read(session("completed"), is_live=True).fact == Fact.captured(9999, "PLN")
 
 
 LINKED = {"payment_link": "plink_1", "client_reference_id": str(ORDER)}

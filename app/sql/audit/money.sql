@@ -54,7 +54,7 @@ limit :most;
 -- A payment's captured and refunded amounts are those computed from its provider's reports.
 select p.order_id as subject,
     concat_ws(' ', 'payment', p.id, p.captured_minor, p.refunded_minor, 'reported',
-        coalesce(came.amount_minor, 0), gone.minor) as detail,
+        coalesce(came.amount_minor, 0), refunded.minor) as detail,
     count(*) over () as found
 from payments p
 left join lateral (
@@ -85,12 +85,12 @@ cross join lateral (
         where payment_id = p.id and kind in ('refund', 'refunded_in_all')
         order by kind, provider_refund_id, case kind when 'refund' then '' else event_id end, staged.stage desc
     ) as refunds
-) as gone
+) as refunded
 where p.updated_at >= :since::timestamptz
   and (
       p.captured_minor <> coalesce(came.amount_minor, 0)
       or p.captured_currency is distinct from came.currency
-      or p.refunded_minor <> gone.minor
+      or p.refunded_minor <> refunded.minor
   )
 limit :most;
 
