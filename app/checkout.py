@@ -15,12 +15,13 @@ from app.errors import (
     TooManyAttempts,
 )
 from app.ids import new_id
-from app.lifecycle import Order, Payment, PaymentStatus, Status, payable
+from app.lifecycle import Order, Status, payable
 from app.money.ledger import CHECKOUT_EXPIRED
 from app.money.locked_payments import STRIPE, find, lock_with_payments
 from app.money.settle import call_for, payment_fields
+from app.money.statuses import PaymentStatus
 from app.queries import sql
-from app.rows import Key
+from app.rows import Key, PaymentRow
 from app.times import now, rfc3339
 from app.tokens import Identity
 from app.topics import CheckoutRequested
@@ -95,7 +96,7 @@ async def _start_attempt(
     transaction: Transaction, order: Order, due_at: datetime | None, request_id: str
 ) -> None:
     ends = expires_at(due_at, now())
-    payment = Payment(
+    payment = PaymentRow(
         new_id(), order.id, STRIPE, order.total_minor, order.currency, expires_at=ends
     )
     transaction.payments[payment.id] = payment
@@ -117,9 +118,9 @@ async def note_call(transaction: Transaction, events: Sequence[CheckoutRequested
     """Note a call of Stripe that opens a session; it is made later and delays no event."""
     _, all_payments = await lock_with_payments(transaction, events)
     for event in events:
-        held = find(all_payments[event.order_id], event.paymentId, PaymentStatus.PENDING)
-        if held and held.payment.session_id is None:
-            call_for(transaction, "session", event.order_id, held.payment.id, event.requestId)
+        locked = find(all_payments[event.order_id], event.paymentId, PaymentStatus.PENDING)
+        if locked and locked.payment.session_id is None:
+            call_for(transaction, "session", event.order_id, locked.payment.id, event.requestId)
 
 
 async def status(database: Database, user: Identity, order_id: UUID) -> dict[str, Any]:

@@ -11,7 +11,8 @@ import orjson
 from app.checkout import MAX_ATTEMPTS
 from app.db import Database
 from app.errors import OrderNotFound
-from app.lifecycle import LIVE, PaymentStatus, Status, cancellable, payable
+from app.lifecycle import Status, cancellable, payable
+from app.money.statuses import LIVE, PaymentStatus
 from app.queries import sql
 from app.times import parse_time, rfc3339
 

@@ -87,59 +87,6 @@ def cancellable(status: Status) -> bool:
     return Status.CANCELLED in MOVES[status]
 
 
-class PaymentStatus(StrEnum):
-    """The status of a payment attempt.
-
-    VOIDED: its order did not wait for it. PARKED: its refund has failed too often, and an operator
-    has to decide.
-    """
-
-    PENDING = "PENDING"
-    SUCCEEDED = "SUCCEEDED"
-    FAILED = "FAILED"
-    VOIDED = "VOIDED"
-    REFUNDING = "REFUNDING"
-    REFUNDED = "REFUNDED"
-    PARKED = "PARKED"
-
-
-LIVE = frozenset({PaymentStatus.PENDING, PaymentStatus.SUCCEEDED})
-"""The statuses of a live attempt. An order has at most one live attempt that was requested here."""
-
-
-REFUND_ATTEMPTS = 5
-"""How often a refund is requested before it is parked for an operator."""
-
-
-@dataclass(slots=True)
-class Payment:
-    """One attempt to pay an order, through `provider`."""
-
-    id: UUID
-    order_id: UUID
-    provider: str
-    amount_minor: int
-    currency: str
-    status: PaymentStatus = PaymentStatus.PENDING
-    failure_reason: str | None = None
-    requested: bool = True
-    """Whether it was requested here; False if a provider reported it unasked."""
-    session_id: str | None = None
-    """The id of Stripe's Checkout Session; `payment_intent` is an id of Stripe's, too."""
-    payment_intent: str | None = None
-    checkout_url: str | None = None
-    """The page where the customer pays."""
-    expires_at: datetime | None = None
-    """When the session expires."""
-    captured_minor: int = 0
-    captured_currency: str | None = None
-    refunded_minor: int = 0
-    told_minor: int = 0
-    """How much of the refunded money events have told of."""
-    refund_attempts: int = REFUND_ATTEMPTS
-    """How many refunds may fail before the payment is parked for an operator."""
-
-
 def payment_flaw(amount_minor: int, expected_minor: int) -> str | None:
     """Return why a payment of `amount_minor` does not settle `expected_minor`; None if it does."""
     return None if amount_minor == expected_minor else INCORRECT_AMOUNT

@@ -13,13 +13,13 @@ from app.lifecycle import (
     EXPIRED,
     OUT_OF_STOCK,
     Order,
-    PaymentStatus,
     Status,
     cancellable,
 )
 from app.money.amounts import to_major
 from app.money.ledger import CHECKOUT_EXPIRED
 from app.money.locked_payments import find, lock_with_payments
+from app.money.statuses import PaymentStatus
 from app.order_json import changed_order_json, stored_order_json
 from app.queries import sql
 from app.rows import Key
@@ -155,7 +155,7 @@ async def cancel_unpaid(transaction: Transaction, events: Sequence[PaymentFailed
     for event in events:
         order, payments = orders[event.order_id], all_payments[event.order_id]
         failed = find(payments, event.paymentId, PaymentStatus.FAILED)
-        is_paid = any(held.state.status is PaymentStatus.SUCCEEDED for held in payments)
+        is_paid = any(locked.state.status is PaymentStatus.SUCCEEDED for locked in payments)
         if failed and order.status is Status.CREATED and not is_paid:
             # A checkout expires with its order: the reason is the same whichever is noticed first.
             reason = EXPIRED if event.reason == CHECKOUT_EXPIRED else event.reason

@@ -17,21 +17,15 @@ from app.errors import (
     StaleVersion,
 )
 from app.ids import new_id
-from app.lifecycle import (
-    REFUND_ATTEMPTS,
-    Order,
-    Payment,
-    PaymentStatus,
-    payable,
-    payment_flaw,
-)
+from app.lifecycle import Order, payable, payment_flaw
 from app.money.amounts import to_major
 from app.money.ledger import Fact
 from app.money.locked_payments import INTERNAL, find, lock_with_payments, payments_of, report
 from app.money.settle import payment_fields, settle
+from app.money.statuses import MAX_FAILED_REFUNDS, PaymentStatus
 from app.order_json import changed_order_json
 from app.queries import sql
-from app.rows import Key
+from app.rows import Key, PaymentRow
 from app.tokens import Identity
 from app.topics import OrderCancelled, PaymentRequested, RefundRequested
 from app.transaction import Transaction
@@ -116,7 +110,7 @@ def _start_attempt(
 ) -> dict[str, Any]:
     """Create the attempt; return the order as clients see it with the attempt in progress."""
     amount = order.total_minor if wanted.amount_minor is None else wanted.amount_minor
-    payment = Payment(new_id(), order.id, INTERNAL, amount, order.currency)
+    payment = PaymentRow(new_id(), order.id, INTERNAL, amount, order.currency)
     transaction.payments[payment.id] = payment
     transaction.emit(
         PaymentRequested,
@@ -138,12 +132,12 @@ async def capture(transaction: Transaction, events: Sequence[PaymentRequested]) 
         order, payments = orders[event.order_id], all_payments[event.order_id]
         # This voids attempts that the order does not wait for: one still pending is to be captured.
         settle(transaction, order, payments, event.requestId)
-        held = find(payments, event.paymentId, PaymentStatus.PENDING)
-        if held and held.payment.provider == INTERNAL:
-            amount = held.payment.amount_minor
+        locked = find(payments, event.paymentId, PaymentStatus.PENDING)
+        if locked and locked.payment.provider == INTERNAL:
+            amount = locked.payment.amount_minor
             flaw = payment_flaw(amount, order.total_minor)
             fact = Fact.failed(flaw) if flaw else Fact.captured(amount, order.currency)
-            report(transaction, held, fact, f"{fact.kind} {held.payment.id}")
+            report(transaction, locked, fact, f"{fact.kind} {locked.payment.id}")
             settle(transaction, order, payments, event.requestId)
 
 
@@ -160,11 +154,11 @@ async def refund(transaction: Transaction, events: Sequence[RefundRequested]) ->
     orders, all_payments = await lock_with_payments(transaction, events)
     for event in events:
         order, payments = orders[event.order_id], all_payments[event.order_id]
-        held = find(payments, event.paymentId, PaymentStatus.REFUNDING)
-        if held and held.payment.provider == INTERNAL:
-            for id, amount in held.state.unanswered.items():
+        locked = find(payments, event.paymentId, PaymentStatus.REFUNDING)
+        if locked and locked.payment.provider == INTERNAL:
+            for id, amount in locked.state.unanswered.items():
                 fact = Fact.refund(id, amount, "succeeded", id)
-                report(transaction, held, fact, f"refunded {id}")
+                report(transaction, locked, fact, f"refunded {id}")
             settle(transaction, order, payments, event.requestId)
 
 
@@ -176,10 +170,10 @@ async def retry_refund(database: Database, payment_id: UUID, request_id: str) ->
             return False
         order, _ = await order_locks.lock_one(transaction, order_id)
         payments = await payments_of(transaction, order_id)
-        held = next(one for one in payments if one.payment.id == payment_id)
-        if held.state.status is not PaymentStatus.PARKED:
+        locked = next(one for one in payments if one.payment.id == payment_id)
+        if locked.state.status is not PaymentStatus.PARKED:
             return False
-        held.payment.refund_attempts = held.state.failed_refunds + REFUND_ATTEMPTS
-        held.state.attempts = held.payment.refund_attempts
+        locked.payment.max_failed_refunds = locked.state.failed_refunds + MAX_FAILED_REFUNDS
+        locked.state.max_failed_refunds = locked.payment.max_failed_refunds
         settle(transaction, order, payments, request_id)
     return True

@@ -1,7 +1,4 @@
-"""The rows that a transaction writes, as values.
-
-An attempt to pay is a `lifecycle.Payment`; stock is written as counts of pieces.
-"""
+"""The rows that a transaction writes, as values; stock is written as counts of pieces."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,6 +6,7 @@ from typing import Literal, NamedTuple
 from uuid import UUID
 
 from app.money.ledger import Kind
+from app.money.statuses import MAX_FAILED_REFUNDS, PaymentStatus
 
 CallKind = Literal["session", "expire", "refund"]
 
@@ -38,6 +36,35 @@ class LineRow:
     product_id: UUID
     quantity: int
     unit_price_minor: int
+
+
+@dataclass(slots=True)
+class PaymentRow:
+    """One attempt to pay an order, through `provider`."""
+
+    id: UUID
+    order_id: UUID
+    provider: str
+    amount_minor: int
+    currency: str
+    status: PaymentStatus = PaymentStatus.PENDING
+    failure_reason: str | None = None
+    requested: bool = True
+    """Whether it was requested here; False if a provider reported it unasked."""
+    session_id: str | None = None
+    """The id of Stripe's Checkout Session; `payment_intent` is an id of Stripe's, too."""
+    payment_intent: str | None = None
+    checkout_url: str | None = None
+    """The page where the customer pays."""
+    expires_at: datetime | None = None
+    """When the session expires."""
+    captured_minor: int = 0
+    captured_currency: str | None = None
+    refunded_minor: int = 0
+    announced_minor: int = 0
+    """How much of the refunded money has been announced, as `payment.refunded` events."""
+    max_failed_refunds: int = MAX_FAILED_REFUNDS
+    """How many of its refunds may fail before it is parked for an operator."""
 
 
 @dataclass(frozen=True, slots=True)

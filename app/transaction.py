@@ -11,7 +11,8 @@ import orjson
 from orjson import Fragment
 
 from app.ids import new_id
-from app.lifecycle import LIVE, Order, Payment
+from app.lifecycle import Order
+from app.money.statuses import LIVE
 from app.queries import sql
 from app.rows import (
     DueCall,
@@ -20,6 +21,7 @@ from app.rows import (
     NotificationRow,
     OrderRow,
     OutboxRow,
+    PaymentRow,
     RefundRow,
     ReportRow,
 )
@@ -44,7 +46,7 @@ class Transaction:
     """The payments (JSON) by locked order, for orders whose payments were read."""
     undecided: dict[UUID, str | None] = field(default_factory=dict)
     """The lines (JSON) that inventory has not decided on, by locked order, where read."""
-    payments: dict[UUID, Payment] = field(default_factory=dict)
+    payments: dict[UUID, PaymentRow] = field(default_factory=dict)
     """Payment attempts that are new or changed."""
     reports: list[ReportRow] = field(default_factory=list)
     """Reports of providers about payments."""

@@ -1,30 +1,30 @@
--- What customers pay, what providers report, what is to be given back, and which calls of a provider are due.
+-- What customers pay, what providers report, what is to be refunded, and which calls of a provider are due.
 
 -- requested: asked for here; money that Stripe reports is recorded also where nobody asked for it.
 -- What was captured and refunded is worked out from provider_events, under the order's lock;
--- told_minor of it stands on the timeline. refund_attempts: refunds that may come to nothing.
+-- announced_minor of it stands on the timeline. max_failed_refunds: how many refunds may come to nothing.
 create table payments (
-    id                uuid primary key,
-    order_id          uuid not null references orders,
-    provider          text not null check (provider in ('internal', 'stripe')),
-    amount_minor      bigint not null check (amount_minor between 0 and 999999999999999),
-    currency          text not null,
-    status            text not null check (status in (
+    id                 uuid primary key,
+    order_id           uuid not null references orders,
+    provider           text not null check (provider in ('internal', 'stripe')),
+    amount_minor       bigint not null check (amount_minor between 0 and 999999999999999),
+    currency           text not null,
+    status             text not null check (status in (
         'PENDING', 'SUCCEEDED', 'FAILED', 'VOIDED', 'REFUNDING', 'REFUNDED', 'PARKED'
     )),
-    failure_reason    text,
-    created_at        timestamptz not null,
-    updated_at        timestamptz not null,
-    requested         boolean not null default true,
-    session_id        text,
-    payment_intent    text,
-    checkout_url      text,
-    expires_at        timestamptz,
-    captured_minor    bigint not null default 0,
-    captured_currency text,
-    refunded_minor    bigint not null default 0,
-    told_minor        bigint not null default 0,
-    refund_attempts   integer not null default 5
+    failure_reason     text,
+    created_at         timestamptz not null,
+    updated_at         timestamptz not null,
+    requested          boolean not null default true,
+    session_id         text,
+    payment_intent     text,
+    checkout_url       text,
+    expires_at         timestamptz,
+    captured_minor     bigint not null default 0,
+    captured_currency  text,
+    refunded_minor     bigint not null default 0,
+    announced_minor    bigint not null default 0,
+    max_failed_refunds integer not null default 5
 ) with (fillfactor = 80);
 
 create unique index payments_one_live on payments (order_id)
@@ -69,7 +69,7 @@ create index provider_events_kept_by_session on provider_events (session_id)
 create index provider_events_kept_by_intent on provider_events (payment_intent)
     where payment_id is null and kind is not null;
 
--- What a provider is asked to give back; the id is its idempotency key.
+-- What a provider is asked to refund; the id is its idempotency key.
 create table refunds (
     id                 uuid primary key,
     payment_id         uuid not null,

@@ -9,10 +9,11 @@ import orjson
 
 from app import order_locks
 from app.ids import parse_id
-from app.lifecycle import Order, Payment, PaymentStatus
+from app.lifecycle import Order
 from app.money.ledger import Fact, Kind, money_of
+from app.money.statuses import PaymentStatus
 from app.money.steps import PaymentState
-from app.rows import ReportRow
+from app.rows import PaymentRow, ReportRow
 from app.times import parse_time
 from app.topics import Event
 from app.transaction import Transaction
@@ -27,13 +28,24 @@ class LockedPayment:
     `payment` is its row, which follows `state` when it is written.
     """
 
-    payment: Payment
+    payment: PaymentRow
     state: PaymentState
     facts: list[Fact] = field(default_factory=list)
-    stored: Payment | None = None
+    stored: PaymentRow | None = None
     """The payment as it stands in its row; None if it has no row yet."""
     refusal: str | None = None
     """Why the provider refused the latest of the refunds that it refused."""
+
+    @classmethod
+    def of(cls, payment: PaymentRow) -> "LockedPayment":
+        """Wrap a payment about which nothing was reported yet."""
+        state = PaymentState(
+            payment.id,
+            payment.status,
+            announced_minor=payment.announced_minor,
+            max_failed_refunds=payment.max_failed_refunds,
+        )
+        return cls(payment, state)
 
     def learn(self, *facts: Fact) -> None:
         """Add facts and recompute the money from all of them."""
@@ -48,7 +60,7 @@ class LockedPayment:
     def write(self, transaction: Transaction) -> None:
         """Have the transaction write the payment's row, if it has changed."""
         payment, state = self.payment, self.state
-        payment.status, payment.told_minor = state.status, state.told_minor
+        payment.status, payment.announced_minor = state.status, state.announced_minor
         payment.captured_minor = state.money.captured_minor
         payment.captured_currency = state.money.currency
         payment.refunded_minor = state.money.refunded_minor
@@ -60,7 +72,7 @@ PaymentsByOrder = Mapping[UUID, list[LockedPayment]]
 """Each order's payments, oldest first."""
 
 
-async def hold(transaction: Transaction, order_ids: Iterable[UUID]) -> PaymentsByOrder:
+async def lock_payments(transaction: Transaction, order_ids: Iterable[UUID]) -> PaymentsByOrder:
     """Lock the orders and return all their payments, oldest first.
 
     The payments are built from what the lock read, without later changes of the transaction, so
@@ -79,12 +91,12 @@ async def lock_with_payments(
     Raises UnknownOrder if one does not exist.
     """
     orders = await order_locks.lock(transaction, events)
-    return orders, await hold(transaction, orders)
+    return orders, await lock_payments(transaction, orders)
 
 
 async def payments_of(transaction: Transaction, order_id: UUID) -> list[LockedPayment]:
     """Return all payments of one locked order, oldest first."""
-    return (await hold(transaction, [order_id]))[order_id]
+    return (await lock_payments(transaction, [order_id]))[order_id]
 
 
 def find(
@@ -97,50 +109,39 @@ def find(
 
 
 def _payments(rows: str | None) -> list[LockedPayment]:
-    return [_held(row) for row in orjson.loads(rows or "[]")]
+    return [_locked_payment(row) for row in orjson.loads(rows or "[]")]
 
 
 _COLUMNS = [
     column.name
-    for column in fields(Payment)
+    for column in fields(PaymentRow)
     if column.name not in ("id", "order_id", "status", "expires_at")
 ]
 
 
-def _held(row: Mapping[str, Any]) -> LockedPayment:
-    payment = Payment(
+def _locked_payment(row: Mapping[str, Any]) -> LockedPayment:
+    payment = PaymentRow(
         id=parse_id(row["id"]),
         order_id=parse_id(row["order_id"]),
         status=PaymentStatus(row["status"]),
         expires_at=row["expires_at"] and parse_time(row["expires_at"]),
         **{name: row[name] for name in _COLUMNS},
     )
-    held = new(payment)
-    held.stored = replace(payment)
+    locked = LockedPayment.of(payment)
+    locked.stored = replace(payment)
     # Ids increase with time.
     for id, amount, refused in sorted(row["refunds"] or ()):
-        held.state.refunds[id] = amount
+        locked.state.refunds[id] = amount
         if refused is not None:
-            held.refuse(id, refused)
+            locked.refuse(id, refused)
     if row["facts"]:
-        held.learn(*(Fact(Kind(kind), *told) for kind, *told in row["facts"]))
-    return held
+        locked.learn(*(Fact(Kind(kind), *told) for kind, *told in row["facts"]))
+    return locked
 
 
-def new(payment: Payment) -> LockedPayment:
-    """Wrap a payment about which nothing was reported yet."""
-    state = PaymentState(
-        payment.id,
-        payment.status,
-        told_minor=payment.told_minor,
-        attempts=payment.refund_attempts,
-    )
-    return LockedPayment(payment, state)
-
-
-def report(transaction: Transaction, held: LockedPayment, fact: Fact, event_id: str) -> None:
+def report(transaction: Transaction, locked: LockedPayment, fact: Fact, event_id: str) -> None:
     """Record a fact that did not come by webhook; `event_id` makes it unique in the ledger."""
-    payment = held.payment
+    payment = locked.payment
     transaction.reports.append(
         ReportRow(
             provider=payment.provider,
@@ -157,4 +158,4 @@ def report(transaction: Transaction, held: LockedPayment, fact: Fact, event_id: 
             reason=fact.reason,
         )
     )
-    held.learn(fact)
+    locked.learn(fact)

@@ -12,9 +12,10 @@ from uuid import UUID
 
 from app import orders
 from app.ids import new_id
-from app.lifecycle import REFUND_ATTEMPTS, Order, Payment, Status
+from app.lifecycle import Order, Status
 from app.money.amounts import to_major, to_major_in
 from app.money.locked_payments import STRIPE, LockedPayment
+from app.money.statuses import MAX_FAILED_REFUNDS
 from app.money.steps import (
     AnnounceRefund,
     Cancel,
@@ -24,10 +25,10 @@ from app.money.steps import (
     Step,
     Succeed,
     Void,
-    note,
+    apply,
     steps_of,
 )
-from app.rows import CallKind, DueCall, RefundRow
+from app.rows import CallKind, DueCall, PaymentRow, RefundRow
 from app.topics import Event, PaymentFailed, PaymentRefunded, PaymentSucceeded, RefundRequested
 from app.transaction import Transaction
 
@@ -43,23 +44,23 @@ def settle(
     transaction: Transaction, order: Order, payments: list[LockedPayment], request_id: str
 ) -> None:
     """Carry out the outstanding steps of a locked order; `payments` are all its payments."""
-    by_id = {held.payment.id: held for held in payments}
-    states = [held.state for held in payments]
+    by_id = {locked.payment.id: locked for locked in payments}
+    states = [locked.state for locked in payments]
     for step in steps_of(order.status, order.total_minor, order.currency, states):
         if isinstance(step, Cancel):
             orders.cancel(transaction, order, step.reason, request_id)
         else:
             _take(transaction, order, by_id[step.payment], step, request_id)
-    for held in payments:
-        held.write(transaction)
+    for locked in payments:
+        locked.write(transaction)
 
 
 def _take(
-    transaction: Transaction, order: Order, held: LockedPayment, step: Step, request_id: str
+    transaction: Transaction, order: Order, locked: LockedPayment, step: Step, request_id: str
 ) -> None:
     refund_id = new_id()
-    note(held.state, step, str(refund_id))
-    payment = held.payment
+    apply(locked.state, step, str(refund_id))
+    payment = locked.payment
     match step:
         case Succeed():
             _emit_payment_event(transaction, PaymentSucceeded, order, payment, request_id)
@@ -73,19 +74,19 @@ def _take(
             expire_session(transaction, payment, request_id)
         case RequestRefund(amount_minor=amount):
             refund = transaction.refunds[refund_id] = RefundRow(refund_id, payment.id, amount)
-            _request_refund(transaction, order, held, refund, request_id)
+            _request_refund(transaction, order, locked, refund, request_id)
         case Park(amount_minor=amount):
             line = "An operator has to give back %s of payment %s (order %s): %s"
-            money = "{amount} {currency}".format(**_money(held, amount))
-            which = money, payment.id, order.id, held.refusal or FAILED
+            money = "{amount} {currency}".format(**_money(locked, amount))
+            which = money, payment.id, order.id, locked.refusal or FAILED
             extra = {"request_id": request_id}
             transaction.notices.append(partial(log.error, line, *which, extra=extra))
         case AnnounceRefund(amount_minor=amount):
-            told = _money(held, amount)
+            told = _money(locked, amount)
             _emit_payment_event(transaction, PaymentRefunded, order, payment, request_id, **told)
 
 
-def expire_session(transaction: Transaction, payment: Payment, request_id: str) -> None:
+def expire_session(transaction: Transaction, payment: PaymentRow, request_id: str) -> None:
     """Record a call that expires the payment's Stripe session, if it has one."""
     if payment.session_id:
         call_for(transaction, "expire", payment.order_id, payment.id, request_id)
@@ -109,39 +110,43 @@ def call_for(
 
 
 def _request_refund(
-    transaction: Transaction, order: Order, held: LockedPayment, refund: RefundRow, request_id: str
+    transaction: Transaction,
+    order: Order,
+    locked: LockedPayment,
+    refund: RefundRow,
+    request_id: str,
 ) -> None:
     """Request a refund: emit the event and, for Stripe, record the call.
 
     The internal provider acts on the event alone.
     """
-    # An operator's retry raises `attempts`; refunds that failed before it do not add to the wait.
-    failed = held.state.failed_refunds + REFUND_ATTEMPTS - held.state.attempts
-    if held.payment.provider == STRIPE:
+    # An operator's retry raises the maximum; refunds that failed before it do not add to the wait.
+    failed = locked.state.failed_refunds + MAX_FAILED_REFUNDS - locked.state.max_failed_refunds
+    if locked.payment.provider == STRIPE:
         wait = FIRST_WAIT * 4 ** (failed - 1) if failed else timedelta(0)
         call_for(
             transaction,
             "refund",
             order.id,
-            held.payment.id,
+            locked.payment.id,
             request_id,
             refund_id=refund.id,
             wait=wait,
         )
     told = {
-        **_money(held, refund.amount_minor),
+        **_money(locked, refund.amount_minor),
         "reason": order.cancel_reason or PAID_ALREADY,
         "refundId": str(refund.id),
     }
-    _emit_payment_event(transaction, RefundRequested, order, held.payment, request_id, **told)
+    _emit_payment_event(transaction, RefundRequested, order, locked.payment, request_id, **told)
 
 
 def _not_wanted(order: Order) -> str:
     return PAID_ALREADY if order.status is Status.CREATED else f"The order is {order.status}"
 
 
-def _money(held: LockedPayment, amount_minor: int) -> dict[str, Any]:
-    currency = held.state.money.currency or held.payment.currency
+def _money(locked: LockedPayment, amount_minor: int) -> dict[str, Any]:
+    currency = locked.state.money.currency or locked.payment.currency
     return {"amount": to_major_in(currency, amount_minor), "currency": currency}
 
 
@@ -149,14 +154,14 @@ def _emit_payment_event(
     transaction: Transaction,
     record: type[Event],
     order: Order,
-    payment: Payment,
+    payment: PaymentRow,
     request_id: str,
     **more: Any,
 ) -> None:
     transaction.emit(record, order, request_id, **(payment_fields(payment) | more))
 
 
-def payment_fields(payment: Payment) -> dict[str, Any]:
+def payment_fields(payment: PaymentRow) -> dict[str, Any]:
     """Return the fields that every payment event carries."""
     return {
         "paymentId": str(payment.id),

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from app.lifecycle import INCORRECT_AMOUNT, REFUND_ATTEMPTS, PaymentStatus, Status
+from app.lifecycle import INCORRECT_AMOUNT, Status
 from app.money.ledger import Money
+from app.money.statuses import MAX_FAILED_REFUNDS, PaymentStatus
 
 INCORRECT_CURRENCY = "Incorrect currency"
 REFUNDED = "The payment was refunded"
@@ -27,18 +28,19 @@ class PaymentState:
     """The amounts of our refunds, by id."""
     refused: set[str] = field(default_factory=set)
     """The ids of our refunds that the provider refused."""
-    told_minor: int = 0
-    """How much of the refunded money is on the timeline, as `payment.refunded` events."""
-    attempts: int = REFUND_ATTEMPTS
+    announced_minor: int = 0
+    """How much of the refunded money has been announced, as `payment.refunded` events."""
+    max_failed_refunds: int = MAX_FAILED_REFUNDS
     """How many refunds may fail before the payment is parked."""
 
     def learn(self, money: Money) -> None:
         """Take the money computed from the ledger.
 
-        `told_minor` may decrease, because a refund can fail after it was reported as settled.
+        `announced_minor` may decrease, because a refund can fail after it was reported as settled.
         """
         self.money = money
-        self.told_minor = min(self.told_minor, money.refunded_minor + money.refunding_minor)
+        reported = money.refunded_minor + money.refunding_minor
+        self.announced_minor = min(self.announced_minor, reported)
 
     @property
     def unanswered(self) -> dict[str, int]:
@@ -59,7 +61,7 @@ class PaymentState:
     @property
     def may_request_refund(self) -> bool:
         """Whether another refund may be requested."""
-        return self.failed_refunds < self.attempts
+        return self.failed_refunds < self.max_failed_refunds
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +154,7 @@ def steps_of(
     return steps
 
 
-def note(state: PaymentState, step: Step, refund_id: str) -> None:
+def apply(state: PaymentState, step: Step, refund_id: str) -> None:
     """Apply a step to its payment's state; a requested refund gets the id `refund_id`."""
     match step:
         case Succeed():
@@ -167,7 +169,7 @@ def note(state: PaymentState, step: Step, refund_id: str) -> None:
         case Park():
             state.status = PaymentStatus.PARKED
         case AnnounceRefund():
-            state.told_minor += step.amount_minor
+            state.announced_minor += step.amount_minor
             if step.wholly:
                 state.status = PaymentStatus.REFUNDED
         case Follow():
@@ -237,7 +239,7 @@ def _unwanted(payment: PaymentState) -> list[Step]:
     if payment.money.kept_minor:
         return [*_announce(payment, wholly=False), *_follow(payment, PaymentStatus.REFUNDING)]
     # A payment of 0 has nothing to refund, and an event tells of its refund once all the same.
-    if payment.money.refunded_minor and payment.told_minor == payment.money.refunded_minor:
+    if payment.money.refunded_minor and payment.announced_minor == payment.money.refunded_minor:
         return _follow(payment, PaymentStatus.REFUNDED)
     return _announce(payment, wholly=True)
 
@@ -248,6 +250,6 @@ def _follow(payment: PaymentState, status: PaymentStatus) -> list[Step]:
 
 def _announce(payment: PaymentState, wholly: bool) -> list[Step]:
     """Return the step that announces refunds which are not on the timeline yet."""
-    unannounced = max(0, payment.money.refunded_minor - payment.told_minor)
+    unannounced = max(0, payment.money.refunded_minor - payment.announced_minor)
     ends = wholly and payment.status is not PaymentStatus.REFUNDED
     return [AnnounceRefund(payment.id, unannounced, wholly)] if unannounced or ends else []

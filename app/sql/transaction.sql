@@ -35,23 +35,23 @@ with placed_orders as (
     insert into payments (
         id, order_id, provider, amount_minor, currency, status, failure_reason, requested, session_id,
         payment_intent, checkout_url, expires_at, captured_minor, captured_currency, refunded_minor,
-        told_minor, refund_attempts, created_at, updated_at
+        announced_minor, max_failed_refunds, created_at, updated_at
     )
     select id, order_id, provider, amount_minor, currency, status, failure_reason, requested, session_id,
         payment_intent, checkout_url, expires_at, captured_minor, captured_currency, refunded_minor,
-        told_minor, refund_attempts, :now, :now
+        announced_minor, max_failed_refunds, :now, :now
     from json_to_recordset(:payments::json) as p (
         id uuid, order_id uuid, provider text, amount_minor bigint, currency text, status text,
         failure_reason text, requested boolean, session_id text, payment_intent text, checkout_url text,
         expires_at timestamptz, captured_minor bigint, captured_currency text, refunded_minor bigint,
-        told_minor bigint, refund_attempts integer
+        announced_minor bigint, max_failed_refunds integer
     )
     on conflict (id) do update
         set status = excluded.status, failure_reason = excluded.failure_reason,
             session_id = excluded.session_id, payment_intent = excluded.payment_intent,
             checkout_url = excluded.checkout_url, captured_minor = excluded.captured_minor,
             captured_currency = excluded.captured_currency, refunded_minor = excluded.refunded_minor,
-            told_minor = excluded.told_minor, refund_attempts = excluded.refund_attempts,
+            announced_minor = excluded.announced_minor, max_failed_refunds = excluded.max_failed_refunds,
             updated_at = :now
 ), saved_reports as (
     insert into provider_events (

@@ -26,7 +26,7 @@ class Answering(NamedTuple):
     """The transaction that records an answer, and the payment that the call is about."""
 
     transaction: Transaction
-    held: LockedPayment
+    locked: LockedPayment
 
 
 @asynccontextmanager
@@ -41,9 +41,9 @@ async def answering(
     work = work_of(call)
     crash_here(Point.SENT, work)
     async with database.transaction(work) as transaction:
-        order, payments, held = await subject_of(transaction, call)
-        yield Answering(transaction, held)
-        if held.payment.payment_intent != call["payment_intent"]:
+        order, payments, locked = await subject_of(transaction, call)
+        yield Answering(transaction, locked)
+        if locked.payment.payment_intent != call["payment_intent"]:
             await assign_kept(transaction, order, payments)
         settle(transaction, order, payments, call["request_id"])
         if again:
@@ -53,19 +53,19 @@ async def answering(
 
 
 class Subject(NamedTuple):
-    """What a call is about: an order, all its payments, and the payment `held` among them."""
+    """What a call is about: an order, all its payments, and the payment `locked` among them."""
 
     order: Order
     payments: list[LockedPayment]
-    held: LockedPayment
+    locked: LockedPayment
 
 
 async def subject_of(transaction: Transaction, call: Any) -> Subject:
     """Lock the call's order, and return it with its payments."""
     order, _ = await order_locks.lock_one(transaction, call["order_id"])
     payments = await payments_of(transaction, order.id)
-    held = next(one for one in payments if one.payment.id == call["payment_id"])
-    return Subject(order, payments, held)
+    locked = next(one for one in payments if one.payment.id == call["payment_id"])
+    return Subject(order, payments, locked)
 
 
 def work_of(call: Any) -> str:

@@ -14,12 +14,14 @@ import asyncpg
 from app import order_locks
 from app.db import AWAY, Database
 from app.ids import new_id
-from app.lifecycle import LIVE, Order, Payment, PaymentStatus, Status
+from app.lifecycle import Order, Status
 from app.money.ledger import Fact, Kind
-from app.money.locked_payments import STRIPE, LockedPayment, new, payments_of
+from app.money.locked_payments import STRIPE, LockedPayment, payments_of
 from app.money.settle import settle
+from app.money.statuses import LIVE, PaymentStatus
 from app.quarantine import Quarantine
 from app.queries import sql
+from app.rows import PaymentRow
 from app.stripe.webhook import Report
 from app.times import now
 from app.transaction import Transaction
@@ -117,10 +119,12 @@ async def assign_kept(
     events are found.
     """
     while True:
-        sessions = [held.payment.session_id for held in payments if held.payment.session_id]
-        intents = [held.payment.payment_intent for held in payments if held.payment.payment_intent]
+        known = [locked.payment for locked in payments]
         rows = await sql.kept_events(
-            transaction.connection, order_id=order.id, sessions=sessions, intents=intents
+            transaction.connection,
+            order_id=order.id,
+            sessions=[one.session_id for one in known if one.session_id],
+            intents=[one.payment_intent for one in known if one.payment_intent],
         )
         if not rows:
             return
@@ -135,15 +139,16 @@ async def assign_kept(
 
 def _give(order: Order, payments: list[LockedPayment], row: Any) -> LockedPayment:
     """Apply an event to its payment and return the payment; create one that nobody requested."""
-    held = _find(payments, row)
-    if held is None:
-        held = new(_not_requested(order, _first_status(order, payments, row["kind"])))
-        payments.append(held)
-    payment = held.payment
+    locked = _find(payments, row)
+    if locked is None:
+        status = _first_status(order, payments, row["kind"])
+        locked = LockedPayment.of(_not_requested(order, status))
+        payments.append(locked)
+    payment = locked.payment
     payment.session_id = payment.session_id or row["session_id"]
     payment.payment_intent = payment.payment_intent or row["payment_intent"]
-    held.learn(_fact(row))
-    return held
+    locked.learn(_fact(row))
+    return locked
 
 
 def _find(payments: Iterable[LockedPayment], row: Any) -> LockedPayment | None:
@@ -152,15 +157,15 @@ def _find(payments: Iterable[LockedPayment], row: Any) -> LockedPayment | None:
     The id counts only for an attempt with no other session or intent: metadata may be copied.
     """
     session, intent = row["session_id"], row["payment_intent"]
-    for held in payments:
-        known = held.payment.session_id, held.payment.payment_intent
+    for locked in payments:
+        known = locked.payment.session_id, locked.payment.payment_intent
         if (session and session == known[0]) or (intent and intent == known[1]):
-            return held
-    for held in payments:
-        payment = held.payment
+            return locked
+    for locked in payments:
+        payment = locked.payment
         free = session and payment.session_id is None
         if payment.id == row["attempt_id"] and payment.provider == STRIPE and free:
-            return held if payment.payment_intent is None or intent is None else None
+            return locked if payment.payment_intent is None or intent is None else None
     return None
 
 
@@ -174,9 +179,9 @@ def _first_status(order: Order, payments: Iterable[LockedPayment], kind: str) ->
     return PaymentStatus.PENDING if waits and kind == Kind.FAILED else PaymentStatus.VOIDED
 
 
-def _not_requested(order: Order, status: PaymentStatus) -> Payment:
+def _not_requested(order: Order, status: PaymentStatus) -> PaymentRow:
     """Create a payment for money that was not requested here: of a session made elsewhere."""
-    return Payment(
+    return PaymentRow(
         new_id(),
         order.id,
         STRIPE,

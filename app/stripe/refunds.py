@@ -6,9 +6,9 @@ from typing import Any
 
 from app.db import Database
 from app.errors import ProviderAway, ProviderRefused
-from app.lifecycle import PaymentStatus
 from app.money.ledger import LOST_STATUSES, Fact
 from app.money.locked_payments import LockedPayment, report
+from app.money.statuses import PaymentStatus
 from app.rows import RefundRow
 from app.stripe.answers import answering, wait_for_key
 from app.stripe.provider import Provider, Refund
@@ -40,18 +40,18 @@ async def make_refund(database: Database, provider: Provider, call: Any) -> None
         wait_for_key(refused)
         log.warning("Stripe refuses a refund of payment %s: %s", call["payment_id"], refused)
         row.refused_reason = refused.reason
-        async with answering(database, call, str(refused)) as (transaction, held):
+        async with answering(database, call, str(refused)) as (transaction, locked):
             transaction.refunds[id] = row
-            held.refuse(str(id), refused.reason)
+            locked.refuse(str(id), refused.reason)
             # A person may have refunded some of it, of which no webhook has told.
             for made in refused.refunds:
-                _report_refund(transaction, held, made, made.refund_id)
+                _report_refund(transaction, locked, made, made.refund_id)
         return
     row.provider_refund_id = refund.id
     again = _until_next(refund, call["requested_at"])
-    async with answering(database, call, again=again) as (transaction, held):
+    async with answering(database, call, again=again) as (transaction, locked):
         transaction.refunds[id] = row
-        _report_refund(transaction, held, refund, str(id))
+        _report_refund(transaction, locked, refund, str(id))
 
 
 async def _poll_refund(database: Database, provider: Provider, call: Any) -> None:
@@ -69,8 +69,8 @@ async def _poll_refund(database: Database, provider: Provider, call: Any) -> Non
         # could return the money twice.
         raise ProviderAway(str(refused)) from refused
     again = _until_next(refund, call["requested_at"])
-    async with answering(database, call, again=again) as (transaction, held):
-        _report_refund(transaction, held, refund, str(call["subject_id"]))
+    async with answering(database, call, again=again) as (transaction, locked):
+        _report_refund(transaction, locked, refund, str(call["subject_id"]))
 
 
 def _until_next(refund: Refund, requested_at: datetime) -> timedelta | None:
@@ -82,7 +82,7 @@ def _until_next(refund: Refund, requested_at: datetime) -> timedelta | None:
 
 
 def _report_refund(
-    transaction: Transaction, held: LockedPayment, refund: Refund, refund_id: str | None
+    transaction: Transaction, locked: LockedPayment, refund: Refund, refund_id: str | None
 ) -> None:
     fact = Fact.refund(refund.id, refund.amount_minor, refund.status, refund_id)
-    report(transaction, held, fact, f"refund {refund.id} {refund.status}")
+    report(transaction, locked, fact, f"refund {refund.id} {refund.status}")

@@ -9,11 +9,11 @@ import orjson
 from app.crashes import Point, crash_here
 from app.db import Database
 from app.errors import ProviderAway, ProviderRefused
-from app.lifecycle import PaymentStatus
 from app.metrics import WEBHOOKS
 from app.money.ledger import PAYMENT_FAILED, Fact, Kind
 from app.money.locked_payments import report
 from app.money.settle import expire_session
+from app.money.statuses import PaymentStatus
 from app.queries import sql
 from app.stripe.answers import answering, note_again, note_done, subject_of, wait_for_key, work_of
 from app.stripe.provider import Checkout, Line, Provider, Session
@@ -51,14 +51,14 @@ async def open_session(database: Database, provider: Provider, call: Any) -> Non
     except ProviderRefused as refused:
         await _no_session(database, call, refused)
         return
-    async with answering(database, call) as (transaction, held):
-        payment = held.payment
+    async with answering(database, call) as (transaction, locked):
+        payment = locked.payment
         payment.session_id = payment.session_id or session.id
         payment.payment_intent = payment.payment_intent or session.payment_intent
         payment.checkout_url = session.url
-        if held.state.status is PaymentStatus.VOIDED:
+        if locked.state.status is PaymentStatus.VOIDED:
             expire_session(transaction, payment, call["request_id"])
-        elif held.state.status is PaymentStatus.PENDING:
+        elif locked.state.status is PaymentStatus.PENDING:
             # The session's end cancels the order, also if no webhook tells of it.
             await sql.advance_deadline(
                 transaction.connection, order_id=payment.order_id, due_at=payment.expires_at
@@ -85,10 +85,10 @@ async def _checkout(connection: Any, call: Any, success_url: str, cancel_url: st
 async def _no_session(database: Database, call: Any, refused: ProviderRefused) -> None:
     """Fail the attempt, for which no session was created; the customer may make another one."""
     log.warning("Stripe refuses a checkout of order %s: %s", call["order_id"], refused)
-    async with answering(database, call, str(refused)) as (_, held):
-        if held.state.status is PaymentStatus.PENDING:
-            held.state.status = PaymentStatus.FAILED
-            held.payment.failure_reason = refused.reason
+    async with answering(database, call, str(refused)) as (_, locked):
+        if locked.state.status is PaymentStatus.PENDING:
+            locked.state.status = PaymentStatus.FAILED
+            locked.payment.failure_reason = refused.reason
 
 
 async def close_session(database: Database, provider: Provider, call: Any) -> None:
@@ -115,9 +115,9 @@ async def _conclude(
     if fact is None:
         await _ask_later(database, call, failure)
         return
-    async with answering(database, call, failure) as (transaction, held):
-        held.payment.payment_intent = held.payment.payment_intent or intent
-        report(transaction, held, fact, f"{fact.kind} {call['session_id']}")
+    async with answering(database, call, failure) as (transaction, locked):
+        locked.payment.payment_intent = locked.payment.payment_intent or intent
+        report(transaction, locked, fact, f"{fact.kind} {call['session_id']}")
 
 
 def _fact_of_none(status: str, late: timedelta) -> Fact | None:
@@ -161,8 +161,8 @@ async def _ask_later(database: Database, call: Any, failure: str | None) -> None
     work = work_of(call)
     crash_here(Point.SENT, work)
     async with database.transaction(work) as transaction:
-        held = (await subject_of(transaction, call)).held
-        if any(fact.kind in (Kind.CAPTURED, Kind.FAILED) for fact in held.facts):
+        locked = (await subject_of(transaction, call)).locked
+        if any(fact.kind in (Kind.CAPTURED, Kind.FAILED) for fact in locked.facts):
             await note_done(transaction.connection, call, failure)
             return
         await note_again(transaction.connection, call, failure, POLL_EVERY)

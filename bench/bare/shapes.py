@@ -132,8 +132,8 @@ def payment(id: str, order_id: str, amount_minor: int, status: str) -> Message:
         "captured_minor": amount_minor if captured else 0,
         "captured_currency": CURRENCY if captured else None,
         "refunded_minor": 0,
-        "told_minor": 0,
-        "refund_attempts": 5,
+        "announced_minor": 0,
+        "max_failed_refunds": 5,
     }
 
 

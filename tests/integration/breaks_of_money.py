@@ -71,7 +71,7 @@ BREAKS: dict[str, list[Break]] = {
         )
     ],
     "refunds_are_told": [
-        Break("unstocked", PAYMENT.format("told_minor = 0", "{unstocked}")),
+        Break("unstocked", PAYMENT.format("announced_minor = 0", "{unstocked}")),
         Break(
             "unstocked",
             """
@@ -80,7 +80,7 @@ BREAKS: dict[str, list[Break]] = {
         ),
         Break(
             "unstocked",
-            PAYMENT.format("told_minor = 1, refunded_minor = 1", "{unstocked}"),
+            PAYMENT.format("announced_minor = 1, refunded_minor = 1", "{unstocked}"),
         ),
     ],
     "kept_payments_are_told": [

@@ -212,7 +212,7 @@ async def assert_conserved(one: Course) -> None:
         assert row or books.taken == 0
         if row:
             assert (row["captured_minor"], row["refunded_minor"]) == (books.taken, books.given)
-            assert row["told_minor"] == row["refunded_minor"]
+            assert row["announced_minor"] == row["refunded_minor"]
     for row in rows:
         gone = row["refunded_minor"]
         if row in kept:

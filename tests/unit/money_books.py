@@ -4,13 +4,13 @@ from functools import cache
 from typing import NamedTuple
 from uuid import UUID
 
-from app.lifecycle import PaymentStatus
 from app.money.ledger import Fact, Kind, Money, money_of
+from app.money.statuses import PaymentStatus
 from app.money.steps import PaymentState
 
 TOTAL, CURRENCY = 9999, "PLN"
-ATTEMPTS = 2
-"""How many refunds are tried before the payment is parked."""
+MAX_FAILED_REFUNDS = 2
+"""How many refunds may fail before the payment is parked."""
 
 
 class Entry(NamedTuple):
@@ -20,8 +20,8 @@ class Entry(NamedTuple):
     money: Money = Money()
     refunds: tuple[int, ...] = ()
     refused: frozenset[str] = frozenset()
-    told: int = 0
-    attempts: int = ATTEMPTS
+    announced: int = 0
+    max_failed_refunds: int = MAX_FAILED_REFUNDS
 
 
 class Payment(NamedTuple):
@@ -107,7 +107,15 @@ def as_state(place: int, entry: Entry) -> PaymentState:
     refunds = {f"{place}.{number}": amount for number, amount in enumerate(entry.refunds)}
     refused = set(entry.refused)
     id = UUID(int=place)
-    return PaymentState(id, entry.status, entry.money, refunds, refused, entry.told, entry.attempts)
+    return PaymentState(
+        id,
+        entry.status,
+        entry.money,
+        refunds,
+        refused,
+        entry.announced,
+        entry.max_failed_refunds,
+    )
 
 
 def as_entry(state: PaymentState) -> Entry:
@@ -116,6 +124,6 @@ def as_entry(state: PaymentState) -> Entry:
         state.money,
         tuple(state.refunds.values()),
         frozenset(state.refused),
-        state.told_minor,
-        state.attempts,
+        state.announced_minor,
+        state.max_failed_refunds,
     )

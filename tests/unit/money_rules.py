@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from app.lifecycle import PaymentStatus, Status
+from app.lifecycle import Status
 from app.money.ledger import Money
+from app.money.statuses import PaymentStatus
 from app.money.steps import (
     AnnounceRefund,
     Cancel,
@@ -46,13 +47,13 @@ def assert_called_for(status: Status, step: Step, accounts: dict[int, PaymentSta
             assert state.status is PaymentStatus.PENDING and (kept or status is not Status.CREATED)
         case RequestRefund(amount_minor=amount):
             requested = sum(state.unanswered.values())
-            assert amount > 0 and state.failed_refunds < state.attempts
+            assert amount > 0 and state.failed_refunds < state.max_failed_refunds
             assert requested + amount == state.money.staying_minor, "all of it is refunded, once"
         case Park(amount_minor=amount):
-            assert state.failed_refunds >= state.attempts
+            assert state.failed_refunds >= state.max_failed_refunds
             assert amount == state.owed_minor > 0
         case AnnounceRefund(amount_minor=amount, wholly=wholly):
-            assert state.told_minor + amount == state.money.refunded_minor
+            assert state.announced_minor + amount == state.money.refunded_minor
             assert wholly == (state not in kept and state.money.kept_minor == 0)
             assert amount or not state.money.captured_minor, "nothing is told but what was refunded"
         case Follow(status=PaymentStatus.REFUNDING):
@@ -79,7 +80,7 @@ def assert_final(status: Status, payments: Sequence[Payment]) -> None:
         if entry := payment.entry:
             known = entry.money.captured_minor, entry.money.refunded_minor
             assert known == (payment.taken, payment.given), "what we think is what was done"
-            assert entry.told == payment.given, "and stands on the timeline"
+            assert entry.announced == payment.given, "and stands on the timeline"
             if payment in kept:
                 assert payment.taken == TOTAL and not entry.refunds
                 assert payment.given == payment.by_hand, "only a person refunds what is kept"

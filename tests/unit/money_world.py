@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from functools import cache
 from typing import NamedTuple
 
-from app.lifecycle import INCORRECT_AMOUNT, LIVE, MOVES, PaymentStatus, Status
+from app.lifecycle import INCORRECT_AMOUNT, MOVES, Status
 from app.money.ledger import Fact, Kind
-from app.money.steps import Cancel, Fail, RequestRefund, Step, Succeed, note, steps_of
+from app.money.statuses import LIVE, PaymentStatus
+from app.money.steps import Cancel, Fail, RequestRefund, Step, Succeed, apply, steps_of
 from tests.unit.money_books import (
-    ATTEMPTS,
     CURRENCY,
+    MAX_FAILED_REFUNDS,
     TOTAL,
     Entry,
     Payment,
@@ -144,7 +145,7 @@ def _settled(status: Status, entries: Entries) -> tuple[list[Step], Entries]:
             status = Status.CANCELLED
         else:
             state = accounts[step.payment.int]
-            note(state, step, f"{step.payment.int}.{len(state.refunds)}")
+            apply(state, step, f"{step.payment.int}.{len(state.refunds)}")
     assert steps_of(status, TOTAL, CURRENCY, list(accounts.values())) == [], "twice is once"
     for state in accounts.values():
         assert_status_tells(state)
@@ -271,5 +272,5 @@ def retry(world: World, place: int) -> World:
     entry = world.payments[place].entry
     assert entry
     failed_refunds = as_state(place, entry).failed_refunds
-    again = entry._replace(attempts=failed_refunds + ATTEMPTS)
+    again = entry._replace(max_failed_refunds=failed_refunds + MAX_FAILED_REFUNDS)
     return settled(world.change(place, entry=again))

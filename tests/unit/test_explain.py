@@ -8,7 +8,8 @@ import pytest
 
 from app.checkout import MAX_ATTEMPTS
 from app.explain import Attempt, Facts, actions, explanation, waiting_for
-from app.lifecycle import PaymentStatus, Status
+from app.lifecycle import Status
+from app.money.statuses import PaymentStatus
 
 PLACED = datetime(2026, 1, 3, 12, tzinfo=UTC)
 TRIED, MOVED, CHANGED = (PLACED + timedelta(minutes=n) for n in (1, 2, 3))

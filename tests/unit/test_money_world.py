@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.lifecycle import PaymentStatus, Status
+from app.lifecycle import Status
 from app.money.ledger import Fact
+from app.money.statuses import PaymentStatus
 from tests.unit.money_books import CURRENCY, TOTAL, Entry, Payment, by_hand, paid
 from tests.unit.money_rules import assert_final
 from tests.unit.money_world import World, handle, moves, settled, whims

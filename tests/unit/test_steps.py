@@ -5,8 +5,9 @@ from uuid import uuid4
 
 import pytest
 
-from app.lifecycle import REFUND_ATTEMPTS, PaymentStatus, Status
+from app.lifecycle import Status
 from app.money.ledger import Fact, money_of
+from app.money.statuses import MAX_FAILED_REFUNDS, PaymentStatus
 from app.money.steps import (
     INCORRECT_AMOUNT,
     INCORRECT_CURRENCY,
@@ -20,7 +21,7 @@ from app.money.steps import (
     RequestRefund,
     Succeed,
     Void,
-    note,
+    apply,
     steps_of,
 )
 from tests.unit.money_books import CURRENCY, TOTAL
@@ -168,29 +169,30 @@ def test_a_refund_after_completion_is_told_and_changes_nothing(amount: int) -> N
 
 def test_a_refund_is_tried_so_often_and_then_parked() -> None:
     late = state(PaymentStatus.REFUNDING, Fact.captured(TOTAL, CURRENCY))
-    for attempt in range(REFUND_ATTEMPTS):
+    for number in range(MAX_FAILED_REFUNDS):
         steps = steps_of(Status.CANCELLED, TOTAL, CURRENCY, [late])
         assert steps == [RequestRefund(late.id, TOTAL)]
-        late.refunds[f"request {attempt}"] = TOTAL
+        late.refunds[f"refund {number}"] = TOTAL
         assert steps_of(Status.CANCELLED, TOTAL, CURRENCY, [late]) == [], "it is asked for"
-        late.refused.add(f"request {attempt}")
+        late.refused.add(f"refund {number}")
     assert steps_of(Status.CANCELLED, TOTAL, CURRENCY, [late]) == [Park(late.id, TOTAL)]
 
 
 def test_a_refund_that_is_lost_counts_as_tried() -> None:
-    lost = [Fact.refund(f"re_{n}", TOTAL, "failed", f"request {n}") for n in range(REFUND_ATTEMPTS)]
+    numbers = range(MAX_FAILED_REFUNDS)
+    lost = [Fact.refund(f"re_{n}", TOTAL, "failed", f"refund {n}") for n in numbers]
     late = state(PaymentStatus.REFUNDING, Fact.captured(TOTAL, CURRENCY), *lost[1:])
-    late.refunds = {f"request {n}": TOTAL for n in range(1, REFUND_ATTEMPTS)}
+    late.refunds = {f"refund {n}": TOTAL for n in numbers[1:]}
     assert steps_of(Status.CANCELLED, TOTAL, CURRENCY, [late]) == [RequestRefund(late.id, TOTAL)]
     late.learn(money_of([Fact.captured(TOTAL, CURRENCY), *lost]))
-    late.refunds["request 0"] = TOTAL
+    late.refunds["refund 0"] = TOTAL
     assert steps_of(Status.CANCELLED, TOTAL, CURRENCY, [late]) == [Park(late.id, TOTAL)]
 
 
 def test_what_went_back_of_a_parked_payment_is_told() -> None:
     part = Fact.refund("re_1", 999, "succeeded")
     parked = state(PaymentStatus.PARKED, Fact.captured(TOTAL, CURRENCY), part)
-    parked.attempts = 0
+    parked.max_failed_refunds = 0
     told = AnnounceRefund(parked.id, 999, wholly=False)
     assert steps_of(Status.CANCELLED, TOTAL, CURRENCY, [parked]) == [told]
 
@@ -213,5 +215,5 @@ def test_what_was_announced_and_is_only_under_way_is_not_announced_again() -> No
         facts.append(fact)
         part.learn(money_of(facts))
         assert steps_of(Status.CANCELLED, TOTAL, CURRENCY, [part]) == [step]
-        note(part, step, "none is asked for")
+        apply(part, step, "none is asked for")
     assert steps_of(Status.CANCELLED, TOTAL, CURRENCY, [part]) == []

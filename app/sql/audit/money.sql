@@ -110,7 +110,7 @@ limit :most;
 
 -- name: refunds_are_told(since, kept, whole, thousandths, most)
 -- An order's timeline shows what was refunded of each payment, or more if a refund failed later.
-select p.order_id as subject, concat_ws(' ', 'payment', p.id, p.told_minor, p.refunded_minor, told.minor)
+select p.order_id as subject, concat_ws(' ', 'payment', p.id, p.announced_minor, p.refunded_minor, told.minor)
         as detail,
     count(*) over () as found
 from payments p
@@ -125,8 +125,8 @@ cross join lateral (
 ) as told
 where p.updated_at >= :since::timestamptz and p.created_at >= :kept::timestamptz
   and (
-      p.told_minor < p.refunded_minor or told.minor < p.told_minor
-      or (told.minor > p.told_minor and not exists (
+      p.announced_minor < p.refunded_minor or told.minor < p.announced_minor
+      or (told.minor > p.announced_minor and not exists (
           select from provider_events e
           where e.payment_id = p.id and e.refund_status in ('failed', 'canceled')
       ))

@@ -1,0 +1,26 @@
+"""The statuses of a payment, and how often a refund of it may fail. Pure values."""
+
+from enum import StrEnum
+
+
+class PaymentStatus(StrEnum):
+    """The status of a payment attempt.
+
+    VOIDED: its order did not wait for it. PARKED: its refund has failed too often, and an operator
+    has to decide.
+    """
+
+    PENDING = "PENDING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    VOIDED = "VOIDED"
+    REFUNDING = "REFUNDING"
+    REFUNDED = "REFUNDED"
+    PARKED = "PARKED"
+
+
+LIVE = frozenset({PaymentStatus.PENDING, PaymentStatus.SUCCEEDED})
+"""The statuses of a live attempt. An order has at most one live attempt that was requested here."""
+
+MAX_FAILED_REFUNDS = 5
+"""How many refunds of a payment may fail before it is parked for an operator."""
