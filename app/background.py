@@ -17,11 +17,11 @@ from app.db import AWAY
 from app.expiry import BATCH, expire_due
 from app.mail import Mail, send_mails
 from app.metrics import (
+    FAILED_REFUNDS,
     FAILING_MAILS,
     OUTBOX_AGE,
     OUTBOX_AHEAD,
     OVERDUE_CALLS,
-    PARKED_REFUNDS,
     POSTGRES_UP,
 )
 from app.operations.audit_timer import keep_auditing
@@ -144,12 +144,12 @@ async def _count_what_waits() -> None:
     except (*AWAY, PostgresError):
         POSTGRES_UP.set(0)
         # Alerts take the greatest number of all workers: an old one would outlast its cause.
-        for gauge in (OUTBOX_AGE, OVERDUE_CALLS, PARKED_REFUNDS, FAILING_MAILS):
+        for gauge in (OUTBOX_AGE, OVERDUE_CALLS, FAILED_REFUNDS, FAILING_MAILS):
             gauge.set(nan)
         return
     POSTGRES_UP.set(1)
     OVERDUE_CALLS.set(waiting["overdue"])
-    PARKED_REFUNDS.set(waiting["parked"])
+    FAILED_REFUNDS.set(waiting["failed_refunds"])
     FAILING_MAILS.set(failing)
 
 

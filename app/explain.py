@@ -182,8 +182,8 @@ def _refund(facts: Facts) -> Waiting | None:
     if refunding := latest.get(PaymentStatus.REFUNDING):
         who = "Stripe" if refunding.checkout else "the payment agent"
         return Waiting(f"{who}, to refund the money", refunding.updated_at)
-    if parked := latest.get(PaymentStatus.PARKED):
-        return Waiting("an operator, to refund the money", parked.updated_at)
+    if failed := latest.get(PaymentStatus.REFUND_FAILED):
+        return Waiting("an operator, to refund the money", failed.updated_at)
     return None
 
 

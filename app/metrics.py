@@ -66,8 +66,8 @@ OUTBOX_AHEAD = Gauge(
     "orders_outbox_days_ahead",
     "Days until the last month that the outbox has a partition for ends, as this worker saw it.",
 )
-PARKED_REFUNDS = Gauge(
-    "orders_parked_refunds", "Payments whose refund failed for good: an operator has to act."
+FAILED_REFUNDS = Gauge(
+    "orders_failed_refunds", "Payments whose refund failed for good: an operator has to act."
 )
 FAILING_MAILS = Gauge(
     "orders_mails_failing",

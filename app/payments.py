@@ -163,7 +163,10 @@ async def refund(transaction: Transaction, events: Sequence[RefundRequested]) ->
 
 
 async def retry_refund(database: Database, payment_id: UUID, request_id: str) -> bool:
-    """Retry a parked refund, with the full number of attempts; return whether one is parked."""
+    """Retry the refund of a payment; return whether it had failed.
+
+    It may fail as often as at first before it is left to an operator again.
+    """
     async with database.transaction("payments.retry_refund") as transaction:
         order_id = await sql.order_of_payment(transaction.connection, id=payment_id)
         if order_id is None:
@@ -171,7 +174,7 @@ async def retry_refund(database: Database, payment_id: UUID, request_id: str) ->
         order, _ = await order_locks.lock_one(transaction, order_id)
         payments = await payments_of(transaction, order_id)
         locked = next(one for one in payments if one.payment.id == payment_id)
-        if locked.state.status is not PaymentStatus.PARKED:
+        if locked.state.status is not PaymentStatus.REFUND_FAILED:
             return False
         locked.payment.max_failed_refunds = locked.state.failed_refunds + MAX_FAILED_REFUNDS
         locked.state.max_failed_refunds = locked.payment.max_failed_refunds

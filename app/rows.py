@@ -64,7 +64,7 @@ class PaymentRow:
     announced_minor: int = 0
     """How much of the refunded money has been announced, as `payment.refunded` events."""
     max_failed_refunds: int = MAX_FAILED_REFUNDS
-    """How many of its refunds may fail before it is parked for an operator."""
+    """How many of its refunds may fail before it is left to an operator."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ create table payments (
     amount_minor       bigint not null check (amount_minor between 0 and 999999999999999),
     currency           text not null,
     status             text not null check (status in (
-        'PENDING', 'SUCCEEDED', 'FAILED', 'VOIDED', 'REFUNDING', 'REFUNDED', 'PARKED'
+        'PENDING', 'SUCCEEDED', 'FAILED', 'VOIDED', 'REFUNDING', 'REFUNDED', 'REFUND_FAILED'
     )),
     failure_reason     text,
     created_at         timestamptz not null,
@@ -33,7 +33,7 @@ create index payments_by_order on payments (order_id);
 -- Partial, so that they cost payments through other providers nothing.
 create unique index payments_by_session on payments (session_id) where session_id is not null;
 create unique index payments_by_intent on payments (payment_intent) where payment_intent is not null;
-create index payments_parked on payments (updated_at) where status = 'PARKED';
+create index payments_refund_failed on payments (updated_at) where status = 'REFUND_FAILED';
 
 -- Each event of a provider once, never changed but for payment_id, which is null while nobody knows
 -- whose money it is. kind is null where the event says nothing of money. refund_id is our id of a refund

@@ -20,7 +20,7 @@ from app.money.steps import (
     AnnounceRefund,
     Cancel,
     Fail,
-    Park,
+    GiveUpRefund,
     RequestRefund,
     Step,
     Succeed,
@@ -75,7 +75,7 @@ def _take(
         case RequestRefund(amount_minor=amount):
             refund = transaction.refunds[refund_id] = RefundRow(refund_id, payment.id, amount)
             _request_refund(transaction, order, locked, refund, request_id)
-        case Park(amount_minor=amount):
+        case GiveUpRefund(amount_minor=amount):
             line = "An operator has to give back %s of payment %s (order %s): %s"
             money = "{amount} {currency}".format(**_money(locked, amount))
             which = money, payment.id, order.id, locked.refusal or FAILED

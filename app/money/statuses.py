@@ -6,8 +6,8 @@ from enum import StrEnum
 class PaymentStatus(StrEnum):
     """The status of a payment attempt.
 
-    VOIDED: its order did not wait for it. PARKED: its refund has failed too often, and an operator
-    has to decide.
+    VOIDED: its order did not wait for it. REFUND_FAILED: its refund has failed too often, and an
+    operator has to decide.
     """
 
     PENDING = "PENDING"
@@ -16,11 +16,11 @@ class PaymentStatus(StrEnum):
     VOIDED = "VOIDED"
     REFUNDING = "REFUNDING"
     REFUNDED = "REFUNDED"
-    PARKED = "PARKED"
+    REFUND_FAILED = "REFUND_FAILED"
 
 
 LIVE = frozenset({PaymentStatus.PENDING, PaymentStatus.SUCCEEDED})
 """The statuses of a live attempt. An order has at most one live attempt that was requested here."""
 
 MAX_FAILED_REFUNDS = 5
-"""How many refunds of a payment may fail before it is parked for an operator."""
+"""How many refunds of a payment may fail before it is left to an operator."""

@@ -31,7 +31,7 @@ class PaymentState:
     announced_minor: int = 0
     """How much of the refunded money has been announced, as `payment.refunded` events."""
     max_failed_refunds: int = MAX_FAILED_REFUNDS
-    """How many refunds may fail before the payment is parked."""
+    """How many refunds may fail before the payment is left to an operator."""
 
     def learn(self, money: Money) -> None:
         """Take the money computed from the ledger.
@@ -102,7 +102,7 @@ class RequestRefund:
 
 
 @dataclass(frozen=True, slots=True)
-class Park:
+class GiveUpRefund:
     """All attempts to refund `amount_minor` failed; an operator has to act."""
 
     payment: UUID
@@ -130,7 +130,7 @@ class Follow:
     status: PaymentStatus
 
 
-Step = Succeed | Fail | Void | Cancel | RequestRefund | Park | AnnounceRefund | Follow
+Step = Succeed | Fail | Void | Cancel | RequestRefund | GiveUpRefund | AnnounceRefund | Follow
 
 
 def steps_of(
@@ -166,8 +166,8 @@ def apply(state: PaymentState, step: Step, refund_id: str) -> None:
         case RequestRefund():
             state.status = PaymentStatus.REFUNDING
             state.refunds[refund_id] = step.amount_minor
-        case Park():
-            state.status = PaymentStatus.PARKED
+        case GiveUpRefund():
+            state.status = PaymentStatus.REFUND_FAILED
         case AnnounceRefund():
             state.announced_minor += step.amount_minor
             if step.wholly:
@@ -234,8 +234,9 @@ def _unwanted(payment: PaymentState) -> list[Step]:
     if owed := payment.owed_minor:
         if payment.may_request_refund:
             return [*_announce(payment, wholly=False), RequestRefund(payment.id, owed)]
-        parked = payment.status is PaymentStatus.PARKED
-        return _announce(payment, wholly=False) + ([] if parked else [Park(payment.id, owed)])
+        if payment.status is PaymentStatus.REFUND_FAILED:
+            return _announce(payment, wholly=False)
+        return [*_announce(payment, wholly=False), GiveUpRefund(payment.id, owed)]
     if payment.money.kept_minor:
         return [*_announce(payment, wholly=False), *_follow(payment, PaymentStatus.REFUNDING)]
     # A payment of 0 has nothing to refund, and an event tells of its refund once all the same.

@@ -108,7 +108,7 @@ async def create_admin(self: AppCommand, email: str, password_stdin: bool) -> No
 
 @app.command(argument("payment"))
 async def retry_refund(self: AppCommand, payment: str) -> None:
-    """Retry a parked refund; PAYMENT is the payment's id, from the log or the table payments."""
+    """Retry a failed refund; PAYMENT is the payment's id, from the log or the table payments."""
     # Without the worker's other hooks: the relay and the calls of Stripe are the workers'. But the
     # command has to evict the order, since no agent reads `payment.refunded`.
     own = Database(settings.database_dsn, 1, "orders command")
@@ -123,7 +123,7 @@ async def retry_refund(self: AppCommand, payment: str) -> None:
         await own.close()
         await redis_cache.close()
     if not found:
-        raise SystemExit(f"{payment} is not a payment whose refund is parked")
+        raise SystemExit(f"{payment} is not a payment whose refund has failed")
     self.say(f"the refund of {payment} is asked for again")
 
 

@@ -54,7 +54,7 @@ where kind = :kind and subject_id = :subject_id;
 
 -- name: calls_waiting(patience)^
 -- The number of unfinished calls of Stripe that were retried or are overdue, and of payments whose
--- refund is parked. `due_at` alone is not enough, since it has moved for a call in progress. Retries are
+-- refund has failed. `due_at` alone is not enough, since it has moved for a call in progress. Retries are
 -- due within a day; the bound keeps refunds that are looked at a month later out of the count's way.
 select
     (
@@ -62,4 +62,4 @@ select
         where done_at is null and due_at <= now() + interval '1 day'
             and (attempts > 1 or due_at <= now() - :patience::interval)
     ) as overdue,
-    (select count(*) from payments where status = 'PARKED') as parked;
+    (select count(*) from payments where status = 'REFUND_FAILED') as failed_refunds;

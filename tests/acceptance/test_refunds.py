@@ -114,7 +114,7 @@ async def test_a_refund_that_stripe_refuses_is_tried_again(
     assert await shop.counts(order) == (1, 1, 1)
 
 
-async def parked_refund(customer: Customer, order: Json, shop: OrderShop) -> str:
+async def failed_refund(customer: Customer, order: Json, shop: OrderShop) -> str:
     """Let Stripe refuse the refund of a cancelled order for good; return the payment's id."""
     await shop.whims(refunds="refuse")
     await cancelled_with_money(customer, order, shop)
@@ -123,7 +123,7 @@ async def parked_refund(customer: Customer, order: Json, shop: OrderShop) -> str
         await shop.hurry()
         return await shop.row("select id, status from payments where order_id = $1", order["id"])
 
-    return str((await eventually(payment, lambda row: row["status"] == "PARKED"))["id"])
+    return str((await eventually(payment, lambda row: row["status"] == "REFUND_FAILED"))["id"])
 
 
 async def test_a_refund_that_is_refused_too_often_waits_for_an_operator(
@@ -133,7 +133,7 @@ async def test_a_refund_that_is_refused_too_often_waits_for_an_operator(
     environment: dict[str, str],
     metric: Metric,
 ) -> None:
-    parked = await parked_refund(customer, order, shop)
+    failed = await failed_refund(customer, order, shop)
 
     async def awaited() -> str:
         explained = (await customer.ask("GET", f"/api/orders/{order['id']}/explain")).body
@@ -141,10 +141,10 @@ async def test_a_refund_that_is_refused_too_often_waits_for_an_operator(
 
     # The last event is noted as sent a moment after it is sent.
     await eventually(awaited, lambda what: what == "an operator, to refund the money")
-    await eventually(lambda: metric("orders_parked_refunds"), lambda count: count == 1)
+    await eventually(lambda: metric("orders_failed_refunds"), lambda count: count == 1)
     await shop.whims()
     run_in_vain(environment, "retry-refund", order["id"])
-    run_command(environment, "retry-refund", parked)
+    run_command(environment, "retry-refund", failed)
     await refunded(customer, order)
     assert await shop.counts(order) == (1, 1, 1)
 
@@ -157,7 +157,7 @@ async def test_an_order_whose_refund_was_settled_by_the_command_is_shown_as_it_i
     metric: Metric,
 ) -> None:
     """Of a lost dispute no event comes that an agent reads, so none evicts what Redis holds."""
-    payment = await parked_refund(customer, order, shop)
+    payment = await failed_refund(customer, order, shop)
     before = (await read_from_redis(metric, customer, order)).body["version"]
     (statement,) = re.findall("insert into provider_events .*?;", MANUAL, re.DOTALL)
     await shop.row(statement.replace("PAYMENT", payment))

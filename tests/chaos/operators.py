@@ -58,7 +58,7 @@ async def stocked(stage: Stage) -> AsyncIterator[None]:
     assert await stage.database.fetchval(query, product["productName"]) == 1
 
 
-async def parked_refund(stage: Stage) -> str:
+async def failed_refund(stage: Stage) -> str:
     """Return the id of a payment whose refund Stripe refused for good; a retry would succeed."""
     order = await stage.load.place([SCARCE])
     url = await stage.load.check_out(order)
@@ -70,7 +70,7 @@ async def parked_refund(stage: Stage) -> str:
     payment = await stage.database.fetchval(
         "select id from payments where order_id = $1", order["id"]
     )
-    await becomes(stage, payment, "PARKED")
+    await becomes(stage, payment, "REFUND_FAILED")
     await _whims(stage)
     return str(payment)
 

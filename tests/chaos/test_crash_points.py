@@ -18,7 +18,7 @@ from tests.chaos.crash_sites import (
 )
 from tests.chaos.crash_stage import Stage, stage
 from tests.chaos.journeys import JOURNEYS, journey_to
-from tests.chaos.operators import becomes, parked_refund
+from tests.chaos.operators import becomes, failed_refund
 from tests.chaos.waiting import until
 
 BY_WORKERS = [one for one in crash_points() if one[1] not in COMMANDS]
@@ -80,8 +80,8 @@ async def test_a_command_that_dies_is_given_again(point: Point, scene: Stage) ->
 
 @pytest.mark.parametrize("point", TRANSACTION)
 async def test_a_refund_that_was_asked_for_again_is_made_once(point: Point, scene: Stage) -> None:
-    """A parked refund stays parked or is requested again; Stripe makes it once."""
-    payment = await parked_refund(scene)
+    """A failed refund stays failed or is requested again; Stripe makes it once."""
+    payment = await failed_refund(scene)
     await scene.command_dies_at(f"{point}:payments.retry_refund", "retry-refund", payment)
     if point is Point.WRITTEN:
         await scene.command("retry-refund", payment)

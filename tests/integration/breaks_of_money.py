@@ -36,7 +36,7 @@ BREAKS: dict[str, list[Break]] = {
     "no_refund_is_left_to_an_operator": [
         Break(
             "unstocked",
-            PAYMENT.format("status = 'PARKED', refunded_minor = 0", "{unstocked}"),
+            PAYMENT.format("status = 'REFUND_FAILED', refunded_minor = 0", "{unstocked}"),
         ),
     ],
     "money_is_what_was_reported": [

@@ -113,7 +113,7 @@ async def test_a_refund_by_hand_has_as_long_as_one_that_was_requested(books: Boo
 
 
 async def test_a_refund_that_is_left_to_an_operator_hides_no_other_money(books: Books) -> None:
-    left = "status = 'PARKED', refunded_minor = 0, announced_minor = 0"
+    left = "status = 'REFUND_FAILED', refunded_minor = 0, announced_minor = 0"
     change = f"update payments set {left} where order_id = '{{unstocked}}'"
     async with broken(books, Break("unstocked", change)) as connection:
         report = await look(connection, AT_REST)

@@ -7,10 +7,10 @@ from prometheus_client import Gauge
 
 from app import background
 from app.db import Database
-from app.metrics import FAILING_MAILS, OUTBOX_AGE, OVERDUE_CALLS, PARKED_REFUNDS, POSTGRES_UP
+from app.metrics import FAILED_REFUNDS, FAILING_MAILS, OUTBOX_AGE, OVERDUE_CALLS, POSTGRES_UP
 from devstack.ports import free_port
 
-WAITING = OUTBOX_AGE, OVERDUE_CALLS, PARKED_REFUNDS, FAILING_MAILS
+WAITING = OUTBOX_AGE, OVERDUE_CALLS, FAILED_REFUNDS, FAILING_MAILS
 
 
 async def test_a_worker_without_postgresql_tells_no_old_numbers(

@@ -301,7 +301,7 @@ async def test_what_a_person_has_refunded_is_found_when_the_rest_is_asked_for(
 
 
 @pytest.mark.parametrize("by_hand", [4000, TOTAL])
-async def test_a_parked_payment_that_a_person_has_refunded_is_closed_by_a_retry(
+async def test_a_failed_refund_that_a_person_has_made_is_closed_by_a_retry(
     database: Database, monkeypatch: pytest.MonkeyPatch, by_hand: int
 ) -> None:
     one, books, _ = await refunded_by_hand(database, by_hand)
@@ -314,7 +314,7 @@ async def test_a_parked_payment_that_a_person_has_refunded_is_closed_by_a_retry(
         silent.setattr(one.bank, "refund", untold)
         await one.come_to_rest()
     (payment,) = await one.payments()
-    assert payment["status"] == "PARKED"
+    assert payment["status"] == "REFUND_FAILED"
     assert await payments.retry_refund(database, payment["id"], "operator")
     await one.come_to_rest()
     await assert_refunded(one, books, by_hand)

@@ -259,7 +259,7 @@ async def test_a_copied_attempt_does_not_hide_the_money_of_another_session(
     await assert_conserved(one)
 
 
-async def test_a_refused_refund_is_tried_again_then_parked_then_retried(
+async def test_a_refused_refund_is_tried_again_then_fails_then_is_retried(
     database: Database,
 ) -> None:
     one, books = await ready(database)
@@ -270,20 +270,20 @@ async def test_a_refused_refund_is_tried_again_then_parked_then_retried(
     second.taken = 0  # makes Stripe refuse the refund
     one.bank.books.append(second)
     await one.come_to_rest()
-    parked = next(row for row in await one.payments() if not row["requested"])
-    assert (parked["status"], parked["captured_minor"]) == ("PARKED", TOTAL)
+    failed = next(row for row in await one.payments() if not row["requested"])
+    assert (failed["status"], failed["captured_minor"]) == ("REFUND_FAILED", TOTAL)
     query = "select count(*) from refunds where payment_id = $1 and refused_reason is not null"
     async with database.connection() as connection:
-        assert await connection.fetchval(query, parked["id"]) == 5
+        assert await connection.fetchval(query, failed["id"]) == 5
     assert not await payments.retry_refund(database, (await one.payments())[0]["id"], "operator")
     second.taken = TOTAL
-    assert await payments.retry_refund(database, parked["id"], "operator")
+    assert await payments.retry_refund(database, failed["id"], "operator")
     await one.come_to_rest()
     assert second.given == TOTAL
     await assert_conserved(one)
 
 
-async def test_a_refund_that_is_parked_says_why_and_a_lost_dispute_is_closed_as_documented(
+async def test_a_refund_that_fails_says_why_and_a_lost_dispute_is_closed_as_documented(
     database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     one, books = await ready(database)
@@ -296,7 +296,7 @@ async def test_a_refund_that_is_parked_says_why_and_a_lost_dispute_is_closed_as_
     one.bank.refund = disputed  # type: ignore[method-assign]
     await one.come_to_rest()
     (row,) = await one.payments()
-    assert row["status"] == "PARKED"
+    assert row["status"] == "REFUND_FAILED"
     (told,) = [text for text in caplog.messages if "An operator has to give back" in text]
     assert told.endswith(f"99.99 PLN of payment {row['id']} (order {one.order_id}): {DISPUTED}")
     await close_as_documented(one, row["id"])
@@ -320,8 +320,8 @@ async def test_a_refund_that_came_back_each_time_is_closed_as_documented(
 
 
 async def close_as_documented(one: Course, payment_id: UUID) -> None:
-    """Close a parked refund whose money went back outside Stripe; it is not asked for again."""
-    assert [row["status"] for row in await one.payments()] == ["PARKED"]
+    """Close a failed refund whose money went back outside Stripe; it is not asked for again."""
+    assert [row["status"] for row in await one.payments()] == ["REFUND_FAILED"]
     (statement,) = re.findall("insert into provider_events .*?;", OPERATIONS.read_text(), re.DOTALL)
     async with one.database.connection() as connection:
         await connection.execute(statement.replace("PAYMENT", str(payment_id)))

@@ -10,7 +10,7 @@ from app.money.steps import PaymentState
 
 TOTAL, CURRENCY = 9999, "PLN"
 MAX_FAILED_REFUNDS = 2
-"""How many refunds may fail before the payment is parked."""
+"""How many refunds may fail before the payment is left to an operator."""
 
 
 class Entry(NamedTuple):

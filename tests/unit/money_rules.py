@@ -10,7 +10,7 @@ from app.money.steps import (
     Cancel,
     Fail,
     Follow,
-    Park,
+    GiveUpRefund,
     PaymentState,
     RequestRefund,
     Step,
@@ -49,7 +49,7 @@ def assert_called_for(status: Status, step: Step, accounts: dict[int, PaymentSta
             requested = sum(state.unanswered.values())
             assert amount > 0 and state.failed_refunds < state.max_failed_refunds
             assert requested + amount == state.money.staying_minor, "all of it is refunded, once"
-        case Park(amount_minor=amount):
+        case GiveUpRefund(amount_minor=amount):
             assert state.failed_refunds >= state.max_failed_refunds
             assert amount == state.owed_minor > 0
         case AnnounceRefund(amount_minor=amount, wholly=wholly):
@@ -65,7 +65,7 @@ def assert_called_for(status: Status, step: Step, accounts: dict[int, PaymentSta
 def assert_status_tells(state: PaymentState) -> None:
     """Assert that a payment that is refunded has one status, whatever was reported first."""
     if state.money.is_captured and state.status is not PaymentStatus.SUCCEEDED:
-        left = PaymentStatus.PARKED if state.owed_minor else PaymentStatus.REFUNDING
+        left = PaymentStatus.REFUND_FAILED if state.owed_minor else PaymentStatus.REFUNDING
         expected = left if state.money.kept_minor else PaymentStatus.REFUNDED
         assert state.status is expected, f"{state.status}, not {expected}"
 

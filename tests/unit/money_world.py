@@ -68,7 +68,7 @@ def moves(world: World, in_stock: tuple[bool, ...] = (True, False)) -> Iterator[
         if payment.entry or not payment.requested:
             for fact in payment.in_transit:
                 yield f"{place} arrives: {fact}", arrive(world, place, fact)
-        if payment.has(PaymentStatus.PARKED) and not payment.in_transit:
+        if payment.has(PaymentStatus.REFUND_FAILED) and not payment.in_transit:
             yield f"{place} is retried", retry(world, place)
     for message in world.waiting:
         handled = world._replace(handled=world.handled | {message})
@@ -268,7 +268,7 @@ def ask(world: World, call: Message) -> Iterator[Move]:
 
 
 def retry(world: World, place: int) -> World:
-    """Let an operator retry a parked refund."""
+    """Let an operator retry a failed refund."""
     entry = world.payments[place].entry
     assert entry
     failed_refunds = as_state(place, entry).failed_refunds

@@ -69,7 +69,7 @@ STEPS: list[tuple[Status, dict[str, Any], str, datetime]] = [
         *("Stripe, to refund the money", MOVED),
     ),
     (
-        *(Status.CANCELLED, {"attempts": attempt(PaymentStatus.PARKED)}),
+        *(Status.CANCELLED, {"attempts": attempt(PaymentStatus.REFUND_FAILED)}),
         *("an operator, to refund the money", MOVED),
     ),
     (

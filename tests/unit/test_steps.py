@@ -16,7 +16,7 @@ from app.money.steps import (
     Cancel,
     Fail,
     Follow,
-    Park,
+    GiveUpRefund,
     PaymentState,
     RequestRefund,
     Succeed,
@@ -167,7 +167,7 @@ def test_a_refund_after_completion_is_told_and_changes_nothing(amount: int) -> N
     assert steps == [AnnounceRefund(paid.id, amount, wholly=False)]
 
 
-def test_a_refund_is_tried_so_often_and_then_parked() -> None:
+def test_a_refund_is_tried_so_often_and_then_given_up() -> None:
     late = state(PaymentStatus.REFUNDING, Fact.captured(TOTAL, CURRENCY))
     for number in range(MAX_FAILED_REFUNDS):
         steps = steps_of(Status.CANCELLED, TOTAL, CURRENCY, [late])
@@ -175,7 +175,7 @@ def test_a_refund_is_tried_so_often_and_then_parked() -> None:
         late.refunds[f"refund {number}"] = TOTAL
         assert steps_of(Status.CANCELLED, TOTAL, CURRENCY, [late]) == [], "it is asked for"
         late.refused.add(f"refund {number}")
-    assert steps_of(Status.CANCELLED, TOTAL, CURRENCY, [late]) == [Park(late.id, TOTAL)]
+    assert steps_of(Status.CANCELLED, TOTAL, CURRENCY, [late]) == [GiveUpRefund(late.id, TOTAL)]
 
 
 def test_a_refund_that_is_lost_counts_as_tried() -> None:
@@ -186,15 +186,15 @@ def test_a_refund_that_is_lost_counts_as_tried() -> None:
     assert steps_of(Status.CANCELLED, TOTAL, CURRENCY, [late]) == [RequestRefund(late.id, TOTAL)]
     late.learn(money_of([Fact.captured(TOTAL, CURRENCY), *lost]))
     late.refunds["refund 0"] = TOTAL
-    assert steps_of(Status.CANCELLED, TOTAL, CURRENCY, [late]) == [Park(late.id, TOTAL)]
+    assert steps_of(Status.CANCELLED, TOTAL, CURRENCY, [late]) == [GiveUpRefund(late.id, TOTAL)]
 
 
-def test_what_went_back_of_a_parked_payment_is_told() -> None:
+def test_what_was_refunded_of_a_payment_whose_refund_failed_is_announced() -> None:
     part = Fact.refund("re_1", 999, "succeeded")
-    parked = state(PaymentStatus.PARKED, Fact.captured(TOTAL, CURRENCY), part)
-    parked.max_failed_refunds = 0
-    told = AnnounceRefund(parked.id, 999, wholly=False)
-    assert steps_of(Status.CANCELLED, TOTAL, CURRENCY, [parked]) == [told]
+    failed = state(PaymentStatus.REFUND_FAILED, Fact.captured(TOTAL, CURRENCY), part)
+    failed.max_failed_refunds = 0
+    told = AnnounceRefund(failed.id, 999, wholly=False)
+    assert steps_of(Status.CANCELLED, TOTAL, CURRENCY, [failed]) == [told]
 
 
 def test_a_payment_of_nothing_ends_with_its_order() -> None:

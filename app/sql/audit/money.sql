@@ -26,7 +26,7 @@ where o.status = 'CANCELLED' and p.status in ('SUCCEEDED', 'REFUNDING')
 limit :most;
 
 -- name: captured_money_is_kept_or_refunded(rest, bound, most)
--- For every payment that is not parked: captured = kept by its order + refunded. Refunds at Stripe have an
+-- For every payment whose refund has not failed: captured = kept by its order + refunded. Refunds at Stripe have an
 -- hour for a bound of 5 minutes, or 14 days once Stripe has reported one.
 select p.order_id as subject,
     concat_ws(' ', 'payment', p.id, p.status, p.captured_minor, p.refunded_minor) as detail,
@@ -34,7 +34,7 @@ select p.order_id as subject,
 from payments p join orders o on o.id = p.order_id
 where p.captured_minor <> p.refunded_minor
   and not (p.status = 'SUCCEEDED' and o.status <> 'CANCELLED')
-  and p.status <> 'PARKED'
+  and p.status <> 'REFUND_FAILED'
   and p.updated_at <= :rest::timestamptz - :bound::interval * case
       when p.provider = 'internal' or p.status <> 'REFUNDING' then 0
       when exists (select from provider_events e where e.payment_id = p.id and e.kind = 'refund') then 4032
@@ -43,11 +43,11 @@ where p.captured_minor <> p.refunded_minor
 limit :most;
 
 -- name: no_refund_is_left_to_an_operator(rest, most)
--- No payment is parked, with money that Stripe would not refund, for longer than the bound.
+-- No payment holds money that Stripe would not refund for longer than the bound.
 select order_id as subject, concat_ws(' ', 'payment', id, captured_minor, refunded_minor) as detail,
     count(*) over () as found
 from payments
-where status = 'PARKED' and updated_at <= :rest::timestamptz
+where status = 'REFUND_FAILED' and updated_at <= :rest::timestamptz
 limit :most;
 
 -- name: money_is_what_was_reported(since, most)
