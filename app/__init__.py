@@ -17,9 +17,9 @@ from app.keys import load_keys
 from app.metrics import ADMITTED
 from app.outbox_relay import Relay
 from app.rate_limits import RateLimits
+from app.stripe.api import UnconfiguredStripe
 from app.stripe.calls import Calls
-from app.stripe.client import StripeProvider
-from app.stripe.provider import NoStripe
+from app.stripe.client import StripeClient
 from app.timeline import Followers
 from app.tokens import Tokens
 
@@ -87,12 +87,12 @@ bearer_tokens = Tokens(
     issuer=settings.jwt_issuer,
     audience=settings.jwt_audience,
 )
-provider = (
-    StripeProvider(
+stripe_api = (
+    StripeClient(
         settings.stripe_secret_key, settings.stripe_api_base, *settings.checkout_return_urls
     )
     if settings.stripe_secret_key
-    else NoStripe()
+    else UnconfiguredStripe()
 )
 admission = Admission()
 ADMITTED.set_function(admission.rate)
@@ -105,12 +105,12 @@ app.pools += [
     timer_pool,
     health_pool,
 ]
-app.resources += [redis_cache, limiter, provider]
-calls = Calls(timer_pool, provider)
+app.resources += [redis_cache, limiter, stripe_api]
+stripe_calls = Calls(timer_pool, stripe_api)
 followers = Followers(request_pool, redis_cache)
 # Followers last: clients that are told of a change must not read the old state from the cache.
 after_commit: list[AfterCommit] = [
-    resource.after_commit for resource in (relay, calls, redis_cache, followers)
+    resource.after_commit for resource in (relay, stripe_calls, redis_cache, followers)
 ]
 for pool in app.pools:
     pool.after_commit = after_commit

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from asyncpg import PostgresError
 
-from app import admission, app, calls, redis_cache, relay, settings, timer_pool
+from app import admission, app, redis_cache, relay, settings, stripe_calls, timer_pool
 from app.cache import ORDERS, PRODUCTS
 from app.db import AWAY
 from app.expiry import BATCH, expire_due
@@ -118,7 +118,7 @@ async def call_stripe() -> None:
     """Make the due calls of Stripe."""
     if settings.stripe_secret_key and not settings.stripe_webhook_secrets:
         app.log.warning("Webhooks of Stripe are refused: STRIPE_WEBHOOK_SECRET is not set")
-    await calls.run()
+    await stripe_calls.run()
 
 
 @app.timer(KEPT_EVENTS_SECONDS)

@@ -16,8 +16,8 @@ from app.lifecycle import Order
 from app.money.locked_payments import LockedPayment, payments_of
 from app.money.settle import settle
 from app.queries import sql
+from app.stripe.api import NOT_CONFIGURED
 from app.stripe.events import assign_kept
-from app.stripe.provider import NOT_CONFIGURED
 from app.text import storable_error
 from app.transaction import Transaction
 

@@ -18,7 +18,7 @@ from app.errors import ProviderAway
 from app.logs import request_id
 from app.queries import sql
 from app.stripe.answers import work_of
-from app.stripe.provider import Provider
+from app.stripe.api import StripeApi
 from app.stripe.refunds import make_refund
 from app.stripe.sessions import close_session, open_session
 from app.text import storable_error
@@ -42,9 +42,9 @@ FIRST_WAIT, MAX_WAIT = 0.5, 60.0
 class Calls:
     """Makes the due calls, each in a task of its own, so that a slow one does not delay others."""
 
-    def __init__(self, database: Database, provider: Provider) -> None:
+    def __init__(self, database: Database, api: StripeApi) -> None:
         self._database = database
-        self._provider = provider
+        self._api = api
         self._wake = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
 
@@ -86,7 +86,7 @@ class Calls:
         request_id.set(call["request_id"])
         crash_here(Point.TAKEN, work_of(call))
         try:
-            await KINDS[call["kind"]](self._database, self._provider, call)
+            await KINDS[call["kind"]](self._database, self._api, call)
         except ProviderAway as error:
             await self._postpone(call, str(error))
         except AWAY as error:

@@ -15,7 +15,7 @@ import aiohttp
 import stripe
 
 from app.errors import ProviderAway, ProviderFailed, ProviderRefused
-from app.stripe.provider import NOT_CONFIGURED, Checkout, Line, Refund, Session
+from app.stripe.api import NOT_CONFIGURED, Checkout, Line, Refund, Session
 
 if TYPE_CHECKING:
     from stripe.params import RefundCreateParams
@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 stripe.enable_telemetry = False
 
 
-class StripeProvider:
+class StripeClient:
     """Stripe at `api_base`; its pages return customers to `success_url` or `cancel_url`."""
 
     def __init__(

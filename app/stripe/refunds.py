@@ -11,7 +11,7 @@ from app.money.locked_payments import LockedPayment, report
 from app.money.statuses import PaymentStatus
 from app.rows import RefundRow
 from app.stripe.answers import answering, wait_for_key
-from app.stripe.provider import Provider, Refund
+from app.stripe.api import Refund, StripeApi
 from app.times import now
 from app.transaction import Transaction
 
@@ -27,15 +27,15 @@ POLL_EVERY = timedelta(hours=6)
 """How often Stripe is asked for a refund that is pending."""
 
 
-async def make_refund(database: Database, provider: Provider, call: Any) -> None:
+async def make_refund(database: Database, api: StripeApi, call: Any) -> None:
     """Request the call's refund, or poll it if Stripe has accepted it already."""
     if call["provider_refund_id"]:
-        await _poll_refund(database, provider, call)
+        await _poll_refund(database, api, call)
         return
     id, amount = call["subject_id"], call["amount_minor"]
     row = RefundRow(id, call["payment_id"], amount)
     try:
-        refund = await provider.refund(id, call["order_id"], call["payment_intent"] or "", amount)
+        refund = await api.refund(id, call["order_id"], call["payment_intent"] or "", amount)
     except ProviderRefused as refused:
         wait_for_key(refused)
         log.warning("Stripe refuses a refund of payment %s: %s", call["payment_id"], refused)
@@ -54,11 +54,11 @@ async def make_refund(database: Database, provider: Provider, call: Any) -> None
         _report_refund(transaction, locked, refund, str(id))
 
 
-async def _poll_refund(database: Database, provider: Provider, call: Any) -> None:
+async def _poll_refund(database: Database, api: StripeApi, call: Any) -> None:
     """Poll a refund that Stripe has accepted, because its webhook may never come."""
     id = call["provider_refund_id"]
     try:
-        refund = await provider.find_refund(id)
+        refund = await api.find_refund(id)
     except ProviderRefused as refused:
         wait_for_key(refused)
         if call["status"] == PaymentStatus.REFUNDED:

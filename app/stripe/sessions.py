@@ -16,7 +16,7 @@ from app.money.settle import expire_session
 from app.money.statuses import PaymentStatus
 from app.queries import sql
 from app.stripe.answers import answering, note_again, note_done, subject_of, wait_for_key, work_of
-from app.stripe.provider import Checkout, Line, Provider, Session
+from app.stripe.api import Checkout, Line, Session, StripeApi
 from app.times import now
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ DELAYED_PAYMENT_LIMIT = timedelta(days=30)
 """How long after its end a session may still be paid, for example by bank transfer."""
 
 
-async def open_session(database: Database, provider: Provider, call: Any) -> None:
+async def open_session(database: Database, api: StripeApi, call: Any) -> None:
     """Create the session of an attempt that is still pending.
 
     From the second try on, Stripe is called even if the attempt is not pending: an earlier call may
@@ -45,9 +45,9 @@ async def open_session(database: Database, provider: Provider, call: Any) -> Non
         if call["status"] != PaymentStatus.PENDING and call["attempts"] == 1:
             await note_done(connection, call, f"The payment is {call['status']}")
             return
-        checkout = await _checkout(connection, call, *provider.return_urls)
+        checkout = await _checkout(connection, call, *api.return_urls)
     try:
-        session = await provider.create_session(checkout)
+        session = await api.create_session(checkout)
     except ProviderRefused as refused:
         await _no_session(database, call, refused)
         return
@@ -91,11 +91,11 @@ async def _no_session(database: Database, call: Any, refused: ProviderRefused) -
             locked.payment.failure_reason = refused.reason
 
 
-async def close_session(database: Database, provider: Provider, call: Any) -> None:
+async def close_session(database: Database, api: StripeApi, call: Any) -> None:
     """Expire the session of an attempt, unless it has been paid."""
     late = now() - (call["expires_at"] or now())
     try:
-        session = await provider.expire_session(call["session_id"])
+        session = await api.expire_session(call["session_id"])
     except ProviderRefused as refused:
         wait_for_key(refused)
         log.warning("Stripe does not expire %s: %s", call["session_id"], refused)

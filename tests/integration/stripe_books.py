@@ -5,7 +5,7 @@ from uuid import UUID, uuid4
 
 from app.errors import ProviderRefused
 from app.money.ledger import Fact
-from app.stripe.provider import Checkout, Refund, Session
+from app.stripe.api import Checkout, Refund, Session
 from app.stripe.webhook import Report
 from app.times import now
 

@@ -11,8 +11,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from app.money.ledger import Money, money_of
-from app.stripe.client import StripeProvider
-from app.stripe.provider import Checkout, Line
+from app.stripe.api import Checkout, Line
+from app.stripe.client import StripeClient
 from app.stripe.webhook import Report, read, verify
 from app.times import now
 from devstack.stripe import Stripe
@@ -33,11 +33,9 @@ def checkout(order_id: UUID | None = None, attempt_id: UUID | None = None) -> Ch
     )
 
 
-def provider(url: str, key: str = "sk_test_stand_in", patience: float = 10.0) -> StripeProvider:
+def stripe_client(url: str, key: str = "sk_test_stand_in", patience: float = 10.0) -> StripeClient:
     """Return the client of a Stripe at `url`."""
-    return StripeProvider(
-        key, url, "http://shop.example/paid", "http://shop.example/left", patience
-    )
+    return StripeClient(key, url, "http://shop.example/paid", "http://shop.example/left", patience)
 
 
 @dataclass

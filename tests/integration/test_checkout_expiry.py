@@ -12,8 +12,8 @@ from app.db import Database
 from app.errors import ProviderAway, ProviderRefused
 from app.expiry import RETRY_AFTER, expire_due
 from app.logs import WithRequestId
+from app.stripe.api import NOT_CONFIGURED, UnconfiguredStripe
 from app.stripe.calls import Calls
-from app.stripe.provider import NOT_CONFIGURED, NoStripe
 from app.times import now
 from tests.integration.hops import ANN
 from tests.integration.money_course import (
@@ -104,7 +104,7 @@ async def test_a_checkout_that_stripe_refuses_does_not_shorten_the_order_s_life(
     before = await due_at(one)
     await one.check_out()
     await one.handle_all()
-    one.calls = Calls(database, NoStripe())
+    one.calls = Calls(database, UnconfiguredStripe())
     assert await one.call() == 1
     assert [row["status"] for row in await one.payments()] == ["FAILED"]
     assert (await one.status(), await due_at(one)) == ("CREATED", before)
@@ -247,7 +247,7 @@ async def test_what_is_logged_of_a_call_tells_the_request_that_it_came_from(
 ) -> None:
     caplog.handler.addFilter(WithRequestId())
     one = await asked(database)
-    one.calls = Calls(database, NoStripe())
+    one.calls = Calls(database, UnconfiguredStripe())
     assert await one.call() == 1
     (told,) = [record for record in caplog.records if "refuses a checkout" in record.message]
     assert getattr(told, "request_id", None) == "check out"
@@ -300,7 +300,7 @@ async def test_a_session_is_closed_once_stripe_takes_the_key_again(database: Dat
 
 async def test_without_a_key_a_checkout_fails_and_what_is_owed_waits(database: Database) -> None:
     one = await asked(database)
-    one.calls = Calls(database, NoStripe())
+    one.calls = Calls(database, UnconfiguredStripe())
     await one.call()
     (failed,) = await one.payments()
     assert (failed["status"], failed["failure_reason"]) == ("FAILED", "Stripe is not configured")
@@ -309,7 +309,7 @@ async def test_without_a_key_a_checkout_fails_and_what_is_owed_waits(database: D
     await paid.cancel()
     for report in books.reports:
         await paid.arrive(report)
-    paid.calls = Calls(database, NoStripe())
+    paid.calls = Calls(database, UnconfiguredStripe())
     for _ in range(7):
         await paid.call()
     assert (await paid.payments())[0]["status"] == "REFUNDING"
@@ -334,7 +334,7 @@ async def test_a_cancelled_order_has_no_page_though_its_session_is_still_open(
 async def test_the_live_checkout_is_shown_whatever_workers_clocks_say(database: Database) -> None:
     """The first attempt was made by a worker whose clock is an hour ahead."""
     one = await asked(database)
-    bank, one.calls = one.calls, Calls(database, NoStripe())
+    bank, one.calls = one.calls, Calls(database, UnconfiguredStripe())
     assert await one.call() == 1
     await one.fetch(
         "update payments set created_at = created_at + interval '1 hour' where order_id = $1"

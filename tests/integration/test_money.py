@@ -12,7 +12,7 @@ import pytest
 from app import payments
 from app.db import Database
 from app.errors import ProviderRefused
-from app.stripe.provider import Refund
+from app.stripe.api import Refund
 from tests.integration.money_course import (
     TOTAL,
     Course,

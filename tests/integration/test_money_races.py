@@ -12,8 +12,8 @@ from app.db import Database
 from app.errors import ProviderAway
 from app.quarantine import Quarantine
 from app.queries import sql
+from app.stripe.api import Refund
 from app.stripe.events import record, settle_kept
-from app.stripe.provider import Refund
 from app.stripe.refunds import make_refund
 from tests.integration.money_course import (
     TOTAL,

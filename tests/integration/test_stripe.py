@@ -12,11 +12,11 @@ import aiohttp
 import pytest
 
 from app.errors import ProviderAway, ProviderFailed, ProviderRefused
-from app.stripe.client import StripeProvider
-from app.stripe.provider import Line
+from app.stripe.api import Line
+from app.stripe.client import StripeClient
 from app.times import now
 from devstack.stripe import Stripe
-from tests.integration.stripe_shop import SECRET, Receiver, Shop, checkout, provider
+from tests.integration.stripe_shop import SECRET, Receiver, Shop, checkout, stripe_client
 
 A_PAGE = 100
 """The largest page of a list at Stripe."""
@@ -43,8 +43,8 @@ async def shop(stripe: Stripe) -> AsyncIterator[Shop]:
 
 
 @pytest.fixture
-async def ours(stripe: Stripe) -> AsyncIterator[StripeProvider]:
-    ours = provider(stripe.url, patience=0.5)
+async def ours(stripe: Stripe) -> AsyncIterator[StripeClient]:
+    ours = stripe_client(stripe.url, patience=0.5)
     yield ours
     await ours.close()
 
@@ -55,7 +55,7 @@ async def until(true: Any) -> None:
         await asyncio.sleep(0.01)
 
 
-async def pay(shop: Shop, ours: StripeProvider, receiver: Receiver) -> str:
+async def pay(shop: Shop, ours: StripeClient, receiver: Receiver) -> str:
     """Pay a checkout, and wait until that is reported; return its payment intent."""
     session = await ours.create_session(checkout())
     assert await shop.press(session.id, "pay") == "http://shop.example/paid"
@@ -65,7 +65,7 @@ async def pay(shop: Shop, ours: StripeProvider, receiver: Receiver) -> str:
 
 
 async def test_a_paid_checkout_is_reported_with_its_order(
-    shop: Shop, ours: StripeProvider, receiver: Receiver
+    shop: Shop, ours: StripeClient, receiver: Receiver
 ) -> None:
     wanted = checkout()
     session = await ours.create_session(wanted)
@@ -79,7 +79,7 @@ async def test_a_paid_checkout_is_reported_with_its_order(
 
 
 async def test_the_page_shows_the_lines_the_total_and_what_can_be_done(
-    ours: StripeProvider, shop: Shop
+    ours: StripeClient, shop: Shop
 ) -> None:
     session = await ours.create_session(checkout())
     async with aiohttp.ClientSession() as client, client.get(session.url or "") as answer:
@@ -90,7 +90,7 @@ async def test_the_page_shows_the_lines_the_total_and_what_can_be_done(
 
 
 async def test_leaving_leaves_the_session_open_and_failing_fails_it(
-    shop: Shop, ours: StripeProvider, receiver: Receiver
+    shop: Shop, ours: StripeClient, receiver: Receiver
 ) -> None:
     session = await ours.create_session(checkout())
     assert await shop.press(session.id, "leave") == "http://shop.example/left"
@@ -103,7 +103,7 @@ async def test_leaving_leaves_the_session_open_and_failing_fails_it(
 
 @pytest.mark.parametrize("kind", ["cut", "slow"])
 async def test_work_that_was_done_without_an_answer_is_not_done_again(
-    shop: Shop, ours: StripeProvider, receiver: Receiver, kind: str
+    shop: Shop, ours: StripeClient, receiver: Receiver, kind: str
 ) -> None:
     wanted = checkout()
     await shop.control("faults", kind=kind, seconds=30)
@@ -123,7 +123,7 @@ async def test_work_that_was_done_without_an_answer_is_not_done_again(
 
 @pytest.mark.parametrize("kind", ["error", "limit"])
 async def test_a_call_that_may_be_repeated_is_told_apart(
-    shop: Shop, ours: StripeProvider, kind: str
+    shop: Shop, ours: StripeClient, kind: str
 ) -> None:
     await shop.control("faults", kind=kind, calls=2)
     wanted = checkout()
@@ -135,7 +135,7 @@ async def test_a_call_that_may_be_repeated_is_told_apart(
 
 @pytest.mark.parametrize("kind", ["stuck", "depends"])
 async def test_a_failure_that_stripe_keeps_for_the_key_is_a_refusal_once_it_is_repeated(
-    shop: Shop, ours: StripeProvider, kind: str
+    shop: Shop, ours: StripeClient, kind: str
 ) -> None:
     """Stripe repeats it for the same key for a day, so an attempt must not wait for it."""
     await shop.control("faults", kind=kind)
@@ -150,7 +150,7 @@ async def test_a_failure_that_stripe_keeps_for_the_key_is_a_refusal_once_it_is_r
 
 @pytest.mark.parametrize("kind", ["stuck", "depends", "broken"])
 async def test_a_refund_whose_answer_is_a_kept_failure_is_looked_for(
-    shop: Shop, ours: StripeProvider, receiver: Receiver, kind: str
+    shop: Shop, ours: StripeClient, receiver: Receiver, kind: str
 ) -> None:
     intent = await pay(shop, ours, receiver)
     asked = uuid4(), uuid4(), intent, 10_000
@@ -168,7 +168,7 @@ async def test_a_refund_whose_answer_is_a_kept_failure_is_looked_for(
 
 
 async def test_a_refund_whose_key_was_used_for_another_is_looked_for(
-    shop: Shop, ours: StripeProvider, receiver: Receiver
+    shop: Shop, ours: StripeClient, receiver: Receiver
 ) -> None:
     intent, asked = await pay(shop, ours, receiver), (uuid4(), uuid4())
     made = await ours.refund(*asked, intent, 10_000)
@@ -177,7 +177,7 @@ async def test_a_refund_whose_key_was_used_for_another_is_looked_for(
 
 
 async def test_a_look_for_a_refund_that_is_refused_does_not_refuse_the_refund(
-    shop: Shop, ours: StripeProvider, receiver: Receiver
+    shop: Shop, ours: StripeClient, receiver: Receiver
 ) -> None:
     intent, asked = await pay(shop, ours, receiver), (uuid4(), uuid4())
     await ours.refund(*asked, intent, 10_000)
@@ -187,7 +187,7 @@ async def test_a_look_for_a_refund_that_is_refused_does_not_refuse_the_refund(
 
 
 async def test_a_refund_that_is_refused_as_it_was_made_before_is_found(
-    shop: Shop, ours: StripeProvider, receiver: Receiver
+    shop: Shop, ours: StripeClient, receiver: Receiver
 ) -> None:
     """Stripe has forgotten its idempotency key."""
     intent, id = await pay(shop, ours, receiver), uuid4()
@@ -202,7 +202,7 @@ async def test_a_refund_that_is_refused_as_it_was_made_before_is_found(
 
 @pytest.mark.parametrize("kind", [None, "stuck"])
 async def test_a_refund_that_is_not_made_tells_what_a_person_has_refunded(
-    shop: Shop, ours: StripeProvider, receiver: Receiver, kind: str | None
+    shop: Shop, ours: StripeClient, receiver: Receiver, kind: str | None
 ) -> None:
     """Also when Stripe keeps a failure for the idempotency key."""
     intent, mine = await pay(shop, ours, receiver), uuid4()
@@ -224,7 +224,7 @@ async def test_a_refund_that_is_not_made_tells_what_a_person_has_refunded(
 
 
 async def test_a_refusal_stands_though_the_payment_s_refunds_are_not_told(
-    shop: Shop, ours: StripeProvider, receiver: Receiver
+    shop: Shop, ours: StripeClient, receiver: Receiver
 ) -> None:
     intent = await pay(shop, ours, receiver)
     await shop.control("refunds", payment_intent=intent, amount=98)
@@ -235,7 +235,7 @@ async def test_a_refusal_stands_though_the_payment_s_refunds_are_not_told(
 
 
 async def test_what_a_proxy_refuses_is_not_refused_by_stripe(
-    shop: Shop, ours: StripeProvider
+    shop: Shop, ours: StripeClient
 ) -> None:
     await shop.control("faults", kind="proxy")
     wanted = checkout()
@@ -245,13 +245,13 @@ async def test_what_a_proxy_refuses_is_not_refused_by_stripe(
 
 
 async def test_a_provider_that_is_not_there_is_away() -> None:
-    nowhere = provider("http://127.0.0.1:1")
+    nowhere = stripe_client("http://127.0.0.1:1")
     with pytest.raises(ProviderAway):
         await nowhere.create_session(checkout())
     await nowhere.close()
 
 
-async def test_a_refusal_has_a_reason_that_a_customer_may_read(ours: StripeProvider) -> None:
+async def test_a_refusal_has_a_reason_that_a_customer_may_read(ours: StripeClient) -> None:
     cheap = replace(checkout(), lines=[Line("Pen", 1, 1)])
     with pytest.raises(ProviderRefused) as refused:
         await ours.create_session(cheap)
@@ -265,14 +265,14 @@ async def test_a_refusal_has_a_reason_that_a_customer_may_read(ours: StripeProvi
 
 
 async def test_a_wrong_key_is_refused(stripe: Stripe) -> None:
-    stranger = provider(stripe.url, key="sk_test_of_somebody_else")
+    stranger = stripe_client(stripe.url, key="sk_test_of_somebody_else")
     with pytest.raises(ProviderRefused) as refused:
         await stranger.create_session(checkout())
     assert refused.value.reason == "Stripe is not configured"
     await stranger.close()
 
 
-async def test_a_key_is_good_for_one_request(ours: StripeProvider) -> None:
+async def test_a_key_is_good_for_one_request(ours: StripeClient) -> None:
     wanted = checkout()
     first = await ours.create_session(wanted)
     assert (await ours.create_session(wanted)).id == first.id
@@ -281,7 +281,7 @@ async def test_a_key_is_good_for_one_request(ours: StripeProvider) -> None:
 
 
 async def test_an_open_session_is_expired_and_another_is_told_as_it_is(
-    shop: Shop, ours: StripeProvider, receiver: Receiver
+    shop: Shop, ours: StripeClient, receiver: Receiver
 ) -> None:
     left, paid = [await ours.create_session(checkout()) for _ in range(2)]
     await shop.press(paid.id, "pay")
@@ -295,7 +295,7 @@ async def test_an_open_session_is_expired_and_another_is_told_as_it_is(
 
 
 async def test_a_session_is_told_to_a_key_that_may_not_read_payment_intents(
-    shop: Shop, ours: StripeProvider
+    shop: Shop, ours: StripeClient
 ) -> None:
     session = await ours.create_session(checkout())
     await shop.press(session.id, "pay")
@@ -306,7 +306,7 @@ async def test_a_session_is_told_to_a_key_that_may_not_read_payment_intents(
 
 @pytest.mark.parametrize("backwards", [False, True])
 async def test_held_webhooks_come_when_and_how_they_are_asked_for(
-    shop: Shop, ours: StripeProvider, receiver: Receiver, backwards: bool
+    shop: Shop, ours: StripeClient, receiver: Receiver, backwards: bool
 ) -> None:
     await shop.control("webhooks", hold=True)
     session = await ours.create_session(checkout())
@@ -323,7 +323,7 @@ async def test_held_webhooks_come_when_and_how_they_are_asked_for(
 
 
 async def test_a_webhook_is_sent_until_it_is_taken(
-    shop: Shop, ours: StripeProvider, receiver: Receiver
+    shop: Shop, ours: StripeClient, receiver: Receiver
 ) -> None:
     receiver.statuses = [503, 503, 503]
     await pay(shop, ours, receiver)
@@ -334,7 +334,7 @@ async def test_a_webhook_is_sent_until_it_is_taken(
 
 
 async def test_a_delayed_payment_is_complete_before_it_is_paid(
-    shop: Shop, ours: StripeProvider, receiver: Receiver
+    shop: Shop, ours: StripeClient, receiver: Receiver
 ) -> None:
     await shop.control("whims", delayed=True)
     session = await ours.create_session(checkout())
@@ -347,7 +347,7 @@ async def test_a_delayed_payment_is_complete_before_it_is_paid(
 
 
 async def test_a_delayed_payment_that_failed_is_told_by_its_payment_intent(
-    shop: Shop, ours: StripeProvider
+    shop: Shop, ours: StripeClient
 ) -> None:
     await shop.control("whims", delayed=True)
     session = await ours.create_session(checkout())
@@ -360,7 +360,7 @@ async def test_a_delayed_payment_that_failed_is_told_by_its_payment_intent(
 
 
 async def test_a_refund_can_be_refused_and_can_fail_after_it_was_accepted(
-    shop: Shop, ours: StripeProvider, receiver: Receiver
+    shop: Shop, ours: StripeClient, receiver: Receiver
 ) -> None:
     intent, order_id = await pay(shop, ours, receiver), uuid4()
     await shop.control("whims", refunds="refuse")

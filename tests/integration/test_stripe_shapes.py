@@ -8,11 +8,11 @@ from uuid import uuid4
 import pytest
 
 from app.errors import ProviderRefused
-from app.stripe.client import StripeProvider
-from app.stripe.provider import Line
+from app.stripe.api import Line
+from app.stripe.client import StripeClient
 from devstack.server import ServerFailed
 from devstack.stripe_mock import StripeMock, install
-from tests.integration.stripe_shop import checkout, provider
+from tests.integration.stripe_shop import checkout, stripe_client
 from tests.missing import skip
 
 
@@ -28,13 +28,13 @@ def stripe_mock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StripeMock
 
 
 @pytest.fixture
-async def checked(stripe_mock: StripeMock) -> AsyncIterator[StripeProvider]:
-    checked = provider(stripe_mock.url, key="sk_test_123")
+async def checked(stripe_mock: StripeMock) -> AsyncIterator[StripeClient]:
+    checked = stripe_client(stripe_mock.url, key="sk_test_123")
     yield checked
     await checked.close()
 
 
-async def test_stripe_itself_takes_our_requests(checked: StripeProvider) -> None:
+async def test_stripe_itself_takes_our_requests(checked: StripeClient) -> None:
     session = await checked.create_session(checkout())
     assert session.id.startswith("cs_")
     assert (await checked.expire_session(session.id)).id
@@ -44,7 +44,7 @@ async def test_stripe_itself_takes_our_requests(checked: StripeProvider) -> None
 
 
 async def test_stripe_itself_would_refuse_a_shape_it_does_not_know(
-    checked: StripeProvider,
+    checked: StripeClient,
 ) -> None:
     wrong: Any = replace(checkout(), lines=[Line("Pen", 1, "ten")])  # type: ignore[arg-type]
     with pytest.raises(ProviderRefused):

@@ -1,4 +1,4 @@
-"""What is asked of Stripe and what it answers, and Stripe without a key."""
+"""Stripe's API as this service uses it, and Stripe without a key."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -65,7 +65,7 @@ class Refund:
     """Our id of it; None if it was not requested here."""
 
 
-class Provider(Protocol):
+class StripeApi(Protocol):
     """What Stripe is asked for. Each call raises ProviderAway or ProviderRefused."""
 
     @property
@@ -87,8 +87,8 @@ class Provider(Protocol):
         """Return a refund's current state."""
 
 
-class NoStripe:
-    """The provider when no key is configured: checkouts are refused, other calls wait for a key."""
+class UnconfiguredStripe:
+    """Stripe when no key is configured: checkouts are refused, other calls wait for a key."""
 
     return_urls = "", ""
 
