@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from app import idempotency, order_locks
@@ -39,13 +39,16 @@ NOT_REQUESTED, REQUESTED, READY = "NOT_REQUESTED", "REQUESTED", "READY"
 FAILED, EXPIRED = "FAILED", "EXPIRED"
 
 
-async def request_checkout(
-    database: Database,
-    user: Identity,
-    order_id: UUID,
-    key: Key | None,
-    request_id: str,
-) -> dict[str, Any]:
+class StartCheckout(NamedTuple):
+    """The command to start a checkout of an order."""
+
+    user: Identity
+    order_id: UUID
+    key: Key | None
+    request_id: str
+
+
+async def request_checkout(database: Database, command: StartCheckout) -> dict[str, Any]:
     """Start a checkout, or return the pending one: {orderId, status, pollUrl}.
 
     The order's deadline moves to the end of the checkout, if that is later. Raises OrderNotFound,
@@ -53,21 +56,21 @@ async def request_checkout(
     IdempotencyInProgress.
     """
     async with database.transaction("checkout.request_checkout") as transaction:
-        if key and (answer := await idempotency.claim(transaction, key)):
+        if command.key and (answer := await idempotency.claim(transaction, command.key)):
             return answer
-        order, _ = await order_locks.lock_one(transaction, order_id)
-        _require_payable(order, user)
-        rows = await sql.live_payments(transaction.connection, order_id=order_id)
+        order, _ = await order_locks.lock_one(transaction, command.order_id)
+        _require_payable(order, command.user)
+        rows = await sql.live_payments(transaction.connection, order_id=order.id)
         live = _live_checkout(rows)
         if live is None:
-            await _start_attempt(transaction, order, rows[0]["due_at"], request_id)
+            await _start_attempt(transaction, order, rows[0]["due_at"], command.request_id)
         answer = {
-            "orderId": str(order_id),
+            "orderId": str(order.id),
             "status": _pending(live and live["checkout_url"]),
-            "pollUrl": f"/api/orders/{order_id}/payments/stripe",
+            "pollUrl": f"/api/orders/{order.id}/payments/stripe",
         }
-        if key:
-            idempotency.store_answer(transaction, key, answer)
+        if command.key:
+            idempotency.store_answer(transaction, command.key, answer)
     return answer
 
 

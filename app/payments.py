@@ -31,8 +31,8 @@ from app.topics import OrderCancelled, PaymentRequested, RefundRequested
 from app.transaction import Transaction
 
 
-class Paying(NamedTuple):
-    """A request to pay an order through the internal provider."""
+class PayOrder(NamedTuple):
+    """The command to pay an order through the internal provider."""
 
     user: Identity
     order_id: UUID
@@ -44,29 +44,29 @@ class Paying(NamedTuple):
     request_id: str
 
 
-async def request_payment(database: Database, wanted: Paying) -> dict[str, Any]:
+async def request_payment(database: Database, command: PayOrder) -> dict[str, Any]:
     """Start a payment attempt; return the order, which is still CREATED.
 
     Raises OrderNotFound, Forbidden, StaleVersion, NotPayable, PaymentInProgress,
     IdempotencyKeyReused, IdempotencyInProgress.
     """
     # A request with a key that could not be batched is mostly a replay.
-    if wanted.key and (answer := (await idempotency.recall(database, wanted.key)).answer):
+    if command.key and (answer := (await idempotency.recall(database, command.key)).answer):
         return answer
     try:
         async with database.transaction("payments.request_payment") as transaction:
-            if wanted.key and (answer := await idempotency.claim(transaction, wanted.key)):
+            if command.key and (answer := await idempotency.claim(transaction, command.key)):
                 return answer
-            order, row = await order_locks.lock_one(transaction, wanted.order_id)
-            _require_payable(order, wanted)
-            answer = _start_attempt(transaction, order, row, wanted)
+            order, row = await order_locks.lock_one(transaction, command.order_id)
+            _require_payable(order, command)
+            answer = _start_attempt(transaction, order, row, command)
     except asyncpg.UniqueViolationError:
         raise PaymentInProgress from None
     return answer
 
 
 async def request_payments_together(
-    database: Database, wanted: Sequence[Paying]
+    database: Database, commands: Sequence[PayOrder]
 ) -> list[dict[str, Any] | None]:
     """Start all plain payments in one statement; return None for those to be requested singly.
 
@@ -74,54 +74,56 @@ async def request_payments_together(
     that has a live attempt. Raises one of MOVED when concurrent requests or events make a second
     attempt fail, too.
     """
-    keys = [one.key for one in wanted]
-    return await idempotency.try_together(database, keys, partial(_request_those, database, wanted))
+    keys = [command.key for command in commands]
+    request = partial(_request_those, database, commands)
+    return await idempotency.try_together(database, keys, request)
 
 
 async def _request_those(
-    database: Database, wanted: Sequence[Paying], free: idempotency.Keys
+    database: Database, commands: Sequence[PayOrder], free: idempotency.Keys
 ) -> list[dict[str, Any] | None]:
     answers: dict[int, dict[str, Any]] = {}
     async with database.single_statement("payments.request_payments_together") as transaction:
-        orders = await order_locks.read_whole(transaction, [one.order_id for one in wanted])
+        order_ids = [command.order_id for command in commands]
+        orders = await order_locks.read_whole(transaction, order_ids)
         orders = {id: read for id, read in orders.items() if not read[1]["live_payment"]}
-        for n in idempotency.may_go_on([one.key for one in wanted], free):
-            one = wanted[n]
+        for n in idempotency.may_go_on([command.key for command in commands], free):
+            command = commands[n]
             with suppress(Problem):
-                if one.order_id in orders:
-                    order, row = orders[one.order_id]
-                    _require_payable(order, one)
-                    answers[n] = _start_attempt(transaction, order, row, one)
+                if command.order_id in orders:
+                    order, row = orders[command.order_id]
+                    _require_payable(order, command)
+                    answers[n] = _start_attempt(transaction, order, row, command)
                     # A second payment of the same order in this batch has to be requested singly.
-                    del orders[one.order_id]
-    return [answers.get(n) for n in range(len(wanted))]
+                    del orders[command.order_id]
+    return [answers.get(n) for n in range(len(commands))]
 
 
-def _require_payable(order: Order, wanted: Paying) -> None:
-    wanted.user.require_owner(order.user_id)
-    if wanted.versions is not None and order.version not in wanted.versions:
+def _require_payable(order: Order, command: PayOrder) -> None:
+    command.user.require_owner(order.user_id)
+    if command.versions is not None and order.version not in command.versions:
         raise StaleVersion
     if not payable(order.status):
         raise NotPayable
 
 
 def _start_attempt(
-    transaction: Transaction, order: Order, row: Mapping[str, Any], wanted: Paying
+    transaction: Transaction, order: Order, row: Mapping[str, Any], command: PayOrder
 ) -> dict[str, Any]:
     """Create the attempt; return the order as clients see it with the attempt in progress."""
-    amount = order.total_minor if wanted.amount_minor is None else wanted.amount_minor
+    amount = order.total_minor if command.amount_minor is None else command.amount_minor
     payment = PaymentRow(new_id(), order.id, INTERNAL, amount, order.currency)
     transaction.payments[payment.id] = payment
     transaction.emit(
         PaymentRequested,
         order,
-        wanted.request_id,
+        command.request_id,
         **payment_fields(payment),
         expectedAmount=to_major(order.total_minor),
     )
     answer = changed_order_json(row, order)
-    if wanted.key:
-        idempotency.store_answer(transaction, wanted.key, answer)
+    if command.key:
+        idempotency.store_answer(transaction, command.key, answer)
     return answer
 
 

@@ -32,9 +32,8 @@ class CheckoutView(View):
         self, request: web.Request, user: Identity, order_id: UUID, key: Key | None
     ) -> web.Response:
         """Request a page at Stripe on which to pay the order; it is opened asynchronously."""
-        answer = await checkout.request_checkout(
-            request_pool, user, order_id, key, request_id.get()
-        )
+        command = checkout.StartCheckout(user, order_id, key, request_id.get())
+        answer = await checkout.request_checkout(request_pool, command)
         return json_response(answer, 202)
 
     @endpoint(

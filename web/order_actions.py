@@ -60,7 +60,7 @@ class PayView(View):
         """Request the payment, which is made asynchronously; without an amount, the exact total."""
         amount = _amount(query, body)
         order = await _payings.do(
-            payments.Paying(user, order_id, amount, versions, key, request_id.get())
+            payments.PayOrder(user, order_id, amount, versions, key, request_id.get())
         )
         return json_response(order, headers={"ETag": etag(order)})
 

@@ -128,16 +128,16 @@ async def assign_kept(
         )
         if not rows:
             return
-        placed = [_give(order, payments, row).payment.id for row in rows]
+        assigned = [_assign(order, payments, row).payment.id for row in rows]
         await sql.assign_events(
             transaction.connection,
             provider=STRIPE,
             event_ids=[row["event_id"] for row in rows],
-            payment_ids=placed,
+            payment_ids=assigned,
         )
 
 
-def _give(order: Order, payments: list[LockedPayment], row: Any) -> LockedPayment:
+def _assign(order: Order, payments: list[LockedPayment], row: Any) -> LockedPayment:
     """Apply an event to its payment and return the payment; create one that nobody requested."""
     locked = _find(payments, row)
     if locked is None:

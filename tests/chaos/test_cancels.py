@@ -56,7 +56,7 @@ async def race(
         )
         id = UUID(order["id"])
         await payments.request_payment(
-            database, payments.Paying(CUSTOMER, id, None, None, None, "chaos")
+            database, payments.PayOrder(CUSTOMER, id, None, None, None, "chaos")
         )
         await reaches(database, id, random.randint(2, 6))
         try:

@@ -72,7 +72,7 @@ async def commit_orders(shop: Shop) -> dict[str, str]:
         placed = [(await placing.place(database, command))[0]["id"] for _ in range(ORDERS)]
         for order in placed:
             await payments.request_payment(
-                database, payments.Paying(customer, UUID(order), None, None, None, "chaos")
+                database, payments.PayOrder(customer, UUID(order), None, None, None, "chaos")
             )
     return dict.fromkeys(placed, "COMPLETED")
 

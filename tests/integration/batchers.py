@@ -9,7 +9,7 @@ from uuid import uuid4
 from app import payments, placing
 from app.batching import Batcher
 from app.db import Database
-from app.payments import Paying
+from app.payments import PayOrder
 from app.placing import PlaceOrder
 from app.rows import Key
 from app.times import now
@@ -20,7 +20,7 @@ def placing_in(database: Database) -> Batcher[PlaceOrder, Any]:
     return Batcher(partial(placing.place_together, database), partial(placing.place, database))
 
 
-def paying_in(database: Database) -> Batcher[Paying, Any]:
+def paying_in(database: Database) -> Batcher[PayOrder, Any]:
     return Batcher(
         partial(payments.request_payments_together, database),
         partial(payments.request_payment, database),

@@ -128,7 +128,7 @@ async def _refund(database: Database, *order_ids: UUID) -> None:
 async def _pay_wrongly(database: Database, product: UUID) -> UUID:
     order_id = await order_of(database, {product: 1})
     await payments.request_payment(
-        database, payments.Paying(ANN, order_id, 1, None, None, "a request")
+        database, payments.PayOrder(ANN, order_id, 1, None, None, "a request")
     )
     await deliver(database, payments.capture, PaymentRequested, order_id)
     await deliver(database, orders.cancel_unpaid, PaymentFailed, order_id)

@@ -50,7 +50,7 @@ async def deliver(
 async def request_payment(database: Database, order_id: UUID) -> None:
     """Ask to pay the exact total, as Ann."""
     await payments.request_payment(
-        database, payments.Paying(ANN, order_id, None, None, None, "a request")
+        database, payments.PayOrder(ANN, order_id, None, None, None, "a request")
     )
 
 

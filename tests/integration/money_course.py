@@ -120,7 +120,8 @@ class Course:
     async def check_out(self) -> None:
         """Ask for a checkout, if the order allows it."""
         with suppress(NotPayable, PaymentInProgress):
-            await checkout.request_checkout(self.database, ANN, self.order_id, None, "check out")
+            command = checkout.StartCheckout(ANN, self.order_id, None, "check out")
+            await checkout.request_checkout(self.database, command)
 
     async def cancel(self) -> None:
         """Cancel as the customer, if the order allows it."""

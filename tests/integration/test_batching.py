@@ -20,7 +20,7 @@ from app.errors import (
     PaymentInProgress,
     ProductNotFound,
 )
-from app.payments import Paying
+from app.payments import PayOrder
 from app.placing import Basket, PlaceOrder
 from app.tokens import USER, Identity
 from app.transaction import Transaction
@@ -100,7 +100,7 @@ async def test_each_payment_gets_its_own_answer(database: Database) -> None:
     basket = Basket({await add_product(database): 1}, None)
     placed = await done(placing_in(database), *[PlaceOrder(ANN, basket, None, "x")] * 6)
     ids = [UUID(order["id"]) for order, _ in placed]
-    pay = [Paying(ANN, id, None, None, None, "pay") for id in ids]
+    pay = [PayOrder(ANN, id, None, None, None, "pay") for id in ids]
     keyed = pay[3]._replace(key=key_of(b"pay"))
     foreign, unknown = pay[4]._replace(user=BOB), pay[0]._replace(order_id=uuid4())
     answers = await done(
@@ -119,7 +119,7 @@ async def test_each_payment_gets_its_own_answer(database: Database) -> None:
 async def test_a_locked_order_holds_up_no_other(database: Database, hasty: Database) -> None:
     basket = Basket({await add_product(database): 1}, None)
     placed = await done(placing_in(database), *[PlaceOrder(ANN, basket, None, "x")] * 5)
-    pay = [Paying(ANN, UUID(order["id"]), None, None, None, "pay") for order, _ in placed]
+    pay = [PayOrder(ANN, UUID(order["id"]), None, None, None, "pay") for order, _ in placed]
     payings = Batcher(
         partial(payments.request_payments_together, hasty),
         partial(payments.request_payment, database),

@@ -168,7 +168,7 @@ async def test_of_two_batches_of_one_order_the_second_sees_the_money_that_the_fi
     database: Database, committed: Commits
 ) -> None:
     order_id = await new_order(database)
-    too_little = payments.Paying(ANN, order_id, 1, None, None, "a request")
+    too_little = payments.PayOrder(ANN, order_id, 1, None, None, "a request")
     await payments.request_payment(database, too_little)
     await deliver(database, payments.capture, PaymentRequested, order_id)
     await request_payment(database, order_id)

@@ -12,7 +12,7 @@ from app import order_locks, orders, payments, placing
 from app.batching import Batcher
 from app.db import AWAY, Database
 from app.errors import NotPayable
-from app.payments import Paying
+from app.payments import PayOrder
 from app.placing import Basket, PlaceOrder
 from tests.integration.batchers import done, key_of, paying_in, placing_in
 from tests.integration.hops import ANN, add_product, order_of
@@ -49,7 +49,7 @@ async def test_an_order_that_is_cancelled_behind_its_read_is_not_paid(
             await connection.execute(move, ids[1])
 
     monkeypatch.setattr(order_locks, "read_whole", first(order_locks.read_whole, cancel))
-    pay = [Paying(ANN, id, None, None, key_of(b"pay"), "pay") for id in ids]
+    pay = [PayOrder(ANN, id, None, None, key_of(b"pay"), "pay") for id in ids]
     answers = await done(paying_in(database), *pay)
     assert [type(answer) for answer in answers] == [dict, NotPayable, dict]
     async with database.connection() as connection:
@@ -75,10 +75,10 @@ async def test_a_key_that_is_used_behind_the_read_makes_no_second_order(
     assert not different[1]
 
 
-async def paying_of_a_new_order(database: Database) -> Paying:
+async def paying_of_a_new_order(database: Database) -> PayOrder:
     """Return a request to pay the full total of a new order."""
     order_id = await order_of(database, {await add_product(database): 1})
-    return Paying(ANN, order_id, None, None, None, "pay")
+    return PayOrder(ANN, order_id, None, None, None, "pay")
 
 
 async def waits_for_a_lock(database: Database) -> None:
