@@ -27,7 +27,7 @@ from agents.stream import acknowledge, batches
 from app import admission, agent_pool, app
 from app.crashes import Point, crash_here
 from app.db import AWAY
-from app.handlers import BAD, HANDLERS, NO_ORDER, Handle, Handler
+from app.handlers import HANDLERS, NO_ORDER, POISON, Handle, Handler
 from app.kafka.decoding import EventSchema, Malformed
 from app.kafka.messages import Message, event_of, message_ref, order_of, request_of
 from app.metrics import DEAD_LETTERS, DUPLICATES, HELD_BACK, RETRIES
@@ -128,7 +128,7 @@ class Loop:
             if len(messages) == 1:
                 await self._fail(messages[0], error, attempts)
                 return
-            if not isinstance(error, BAD):
+            if not isinstance(error, POISON):
                 log.warning("%s takes its messages one by one", self._name, exc_info=error)
             for message in messages:
                 await self._take([message], attempts + 1)
@@ -152,7 +152,7 @@ class Loop:
 
     async def _fail(self, message: Message, error: Exception, attempts: int) -> None:
         """Put a bad message aside. Raises `error` if it is a bug."""
-        if not isinstance(error, BAD):
+        if not isinstance(error, POISON):
             extra = {"request_id": request_of(message)}
             log.critical(
                 "%s crashes on %s: %r", self._name, message_ref(message), error, extra=extra

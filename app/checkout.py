@@ -21,7 +21,7 @@ from app.money.locked_payments import STRIPE, find, lock_with_payments
 from app.money.settle import call_for, payment_fields
 from app.money.statuses import PaymentStatus
 from app.queries import sql
-from app.rows import Key, PaymentRow
+from app.rows import IdempotencyKey, PaymentRow
 from app.times import now, rfc3339
 from app.tokens import Identity
 from app.topics import CheckoutRequested
@@ -44,7 +44,7 @@ class StartCheckout(NamedTuple):
 
     user: Identity
     order_id: UUID
-    key: Key | None
+    key: IdempotencyKey | None
     request_id: str
 
 

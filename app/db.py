@@ -21,7 +21,7 @@ from app.transaction import Transaction, write_changes
 log = logging.getLogger(__name__)
 
 
-LOST = (
+IN_DOUBT = (
     OSError,
     TimeoutError,
     asyncpg.InterfaceError,
@@ -35,7 +35,7 @@ LOST = (
 """The connection broke: the last statement may or may not have been executed."""
 
 AWAY = (
-    *LOST,
+    *IN_DOUBT,
     asyncpg.InsufficientResourcesError,
     # A migration has changed a table since the statement was prepared; asyncpg prepares it anew.
     asyncpg.InvalidCachedStatementError,
@@ -51,7 +51,7 @@ AWAY = (
 The same work may be repeated: if its commit did arrive, the stored states show it.
 """
 
-MOVED = (asyncpg.UniqueViolationError, asyncpg.NotNullViolationError)
+CONFLICT = (asyncpg.UniqueViolationError, asyncpg.NotNullViolationError)
 """Rows that were read without a lock have changed since: nothing was written."""
 
 SHORT_WAITS = {"lock_timeout": "50ms"}
@@ -148,8 +148,8 @@ class Database:
         """Commit what the body did together with the events it emitted, or nothing.
 
         `works` names what the body does, as `module.function`, for crash points. Raises one of
-        AWAY, what `write_changes` raises (one of MOVED), and what the body raises. If one of LOST
-        comes after the body has ended, it is unknown whether the commit was done, and the
+        AWAY, what `write_changes` raises (one of CONFLICT), and what the body raises. If one of
+        IN_DOUBT comes after the body has ended, it is unknown whether the commit was done, and the
         `after_commit` hooks run all the same.
         """
         async with (
@@ -172,7 +172,7 @@ class Database:
         leaving: list[Transaction] = []
         try:
             yield leaving
-        except LOST:
+        except IN_DOUBT:
             for transaction in leaving:
                 await self._announce(transaction, works)
             raise
@@ -193,9 +193,9 @@ class Database:
         """Like `transaction`, with optimistic concurrency, for a body that takes no locks.
 
         The one statement that writes is the whole transaction, without BEGIN and COMMIT. It fails
-        with one of MOVED if what the body read has changed since. Only for pools with SHORT_WAITS:
-        the statement may insert an order's event before it waits for the order's row lock, while
-        the holder of that lock is about to insert the same event.
+        with one of CONFLICT if what the body read has changed since. Only for pools with
+        SHORT_WAITS: the statement may insert an order's event before it waits for the order's row
+        lock, while the holder of that lock is about to insert the same event.
         """
         async with self._announced(works) as leaving, self.connection() as connection:
             transaction = Transaction(connection)

@@ -12,7 +12,7 @@ from app.outbox_relay import RELAY
 from app.topics import Event
 from app.transaction import Transaction
 
-BAD = (BadEvent, asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
+POISON = (BadEvent, asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
 """Errors of a handler for an event that it can never handle."""
 
 NO_ORDER = (UnknownOrder, asyncpg.ForeignKeyViolationError)
@@ -38,7 +38,7 @@ class Handler(NamedTuple):
     decide by stock that was read before the other gave pieces back."""
 
     async def take(self, transaction: Transaction, value: bytes | None) -> None:
-        """Handle one message's value. Raises one of BAD."""
+        """Handle one message's value. Raises one of POISON."""
         if self.record is None:
             return
         try:

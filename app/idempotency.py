@@ -8,18 +8,18 @@ from typing import Any, NamedTuple, TypeVar
 import asyncpg
 import orjson
 
-from app.db import MOVED, Database
+from app.db import CONFLICT, Database
 from app.errors import IdempotencyInProgress, IdempotencyKeyReused
 from app.metrics import REPLAYS
 from app.queries import sql
-from app.rows import Key, Place
+from app.rows import IdempotencyKey, KeyId
 from app.times import now
 from app.transaction import Transaction
 
 MAX_KEY_LENGTH = 255
 
 
-Keys = Sequence[Key | None]
+Keys = Sequence[IdempotencyKey | None]
 """The keys of requests that are done in one batch; None for a request without one."""
 Done = TypeVar("Done")
 
@@ -35,7 +35,7 @@ def expiry(ttl_seconds: int) -> datetime:
     return now() + timedelta(seconds=ttl_seconds)
 
 
-async def claim(transaction: Transaction, key: Key) -> dict[str, Any] | None:
+async def claim(transaction: Transaction, key: IdempotencyKey) -> dict[str, Any] | None:
     """Return the stored answer for this key, or claim the key and return None.
 
     Waits for a running request with the key, on PostgreSQL's unique index, up to the lock timeout
@@ -54,7 +54,7 @@ async def claim(transaction: Transaction, key: Key) -> dict[str, Any] | None:
         raise IdempotencyInProgress from None
     if claimed:
         return None
-    taken = (await _taken(transaction.connection, [key])).get(key.place)
+    taken = (await _taken(transaction.connection, [key])).get(key.id)
     if taken is None:  # it has expired, and was reaped meanwhile
         raise IdempotencyInProgress
     return _stored(taken, key)
@@ -63,13 +63,13 @@ async def claim(transaction: Transaction, key: Key) -> dict[str, Any] | None:
 async def try_together(
     database: Database, keys: Keys, work: Callable[[Keys], Awaitable[Done]]
 ) -> Done:
-    """Call `work` with all keys; if it fails with one of MOVED, again with those not taken.
+    """Call `work` with all keys; if it fails with one of CONFLICT, again with those not taken.
 
-    Raises one of MOVED when concurrent requests or events make the second attempt fail, too.
+    Raises one of CONFLICT when concurrent requests or events make the second attempt fail, too.
     """
     try:
         return await work(keys)
-    except MOVED:
+    except CONFLICT:
         return await work(await _free(database, keys))
 
 
@@ -77,7 +77,7 @@ async def _free(database: Database, keys: Keys) -> Keys:
     wanted = [key for key in keys if key]
     async with database.connection() as connection:
         taken = await _taken(connection, wanted)
-    return [key for key in wanted if key.place not in taken]
+    return [key for key in wanted if key.id not in taken]
 
 
 def may_go_on(keys: Keys, free: Keys) -> Iterator[int]:
@@ -85,12 +85,12 @@ def may_go_on(keys: Keys, free: Keys) -> Iterator[int]:
 
     If two requests have the same key, only the first goes on.
     """
-    left = {key.place for key in free if key}
+    left = {key.id for key in free if key}
     for n, key in enumerate(keys):
         if key is None:
             yield n
-        elif key.place in left:
-            left.remove(key.place)
+        elif key.id in left:
+            left.remove(key.id)
             yield n
 
 
@@ -100,7 +100,7 @@ class Recalled(NamedTuple):
     answer: dict[str, Any] | None
 
 
-async def recall(database: Database, key: Key) -> Recalled:
+async def recall(database: Database, key: IdempotencyKey) -> Recalled:
     """Return the stored answer for the key without claiming it. Raises IdempotencyKeyReused."""
     [recalled] = await recall_together(database, [key])
     if recalled is None:
@@ -108,14 +108,16 @@ async def recall(database: Database, key: Key) -> Recalled:
     return recalled
 
 
-async def recall_together(database: Database, keys: Sequence[Key]) -> list[Recalled | None]:
+async def recall_together(
+    database: Database, keys: Sequence[IdempotencyKey]
+) -> list[Recalled | None]:
     """Recall the answer for each key; None for a key that was used for a different request."""
     async with database.connection() as connection:
         taken = await _taken(connection, keys)
-    return [_recalled(taken.get(key.place), key) for key in keys]
+    return [_recalled(taken.get(key.id), key) for key in keys]
 
 
-def _recalled(taken: Mapping[str, Any] | None, key: Key) -> Recalled | None:
+def _recalled(taken: Mapping[str, Any] | None, key: IdempotencyKey) -> Recalled | None:
     if taken is None or taken["answer"] is None or taken["expires_at"] <= now():
         return Recalled(None)
     if taken["fingerprint"] != key.fingerprint:
@@ -123,28 +125,32 @@ def _recalled(taken: Mapping[str, Any] | None, key: Key) -> Recalled | None:
     return Recalled(_stored(taken, key))
 
 
-async def _taken(connection: asyncpg.Connection, keys: Sequence[Key]) -> dict[Place, Any]:
+async def _taken(
+    connection: asyncpg.Connection, keys: Sequence[IdempotencyKey]
+) -> dict[KeyId, Any]:
     user_ids, names = [key.user_id for key in keys], [key.key for key in keys]
     rows = await sql.taken_keys(connection, user_ids=user_ids, keys=names)
     return {(row["user_id"], row["key"]): row for row in rows}
 
 
-def _stored(taken: Mapping[str, Any], key: Key) -> dict[str, Any]:
+def _stored(taken: Mapping[str, Any], key: IdempotencyKey) -> dict[str, Any]:
     answer = answer_to_replay(taken["fingerprint"], orjson.loads(taken["answer"]), key)
     REPLAYS.labels("postgresql").inc()
     return answer
 
 
-def answer_to_replay(used_for: bytes, answer: dict[str, Any], key: Key) -> dict[str, Any]:
+def answer_to_replay(
+    used_for: bytes, answer: dict[str, Any], key: IdempotencyKey
+) -> dict[str, Any]:
     """Return the answer if the request is the same. Raises IdempotencyKeyReused if not."""
     if used_for != key.fingerprint:
         raise IdempotencyKeyReused
     return answer
 
 
-def store_answer(transaction: Transaction, key: Key, answer: dict[str, Any]) -> None:
+def store_answer(transaction: Transaction, key: IdempotencyKey, answer: dict[str, Any]) -> None:
     """Have the transaction store the answer that replays of the key get.
 
-    The transaction fails with one of MOVED if the key exists and was not claimed in it.
+    The transaction fails with one of CONFLICT if the key exists and was not claimed in it.
     """
     transaction.answers.append((key, orjson.dumps(answer).decode()))

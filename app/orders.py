@@ -22,7 +22,7 @@ from app.money.locked_payments import find, lock_with_payments
 from app.money.statuses import PaymentStatus
 from app.order_json import changed_order_json, stored_order_json
 from app.queries import sql
-from app.rows import Key
+from app.rows import IdempotencyKey
 from app.times import parse_time
 from app.tokens import Identity
 from app.topics import (
@@ -46,7 +46,7 @@ class CancelOrder(NamedTuple):
     """None means that the order says who cancelled it."""
     versions: frozenset[int] | None
     """The order's version must be one of these; None accepts any."""
-    key: Key | None
+    key: IdempotencyKey | None
     request_id: str
 
 

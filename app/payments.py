@@ -25,7 +25,7 @@ from app.money.settle import payment_fields, settle
 from app.money.statuses import MAX_FAILED_REFUNDS, PaymentStatus
 from app.order_json import changed_order_json
 from app.queries import sql
-from app.rows import Key, PaymentRow
+from app.rows import IdempotencyKey, PaymentRow
 from app.tokens import Identity
 from app.topics import OrderCancelled, PaymentRequested, RefundRequested
 from app.transaction import Transaction
@@ -40,7 +40,7 @@ class PayOrder(NamedTuple):
     """None means the order's exact total."""
     versions: frozenset[int] | None
     """The order's version must be one of these; None accepts any."""
-    key: Key | None
+    key: IdempotencyKey | None
     request_id: str
 
 
@@ -71,7 +71,7 @@ async def request_payments_together(
     """Start all plain payments in one statement; return None for those to be requested singly.
 
     Not plain are requests with an error, those with a key that is in use, and those for an order
-    that has a live attempt. Raises one of MOVED when concurrent requests or events make a second
+    that has a live attempt. Raises one of CONFLICT when concurrent requests or events make a second
     attempt fail, too.
     """
     keys = [command.key for command in commands]

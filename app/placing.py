@@ -24,7 +24,7 @@ from app.lifecycle import Order, Status, shortages
 from app.money.amounts import MAX_MINOR, to_major
 from app.order_json import order_json
 from app.queries import sql
-from app.rows import Key, LineRow, OrderRow
+from app.rows import IdempotencyKey, LineRow, OrderRow
 from app.times import now, rfc3339
 from app.tokens import Identity
 from app.topics import OrderCreated
@@ -83,7 +83,7 @@ class PlaceOrder(NamedTuple):
 
     user: Identity
     basket: Basket
-    key: Key | None
+    key: IdempotencyKey | None
     request_id: str
     ttl_seconds: int = ORDER_TTL_SECONDS
     """Seconds that the order may stay unpaid."""
@@ -108,8 +108,8 @@ async def place_together(
 ) -> list[tuple[dict[str, Any], bool] | None]:
     """Place all plain orders in one statement; return None for those to be placed singly.
 
-    Not plain are orders with an error and those with a key that is in use. Raises one of MOVED when
-    concurrent requests make a second attempt fail, too.
+    Not plain are orders with an error and those with a key that is in use. Raises one of CONFLICT
+    when concurrent requests make a second attempt fail, too.
     """
     keys = [one.key for one in commands]
     return await idempotency.try_together(database, keys, partial(_place_those, database, commands))
@@ -192,7 +192,7 @@ def _add(transaction: Transaction, order: Priced, ttl_seconds: int) -> dict[str,
     return order.as_json(moment)
 
 
-def _created(order: dict[str, Any], key: Key | None, request_id: str) -> OrderCreated:
+def _created(order: dict[str, Any], key: IdempotencyKey | None, request_id: str) -> OrderCreated:
     """Return the event of a new order, with the answer that replays of its key get."""
     return OrderCreated(
         eventId=str(new_id()),

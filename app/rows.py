@@ -10,7 +10,7 @@ from app.money.statuses import MAX_FAILED_REFUNDS, PaymentStatus
 
 CallKind = Literal["session", "expire", "refund"]
 
-Place = tuple[UUID, str]
+KeyId = tuple[UUID, str]
 """A user, and the name of one of their keys."""
 
 
@@ -125,7 +125,7 @@ class NotificationRow(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class IdempotencyKey:
     """A user's idempotency key, and the fingerprint of the request it came with."""
 
     user_id: UUID
@@ -134,7 +134,7 @@ class Key:
     expires_at: datetime
 
     @property
-    def place(self) -> Place:
+    def id(self) -> KeyId:
         """The user and the key: each user has keys of their own."""
         return self.user_id, self.key
 

@@ -16,7 +16,7 @@ from app.money.statuses import LIVE
 from app.queries import sql
 from app.rows import (
     DueCall,
-    Key,
+    IdempotencyKey,
     LineRow,
     NotificationRow,
     OrderRow,
@@ -62,7 +62,7 @@ class Transaction:
     """Notifications of customers, each with what to run if it is written, as a new one."""
     events: list[Event] = field(default_factory=list)
     """The events that it emits, each order's in sequence."""
-    answers: list[tuple[Key, str]] = field(default_factory=list)
+    answers: list[tuple[IdempotencyKey, str]] = field(default_factory=list)
     """Idempotency keys, and the answers (JSON) that their replays get."""
     product_versions: dict[UUID, int] = field(default_factory=dict)
     """Versions of the products to be evicted from the cache after the commit."""
@@ -135,7 +135,7 @@ def _order(order: Order, read_version: int) -> dict[str, Any]:
     }
 
 
-def _key(key: Key, answer: str) -> dict[str, Any]:
+def _key(key: IdempotencyKey, answer: str) -> dict[str, Any]:
     return {
         "user_id": key.user_id,
         "key": key.key,
@@ -160,7 +160,7 @@ async def write_changes(transaction: Transaction) -> None:
     notifications and calls that are there already (but a finished call that expires a session
     becomes due again), and notifications of a status that their order does not have.
 
-    Writes nothing and raises one of MOVED if an order with an event has another version than was
+    Writes nothing and raises one of CONFLICT if an order with an event has another version than was
     read, if a key exists that this transaction has not claimed, or if an order would have two live
     payments. Raises another PostgresError if any other constraint refuses a row.
     """

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from app.idempotency import answer_to_replay
 from app.metrics import REPLAYS
-from app.rows import Key
+from app.rows import IdempotencyKey
 from app.times import now, rfc3339
 from app.topics import OrderCreated
 from tables.table import table
@@ -28,16 +28,16 @@ def remember(events: Iterable[tuple[int, OrderCreated]]) -> None:
             "answer": event.answer,
         }
         if event.idempotencyKey is not None and None not in entry.values():
-            answers.append((partition, _place(event.userId, event.idempotencyKey), entry))
+            answers.append((partition, _entry_key(event.userId, event.idempotencyKey), entry))
     replays.put(answers)
 
 
-def recall(key: Key) -> dict[str, Any] | None:
+def recall(key: IdempotencyKey) -> dict[str, Any] | None:
     """Return the answer to replay for `key`, if it is known here and has not expired.
 
     Raises IdempotencyKeyReused.
     """
-    entry = replays.find(_place(key.user_id, key.key))
+    entry = replays.find(_entry_key(key.user_id, key.key))
     if entry is None or entry["expiresAt"] <= rfc3339(now()):
         return None
     answer = answer_to_replay(bytes.fromhex(entry["fingerprint"]), entry["answer"], key)
@@ -45,5 +45,5 @@ def recall(key: Key) -> dict[str, Any] | None:
     return answer
 
 
-def _place(user_id: UUID | str, key: str) -> str:
+def _entry_key(user_id: UUID | str, key: str) -> str:
     return f"{user_id}/{key}"

@@ -7,7 +7,7 @@ from aiohttp import web
 from app import app, checkout, request_pool
 from app.errors import Forbidden, NothingToPay, NotPayable, PaymentInProgress, TooManyAttempts
 from app.logs import request_id
-from app.rows import Key
+from app.rows import IdempotencyKey
 from app.tokens import Identity
 from web.answers import Checkout, CheckoutAsked
 from web.endpoint import Answer, Link, Who, endpoint
@@ -29,7 +29,7 @@ class CheckoutView(View):
         own_problems=(Forbidden, NotPayable, NothingToPay, PaymentInProgress, TooManyAttempts),
     )
     async def post(
-        self, request: web.Request, user: Identity, order_id: UUID, key: Key | None
+        self, request: web.Request, user: Identity, order_id: UUID, key: IdempotencyKey | None
     ) -> web.Response:
         """Request a page at Stripe on which to pay the order; it is opened asynchronously."""
         command = checkout.StartCheckout(user, order_id, key, request_id.get())

@@ -10,7 +10,7 @@ from app import admission, app, orders, payments, request_batch_pool, request_po
 from app.batching import Batcher
 from app.errors import Forbidden, InvalidInput, NotCancellable, NotPayable, PaymentInProgress
 from app.logs import request_id
-from app.rows import Key
+from app.rows import IdempotencyKey
 from app.tokens import Identity
 from web.answers import Order
 from web.bodies import Cancel, Pay
@@ -55,7 +55,7 @@ class PayView(View):
         query: PayQuery,
         body: Pay,
         versions: frozenset[int] | None,
-        key: Key | None,
+        key: IdempotencyKey | None,
     ) -> web.Response:
         """Request the payment, which is made asynchronously; without an amount, the exact total."""
         amount = _amount(query, body)
@@ -93,7 +93,7 @@ class CancelView(View):
         order_id: UUID,
         body: Cancel,
         versions: frozenset[int] | None,
-        key: Key | None,
+        key: IdempotencyKey | None,
     ) -> web.Response:
         """Cancel the order at once; captured money is refunded and reserved stock released."""
         command = orders.CancelOrder(user, order_id, body.reason, versions, key, request_id.get())

@@ -22,7 +22,7 @@ from app.errors import (
     TotalMismatch,
 )
 from app.logs import request_id
-from app.rows import Key
+from app.rows import IdempotencyKey
 from app.tokens import Identity
 from tables.replays import recall
 from web.answers import Order, OrderPage, PlacedOrder
@@ -61,7 +61,7 @@ class OrdersView(View):
         own_problems=(ProductNotFound, NotEnoughStock, TotalMismatch, Overloaded),
     )
     async def post(
-        self, request: web.Request, user: Identity, body: NewOrder, key: Key | None
+        self, request: web.Request, user: Identity, body: NewOrder, key: IdempotencyKey | None
     ) -> web.Response:
         """Place an order; a repeated Idempotency-Key gets the first answer again."""
         order = recall(key) if key else None

@@ -9,7 +9,7 @@ from app import bearer_tokens, settings
 from app.errors import Forbidden, InvalidInput, Problem, Unauthorized
 from app.idempotency import MAX_KEY_LENGTH, expiry, fingerprint
 from app.ids import read_id
-from app.rows import Key
+from app.rows import IdempotencyKey
 from app.tokens import Identity
 from web.reading import raw
 
@@ -61,7 +61,7 @@ def check_header(request: web.Request, name: str) -> None:
             raise InvalidInput.of("#", f"{name} must be {meaning}")
 
 
-async def idempotency_key(request: web.Request, user: Identity) -> Key | None:
+async def idempotency_key(request: web.Request, user: Identity) -> IdempotencyKey | None:
     """Return the Idempotency-Key, if any, with the request's fingerprint. Raises InvalidInput."""
     headers = request.headers.getall("Idempotency-Key", [])
     if len(headers) > 1:
@@ -71,7 +71,7 @@ async def idempotency_key(request: web.Request, user: Identity) -> Key | None:
     match = KEY.fullmatch(headers[0])
     if match is None:
         raise InvalidInput.of("#", "Idempotency-Key must be 1 to 255 printable ASCII characters")
-    return Key(
+    return IdempotencyKey(
         user_id=user.id,
         key=match[1] or match[2],
         fingerprint=fingerprint(

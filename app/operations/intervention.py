@@ -14,7 +14,7 @@ from uuid import UUID
 from app import order_locks
 from app.db import Database
 from app.errors import AlreadyResolved, BadEvent, ParkedNotFound
-from app.handlers import BAD, HANDLERS
+from app.handlers import HANDLERS, POISON
 from app.outbox_relay import RELAY
 from app.parked import State
 from app.queries import sql
@@ -99,7 +99,7 @@ async def _go_through(
                     return outcomes
                 outcome = await _replay_one(transaction, row, actor)
             outcomes.append(outcome)
-        except BAD as error:
+        except POISON as error:
             assert row is not None
             outcomes.append(_outcome(row, State.PARKED, f"{type(error).__name__}: {error}"))
             await _note_refusal(step, outcomes[-1])

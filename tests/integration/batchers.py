@@ -11,7 +11,7 @@ from app.batching import Batcher
 from app.db import Database
 from app.payments import PayOrder
 from app.placing import PlaceOrder
-from app.rows import Key
+from app.rows import IdempotencyKey
 from app.times import now
 from tests.integration.hops import ANN
 
@@ -27,9 +27,9 @@ def paying_in(database: Database) -> Batcher[PayOrder, Any]:
     )
 
 
-def key_of(request: bytes) -> Key:
+def key_of(request: bytes) -> IdempotencyKey:
     """Return an unused key for that request."""
-    return Key(ANN.id, str(uuid4()), request, now() + timedelta(hours=1))
+    return IdempotencyKey(ANN.id, str(uuid4()), request, now() + timedelta(hours=1))
 
 
 async def done(batcher: Batcher[Any, Any], *wanted: Any) -> list[Any]:

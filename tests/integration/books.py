@@ -13,7 +13,7 @@ from app.db import Database
 from app.idempotency import expiry
 from app.notify import Notifier
 from app.operations.migrate import migrate_database
-from app.rows import Key
+from app.rows import IdempotencyKey
 from app.topics import (
     InventoryRejected,
     InventoryReserved,
@@ -136,7 +136,7 @@ async def _pay_wrongly(database: Database, product: UUID) -> UUID:
 
 
 async def _place_with_key(database: Database, product: UUID) -> UUID:
-    key = Key(ANN.id, "a key", b"a fingerprint", expiry(86_400))
+    key = IdempotencyKey(ANN.id, "a key", b"a fingerprint", expiry(86_400))
     basket = placing.Basket({product: 1}, None)
     order, _ = await placing.place(database, placing.PlaceOrder(ANN, basket, key, "a request"))
     return UUID(order["id"])

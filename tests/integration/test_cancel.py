@@ -9,7 +9,7 @@ import pytest
 from app import catalogue, orders, payments, stock
 from app.db import Database
 from app.errors import Forbidden, NotCancellable, OrderNotFound, StaleVersion
-from app.rows import Key
+from app.rows import IdempotencyKey
 from app.times import now
 from app.tokens import Identity
 from app.topics import InventoryReserved, OrderCancelled, OrderPaid, PaymentRequested
@@ -82,7 +82,7 @@ async def test_an_order_that_has_ended_is_not_cancellable(database: Database) ->
 
 async def test_the_same_key_cancels_once_and_answers_alike(database: Database) -> None:
     order_id = await order_of(database, {await add_product(database): 1})
-    key = Key(uuid4(), "a key", b"fingerprint", now() + timedelta(hours=1))
+    key = IdempotencyKey(uuid4(), "a key", b"fingerprint", now() + timedelta(hours=1))
     first = await cancel(database, order_id, key=key)
     assert await cancel(database, order_id, key=key) == first
     assert await topics(database, order_id) == ["order.created", "order.cancelled"]

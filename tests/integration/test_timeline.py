@@ -14,7 +14,7 @@ from app.cache import ORDERS, Cache
 from app.db import Database
 from app.placing import Basket
 from app.redis_breaker import RedisUnavailable
-from app.rows import Key
+from app.rows import IdempotencyKey
 from app.timeline import Followers, events_after
 from app.times import now
 from devstack.stack import Stack
@@ -86,7 +86,7 @@ async def test_the_timeline_tells_each_event_oldest_first(database: Database) ->
 
 async def test_what_a_key_is_replayed_with_is_not_told(database: Database) -> None:
     basket = Basket({await add_product(database): 1}, None)
-    key = Key(ANN.id, str(uuid4()), b"fingerprint", now() + timedelta(hours=1))
+    key = IdempotencyKey(ANN.id, str(uuid4()), b"fingerprint", now() + timedelta(hours=1))
     order, _ = await placing.place(database, placing.PlaceOrder(ANN, basket, key, "a request"))
     (event,) = await events_after(database, UUID(order["id"]), 0)
     assert event["data"].keys() == {
