@@ -1,5 +1,6 @@
 -- name: take_due_calls(batch, lease)
--- Lease due calls. Unless they are noted as done, they become due again after the lease.
+-- Lease due calls. Unless they are noted as done, they become due again after the lease. `succeeded_at` is when
+-- the provider was first known to say that a refund has succeeded.
 with taken as (
     update provider_calls
     set attempts = attempts + 1, due_at = now() + :lease::interval
@@ -13,7 +14,12 @@ with taken as (
     returning kind, subject_id, order_id, payment_id, request_id, attempts
 )
 select taken.*, p.status, p.session_id, p.payment_intent, p.currency, p.expires_at, r.amount_minor,
-    r.provider_refund_id, r.created_at as requested_at
+    r.provider_refund_id, (
+        select min(e.created_at)
+        from provider_events e
+        where e.payment_id = r.payment_id and e.provider_refund_id = r.provider_refund_id
+            and e.refund_status = 'succeeded'
+    ) as succeeded_at
 from taken
 join payments p on p.id = taken.payment_id
 left join refunds r on r.id = taken.subject_id;

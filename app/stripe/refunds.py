@@ -18,10 +18,10 @@ from app.transaction import Transaction
 log = logging.getLogger(__name__)
 
 LATE_FAILURE_LIMIT = timedelta(days=35)
-"""How long after its request a refund that has succeeded may still fail.
+"""How long after Stripe has said that a refund has succeeded it may still fail.
 
 The customer's bank may send the money back within 30 days of the day on which the refund was
-posted, which is some days after the request: https://docs.stripe.com/refunds#failed-refunds.
+posted, which may be some days later: https://docs.stripe.com/refunds#failed-refunds.
 """
 POLL_EVERY = timedelta(hours=6)
 """How often Stripe is asked for a refund that is pending."""
@@ -48,7 +48,7 @@ async def make_refund(database: Database, api: StripeApi, call: Any) -> None:
                 _report_refund(transaction, locked, made, made.refund_id)
         return
     row.provider_refund_id = refund.id
-    again = _until_next(refund, call["requested_at"])
+    again = _until_next(refund, call["succeeded_at"])
     async with answering(database, call, again=again) as (transaction, locked):
         transaction.refunds[id] = row
         _report_refund(transaction, locked, refund, str(id))
@@ -68,16 +68,19 @@ async def _poll_refund(database: Database, api: StripeApi, call: Any) -> None:
         # Stripe has accepted the refund, so a refusal to show it proves nothing: another refund
         # could return the money twice.
         raise ProviderAway(str(refused)) from refused
-    again = _until_next(refund, call["requested_at"])
+    again = _until_next(refund, call["succeeded_at"])
     async with answering(database, call, again=again) as (transaction, locked):
         _report_refund(transaction, locked, refund, str(call["subject_id"]))
 
 
-def _until_next(refund: Refund, requested_at: datetime) -> timedelta | None:
-    """Return when to ask again: in a few hours, or once more when it can no longer fail."""
+def _until_next(refund: Refund, succeeded_at: datetime | None) -> timedelta | None:
+    """Return when to ask again: in a few hours, or once more when it can no longer fail.
+
+    `succeeded_at` is when Stripe first said that it has succeeded; None if not before this answer.
+    """
     if refund.status != "succeeded":
         return None if refund.status in LOST_STATUSES else POLL_EVERY
-    left = requested_at + LATE_FAILURE_LIMIT - now()
+    left = (succeeded_at or now()) + LATE_FAILURE_LIMIT - now()
     return left if left > timedelta(0) else None
 
 

@@ -133,11 +133,21 @@ async def test_a_refund_on_its_way_is_asked_for_until_it_has_ended(
     assert await one.call() == (end == "failed"), "what came back is given once more"
 
 
-async def a_month_later(one: Course) -> None:
-    """Move the refunds so far back that they are looked at for the last time."""
+async def requested_a_month_ago(one: Course) -> None:
+    """Move the requests of refunds back by more than the time in which one may fail."""
     await one.fetch(
         "update refunds set created_at = now() - interval '36 days'"
         " where payment_id in (select id from payments where order_id = $1)"
+    )
+
+
+async def a_month_later(one: Course) -> None:
+    """Move refunds that have succeeded so far back that they are looked at for the last time."""
+    await requested_a_month_ago(one)
+    await one.fetch(
+        "update provider_events set created_at = now() - interval '36 days'"
+        " where refund_status = 'succeeded'"
+        " and payment_id in (select id from payments where order_id = $1)"
     )
     await one.fetch(
         "update provider_calls set due_at = now() where order_id = $1 and done_at is null"
@@ -163,6 +173,23 @@ async def test_a_refund_that_has_succeeded_is_looked_at_once_more(database: Data
     left = "select from provider_calls where order_id = $1 and done_at is null"
     assert await one.fetch(left) == []
     assert [row["status"] for row in await one.payments()] == ["REFUNDED"]
+
+
+async def test_a_refund_that_was_held_for_weeks_is_looked_at_once_more_after_it_was_posted(
+    database: Database,
+) -> None:
+    one, books = await cancelled_after_paying(database)
+    one.bank.refunds_are = "pending"
+    assert await one.call() == 1
+    books.reports.clear()
+    await requested_a_month_ago(one)
+    one.bank.refunds_are = "succeeded"
+    assert [await one.call() for _ in range(2)] == [1, 0]
+    left = "select from provider_calls where order_id = $1 and done_at is null"
+    assert len(await one.fetch(left)) == 1, "it may still come back"
+    await a_month_later(one)
+    assert await one.call() == 1
+    assert await one.fetch(left) == []
 
 
 async def test_a_refund_that_stripe_does_not_know_a_month_later_is_left_alone(
