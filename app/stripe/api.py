@@ -83,6 +83,9 @@ class StripeApi(Protocol):
     ) -> Refund:
         """Refund an amount (minor units) of a payment. A refusal tells the payment's refunds."""
 
+    async def find_refunds(self, payment_intent: str) -> list[Refund]:
+        """Return all refunds of a payment, whoever made them. Raises only ProviderAway."""
+
     async def find_refund(self, id: str) -> Refund:
         """Return a refund's current state."""
 
@@ -106,6 +109,10 @@ class UnconfiguredStripe:
     async def refund(
         self, refund_id: UUID, order_id: UUID, payment_intent: str, amount_minor: int
     ) -> Refund:
+        """Raise ProviderAway."""
+        raise ProviderAway("STRIPE_SECRET_KEY is not set")
+
+    async def find_refunds(self, payment_intent: str) -> list[Refund]:
         """Raise ProviderAway."""
         raise ProviderAway("STRIPE_SECRET_KEY is not set")
 

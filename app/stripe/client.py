@@ -1,4 +1,4 @@
-"""The Stripe API client: the four calls of this service, through Stripe's own library.
+"""The Stripe API client: the calls of this service, through Stripe's own library.
 
 Calls are made outside of any transaction and are not retried here; the caller decides when to
 repeat one. Creations carry an idempotency key, so Stripe answers a repetition as it did the first
@@ -126,7 +126,7 @@ class StripeClient:
                 await _answer(refunds.create_async(asked, {"idempotency_key": str(refund_id)}))
             )
         except ProviderFailed:
-            made = await self._refunds_made(payment_intent)
+            made = await self.find_refunds(payment_intent)
             failure = ProviderFailed(NOT_REFUNDED, f"there is no refund {refund_id}", made)
             return _find(made, refund_id, failure)
         except ProviderRefused as refused:
@@ -135,12 +135,12 @@ class StripeClient:
                 refused.refunds = await _answer(self._refunds_of(payment_intent))
             return _find(refused.refunds, refund_id, refused)
 
-    async def _refunds_made(self, payment_intent: str) -> list[Refund]:
-        """Return the payment's refunds. Raises ProviderAway."""
+    async def find_refunds(self, payment_intent: str) -> list[Refund]:
+        """Return all refunds of a payment, whoever made them. Raises ProviderAway."""
         try:
             return await _answer(self._refunds_of(payment_intent))
         except ProviderRefused as refused:
-            # Only the look was refused: the refund may have been made.
+            # Only the look was refused: refunds may have been made.
             raise ProviderAway(str(refused)) from refused
 
     async def _refunds_of(self, payment_intent: str) -> list[Refund]:

@@ -45,13 +45,13 @@ async def make_refund(database: Database, api: StripeApi, call: Any) -> None:
             locked.refuse(str(id), refused.reason)
             # A person may have refunded some of it, of which no webhook has told.
             for made in refused.refunds:
-                _report_refund(transaction, locked, made, made.refund_id)
+                report_refund(transaction, locked, made, made.refund_id)
         return
     row.provider_refund_id = refund.id
     again = _until_next(refund, call["succeeded_at"])
     async with answering(database, call, again=again) as (transaction, locked):
         transaction.refunds[id] = row
-        _report_refund(transaction, locked, refund, str(id))
+        report_refund(transaction, locked, refund, str(id))
 
 
 async def _poll_refund(database: Database, api: StripeApi, call: Any) -> None:
@@ -70,7 +70,7 @@ async def _poll_refund(database: Database, api: StripeApi, call: Any) -> None:
         raise ProviderAway(str(refused)) from refused
     again = _until_next(refund, call["succeeded_at"])
     async with answering(database, call, again=again) as (transaction, locked):
-        _report_refund(transaction, locked, refund, str(call["subject_id"]))
+        report_refund(transaction, locked, refund, str(call["subject_id"]))
 
 
 def _until_next(refund: Refund, succeeded_at: datetime | None) -> timedelta | None:
@@ -84,8 +84,9 @@ def _until_next(refund: Refund, succeeded_at: datetime | None) -> timedelta | No
     return left if left > timedelta(0) else None
 
 
-def _report_refund(
+def report_refund(
     transaction: Transaction, locked: LockedPayment, refund: Refund, refund_id: str | None
 ) -> None:
+    """Record what Stripe told of a refund; `refund_id` is ours of it, if we requested it."""
     fact = Fact.refund(refund.id, refund.amount_minor, refund.status, refund_id)
     report(transaction, locked, fact, f"refund {refund.id} {refund.status}")

@@ -1,6 +1,7 @@
 """Checkout Sessions at Stripe: opened for a payment attempt, closed when it must not be paid."""
 
 import logging
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -16,7 +17,8 @@ from app.money.settle import expire_session
 from app.money.statuses import PaymentStatus
 from app.queries import sql
 from app.stripe.answers import answering, note_again, note_done, subject_of, wait_for_key, work_of
-from app.stripe.api import Checkout, Line, Session, StripeApi
+from app.stripe.api import Checkout, Line, Refund, Session, StripeApi
+from app.stripe.refunds import report_refund
 from app.times import now
 
 log = logging.getLogger(__name__)
@@ -101,7 +103,20 @@ async def close_session(database: Database, api: StripeApi, call: Any) -> None:
         log.warning("Stripe does not expire %s: %s", call["session_id"], refused)
         await _conclude(database, call, _fact_of_none(call["status"], late), str(refused))
         return
-    await _conclude(database, call, _fact_of(session, late), intent=session.payment_intent)
+    fact = _fact_of(session, late)
+    refunds = await _refunds_of(api, session, fact)
+    _note_if_missed(session, fact)
+    await _conclude(database, call, fact, intent=session.payment_intent, refunds=refunds)
+
+
+async def _refunds_of(api: StripeApi, session: Session, fact: Fact | None) -> Sequence[Refund]:
+    """Return the refunds of a session that was paid. Raises ProviderAway.
+
+    A person may have refunded the money before anyone asks, of which no webhook has told either.
+    """
+    if fact is None or fact.kind is not Kind.CAPTURED or session.payment_intent is None:
+        return ()
+    return await api.find_refunds(session.payment_intent)
 
 
 async def _conclude(
@@ -110,14 +125,17 @@ async def _conclude(
     fact: Fact | None,
     failure: str | None = None,
     intent: str | None = None,
+    refunds: Sequence[Refund] = (),
 ) -> None:
-    """Record the session's outcome; without a fact, ask Stripe again later."""
+    """Record the session's outcome, and its refunds; without a fact, ask Stripe again later."""
     if fact is None:
         await _ask_later(database, call, failure)
         return
     async with answering(database, call, failure) as (transaction, locked):
         locked.payment.payment_intent = locked.payment.payment_intent or intent
         report(transaction, locked, fact, f"{fact.kind} {call['session_id']}")
+        for refund in refunds:
+            report_refund(transaction, locked, refund, refund.refund_id)
 
 
 def _fact_of_none(status: str, late: timedelta) -> Fact | None:
@@ -143,15 +161,17 @@ def _fact_of(session: Session, late: timedelta) -> Fact | None:
     if late <= WEBHOOK_GRACE:
         return None
     if session.is_paid:
-        _note_missed(session, "which is paid")
         return Fact.captured(session.amount_minor, session.currency)
     if session.intent_status in FAILED_INTENTS:
-        _note_missed(session, "whose payment failed")
         return Fact.failed(PAYMENT_FAILED)
     return Fact.expired() if late > DELAYED_PAYMENT_LIMIT else None
 
 
-def _note_missed(session: Session, what: str) -> None:
+def _note_if_missed(session: Session, fact: Fact | None) -> None:
+    """Note that no webhook told of the outcome, if one should have."""
+    if fact is None or fact == Fact.expired():
+        return
+    what = "which is paid" if fact.kind is Kind.CAPTURED else "whose payment failed"
     log.warning("No webhook has told of session %s, %s", session.id, what)
     WEBHOOKS.labels("missed").inc()
 

@@ -131,6 +131,9 @@ class Bank:
         self._refunds[id] = Refund(id, self.refunds_are, amount_minor)
         return self._refunds[id]
 
+    async def find_refunds(self, payment_intent: str) -> list[Refund]:
+        return [made for one in self.books if one.intent == payment_intent for made in one.made]
+
     async def find_refund(self, id: str) -> Refund:
         return replace(self._refunds[id], status=self.refunds_are)
 

@@ -8,7 +8,7 @@ from prometheus_client import REGISTRY
 
 from app import payments
 from app.db import Database
-from app.errors import ProviderRefused
+from app.errors import ProviderAway, ProviderRefused
 from app.expiry import expire_due
 from app.explain import explain
 from app.money.ledger import Fact
@@ -100,6 +100,67 @@ async def test_money_is_found_however_late(database: Database) -> None:
     assert await one.call() == 1
     await one.come_to_rest()
     assert await one.status() == "COMPLETED"
+
+
+async def refunded_before_anyone_asks(
+    database: Database, amount: int, status: str = "succeeded"
+) -> tuple[Course, Books]:
+    """Let a person refund `amount` of money of which no webhook tells, until Stripe is asked."""
+    one, books = await paid_without_a_webhook(database)
+    books.give(amount)
+    books.made = [replace(made, status=status) for made in books.made]
+    books.reports.clear()
+    await expire_due(database, now() + LATE)
+    await an_hour_later(one)
+    return one, books
+
+
+@pytest.mark.parametrize("by_hand", [4000, TOTAL])
+async def test_money_that_a_person_has_refunded_already_buys_nothing(
+    database: Database, by_hand: int
+) -> None:
+    """What is left of it does not pay the order either, so it goes back."""
+    one, books = await refunded_before_anyone_asks(database, by_hand)
+    assert await one.call() == 1
+    await one.come_to_rest()
+    assert (await one.status(), books.given) == ("CANCELLED", TOTAL)
+    assert "payment.succeeded" not in await one.topics()
+    await assert_refunded(one, books, by_hand)
+
+
+async def test_money_that_is_on_its_way_back_buys_nothing(database: Database) -> None:
+    one, books = await refunded_before_anyone_asks(database, TOTAL, "pending")
+    assert await one.call() == 1
+    await one.come_to_rest()
+    assert await one.status() == "CANCELLED"
+    assert [row["status"] for row in await one.payments()] == ["REFUNDING"]
+    assert [made.refund_id for made in books.made] == [None], "it is not made again"
+
+
+async def test_money_whose_refund_came_back_pays_the_order(database: Database) -> None:
+    one, books = await refunded_before_anyone_asks(database, TOTAL, "failed")
+    books.given = books.by_hand = 0
+    assert await one.call() == 1
+    await one.come_to_rest()
+    assert await one.status() == "COMPLETED"
+    await assert_conserved(one)
+
+
+async def test_money_counts_only_once_stripe_tells_its_refunds(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, _ = await refunded_before_anyone_asks(database, TOTAL)
+
+    async def away(payment_intent: str) -> Any:
+        raise ProviderAway("no answer")
+
+    before = missed()
+    with monkeypatch.context() as silent:
+        silent.setattr(one.bank, "find_refunds", away)
+        assert await one.call() == 1
+    assert (await one.status(), missed()) == ("CREATED", before)
+    assert await one.call() == 1
+    assert (await one.status(), missed()) == ("CANCELLED", (before or 0) + 1)
 
 
 async def test_a_refund_by_hand_is_not_all_that_stripe_has_to_tell(database: Database) -> None:

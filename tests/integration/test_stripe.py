@@ -223,6 +223,24 @@ async def test_a_refund_that_is_not_made_tells_what_a_person_has_refunded(
     assert first == (98, "succeeded", str(mine))
 
 
+async def test_the_refunds_of_a_payment_are_found_whoever_made_them(
+    shop: Shop, ours: StripeClient, receiver: Receiver
+) -> None:
+    intent, mine = await pay(shop, ours, receiver), uuid4()
+    session = await ours.create_session(checkout())
+    await shop.press(session.id, "pay")
+    _, other = [charge["payment_intent"] for charge in (await shop.look())["charges"]]
+    assert await ours.find_refunds(intent) == []
+    await ours.refund(mine, uuid4(), intent, 98)
+    await shop.control("refunds", payment_intent=intent, amount=2)
+    await shop.control("refunds", payment_intent=other)
+    found = [(one.amount_minor, one.refund_id) for one in await ours.find_refunds(intent)]
+    assert found == [(2, None), (98, str(mine))]
+    await shop.control("faults", kind="refuse", method="GET")
+    with pytest.raises(ProviderAway):
+        await ours.find_refunds(intent)
+
+
 async def test_a_refusal_stands_though_the_payment_s_refunds_are_not_told(
     shop: Shop, ours: StripeClient, receiver: Receiver
 ) -> None:

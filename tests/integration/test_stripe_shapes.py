@@ -41,6 +41,7 @@ async def test_stripe_itself_takes_our_requests(checked: StripeClient) -> None:
     refund = await checked.refund(uuid4(), uuid4(), "pi_123", 20_098)
     assert (refund.amount_minor, refund.id[:3]) == (20_098, "re_")
     assert (await checked.find_refund(refund.id)).id == refund.id
+    assert await checked.find_refunds("pi_123") == [], "its refunds are of other payments"
 
 
 async def test_stripe_itself_would_refuse_a_shape_it_does_not_know(
