@@ -37,8 +37,8 @@ create index payments_refund_failed on payments (updated_at) where status = 'REF
 
 -- Each event of a provider once, never changed but for payment_id, which is null while nobody knows
 -- whose money it is. kind is null where the event says nothing of money. refund_id is our id of a refund
--- (refunds.id), provider_refund_id the provider's. No foreign keys: the order or the payment may appear
--- later, and a check would lock their rows.
+-- (refunds.id), provider_refund_id the provider's. request_id is of the webhook's request, null where there was
+-- none. No foreign keys: the order or the payment may appear later, and a check would lock their rows.
 create table provider_events (
     provider           text not null,
     event_id           text not null,
@@ -57,6 +57,7 @@ create table provider_events (
     refund_status      text,
     refund_id          text,
     reason             text,
+    request_id         text,
     payload            json,
     primary key (provider, event_id)
 );

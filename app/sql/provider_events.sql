@@ -10,15 +10,17 @@ where session_id = :session_id::text or payment_intent = :payment_intent::text
 order by (session_id = :session_id::text) is true desc, (payment_intent = :payment_intent::text) is true desc
 limit 1;
 
--- name: insert_provider_event(provider, event_id, type, created_at, now, order_id, attempt_id, session_id, payment_intent, kind, amount_minor, currency, provider_refund_id, refund_status, refund_id, reason, payload)$
+-- name: insert_provider_event(provider, event_id, type, created_at, now, order_id, attempt_id, session_id, payment_intent, kind, amount_minor, currency, provider_refund_id, refund_status, refund_id, reason, request_id, payload)$
 -- Insert a new event; no row if it is known already.
 insert into provider_events (
     provider, event_id, type, created_at, received_at, order_id, attempt_id, session_id, payment_intent,
-    kind, amount_minor, currency, provider_refund_id, refund_status, refund_id, reason, payload
+    kind, amount_minor, currency, provider_refund_id, refund_status, refund_id, reason,
+    request_id, payload
 )
 values (
     :provider, :event_id, :type, :created_at, :now, :order_id, :attempt_id, :session_id, :payment_intent,
-    :kind, :amount_minor, :currency, :provider_refund_id, :refund_status, :refund_id, :reason, :payload
+    :kind, :amount_minor, :currency, :provider_refund_id, :refund_status, :refund_id, :reason,
+    :request_id, :payload
 )
 on conflict do nothing
 returning true;
@@ -28,7 +30,7 @@ returning true;
 -- or by the order's id where they have a session. A refund that names the order waits until a session
 -- tells the intent. Events whose session or intent another order's payment has are left to that order.
 select provider, event_id, attempt_id, session_id, payment_intent,
-    kind, amount_minor, currency, provider_refund_id, refund_status, refund_id, reason
+    kind, amount_minor, currency, provider_refund_id, refund_status, refund_id, reason, request_id
 from provider_events e
 where payment_id is null and kind is not null
   and (

@@ -38,15 +38,18 @@ async def record(database: Database, report: Report, payload: bytes, request_id:
     """
     async with database.transaction("events.record") as transaction:
         order = await _lock_order(transaction, report)
-        is_new = await _keep(transaction, report, payload)
+        is_new = await _keep(transaction, report, payload, request_id)
         if is_new and order and report.fact:
-            await _settle(transaction, order, request_id)
+            payments = await payments_of(transaction, order.id)
+            await assign_kept(transaction, order, payments)
+            settle(transaction, order, payments, request_id)
     return is_new
 
 
 async def settle_kept(database: Database, request_id: str, quarantine: Quarantine) -> int:
     """Look at up to 100 orders with kept events; return how many. Raises one of AWAY.
 
+    What follows carries the id of the webhook's request; `request_id` stands in for an unknown one.
     An order that PostgreSQL refuses holds up no other: it goes into quarantine.
     """
     async with database.connection() as connection:
@@ -57,7 +60,9 @@ async def settle_kept(database: Database, request_id: str, quarantine: Quarantin
         try:
             async with database.transaction("events.settle_kept") as transaction:
                 order, _ = await order_locks.lock_one(transaction, row["id"])
-                await _settle(transaction, order, request_id)
+                payments = await payments_of(transaction, order.id)
+                first = await assign_kept(transaction, order, payments)
+                settle(transaction, order, payments, first or request_id)
         except AWAY:
             raise
         except asyncpg.PostgresError:
@@ -77,7 +82,7 @@ async def _lock_order(transaction: Transaction, report: Report) -> Order | None:
     return await order_locks.lock_if_any(transaction, order_id or report.order_id)
 
 
-async def _keep(transaction: Transaction, report: Report, payload: bytes) -> bool:
+async def _keep(transaction: Transaction, report: Report, payload: bytes, request_id: str) -> bool:
     """Store the event; return False if it was known already."""
     fact, moment = report.fact, now()
     return bool(
@@ -99,25 +104,22 @@ async def _keep(transaction: Transaction, report: Report, payload: bytes) -> boo
             refund_status=fact and fact.refund_status,
             refund_id=fact and fact.refund_id,
             reason=fact and fact.reason,
+            request_id=request_id,
             payload=payload.decode(),
         )
     )
 
 
-async def _settle(transaction: Transaction, order: Order, request_id: str) -> None:
-    payments = await payments_of(transaction, order.id)
-    await assign_kept(transaction, order, payments)
-    settle(transaction, order, payments, request_id)
-
-
 async def assign_kept(
     transaction: Transaction, order: Order, payments: list[LockedPayment]
-) -> None:
+) -> str | None:
     """Assign the stored events of a locked order to its payments, which are all it has.
 
+    Return the id of the request that brought the first of them, None if there is or was none.
     Repeats until none is left, because an event may name a session or an intent by which further
     events are found.
     """
+    request_ids: list[str | None] = []
     while True:
         known = [locked.payment for locked in payments]
         rows = await sql.kept_events(
@@ -127,7 +129,8 @@ async def assign_kept(
             intents=[one.payment_intent for one in known if one.payment_intent],
         )
         if not rows:
-            return
+            return next(filter(None, request_ids), None)
+        request_ids += [row["request_id"] for row in rows]
         assigned = [_assign(order, payments, row).payment.id for row in rows]
         await sql.assign_events(
             transaction.connection,

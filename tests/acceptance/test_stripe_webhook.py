@@ -181,6 +181,24 @@ async def test_an_event_of_an_unknown_order_is_kept(
     assert row["payment_id"] is None
 
 
+async def test_what_an_early_event_leads_to_carries_the_id_of_its_request(
+    api: Api, customer: Customer, product: Json, secret: str, shop: OrderShop
+) -> None:
+    unknown = {"id": str(uuid4())}
+    event = session_event(unknown)
+    body = as_bytes(event)
+    headers = {"Stripe-Signature": signed(body, secret), "X-Request-Id": "abc"}
+    assert (await api.ask("POST", "/api/stripe/webhook", body, headers=headers)).status == 200
+    order = await customer.placed(product, 2)
+    # As if the order that the event names had been committed only then.
+    rename = "update provider_events set order_id = $1 where event_id = $2 returning event_id"
+    assert await shop.row(rename, order["id"], event["id"])
+    await customer.wait_until(order, "COMPLETED")
+    told = {event["type"]: event["requestId"] for event in await customer.timeline(order)}
+    assert told["payment.succeeded"] == told["order.completed"] == "abc"
+    assert told["order.created"] != "abc"
+
+
 async def test_money_of_a_session_that_was_made_elsewhere_pays_the_order(
     send: Send, customer: Customer, order: Json, secret: str
 ) -> None:

@@ -169,6 +169,30 @@ async def with_kept_money(database: Database, version: int | None = None) -> Cou
     return one
 
 
+async def request_ids(one: Course) -> list[str]:
+    """Return the request ids of the order's events, oldest first."""
+    rows = await one.fetch("select request_id from outbox where order_id = $1 order by sequence")
+    return [row["request_id"] for row in rows]
+
+
+async def test_what_a_kept_event_leads_to_carries_the_id_of_its_request(
+    database: Database,
+) -> None:
+    one = await with_kept_money(database)
+    assert await settle_kept(database, "a timer", Quarantine()) == 1
+    assert (await request_ids(one))[1:] == ["a webhook"]
+
+
+async def test_what_a_kept_event_of_an_unknown_request_leads_to_carries_another_id(
+    database: Database,
+) -> None:
+    """A worker of the version before has stored it."""
+    one = await with_kept_money(database)
+    await one.fetch("update provider_events set request_id = null where order_id = $1")
+    assert await settle_kept(database, "a timer", Quarantine()) == 1
+    assert (await request_ids(one))[1:] == ["a timer"]
+
+
 async def test_orders_that_are_refused_hold_up_no_other(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
