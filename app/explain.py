@@ -47,6 +47,10 @@ class Attempt(NamedTuple):
     created_at: datetime
     updated_at: datetime
     checkout: str | None = None
+    ended_at: datetime | None = None
+    """When its checkout ended; None while it may be open."""
+    completed_at: datetime | None = None
+    """When the customer completed its checkout with a delayed payment, if Stripe has said so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +153,11 @@ def _payment(facts: Facts) -> Waiting:
 
 def _pending(attempt: Attempt) -> Waiting:
     match attempt.checkout:
+        case "READY" if attempt.completed_at:
+            what = "Stripe, to receive the payment, which is on its way"
+            return Waiting(what, attempt.completed_at)
+        case "READY" if attempt.ended_at:
+            return Waiting("Stripe, to tell what became of the checkout", attempt.ended_at)
         case "READY":
             return Waiting(CUSTOMER, attempt.updated_at)
         case "REQUESTED":
@@ -209,7 +218,7 @@ def actions(facts: Facts) -> list[str]:
 
 
 def _facts(row: Mapping[str, Any]) -> Facts:
-    attempts = orjson.loads(row["payments"] or "[]")
+    attempts = [_attempt(*told) for told in orjson.loads(row["payments"] or "[]")]
     return Facts(
         order_id=row["id"],
         user_id=row["user_id"],
@@ -220,14 +229,19 @@ def _facts(row: Mapping[str, Any]) -> Facts:
         due_at=row["due_at"],
         refund_due_at=row["refund_due_at"],
         closing_due_at=row["closing_due_at"],
-        attempts=[
-            Attempt(PaymentStatus(status), parse_time(created_at), parse_time(moved_at), checkout)
-            for status, created_at, moved_at, checkout in attempts
-        ],
+        attempts=attempts,
         outcome=row["outcome"],
         decided_at=row["decided_at"],
         unsent=(row["topic"], row["occurred_at"]) if row["topic"] else None,
     )
+
+
+def _attempt(
+    status: str, checkout: str | None, created_at: str, updated_at: str, *page: str | None
+) -> Attempt:
+    created, updated = parse_time(created_at), parse_time(updated_at)
+    ended, completed = (parse_time(time) if time else None for time in page)
+    return Attempt(PaymentStatus(status), created, updated, checkout, ended, completed)
 
 
 def _parked(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,13 +1,23 @@
 -- name: explain_order(id)^
 -- An order with all that it may wait for: deadline, payments, reservation, refund, checkout to close, oldest unsent
--- event.
+-- event. Of each payment: its status, its checkout's, when it was created and updated, when its checkout ended, and
+-- when the customer completed that with a delayed payment method.
 select o.id, o.user_id, o.status, o.total_minor, o.created_at, o.updated_at, d.due_at,
     r.outcome, r.created_at as decided_at, unsent.topic, unsent.occurred_at, (
         select json_agg(json_build_array(
-            status, created_at, updated_at,
+            status,
             case when provider = 'stripe' then
                 case when session_id is null then 'REQUESTED' else 'READY' end
-            end
+            end,
+            created_at,
+            updated_at,
+            case when expires_at <= now() then expires_at end,
+            (
+                select min(e.created_at)
+                from provider_events e
+                where e.session_id = payments.session_id
+                  and e.type = 'checkout.session.completed' and e.kind is null
+            )
         ) order by created_at)
         from payments where order_id = o.id
     ) as payments, (

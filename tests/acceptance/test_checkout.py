@@ -209,10 +209,14 @@ async def test_explain_tells_where_a_checkout_stands(
         return (await customer.ask("GET", f"/api/orders/{order['id']}/explain")).body
 
     assert (await explained())["actions"] == ["pay", "checkout", "cancel"]
-    await customer.ready_checkout(order)
+    ready = await customer.ready_checkout(order)
     told = await explained()
     assert told["waitingFor"]["what"] == "payment by the customer"
     assert told["actions"] == ["checkout", "cancel"]
+    await shop.whims(delayed=True)
+    await shop.press(ready)
+    on_its_way = "Stripe, to receive the payment, which is on its way"
+    await eventually(explained, lambda told: told["waitingFor"]["what"] == on_its_way)
 
 
 async def test_the_same_request_again_gets_the_same_answer(

@@ -1,5 +1,6 @@
 """What an order waits for, explained from real rows, and its parked messages."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
@@ -11,6 +12,7 @@ from app.db import Database
 from app.errors import OrderNotFound
 from app.explain import explain
 from app.parked import park
+from app.times import rfc3339
 from app.topics import (
     InventoryReserved,
     OrderCancelled,
@@ -29,6 +31,9 @@ from tests.integration.hops import (
 )
 from tests.integration.money_course import TOTAL, course, ready
 from tests.integration.stripe_books import Books
+
+DELAYED = "checkout.session.completed"
+"""Without a fact: the customer has chosen a delayed payment method."""
 
 
 async def publish_all(database: Database) -> None:
@@ -83,6 +88,36 @@ async def test_a_cancelled_order_waits_until_all_is_given_back(database: Databas
     assert await waits_for(database, order_id) == "the inventory agent, to release the stock"
     await deliver(database, stock.release, OrderCancelled, order_id)
     assert await waits_for(database, order_id) is None
+
+
+@pytest.mark.usefixtures("nothing_due")
+async def test_an_order_whose_checkout_has_ended_waits_for_stripe(database: Database) -> None:
+    one, _ = await ready(database)
+    assert await waits_for(database, one.order_id) == "payment by the customer"
+    await one.fetch("update payments set expires_at = now() where order_id = $1")
+    what = "Stripe, to tell what became of the checkout"
+    assert await waits_for(database, one.order_id) == what
+    (payment,) = await one.payments()
+    since = (await explain(database, one.order_id))["waitingFor"]["since"]
+    assert since == rfc3339(payment["expires_at"])
+
+
+@pytest.mark.usefixtures("nothing_due")
+async def test_an_order_whose_payment_is_delayed_waits_until_stripe_has_it(
+    database: Database,
+) -> None:
+    one, books = await ready(database)
+    books.fail()
+    (failed,) = books.reports
+    completed = replace(failed, event_id="evt_delayed", type=DELAYED, fact=None)
+    await one.arrive(completed)
+    await one.fetch("update payments set expires_at = now() where order_id = $1")
+    what = "Stripe, to receive the payment, which is on its way"
+    assert await waits_for(database, one.order_id) == what
+    since = (await explain(database, one.order_id))["waitingFor"]["since"]
+    assert completed.created and since == rfc3339(completed.created)
+    await one.arrive(failed)
+    assert await waits_for(database, one.order_id) == "the order-status agent, to cancel it"
 
 
 @pytest.mark.usefixtures("nothing_due")

@@ -21,8 +21,8 @@ def facts(status: Status, **known: Any) -> Facts:
     return Facts(uuid4(), uuid4(), status, PLACED, CHANGED, **known)
 
 
-def attempt(status: PaymentStatus, checkout: str | None = None) -> list[Attempt]:
-    return [Attempt(status, TRIED, MOVED, checkout)]
+def attempt(status: PaymentStatus, checkout: str | None = None, **page: Any) -> list[Attempt]:
+    return [Attempt(status, TRIED, MOVED, checkout, **page)]
 
 
 STEPS: list[tuple[Status, dict[str, Any], str, datetime]] = [
@@ -38,6 +38,24 @@ STEPS: list[tuple[Status, dict[str, Any], str, datetime]] = [
     (
         *(Status.CREATED, {"attempts": attempt(PaymentStatus.PENDING, "REQUESTED")}),
         *("Stripe, to open the checkout", TRIED),
+    ),
+    (
+        *(Status.CREATED, {"attempts": attempt(PaymentStatus.PENDING, "READY", ended_at=CHANGED)}),
+        *("Stripe, to tell what became of the checkout", CHANGED),
+    ),
+    *(
+        (
+            *(
+                Status.CREATED,
+                {
+                    "attempts": attempt(
+                        PaymentStatus.PENDING, "READY", completed_at=MOVED, ended_at=end
+                    )
+                },
+            ),
+            *("Stripe, to receive the payment, which is on its way", MOVED),
+        )
+        for end in (None, CHANGED)
     ),
     (
         *(Status.CREATED, {"attempts": attempt(PaymentStatus.SUCCEEDED)}),
