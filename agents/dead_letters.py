@@ -15,13 +15,13 @@ from app.ids import new_id
 from app.kafka.messages import text_headers
 from app.kafka.producing import MAX_MESSAGE
 from app.metrics import DEAD_LETTERS
-from app.outbox_rows import headers
+from app.outbox_rows import event_headers
 from app.text import MAX_ERROR
 from app.times import now, rfc3339
 from app.topics import DeadLetter
 
 MAX_LETTER = MAX_MESSAGE - 1024
-"""The largest key and value of a dead letter, in bytes; the rest is for Kafka's overhead."""
+"""The largest key and value of a dead letter, in bytes; the rest is for headers and overhead."""
 
 MAX_REQUEST_ID = 128
 """The most characters of a request's id that a letter's headers repeat: anybody may send one."""
@@ -38,16 +38,17 @@ async def send_dead_letter(message: EventT[Any], handler: str, error: str, attem
     headers. Raises KafkaError or ProducerSendError if the broker does not acknowledge it.
     """
     letter, key = dead_letter(message.message, handler, error, attempts), message.message.key
+    headers = _headers(letter)
     try:
-        await _send(letter, key)
+        await _send(letter, key, headers)
     except TOO_LARGE:
         letter.key, letter.value, letter.headers = None, None, {}
         letter.error += " (left out for its size; it stands at its place)"
-        await _send(letter, None)
+        await _send(letter, None, headers)
     DEAD_LETTERS.labels(handler).inc()
 
 
-async def _send(letter: DeadLetter, key: bytes | None) -> None:
+async def _send(letter: DeadLetter, key: bytes | None, headers: list[tuple[str, bytes]]) -> None:
     """Send the letter. Raises one of TOO_LARGE, KafkaError or ProducerSendError."""
     value = letter.dumps()
     if len(key or b"") + len(value) > MAX_LETTER:
@@ -58,7 +59,7 @@ async def _send(letter: DeadLetter, key: bytes | None) -> None:
         value=value,
         partition=None,
         timestamp=None,
-        headers=_headers(letter),
+        headers=headers,
     )
     await acknowledged
 
@@ -68,7 +69,7 @@ def _headers(letter: DeadLetter) -> list[tuple[str, bytes]]:
     id = str(new_id())
     subject = f"{letter.topic}/{letter.partition}@{letter.offset}"
     request_id = letter.headers.get("x-request-id", "")[:MAX_REQUEST_ID] or id
-    return headers(id, letter.topic_name, subject, letter.occurredAt, request_id)
+    return event_headers(id, letter.topic_name, subject, letter.occurredAt, request_id)
 
 
 def dead_letter(message: Message, handler: str, error: str, attempts: int) -> DeadLetter:

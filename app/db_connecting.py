@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -26,7 +27,8 @@ SOCKET_OPTIONS = {
     "TCP_USER_TIMEOUT": (socket.IPPROTO_TCP, 15_000),
 }
 """The same for the worker's end, by which it notices that the server's machine is gone (tcp(7)):
-asyncpg waits without a limit for the answer to some messages. Other systems lack some of them."""
+asyncpg waits without a limit for the answer to some messages. Other systems lack some of them, or
+refuse them."""
 OWN_LIMITS = {
     "lock_timeout": "2s",
     "statement_timeout": "0",
@@ -83,7 +85,8 @@ def _noticing(connection: asyncpg.Connection) -> asyncpg.Connection:
     if end.family in (socket.AF_INET, socket.AF_INET6):
         for name, (level, value) in SOCKET_OPTIONS.items():
             if option := getattr(socket, name, None):
-                end.setsockopt(level, option, value)
+                with suppress(OSError):
+                    end.setsockopt(level, option, value)
     return connection
 
 

@@ -237,10 +237,16 @@ def _facts(row: Mapping[str, Any]) -> Facts:
 
 
 def _attempt(
-    status: str, checkout: str | None, created_at: str, updated_at: str, *page: str | None
+    status: str,
+    checkout: str | None,
+    created_at: str,
+    updated_at: str,
+    ended_at: str | None,
+    completed_at: str | None,
 ) -> Attempt:
     created, updated = parse_time(created_at), parse_time(updated_at)
-    ended, completed = (parse_time(time) if time else None for time in page)
+    ended = parse_time(ended_at) if ended_at else None
+    completed = parse_time(completed_at) if completed_at else None
     return Attempt(PaymentStatus(status), created, updated, checkout, ended, completed)
 
 

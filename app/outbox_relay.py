@@ -130,20 +130,20 @@ class Relay:
         """Notify the leader, while it is another worker; without that, it reads the outbox."""
         with suppress(*AWAY):
             while self._in_flight is None and (self._committed or self._is_unsure):
-                told = [encode_notice(row) for row in self._committed]
+                payloads = [encode_notice(row) for row in self._committed]
                 if self._is_unsure:
-                    told.append(LOOK)
+                    payloads.append(LOOK)
                 self._committed, self._is_unsure = [], False
                 async with self._database.connection() as connection:
-                    await sql.tell_relay(connection, told=told)
+                    await sql.tell_relay(connection, payloads=payloads)
 
     def _hear(self, *notification: Any) -> None:
         """Handle a notification of another worker."""
-        told = notification[-1]
-        if told == LOOK:
+        payload = notification[-1]
+        if payload == LOOK:
             self._wake.set()
         else:
-            self._committed.append(decode_notice(told))
+            self._committed.append(decode_notice(payload))
             self._follow_soon()
 
     async def run(self) -> None:

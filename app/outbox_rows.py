@@ -64,10 +64,10 @@ def decode_notice(payload: str) -> OutboxRow:
 def headers_of(row: OutboxRow) -> list[tuple[str, bytes]]:
     """Return the headers of an event."""
     subject = str(row.order_id)
-    return headers(row.event_id, row.topic, subject, row.occurred_at, row.request_id)
+    return event_headers(row.event_id, row.topic, subject, row.occurred_at, row.request_id)
 
 
-def headers(
+def event_headers(
     id: str, topic: str, subject: str, occurred_at: str, request_id: str
 ) -> list[tuple[str, bytes]]:
     """Return the headers of CloudEvents 1.0 in binary mode, and of the trace.

@@ -162,7 +162,8 @@ async def write_changes(transaction: Transaction) -> None:
 
     Writes nothing and raises one of CONFLICT if an order with an event has another version than was
     read, if a key exists that this transaction has not claimed, or if an order would have two live
-    payments. Raises another PostgresError if any other constraint refuses a row.
+    payments. Raises what PostgreSQL says if any other constraint refuses a row; of a unique or a
+    not-null one, that is one of CONFLICT, too.
     """
     outbox = [_outbox_row(event) for event in transaction.events]
     rows = _rows(transaction, outbox)

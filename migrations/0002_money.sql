@@ -2,7 +2,7 @@
 
 -- requested: asked for here; money that Stripe reports is recorded also where nobody asked for it.
 -- What was captured and refunded is worked out from provider_events, under the order's lock;
--- announced_minor of it stands on the timeline. max_failed_refunds: how many refunds may come to nothing.
+-- announced_minor of it stands on the timeline. max_failed_refunds: how many may fail before an operator has to act.
 create table payments (
     id                 uuid primary key,
     order_id           uuid not null references orders,

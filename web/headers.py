@@ -1,8 +1,8 @@
 """Headers of every answer, errors and streams included.
 
-They are added just before one is sent, because a middleware would be too late for a
-stream. Strict-Transport-Security is not among them, because the worker serves plain HTTP; the proxy
-that terminates TLS has to add it (RFC 6797, section 7.2).
+They are added just before an answer is sent, because a middleware would be too late for a stream.
+Strict-Transport-Security is not among them, because the worker serves plain HTTP; the proxy that
+terminates TLS has to add it (RFC 6797, section 7.2).
 """
 
 from aiohttp import web

@@ -230,9 +230,9 @@ def _answer(answer: Answer) -> Json:
     content = {
         media: {"schema": schema if media == answer.media[0] else TEXT} for media in answer.media
     }
-    told: Json = {"description": answer.description, "headers": _headers(answer.headers)}
-    told |= {"content": content} if answer.shape is not None else {}
-    return told | ({"links": _links(answer.links)} if answer.links else {})
+    described: Json = {"description": answer.description, "headers": _headers(answer.headers)}
+    described |= {"content": content} if answer.shape is not None else {}
+    return described | ({"links": _links(answer.links)} if answer.links else {})
 
 
 def _schema(shape: Any) -> Json:

@@ -25,7 +25,7 @@ def _note_wait(seconds: float) -> None:
     admission.note("requests to pay", time() - seconds)
 
 
-_payings = Batcher(
+_payments = Batcher(
     partial(payments.request_payments_together, request_batch_pool),
     partial(payments.request_payment, request_pool),
     _note_wait,
@@ -59,7 +59,7 @@ class PayView(View):
     ) -> web.Response:
         """Request the payment, which is made asynchronously; without an amount, the exact total."""
         amount = _amount(query, body)
-        order = await _payings.do(
+        order = await _payments.do(
             payments.PayOrder(user, order_id, amount, versions, key, request_id.get())
         )
         return json_response(order, headers={"ETag": etag(order)})

@@ -12,7 +12,7 @@ _bulkhead = Bulkhead(concurrent=64, waiting=200)
 """With more creations at once, new orders would delay accepted ones. A burst waits for its turn,
 sustained overload is refused."""
 
-_placings = Batcher(
+_creations = Batcher(
     partial(placing.place_together, request_batch_pool), partial(placing.place, request_pool)
 )
 _recalls = Batcher(
@@ -44,7 +44,7 @@ async def _place(command: placing.PlaceOrder) -> tuple[dict[str, Any], bool]:
     """
     try:
         async with _bulkhead.enter():
-            order, is_replay = await _placings.do(command)
+            order, is_replay = await _creations.do(command)
     except Problem:
         admission.discount()
         raise

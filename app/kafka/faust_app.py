@@ -35,8 +35,8 @@ NEVER_SECONDS = 10 * 365 * 24 * 3600
 makes none, nor one whose queues are full because PostgreSQL is away."""
 
 FOR_BATCHES = 0.4
-"""The share of SHUTDOWN_GRACE_SECONDS for batches in progress. FOR_REQUESTS is another one; the
-rest is for committing offsets and leaving the group, which comes between the two."""
+"""The share of SHUTDOWN_GRACE_SECONDS for batches in progress. `http_site.FOR_REQUESTS` is another;
+the rest is for committing offsets and leaving the group, which comes between the two."""
 FAUST_PREFIX = "ORDERS_FAUST"
 """The prefix of Faust's own environment variables."""
 
@@ -66,8 +66,8 @@ class _Resources(Service):
 def allow_open_files() -> None:
     """Raise the limit on open files to the most that this process may have.
 
-    Usually 1,024 are allowed, and as many as it takes to those who ask. Each partition of a table
-    has a dozen, and RocksDB ends the worker if it cannot open one.
+    Usually 1,024 are allowed, and many more to a process that asks. Each partition of a table has
+    about eight, more with its entries, and RocksDB ends the worker if it cannot open one.
     """
     with suppress(OSError, ValueError):  # some systems allow less than they say
         _, most = getrlimit(RLIMIT_NOFILE)

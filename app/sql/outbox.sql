@@ -71,9 +71,9 @@ where i.inhparent = 'outbox'::regclass and c.relname ~ '^outbox_[0-9]{4}_[0-9]{2
 -- Try to become the session that relays, until it ends; false if another session is.
 select pg_try_advisory_lock(7070001);
 
--- name: tell_relay(told)!
+-- name: tell_relay(payloads)!
 -- Notify the relaying worker of events that this worker has committed.
-select pg_notify('outbox', told) from unnest(:told::text[]) as told;
+select pg_notify('outbox', payload) from unnest(:payloads::text[]) as payload;
 
 -- name: outbox_waiting()^
 -- The number of unsent events, and when the oldest occurred.

@@ -33,7 +33,7 @@ AT_ONCE = 16
 """The most calls that one worker has in flight."""
 IDLE_SECONDS = 1.0
 """How often the worker polls for due calls, such as those that another worker has recorded."""
-LEASE = timedelta(seconds=30)
+LEASE = timedelta(seconds=60)
 """Longer than a call and its commit may take: once it ends, any worker may claim the call."""
 FIRST_WAIT, MAX_WAIT = 0.5, 60.0
 """The backoff's bounds, in seconds."""

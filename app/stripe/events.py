@@ -115,9 +115,9 @@ async def assign_kept(
 ) -> str | None:
     """Assign the stored events of a locked order to its payments, which are all it has.
 
-    Return the id of the request that brought the first of them, None if there is or was none.
-    Repeats until none is left, because an event may name a session or an intent by which further
-    events are found.
+    Return the id of the request that brought the first of them, None if there was no event, or none
+    whose request is known. Repeats until none is left, because an event may name a session or an
+    intent by which further events are found.
     """
     request_ids: list[str | None] = []
     while True:

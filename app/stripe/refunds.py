@@ -1,6 +1,7 @@
 """Refunds at Stripe: requested, polled until they have ended, and looked at once more later."""
 
 import logging
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -44,8 +45,7 @@ async def make_refund(database: Database, api: StripeApi, call: Any) -> None:
             transaction.refunds[id] = row
             locked.refuse(str(id), refused.reason)
             # A person may have refunded some of it, of which no webhook has told.
-            for made in refused.refunds:
-                report_refund(transaction, locked, made, made.refund_id)
+            report_refunds(transaction, locked, refused.refunds)
         return
     row.provider_refund_id = refund.id
     again = _until_next(refund, call["succeeded_at"])
@@ -82,6 +82,14 @@ def _until_next(refund: Refund, succeeded_at: datetime | None) -> timedelta | No
         return None if refund.status in LOST_STATUSES else POLL_EVERY
     left = (succeeded_at or now()) + LATE_FAILURE_LIMIT - now()
     return left if left > timedelta(0) else None
+
+
+def report_refunds(
+    transaction: Transaction, locked: LockedPayment, refunds: Iterable[Refund]
+) -> None:
+    """Record refunds that Stripe told of when it was asked for all of a payment."""
+    for refund in refunds:
+        report_refund(transaction, locked, refund, refund.refund_id)
 
 
 def report_refund(

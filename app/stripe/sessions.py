@@ -18,8 +18,9 @@ from app.money.statuses import PaymentStatus
 from app.queries import sql
 from app.stripe.answers import answering, note_again, note_done, subject_of, wait_for_key, work_of
 from app.stripe.api import Checkout, Line, Refund, Session, StripeApi
-from app.stripe.refunds import report_refund
+from app.stripe.refunds import report_refunds
 from app.times import now
+from app.transaction import Transaction
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +106,6 @@ async def close_session(database: Database, api: StripeApi, call: Any) -> None:
         return
     fact = _fact_of(session, late)
     refunds = await _refunds_of(api, session, fact)
-    _note_if_missed(session, fact)
     await _conclude(database, call, fact, intent=session.payment_intent, refunds=refunds)
 
 
@@ -132,10 +132,10 @@ async def _conclude(
         await _ask_later(database, call, failure)
         return
     async with answering(database, call, failure) as (transaction, locked):
+        _note_if_missed(transaction, call["session_id"], fact, locked.facts)
         locked.payment.payment_intent = locked.payment.payment_intent or intent
         report(transaction, locked, fact, f"{fact.kind} {call['session_id']}")
-        for refund in refunds:
-            report_refund(transaction, locked, refund, refund.refund_id)
+        report_refunds(transaction, locked, refunds)
 
 
 def _fact_of_none(status: str, late: timedelta) -> Fact | None:
@@ -167,13 +167,19 @@ def _fact_of(session: Session, late: timedelta) -> Fact | None:
     return Fact.expired() if late > DELAYED_PAYMENT_LIMIT else None
 
 
-def _note_if_missed(session: Session, fact: Fact | None) -> None:
+def _note_if_missed(
+    transaction: Transaction, session_id: str, fact: Fact, known: Sequence[Fact]
+) -> None:
     """Note that no webhook told of the outcome, if one should have."""
-    if fact is None or fact == Fact.expired():
+    if fact == Fact.expired() or any(one.kind is fact.kind for one in known):
         return
     what = "which is paid" if fact.kind is Kind.CAPTURED else "whose payment failed"
-    log.warning("No webhook has told of session %s, %s", session.id, what)
-    WEBHOOKS.labels("missed").inc()
+
+    def note() -> None:
+        log.warning("No webhook has told of session %s, %s", session_id, what)
+        WEBHOOKS.labels("missed").inc()
+
+    transaction.notices.append(note)
 
 
 async def _ask_later(database: Database, call: Any, failure: str | None) -> None:

@@ -5,7 +5,7 @@ A worker that cannot dead-letter or read one stops, which would fail all tests a
 
 import asyncio
 
-from tests.acceptance.broker import Broker
+from tests.acceptance.broker import Broker, headers_of
 from tests.acceptance.client import eventually
 from tests.acceptance.customer import Admin, Customer
 from tests.acceptance.records import Records
@@ -49,12 +49,19 @@ async def test_a_message_that_dead_letter_has_no_room_for_is_put_aside_without_i
     """As where the topic was there before `migrate`, with the limit that is usual in Kafka."""
     order = await customer.buys(await admin.adds())
     await broker.limit("dead_letter", 10_000)
-    sent = await broker.send("order.paid", key=order["id"].encode(), value=b"x" * 20_000)
+    sent = await broker.send(
+        "order.paid",
+        key=order["id"].encode(),
+        value=b"x" * 20_000,
+        headers=[("x-request-id", b"too large")],
+    )
     origin = ("order.paid", sent.partition, sent.offset)
     (letter,) = await eventually(
         lambda: broker.dead_letters([origin]), lambda found: len(found) == 1
     )
     await broker.limit("dead_letter", 2 * 1024**2)
+    told = [headers_of(one)["x-request-id"] for one in await broker.read(["dead_letter"])]
+    assert told.count("too large") == 1
     assert (letter["key"], letter["value"], letter["headers"]) == (None, None, {})
     assert letter["error"].endswith("(left out for its size; it stands at its place)")
     await eventually(

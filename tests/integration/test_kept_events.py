@@ -186,7 +186,7 @@ async def test_what_a_kept_event_leads_to_carries_the_id_of_its_request(
 async def test_what_a_kept_event_of_an_unknown_request_leads_to_carries_another_id(
     database: Database,
 ) -> None:
-    """A worker of the version before has stored it."""
+    """The table allows it."""
     one = await with_kept_money(database)
     await one.fetch("update provider_events set request_id = null where order_id = $1")
     assert await settle_kept(database, "a timer", Quarantine()) == 1

@@ -146,14 +146,33 @@ async def test_money_whose_refund_came_back_pays_the_order(database: Database) -
     await assert_conserved(one)
 
 
+async def away(payment_intent: str) -> Any:
+    """Stand in for a question that Stripe does not answer."""
+    raise ProviderAway("no answer")
+
+
+async def test_a_webhook_that_comes_while_stripe_tells_no_refunds_is_not_missed(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, books = await ready(database)
+    books.pay()
+    await expire_due(database, now() + LATE)
+    await an_hour_later(one)
+    before = missed()
+    with monkeypatch.context() as silent:
+        silent.setattr(one.bank, "find_refunds", away)
+        assert await one.call() == 1
+    for report in one.in_transit():
+        await one.arrive(report)
+    assert await one.call() == 1
+    await one.come_to_rest()
+    assert (await one.status(), missed()) == ("COMPLETED", before)
+
+
 async def test_money_counts_only_once_stripe_tells_its_refunds(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, _ = await refunded_before_anyone_asks(database, TOTAL)
-
-    async def away(payment_intent: str) -> Any:
-        raise ProviderAway("no answer")
-
     before = missed()
     with monkeypatch.context() as silent:
         silent.setattr(one.bank, "find_refunds", away)

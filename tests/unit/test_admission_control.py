@@ -193,7 +193,7 @@ async def test_only_a_new_order_is_counted_as_one(
 ) -> None:
     admission, moment = worker.admission, worker.clock.now
     monkeypatch.setattr(order_admission, "admission", admission)
-    monkeypatch.setattr(order_admission, "_placings", Placings(end))
+    monkeypatch.setattr(order_admission, "_creations", Placings(end))
     user = Identity(uuid4(), None, "USER")
     with suppress(Problem, TimeoutError):
         await order_admission.admit_and_place(

@@ -21,8 +21,8 @@ def facts(status: Status, **known: Any) -> Facts:
     return Facts(uuid4(), uuid4(), status, PLACED, CHANGED, **known)
 
 
-def attempt(status: PaymentStatus, checkout: str | None = None, **page: Any) -> list[Attempt]:
-    return [Attempt(status, TRIED, MOVED, checkout, **page)]
+def attempt(status: PaymentStatus, checkout: str | None = None, **ends: Any) -> list[Attempt]:
+    return [Attempt(status, TRIED, MOVED, checkout, **ends)]
 
 
 STEPS: list[tuple[Status, dict[str, Any], str, datetime]] = [

@@ -30,8 +30,8 @@ class Leader:
     async def connection(self) -> AsyncIterator["Leader"]:
         yield self
 
-    async def tell_relay(self, connection: object, told: list[str]) -> None:
-        self.told.append(told)
+    async def tell_relay(self, connection: object, payloads: list[str]) -> None:
+        self.told.append(payloads)
         await self.is_open.wait()
 
     def follow(self, rows: Iterable[OutboxRow]) -> bool:
