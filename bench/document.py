@@ -34,6 +34,12 @@ def _thinned(figures: Any, name: str = "") -> Any:
     return [_thinned(one) for one in figures] if isinstance(figures, list) else figures
 
 
+def _text(figures: Json) -> str:
+    """Return the figures as JSON, each list or curve of numbers in one line."""
+    spread = json.dumps(figures, indent=1) + "\n"
+    return re.sub(r"\[[-\d.,e\s\[\]]+\]", lambda numbers: "".join(numbers[0].split()), spread)
+
+
 def _check(report: Json) -> None:
     """Raise SystemExit if the report lacks figures that the pages need."""
     measured = {site["workers"] for site in report["sites"]}
@@ -57,7 +63,7 @@ def main(arguments: list[str]) -> int:
         told = json.loads(Path(file).read_text())
         report |= {name: figures for name, figures in told.items() if figures}
     _check(report)
-    KEPT.write_text(json.dumps(_thinned(report), indent=1) + "\n")
+    KEPT.write_text(_text(_thinned(report)))
     for name, drawing in pictures(report).items():
         (FIGURES / name).write_text(drawing)
     for page in PAGES:
