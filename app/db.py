@@ -13,6 +13,7 @@ from app.db_connecting import (
     DEAD_PEERS,
     OWN_LIMITS,
     READ_ONLY,
+    WITHOUT_LIMITS,
     WRITABLE,
     Hosts,
 )
@@ -132,7 +133,12 @@ class Database:
             **server,
             command_timeout=command_timeout,
             max_cached_statement_lifetime=PLAN_SECONDS,
-            server_settings={"application_name": self._name, **DEAD_PEERS, **server_settings},
+            server_settings={
+                "application_name": self._name,
+                **DEAD_PEERS,
+                **WITHOUT_LIMITS,
+                **server_settings,
+            },
         )
 
     @asynccontextmanager

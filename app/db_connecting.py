@@ -37,6 +37,8 @@ OWN_LIMITS = {
 """What counts instead of limits that the role or the database has. A statement that takes too long
 ends by COMMAND_SECONDS alone, which is told apart from a server that is away. A worker that stands
 still (a stopped process, a stuck disk) keeps its locks for as long as Kafka its partitions."""
+WITHOUT_LIMITS = {"statement_timeout": "0", "idle_session_timeout": "0"}
+"""The same for connections outside the pools, which hold a lock or wait for notifications."""
 READ_ONLY = {"default_transaction_read_only": "on"}
 WRITABLE = {"target_session_attrs": "read-write"}
 """Connect to a primary: a former one may be back as a standby, where every write would fail."""

@@ -67,6 +67,25 @@ async def park(
         return id
 
 
+async def park_again(database: Database, message: Message, handler: str, error: str) -> UUID | None:
+    """Park a message that was replayed or discarded before; return its id, None if there is none.
+
+    Raises one of AWAY.
+    """
+    async with database.connection() as connection:
+        id: UUID | None = await sql.park_again(
+            connection,
+            handler=handler,
+            topic=message.topic,
+            partition=message.partition,
+            offset=message.offset,
+            value=message.value,
+            error=storable_error(error),
+            now=now(),
+        )
+        return id
+
+
 async def parked_ahead(
     transaction: Transaction, handler: str, order_ids: Sequence[UUID]
 ) -> tuple[bool, dict[UUID, int]]:

@@ -24,17 +24,18 @@ from devstack.stack import Stack
 from devstack.stripe import Stripe
 from devstack.worker import Worker, faust
 
+STATE = ".devstack"
+
 
 def run(checkout: Path) -> int:
     """Run until a signal comes; return 0 after a signal, 1 after printing a line with the error."""
     # Requests to a starting broker may fail.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     screen = Screen()
-    state = checkout / ".devstack"
     try:
         settings = read_settings(checkout)
-        with only_one(state), web_port(settings, screen.line) as port:
-            Run(state, settings, port, screen).until_interrupted()
+        with only_one(checkout / STATE), web_port(settings, screen.line) as port:
+            Run(checkout, settings, port, screen).until_interrupted()
     except Interrupted:
         return 0
     except (Refused, ServerFailed) as reason:
@@ -44,11 +45,12 @@ def run(checkout: Path) -> int:
 
 
 class Run:
-    """One run in one checkout; all its files are in `state`."""
+    """One run in one checkout; all its files are in `.devstack`."""
 
-    def __init__(self, state: Path, settings: dict[str, str], port: int, screen: Screen) -> None:
+    def __init__(self, checkout: Path, settings: dict[str, str], port: int, screen: Screen) -> None:
         self._screen = screen
-        self._state = state
+        self._checkout = checkout
+        self._state = state = checkout / STATE
         self._stack = Stack(state, settings, screen.line)
         self._own = {**settings, **secret(settings, state), "PORT": str(port)}
         self._stripe = None if settings.get("STRIPE_SECRET_KEY") else self._stand_in(settings, port)
@@ -63,7 +65,7 @@ class Run:
             with self._screen.busy("starting PostgreSQL, Redis and Kafka"):
                 self._stack.start()
                 self._start_stripe()
-            tell_environment(self._state, self._environment)
+            tell_environment(self._checkout, self._state, self._environment)
             for command in ("migrate", "demo-catalogue"):
                 self._command(command)
             self._watch(self._start_worker())
@@ -92,7 +94,8 @@ class Run:
     def _start_stripe(self) -> None:
         if self._stripe:
             self._stripe.start()
-            self._screen.line(f"{self._stripe.name} ready on {self._stripe.url}")
+            ready = f"{self._stripe.name} ready on {self._stripe.url}"
+            self._screen.line(f"{ready}; when it stops, it forgets checkouts that are open")
 
     def _command(self, name: str) -> None:
         """Run one of the application's commands to its end. Raises Refused if it fails."""

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import secrets
 import shlex
 from collections.abc import Callable, Iterator, Mapping
@@ -12,6 +13,9 @@ from dotenv import dotenv_values
 
 from devstack.ports import claim, free_port
 from devstack.worker import DEFAULT_PORT
+
+SETTING = re.compile("^#?([A-Z][A-Z0-9_]*)=", re.MULTILINE)
+"""A setting in `.env.example`."""
 
 
 class Refused(Exception):
@@ -28,11 +32,16 @@ def read_settings(checkout: Path) -> dict[str, str]:
 def only_one(state: Path) -> Iterator[None]:
     """Hold the checkout's lock. Raises Refused if another `make run` holds it."""
     state.mkdir(parents=True, exist_ok=True)
-    with (state / "lock").open("wb") as lock:
+    with (state / "lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise Refused("`make run` is running in this checkout already") from None
+            lock.seek(0)
+            told = f"`make run` is running in this checkout already; `kill {lock.read()}` stops it"
+            raise Refused(told) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
         yield
 
 
@@ -56,9 +65,13 @@ def _kept(file: Path) -> str:
     return file.read_text()
 
 
-def tell_environment(state: Path, environment: Mapping[str, str]) -> None:
-    """Write a file for shells to source, with the worker's variables that this process lacks."""
-    told = {name: value for name, value in environment.items() if os.environ.get(name) != value}
+def tell_environment(checkout: Path, state: Path, environment: Mapping[str, str]) -> None:
+    """Write a file for shells to source, with all of the worker's settings.
+
+    Also those that this process was given: another shell may lack them.
+    """
+    names = SETTING.findall((checkout / ".env.example").read_text())
+    told = {name: environment[name] for name in names if name in environment}
     file = state / "environment"
     file.touch(mode=0o600)
     file.write_text("".join(f"{name}={shlex.quote(value)}\n" for name, value in told.items()))

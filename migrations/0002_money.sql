@@ -66,6 +66,8 @@ create index provider_events_by_payment on provider_events (payment_id) where pa
 -- A checkout that was completed with a delayed payment method says nothing of money yet.
 create index provider_events_delayed on provider_events (session_id)
     where type = 'checkout.session.completed' and kind is null;
+create index provider_events_kept on provider_events (received_at)
+    where payment_id is null and kind is not null;
 create index provider_events_kept_by_order on provider_events (order_id)
     where payment_id is null and kind is not null;
 create index provider_events_kept_by_session on provider_events (session_id)

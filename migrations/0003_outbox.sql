@@ -40,6 +40,11 @@ begin
     end if;
     execute format('create table %I (like outbox including defaults)', part);
     perform vacuum_often(part);
+    if since <= now() then
+        -- Events of this month are being written. Whoever waits for outbox_other below has chosen it already, and would
+        -- be refused by it after the attachment; so writers wait here, before they choose.
+        lock table only outbox in share row exclusive mode;
+    end if;
     -- Nothing may come to it between the strays' move and the attachment.
     lock table outbox_other in access exclusive mode;
     execute format(

@@ -10,6 +10,7 @@ from app import app, monitor, settings
 from app.errors import NotFound
 from app.http_site import FAUST_PAGES
 from web.addresses import ForwardedFor
+from web.endpoint import EVENT_STREAM
 from web.headers import before_sending
 from web.origins import allow_origins
 from web.problems import Handler, answer_problems
@@ -18,14 +19,15 @@ from web.requests import authenticate_admin
 
 @web.middleware
 async def count_answers(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Count each answer by its status, for Faust's monitor."""
+    """Count each answer by its status, for Faust's monitor, and how long all but streams took."""
     began = monotonic()
     try:
         answer = await handler(request)
     except web.HTTPException as redirect:
         monitor.answered(redirect.status, monotonic() - began)
         raise
-    monitor.answered(answer.status, monotonic() - began)
+    is_stream = answer.content_type == EVENT_STREAM
+    monitor.answered(answer.status, None if is_stream else monotonic() - began)
     return answer
 
 

@@ -46,11 +46,12 @@ class Monitor(PrometheusMonitor):
     ) -> None:
         """Do nothing: Faust would count each exception of a view as 500, whatever it stands for."""
 
-    def answered(self, status: int, seconds: float) -> None:
-        """Count an answer of the web server, and how long it took."""
+    def answered(self, status: int, seconds: float | None) -> None:
+        """Count an answer of the web server, and how long it took, if that says anything."""
         self.http_response_codes[HTTPStatus(status)] += 1
-        self.http_response_latency.append(seconds)
-        self._metrics.http_latency.observe(seconds * 1000)
+        if seconds is not None:
+            self.http_response_latency.append(seconds)
+            self._metrics.http_latency.observe(seconds * 1000)
 
     def publish(self) -> None:
         """Bring Prometheus's metrics up to date with what was counted."""

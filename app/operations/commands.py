@@ -155,13 +155,16 @@ async def audit(
     )
     with reached_servers(code=2):
         report = await run_audit(request_pool, scope)
+        # Before Kafka is read, which may fail.
+        for finding in report.findings:
+            self.say(str(finding))
+        for name in report.unfinished:
+            self.say(f"{name} was given up after {patience} s")
         if kafka:
-            partitions = settings.kafka_partitions
-            report += await audit_kafka(request_pool, brokers, partitions, scope)
-    for finding in report.findings:
-        self.say(str(finding))
-    for name in report.unfinished:
-        self.say(f"{name} was given up after {patience} s")
+            found = await audit_kafka(request_pool, brokers, settings.kafka_partitions, scope)
+            for finding in found:
+                self.say(str(finding))
+            report += found
     if not report.is_silent:
         raise SystemExit(1 if report.findings else 2)
     self.say("Every invariant holds")

@@ -5,6 +5,7 @@ decide by the order's state, so an effect that was committed before the message 
 repeated. The actor and the reason are recorded on the order's timeline.
 """
 
+import logging
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from app import order_locks
-from app.db import Database
+from app.db import AWAY, Database
 from app.errors import AlreadyResolved, BadEvent, ParkedNotFound
 from app.handlers import HANDLERS, POISON
 from app.outbox_relay import RELAY
@@ -22,6 +23,8 @@ from app.text import storable_error
 from app.times import now
 from app.topics import OrderIntervened
 from app.transaction import Transaction
+
+log = logging.getLogger(__name__)
 
 Step = Callable[[], AbstractAsyncContextManager[Transaction]]
 """Opens the transaction for one message."""
@@ -99,8 +102,14 @@ async def _go_through(
                     return outcomes
                 outcome = await _replay_one(transaction, row, actor)
             outcomes.append(outcome)
-        except POISON as error:
-            assert row is not None
+        except AWAY:
+            raise
+        except Exception as error:
+            if row is None:
+                raise
+            if not isinstance(error, POISON):
+                # Perhaps the bug for which an operator parked it: others can be replayed.
+                log.exception("%s fails on parked message %s", row["handler"], row["id"])
             outcomes.append(_outcome(row, State.PARKED, f"{type(error).__name__}: {error}"))
             await _note_refusal(step, outcomes[-1])
             return outcomes

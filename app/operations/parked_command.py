@@ -23,7 +23,7 @@ from app.kafka.decoding import NO_EVENT, read_event
 from app.operations import intervention
 from app.operations.commands import reached_servers
 from app.operations.intervention import Actor
-from app.parked import State, get, page, park, parked_ids
+from app.parked import State, get, page, park, park_again, parked_ids
 
 MAX_LISTED = 100
 FETCH_SECONDS = 10
@@ -114,7 +114,9 @@ async def _park(self: AppCommand, _: None, **given: Any) -> None:
         raise SystemExit("It is no event: no handler is given it, and workers park it") from None
     actor = _actor(given)
     error = f"Parked by {actor.name}: {actor.reason}"
-    id = await park(request_pool, message, given["handler"], error, 0, order_id)
+    id = await park(request_pool, message, handler.name, error, 0, order_id)
+    # Workers are given it until its offset is committed, also after it was discarded.
+    id = id or await park_again(request_pool, message, handler.name, error)
     if id is None:
         raise SystemExit(f"{given['message']} was parked for {given['handler']} before")
     self.say(f"{id}  PARKED  {given['handler']}  {given['message']}  order {order_id}")

@@ -19,11 +19,13 @@ from outbox
 where order_id = any(:order_ids::uuid[]) and topic = :topic;
 
 -- name: sent_events(after, since, until, batch)
--- Events that were marked as sent in a period, after an id; each order's in sequence. Events that
+-- Events that were marked as sent in a period, after an id; each order's in sequence. Those that had
+-- waited for more than a week are left out, so that earlier months need not be read. Events that
 -- the broker refused and an operator discarded are left out: they are marked as sent, but not in Kafka.
 select id, order_id, topic, sequence, published_at
 from outbox
 where id > :after and published_at between :since and :until
+  and occurred_at > :since::timestamptz - interval '7 days'
   and not exists (
       select from parked_messages p
       where p.handler = 'relay' and p.state = 'DISCARDED' and p."offset" = outbox.id

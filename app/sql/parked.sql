@@ -19,6 +19,15 @@ values (
 on conflict do nothing
 returning id;
 
+-- name: park_again(handler, topic, partition, offset, value, error, now)$
+-- Park a message that was replayed or discarded before; its id, or null if there is none.
+update parked_messages
+set state = 'PARKED', error = :error, parked_at = :now,
+    resolved_at = null, resolved_by = null, resolve_reason = null
+where handler = :handler and topic = :topic and partition = :partition and "offset" = :offset
+  and md5(coalesce(value, '')) = md5(coalesce(:value::bytea, '')) and resolved_at is not null
+returning id;
+
 -- name: parked_ahead(handler, order_ids)^
 -- Whether the handler has a parked message that holds any order; and the offset of the first one by
 -- order. The share locks keep a replay from resolving the messages while others are parked behind them.

@@ -56,22 +56,24 @@ where e.provider = :provider and e.event_id = assigned.event_id;
 
 -- name: orders_with_kept_events(batch, quarantined)
 -- Orders with kept events that can be assigned: they arrived before the order, its session or its
--- intent was committed. Without those in quarantine.
+-- intent was committed. Without those in quarantine. Those kept for longer, of other users of the
+-- account, are left to what else happens to an order: a session tells its intent within 30 days.
+with kept as (
+    select order_id, session_id, payment_intent
+    from provider_events
+    where payment_id is null and kind is not null and received_at > now() - interval '35 days'
+)
 select id
 from (
     select o.id
-    from provider_events e join orders o on o.id = e.order_id
-    where e.payment_id is null and e.kind is not null and e.session_id is not null
+    from kept e join orders o on o.id = e.order_id
+    where e.session_id is not null
       and not exists (select from payments p where p.session_id = e.session_id)
       and not exists (select from payments p where p.payment_intent = e.payment_intent)
     union
-    select p.order_id
-    from provider_events e join payments p on p.session_id = e.session_id
-    where e.payment_id is null and e.kind is not null
+    select p.order_id from kept e join payments p on p.session_id = e.session_id
     union
-    select p.order_id
-    from provider_events e join payments p on p.payment_intent = e.payment_intent
-    where e.payment_id is null and e.kind is not null
+    select p.order_id from kept e join payments p on p.payment_intent = e.payment_intent
 ) as found
 where id <> all(:quarantined::uuid[])
 limit :batch;

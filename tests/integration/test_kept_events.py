@@ -193,6 +193,14 @@ async def test_what_a_kept_event_of_an_unknown_request_leads_to_carries_another_
     assert (await request_ids(one))[1:] == ["a timer"]
 
 
+async def test_what_was_kept_for_weeks_costs_the_timer_nothing(database: Database) -> None:
+    """It is most likely of another user of the account; what else happens to the order finds it."""
+    one = await with_kept_money(database)
+    old = "update provider_events set received_at = now() - interval '36 days' where order_id = $1"
+    await one.fetch(old)
+    assert await settle_kept(database, "a timer", Quarantine()) == 0
+
+
 async def test_orders_that_are_refused_hold_up_no_other(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

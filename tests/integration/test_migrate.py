@@ -75,6 +75,17 @@ async def test_a_server_that_cannot_be_written_is_away(empty: Database) -> None:
     await empty.close()
 
 
+async def test_a_limit_that_the_database_has_ends_no_connection_that_waits(empty: Database) -> None:
+    connection = await empty.connect()
+    for limit in ("idle_session_timeout", "statement_timeout"):
+        await connection.execute(f"alter database empty set {limit} = '1s'")
+    await connection.close()
+    connection = await empty.connect()
+    for limit in ("idle_session_timeout", "statement_timeout"):
+        assert await connection.fetchval(f"show {limit}") == "0"
+    await connection.close()
+
+
 async def test_a_limit_that_the_database_has_ends_no_statement(empty: Database) -> None:
     """Its error would look like a server that is away, and batches would not get smaller."""
     connection = await empty.connect()

@@ -1,5 +1,6 @@
 """The outbox: partitions are created and dropped, and the relay finds waiting events."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -21,6 +22,7 @@ INSERT = """
         published_at)
     values ($1, 'order.paid', $2, $3, 'r', $4, '{}', $5) returning id
 """
+WAITS = "select exists (select from pg_locks where pid = $1 and not granted)"
 LIE_IN = "select tableoid::regclass::text from outbox where order_id = $1 order by sequence"
 
 
@@ -134,6 +136,22 @@ async def test_an_event_of_a_month_without_a_partition_is_kept_and_moves_to_it(
     assert lie_in == ["outbox_2001_05", "outbox_other"]
     with pytest.raises(asyncpg.UniqueViolationError):
         await add(empty, LONG_AGO, order_id=order_id)
+
+
+async def test_an_event_that_comes_while_its_month_is_made_lies_in_it(
+    empty: asyncpg.Connection, environment: dict[str, str]
+) -> None:
+    month, order_id = f"outbox_{now():%Y_%m}", uuid4()
+    await empty.execute(f"drop table {month}")
+    other = await asyncpg.connect(environment["DB_URL"].replace("/orders", "/outbox_alone"))
+    async with empty.transaction():
+        await empty.execute("select make_outbox_partition(now())")
+        adding = asyncio.create_task(add(other, now(), order_id=order_id))
+        while not await empty.fetchval(WAITS, other.get_server_pid()):
+            pass
+    await adding
+    assert await empty.fetchval(LIE_IN, order_id) == month
+    await other.close()
 
 
 async def test_what_is_old_is_dropped_once_all_of_it_is_sent(empty: asyncpg.Connection) -> None:

@@ -17,7 +17,7 @@ from app.kafka.decoding import read_event
 from app.operations import intervention
 from app.operations.intervention import Actor
 from app.outbox_relay import RELAY
-from app.parked import State, get, page, park, parked_ids
+from app.parked import State, get, page, park, park_again, parked_ids
 from app.queries import sql
 from app.timeline import events_after
 from app.times import now, rfc3339
@@ -103,6 +103,45 @@ async def test_a_partition_that_begins_again_loses_nothing(database: Database) -
     await park(database, first.message, HANDLER, "it was refused", 1, order_id)
     assert await admitted(database, Gate(HANDLER), behind) == []
     assert await states(database, order_id) == [(4, "PARKED"), (5, "WAITING")]
+
+
+async def test_a_message_that_was_discarded_is_parked_again_where_it_still_comes(
+    database: Database,
+) -> None:
+    """Workers are given it until its offset is committed, and it crashes them."""
+    order_id = await paid_order(database)
+    (bad,) = await paid(database, order_id, 5)
+    id = await park_it(database, bad, order_id)
+    assert await park_again(database, bad.message, HANDLER, "it crashes") is None
+    await intervention.discard(database, id, BOSS)
+    assert await admitted(database, Gate(HANDLER), bad) == [5]
+    assert await park_again(database, bad.message, HANDLER, "it crashes") == id
+    assert await states(database, order_id) == [(5, "PARKED")]
+    assert await admitted(database, Gate(HANDLER), bad) == []
+
+
+async def test_a_bug_of_one_order_keeps_no_other_from_being_replayed(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad, good = await paid_order(database), await paid_order(database)
+    ids = []
+    for order_id in (bad, good):
+        (one,) = await paid(database, order_id, 5)
+        ids.append(await park_it(database, one, order_id))
+    reserve = HANDLERS[HANDLER]
+
+    async def fail(transaction: Any, events: Any) -> None:
+        if events[0].order_id == bad:
+            raise KeyError("a bug")
+        await reserve.handle(transaction, events)  # type: ignore[misc]
+
+    monkeypatch.setitem(HANDLERS, HANDLER, reserve._replace(handle=fail))
+    outcomes = [await intervention.replay(database, id, BOSS, dry_run=False) for id in ids]
+    assert [(told["state"], told["error"]) for [told] in outcomes] == [
+        ("PARKED", "KeyError: 'a bug'"),
+        ("REPLAYED", None),
+    ]
+    assert await states(database, bad) == [(5, "PARKED")]
 
 
 async def test_a_replay_goes_through_all_that_waits_in_order_and_does_it_once(

@@ -113,3 +113,13 @@ def test_lag_counts_from_what_the_group_committed_before_this_worker_commits(
     monkeypatch.setattr(monitor, "tp_end_offsets", dict.fromkeys(known, 100))
     monkeypatch.setattr(monitor, "tp_committed_offsets", {committed_here: 95})
     assert [(row["committed"], row["lag"]) for row in lag()] == [(90, 10), (0, 100), (95, 5)]
+
+
+def test_how_long_a_stream_was_read_is_no_latency(
+    counting: Monitor, registry: CollectorRegistry
+) -> None:
+    counting.answered(200, 0.5)
+    counting.answered(200, None)
+    counting.publish()
+    assert registry.get_sample_value("faust_http_status_codes_total", {"status_code": "200"}) == 2
+    assert registry.get_sample_value("faust_http_latency_count") == 1

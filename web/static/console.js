@@ -34,7 +34,8 @@ function byTopic(lag) {
 
 async function underWay() {
   const pages = await Promise.all(
-    ["CREATED", "PAID"].map((status) =>
+    // Paid orders first: those that only wait for their customers may be many.
+    ["PAID", "CREATED"].map((status) =>
       ask(`/api/orders/admin?status=${status}&limit=${MOST_ORDERS}`),
     ),
   );
