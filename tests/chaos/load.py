@@ -177,18 +177,28 @@ class Load:
         await self.pay(order, surplus)
         await self.follow(order)
 
-    async def pay(self, order: Json, surplus: int = 0, key: str = "") -> None:
-        """Ask to pay `surplus` more than the total; an order that has expired answers 409."""
+    async def pay(self, order: Json, surplus: int = 0, key: str = "") -> bool:
+        """Ask to pay `surplus` more than the total; return False if the order has ended (409)."""
         request = {"token": self.token, "key": key or str(uuid4())}
         amount = {"amount": str(order["totalAmount"] + surplus)}
         path = f"/api/orders/{order['id']}/pay"
-        await self.client.expect({200, 409}, "PATCH", path, params=amount, **request)
+        return await self._is_taken("PATCH", path, params=amount, **request)
 
-    async def cancel(self, order: Json) -> None:
-        """Ask to cancel the order; 409 if it is too late."""
+    async def cancel(self, order: Json) -> bool:
+        """Ask to cancel the order; return False if it has ended (409)."""
         request = {"token": self.token, "key": str(uuid4())}
         path = f"/api/orders/{order['id']}/cancel"
-        await self.client.expect({200, 409}, "POST", path, json={}, **request)
+        return await self._is_taken("POST", path, json={}, **request)
+
+    async def _is_taken(self, method: str, path: str, **content: Any) -> bool:
+        """Return whether the answer is 200 and not 409.
+
+        It holds for earlier tries of the same request as well: one that was committed is answered
+        200 again, by its key, whatever has become of the order.
+        """
+        status, body = await self.client.ask(method, path, **content)
+        assert status in {200, 409}, f"{method} {path} answered {status}: {body}"
+        return status == 200
 
     async def check_out(self, order: Json) -> str | None:
         """Ask for a checkout at Stripe; return its URL when it is ready, or None."""

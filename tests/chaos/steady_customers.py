@@ -100,7 +100,9 @@ class Crowd:
         await self._end(await self.load.place(PLENTIFUL), "COMPLETED")
 
     async def _pay_wrongly(self) -> None:
-        await self._end(await self.load.place(PLENTIFUL), "CANCELLED", surplus=1)
+        order = await self.load.place(PLENTIFUL)
+        await self.load.pay(order, surplus=1)
+        await self._see_the_end(order, "CANCELLED")
 
     async def _repeat(self) -> None:
         order = await self.load.place(PLENTIFUL)
@@ -117,38 +119,53 @@ class Crowd:
             await self._end(order, *ENDED)
 
     async def _cancel(self) -> None:
-        order = await self.load.place(PLENTIFUL)
+        order, is_paid = await self.load.place(PLENTIFUL), False
         if self._dice.random() < 0.7:
-            await self.load.pay(order)
+            is_paid = await self.load.pay(order)
             await asyncio.sleep(self._dice.uniform(0, 0.3))
-        await self.load.cancel(order)
-        await self._see_the_end(order, *ENDED)
+        await self._end_by_cancelling(order, is_paid)
 
     async def _pay_at_stripe(self) -> None:
         order = await self.load.place(PLENTIFUL)
         url = await self.load.check_out(order)
         if url and self._dice.random() < 0.8:
-            await self._press(url, "pay")
+            await self._see_the_outcome(order, await self._press(url, "pay"), "COMPLETED")
         else:
-            await self.load.cancel(order)
-        await self._see_the_end(order, *ENDED)
+            await self._end_by_cancelling(order, is_paid=False)
 
-    async def _press(self, url: str, button: str) -> None:
-        """Press a button on Stripe's page, past the proxy between the worker and Stripe."""
+    async def _press(self, url: str, button: str) -> bool:
+        """Press a button on Stripe's page, past the proxy between the worker and Stripe.
+
+        Return False if the page is closed, as that of an expired order is.
+        """
         path = url.partition("/c/pay/")[2]
         async with aiohttp.ClientSession() as browser:
             address = f"{self._town.stripe.url}/c/pay/{path}/{button}"
             async with browser.post(address, allow_redirects=False) as answer:
                 assert answer.status < 500, await answer.text()
+                return answer.status < 400
 
-    async def _end(self, order: Json, *ends: str, surplus: int = 0) -> None:
-        await self.load.pay(order, surplus)
-        await self._see_the_end(order, *ends)
+    async def _end(self, order: Json, *ends: str) -> None:
+        await self._see_the_outcome(order, await self.load.pay(order), *ends)
 
-    async def _see_the_end(self, order: Json, *ends: str) -> None:
+    async def _end_by_cancelling(self, order: Json, is_paid: bool) -> None:
+        if await self.load.cancel(order):
+            await self._see_the_end(order, "CANCELLED", may_expire=False)
+        else:
+            await self._see_the_outcome(order, is_paid, "COMPLETED")
+
+    async def _see_the_outcome(self, order: Json, is_paid: bool, *ends: str) -> None:
+        """Follow the order to one of `ends` if its payment was taken, else to its expiry."""
+        if is_paid:
+            await self._see_the_end(order, *ends, may_expire=False)
+        else:
+            await self._see_the_end(order)
+
+    async def _see_the_end(self, order: Json, *ends: str, may_expire: bool = True) -> None:
         """Follow the order to one of `ends`, or to its expiry, which a fault brings about early."""
         seen = await self.load.follow(order)
-        assert seen["status"] in ends or seen["cancelReason"] == "expired", seen
+        has_expired = seen["cancelReason"] == "expired"
+        assert may_expire if has_expired else seen["status"] in ends, seen
 
     async def _restock(self) -> None:
         admin: dict[str, Any] = {"token": token(role="ADMIN"), "json": {"addQuantity": 2}}
