@@ -32,7 +32,7 @@ async def test_a_flood_of_new_orders_is_shed_and_leaves_nothing_behind(
             assert slug(answer) == "overloaded"
             assert int(answer.headers["Retry-After"]) > 0
         answers = await asyncio.gather(*flood)
-        assert {answer.status for answer in answers} <= {201, 503}
+        assert {answer.status for answer in answers} == {201, 503}, "some are let in and finished"
         placed = [answer for answer in answers if answer.status == 201]
         assert sum(len(page) for page in await customer.walk()) == len(placed)
         await customer.buys(product)
