@@ -101,6 +101,7 @@ async def test_a_worker_stays_ready_while_others_come_and_go(shop: Shop) -> None
         shop.lose(await shop.hire_ready())
         placed = await commit_orders(shop)
         assert await rest(shop)
+        assert not watching.done(), "it was answered all the time"
         watching.cancel()
     assert statuses == {200}
     await audit(shop, placed)
