@@ -272,20 +272,28 @@ async def at_once(
 
 
 async def test_one_worker_at_a_time_audits_and_tells_the_metrics(books: Books) -> None:
-    workers = [asyncio.create_task(keep_auditing(books.database, 0.05, 0)) for _ in range(2)]
-    try:
-        await until(lambda: findings(STOCK) == 0, "one of them audits")
-        async with one_piece_too_many(books):
+    async with auditing(books) as first:
+        await until(lambda: findings(STOCK) == 0, "the first audits")
+        async with auditing(books), one_piece_too_many(books):
             await until(lambda: findings(STOCK) == 1, "it finds what is broken")
-            assert await auditors(books) == 1
-            workers[0].cancel()
-            await asyncio.wait(workers[:1])
-            await until(lambda: findings(STOCK) == 1, "the other finds it too")
-            assert await auditors(books) == 1
-    finally:
-        workers[1].cancel()
-        await asyncio.wait(workers)
+            await until(lambda: asked_in_vain(books), "the second would audit, too")
+            await until(lambda: is_alone(books), "one of them audits")
+            first.cancel()
+            await asyncio.wait({first})
+            await until(lambda: findings(STOCK) == 1, "the second finds it, too")
+            await until(lambda: is_alone(books), "it alone audits")
     assert findings(STOCK) is None, "who audits no more knows nothing"
+
+
+@asynccontextmanager
+async def auditing(books: Books) -> AsyncIterator[asyncio.Task[None]]:
+    """Run a worker's audits."""
+    worker = asyncio.create_task(keep_auditing(books.database, 0.05, 0))
+    try:
+        yield worker
+    finally:
+        worker.cancel()
+        await asyncio.wait({worker})
 
 
 async def test_what_a_pass_has_found_is_looked_for_again_soon(books: Books) -> None:
@@ -336,14 +344,30 @@ async def one_piece_too_many(books: Books) -> AsyncIterator[None]:
         await connection.execute(change, books.product, -1)
 
 
-async def auditors(books: Books) -> int:
-    """Return how many connections hold the auditor's lock."""
+async def is_alone(books: Books) -> bool:
+    """Return whether one connection holds the auditor's lock."""
     async with books.database.connection() as connection:
-        return int(
+        return bool(
             await connection.fetchval(
                 """
-                select count(*) from pg_locks join pg_database d on d.oid = database
+                select count(*) = 1 from pg_locks join pg_database d on d.oid = database
                 where locktype = 'advisory' and objid = 7070002 and datname = current_database()
+                """
+            )
+        )
+
+
+async def asked_in_vain(books: Books) -> bool:
+    """Return whether a worker has asked for the auditor's lock, and done nothing since."""
+    async with books.database.connection() as connection:
+        return bool(
+            await connection.fetchval(
+                """
+                select exists (
+                    select from pg_stat_activity
+                    where application_name = 'orders auditor' and datname = current_database()
+                      and state = 'idle' and query like '%pg_try_advisory_lock(7070002)%'
+                )
                 """
             )
         )
