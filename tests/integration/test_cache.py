@@ -151,7 +151,9 @@ async def test_an_eviction_that_redis_did_not_take_is_made_good(
     assert server.pid
     os.kill(server.pid, signal.SIGSTOP)
     try:
+        before = _times_away()
         await evict(cache, id, 2)
+        assert _times_away() > before, "the metrics show it"
         assert await cache.get(PRODUCTS, id, loads(2)) == {"version": 2}
     finally:
         os.kill(server.pid, signal.SIGCONT)
