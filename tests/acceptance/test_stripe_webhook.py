@@ -2,11 +2,13 @@
 
 import gzip
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 from uuid import uuid4
 
+import asyncpg
 import pytest
+from asyncpg import Connection
 
 from devstack.stripe import Stripe
 from tests.acceptance.client import Answer, Api, eventually
@@ -35,6 +37,14 @@ async def order(customer: Customer, product: Json) -> Json:
 @pytest.fixture
 def secret(stripe_stand_in: Stripe) -> str:
     return stripe_stand_in.worker_environment["STRIPE_WEBHOOK_SECRET"]
+
+
+@pytest.fixture
+async def elsewhere(environment: dict[str, str]) -> AsyncIterator[Connection]:
+    """Another connection to PostgreSQL."""
+    connection = await asyncpg.connect(environment["DB_URL"])
+    yield connection
+    await connection.close()
 
 
 Send = Callable[..., Awaitable[Answer]]
@@ -127,6 +137,23 @@ async def test_a_replayed_event_changes_nothing_and_stores_nothing(
         answer = await send(body, header)
         assert (answer.status, answer.body) == (200, {"received": True})
     assert await rows_of(shop, order) == before
+
+
+async def test_an_event_is_taken_later_where_postgresql_refuses_it(
+    send: Send, customer: Customer, order: Json, secret: str, shop: OrderShop, elsewhere: Connection
+) -> None:
+    await eventually(lambda: shop.row(SENT, order["id"]), lambda row: row["sent"])
+    body, before = as_bytes(session_event(order)), await rows_of(shop, order)
+    header = signed(body, secret)
+    async with elsewhere.transaction():
+        await elsewhere.execute("select from orders where id = $1 for update", order["id"])
+        answer = await send(body, header)
+    assert_problem(answer, 503)
+    assert slug(answer) == "unavailable"
+    assert int(answer.headers["Retry-After"]) > 0
+    assert await rows_of(shop, order) == before
+    assert (await send(body, header)).status == 200
+    await customer.wait_until(order, "COMPLETED")
 
 
 async def test_a_signed_body_that_is_no_event_is_refused(
@@ -226,8 +253,13 @@ async def test_a_payment_that_settles_later_is_waited_for(
     customer: Customer, order: Json, shop: OrderShop
 ) -> None:
     await shop.whims(delayed=True)
-    await shop.press(await customer.ready_checkout(order))
-    assert (await customer.see(order))["status"] == "CREATED"
+    ready = await customer.ready_checkout(order)
+    before = await customer.timeline(order)
+    await shop.hold()
+    await shop.press(ready)
+    assert await shop.deliver() == [200], "the session is completed, and unpaid"
+    assert await customer.timeline(order) == before
+    await shop.hold(False)
     await shop.settle(order, paid=True)
     await customer.wait_until(order, "COMPLETED")
 
