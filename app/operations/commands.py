@@ -3,7 +3,7 @@
 import asyncio
 import getpass
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -15,7 +15,7 @@ from faust.cli import AppCommand, argument, option
 
 from app import accounts, app, brokers, redis_cache, request_pool, settings
 from app.db import AWAY, Database
-from app.operations.audit import BEGINNING, Scope
+from app.operations.audit import BEGINNING, Finding, Scope
 from app.operations.audit import audit as run_audit
 from app.operations.demo_catalogue import fill_catalogue
 from app.operations.kafka_audit import audit_kafka
@@ -156,15 +156,18 @@ async def audit(
     with reached_servers(code=2):
         report = await run_audit(request_pool, scope)
         # Before Kafka is read, which may fail.
-        for finding in report.findings:
-            self.say(str(finding))
+        _tell(self, report.findings)
         for name in report.unfinished:
             self.say(f"{name} was given up after {patience} s")
         if kafka:
             found = await audit_kafka(request_pool, brokers, settings.kafka_partitions, scope)
-            for finding in found:
-                self.say(str(finding))
+            _tell(self, found)
             report += found
     if not report.is_silent:
         raise SystemExit(1 if report.findings else 2)
     self.say("Every invariant holds")
+
+
+def _tell(self: AppCommand, findings: Iterable[Finding]) -> None:
+    for finding in findings:
+        self.say(str(finding))

@@ -43,9 +43,10 @@ async def replay(database: Database, id: UUID, actor: Actor, dry_run: bool) -> l
     """Replay the message and then those that wait behind it; return the outcome of each.
 
     If the message holds up its order, replay starts at the order's first parked message, whichever
-    one `id` names; it stops at the first refusal. An outcome is {id, topic, partition, offset,
-    state, error, events}; `events` are the topics of the events that it emitted. A dry run
-    returns the same and rolls back. Raises ParkedNotFound, AlreadyResolved, one of AWAY.
+    one `id` names; it stops at the first message that is refused or meets a bug. An outcome is
+    {id, topic, partition, offset, state, error, events}; `events` are the topics of the events that
+    it emitted. A dry run returns the same and rolls back. Raises ParkedNotFound, AlreadyResolved,
+    one of AWAY.
     """
     row = await _unresolved(database, id)
     if dry_run:
@@ -88,7 +89,7 @@ async def _unresolved(database: Database, id: UUID) -> Any:
 async def _go_through(
     step: Step, named: Any, actor: Actor, only_waiting: bool = False
 ) -> list[dict[str, Any]]:
-    """Replay from the order's first message on, until one is refused or none is left.
+    """Replay from the order's first message on, until one fails or none is left.
 
     With `only_waiting`, also stop at a message that was parked itself.
     """

@@ -246,6 +246,17 @@ async def test_the_command_names_what_is_broken_and_fails(
     assert str(books.product) in told
 
 
+async def test_what_is_broken_is_told_although_kafka_is_away(
+    commands: dict[str, str], books: Books
+) -> None:
+    nowhere = {**commands, "KAFKA_BROKERS": f"127.0.0.1:{free_port()}"}
+    async with one_piece_too_many(books):
+        done = await asyncio.to_thread(run, nowhere, ("audit", "--kafka"), "")
+    assert f"{STOCK} is broken 1 times. Of each product: " in done.stdout
+    assert "A server is away: " in done.stdout + done.stderr
+    assert done.returncode == 2
+
+
 async def test_a_command_says_in_one_line_that_a_server_is_away(commands: dict[str, str]) -> None:
     nowhere = {**commands, "DB_URL": f"postgresql://nobody@127.0.0.1:{free_port()}/nothing"}
     for command, done in await at_once(nowhere, *WITH_SERVERS):
