@@ -10,8 +10,11 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+
+from devstack.interrupt import pause
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -84,6 +87,20 @@ class Process:
             raise
         finally:
             os.close(held)
+
+    def run(self, seconds: float) -> bool:
+        """Run the program to its end, or kill it after `seconds`; return whether it succeeded.
+
+        Raises OSError if it cannot be executed, Interrupted.
+        """
+        deadline = time.monotonic() + seconds
+        self.start()
+        try:
+            while self.alive and time.monotonic() < deadline:
+                pause(0.05)
+        finally:
+            self.kill()
+        return self.exit_code == 0
 
     @property
     def pid(self) -> int | None:

@@ -1,6 +1,7 @@
 """The base class of all servers: start, wait for an answer, stop, kill."""
 
 import asyncio
+import http.client
 import signal
 import time
 from abc import ABC, abstractmethod
@@ -35,6 +36,18 @@ def ask(question: Coroutine[Any, Any, Answer], seconds: float) -> Answer:
 
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(asyncio.run, bounded()).result()
+
+
+def answers_http(port: int, path: str, headers: Mapping[str, str] | None = None) -> bool:
+    """Return whether a server on this host answers a GET of the path with 200."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+    try:
+        connection.request("GET", path, headers=headers or {})
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
 
 
 class Server(ABC):
@@ -153,15 +166,8 @@ class Server(ABC):
             stop_signal=self.stop_signal,
         )
 
-    def _run(self, command: list[str], seconds: float = 60) -> None:
+    def _run(self, command: list[str]) -> None:
         """Run a program to its end. Raises ServerFailed if it fails, OSError, Interrupted."""
-        process = self._program(command)
-        process.start()
-        deadline = time.monotonic() + seconds
-        try:
-            while process.alive and time.monotonic() < deadline:
-                pause(0.05)
-        finally:
-            process.kill()
-        if process.exit_code:
-            raise ServerFailed(self.name, process.last_words(), f"See {self.log}")
+        program = self._program(command)
+        if not program.run(seconds=60):
+            raise ServerFailed(self.name, program.last_words(), f"See {self.log}")

@@ -1,18 +1,17 @@
 """stripe-mock, Stripe's server that validates requests against its OpenAPI description."""
 
-import http.client
 import os
 import shutil
 import tempfile
 from pathlib import Path
 
 from devstack.cache import cache_folder
-from devstack.interrupt import pause
 from devstack.process import Process
-from devstack.server import Server, ServerFailed
+from devstack.server import Server, ServerFailed, answers_http
 
 VERSION = "0.203.0"
 _MODULE = f"github.com/stripe/stripe-mock@v{VERSION}"
+_GO_SECONDS = 900
 
 
 class StripeMock(Server):
@@ -35,14 +34,7 @@ class StripeMock(Server):
         return [str(_binary()), "-http-addr", f"127.0.0.1:{self.port}"]
 
     def answers(self) -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)
-        try:
-            connection.request("GET", "/v1/charges", headers={"Authorization": "Bearer sk_test_1"})
-            return connection.getresponse().status == 200
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
+        return answers_http(self.port, "/v1/charges", {"Authorization": "Bearer sk_test_1"})
 
 
 def install(log: Path) -> Path:
@@ -64,11 +56,5 @@ def _binary() -> Path:
 def _build(folder: Path, log: Path) -> None:
     environment = {**os.environ, "GOBIN": str(folder)}
     go = Process(["go", "install", _MODULE], log, environment=environment)
-    go.start()
-    try:
-        while go.alive:
-            pause(0.1)
-    finally:
-        go.kill()
-    if go.exit_code:
+    if not go.run(_GO_SECONDS):
         raise ServerFailed(StripeMock.name, go.last_words(), f"See {log}")

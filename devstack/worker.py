@@ -1,12 +1,11 @@
 """The application's worker and its other commands, run through the `faust` CLI."""
 
-import http.client
 import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from devstack.server import Server
+from devstack.server import Server, answers_http
 
 DEFAULT_PORT = 8080
 
@@ -54,11 +53,4 @@ class Worker(Server):
         super().stop(seconds)
 
     def answers(self) -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)
-        try:
-            connection.request("GET", "/readyz")
-            return connection.getresponse().status == 200
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
+        return answers_http(self.port, "/readyz")

@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import subprocess
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,14 +88,7 @@ def _wait_for(lock: int) -> None:
 def _copy_dependencies(folder: Path, log: Path) -> None:
     goal = ["dependency:copy-dependencies", f"-DoutputDirectory={folder}"]
     maven = Process(["mvn", "-B", "-q", "-f", str(_POM), *goal], log)
-    deadline = time.monotonic() + _MAVEN_SECONDS
-    maven.start()
-    try:
-        while maven.alive and time.monotonic() < deadline:
-            pause(0.1)
-    finally:
-        maven.kill()
-    if maven.exit_code:
+    if not maven.run(_MAVEN_SECONDS):
         raise _failed(f"Maven could not fetch it: {maven.last_words()}")
 
 

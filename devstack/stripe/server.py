@@ -1,12 +1,11 @@
 """The stand-in as a devstack server."""
 
-import http.client
 import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from devstack.server import Server
+from devstack.server import Server, answers_http
 
 
 class Stripe(Server):
@@ -47,11 +46,4 @@ class Stripe(Server):
         return {**os.environ, **self._keys, "PYTHONPATH": checkout}
 
     def answers(self) -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)
-        try:
-            connection.request("GET", "/_control")
-            return connection.getresponse().status == 200
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
+        return answers_http(self.port, "/_control")
