@@ -77,6 +77,12 @@ async def product(admin: Admin) -> dict[str, Any]:
     return await admin.adds()
 
 
+@pytest.fixture
+async def order(customer: Customer, product: dict[str, Any]) -> dict[str, Any]:
+    """An unpaid order of two of ten pieces, 998 in total."""
+    return await customer.placed(product, 2)
+
+
 @pytest.fixture(scope="session")
 async def records(environment: dict[str, str], worker: Worker) -> AsyncIterator[Records]:
     """Access to what PostgreSQL holds."""

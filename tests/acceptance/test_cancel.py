@@ -13,12 +13,6 @@ from tests.acceptance.records import Records
 Order = dict[str, Any]
 
 
-@pytest.fixture
-async def order(customer: Customer, product: dict[str, Any]) -> Order:
-    """An unpaid order of two of ten pieces."""
-    return await customer.placed(product, 2)
-
-
 async def test_a_cancelled_order_says_so_at_once(customer: Customer, order: Order) -> None:
     answer = await customer.cancel(order)
     assert answer.status == 200

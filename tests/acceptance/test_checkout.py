@@ -19,12 +19,6 @@ PAID = [
 ]
 
 
-@pytest.fixture
-async def order(customer: Customer, product: Json) -> Json:
-    """An unpaid order of two pieces, 998 in total."""
-    return await customer.placed(product, 2)
-
-
 async def types(customer: Customer, order: Json) -> list[str]:
     return [event["type"] for event in await customer.timeline(order)]
 

@@ -15,12 +15,6 @@ from tests.acceptance.rows import Rows
 Order = dict[str, Any]
 
 
-@pytest.fixture
-async def order(customer: Customer, product: dict[str, Any]) -> Order:
-    """An unpaid order of two pieces, 998 in total."""
-    return await customer.placed(product, 2)
-
-
 async def pay_with(customer: Customer, order: Order, text: str) -> Answer:
     """Pay with a body of this text."""
     return await customer.ask("PATCH", f"/api/orders/{order['id']}/pay", text)

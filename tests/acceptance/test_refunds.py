@@ -18,12 +18,6 @@ Json = dict[str, Any]
 MANUAL = (Path(__file__).parents[2] / "docs/operations.md").read_text()
 
 
-@pytest.fixture
-async def order(customer: Customer, product: Json) -> Json:
-    """An unpaid order of two pieces, 998 in total."""
-    return await customer.placed(product, 2)
-
-
 async def refunded(customer: Customer, order: Json) -> list[str]:
     """Return the order's events once its money is refunded."""
 

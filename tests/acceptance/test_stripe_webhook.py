@@ -29,12 +29,6 @@ OF_ORDER = (
 
 
 @pytest.fixture
-async def order(customer: Customer, product: Json) -> Json:
-    """An unpaid order of two pieces, 998 in total."""
-    return await customer.placed(product, 2)
-
-
-@pytest.fixture
 def secret(stripe_stand_in: Stripe) -> str:
     return stripe_stand_in.worker_environment["STRIPE_WEBHOOK_SECRET"]
 
