@@ -32,6 +32,11 @@ async def order_of(database: Database, pieces: dict[UUID, int]) -> UUID:
     return UUID(order["id"])
 
 
+async def new_order(database: Database) -> UUID:
+    """Place an order for Ann of one piece of a new product."""
+    return await order_of(database, {await add_product(database): 1})
+
+
 async def deliver(
     database: Database, handle: Handle, record: type[Event], *order_ids: UUID
 ) -> None:

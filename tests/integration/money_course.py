@@ -32,7 +32,7 @@ from app.topics import (
     PaymentSucceeded,
     RefundRequested,
 )
-from tests.integration.hops import ANN, add_product, cancel, order_of, request_payment
+from tests.integration.hops import ANN, add_product, cancel, order_of, request_payment, topics
 from tests.integration.stripe_books import Bank, Books
 
 TOTAL = 9999
@@ -161,8 +161,7 @@ class Course:
         return await self.fetch("select * from payments where order_id = $1 order by created_at")
 
     async def topics(self) -> list[str]:
-        query = "select topic from outbox where order_id = $1 order by sequence"
-        return [row["topic"] for row in await self.fetch(query)]
+        return await topics(self.database, self.order_id)
 
     async def fetch(self, query: str) -> list[Any]:
         """Return the rows that the query finds by the order's id."""

@@ -19,6 +19,7 @@ from tests.integration.hops import (
     add_product,
     cancel,
     deliver,
+    new_order,
     order_of,
     pay,
     request_payment,
@@ -38,7 +39,7 @@ async def release(database: Database, *order_ids: UUID) -> None:
 
 
 async def test_a_created_order_is_cancelled_by_its_owner(database: Database) -> None:
-    order_id = await order_of(database, {await add_product(database): 1})
+    order_id = await new_order(database)
     order = await cancel(database, order_id)
     assert (order["status"], order["version"]) == ("CANCELLED", 2)
     assert order["cancelReason"] == "Cancelled by the customer"
@@ -47,18 +48,18 @@ async def test_a_created_order_is_cancelled_by_its_owner(database: Database) -> 
 
 
 async def test_an_administrator_cancels_any_order(database: Database) -> None:
-    order_id = await order_of(database, {await add_product(database): 1})
+    order_id = await new_order(database)
     order = await cancel(database, order_id, user=ADMIN)
     assert order["cancelReason"] == "Cancelled by an administrator"
 
 
 async def test_a_reason_that_is_given_is_told(database: Database) -> None:
-    order_id = await order_of(database, {await add_product(database): 1})
+    order_id = await new_order(database)
     assert (await cancel(database, order_id, reason="Too late"))["cancelReason"] == "Too late"
 
 
 async def test_what_may_not_be_cancelled_stays_as_it_is(database: Database) -> None:
-    order_id = await order_of(database, {await add_product(database): 1})
+    order_id = await new_order(database)
     with pytest.raises(OrderNotFound):
         await cancel(database, uuid4())
     with pytest.raises(Forbidden):
@@ -81,7 +82,7 @@ async def test_an_order_that_has_ended_is_not_cancellable(database: Database) ->
 
 
 async def test_the_same_key_cancels_once_and_answers_alike(database: Database) -> None:
-    order_id = await order_of(database, {await add_product(database): 1})
+    order_id = await new_order(database)
     key = IdempotencyKey(uuid4(), "a key", b"fingerprint", now() + timedelta(hours=1))
     first = await cancel(database, order_id, key=key)
     assert await cancel(database, order_id, key=key) == first
@@ -89,7 +90,7 @@ async def test_the_same_key_cancels_once_and_answers_alike(database: Database) -
 
 
 async def test_a_cancel_beats_a_payment_that_is_pending(database: Database) -> None:
-    order_id = await order_of(database, {await add_product(database): 1})
+    order_id = await new_order(database)
     await request_payment(database, order_id)
     await cancel(database, order_id)
     await deliver(database, payments.capture, PaymentRequested, order_id)
@@ -100,7 +101,7 @@ async def test_a_cancel_beats_a_payment_that_is_pending(database: Database) -> N
 
 
 async def test_captured_money_is_refunded(database: Database) -> None:
-    order_id = await order_of(database, {await add_product(database): 1})
+    order_id = await new_order(database)
     await pay(database, order_id)
     await cancel(database, order_id)
     await deliver(database, payments.request_refunds, OrderCancelled, order_id)

@@ -30,16 +30,7 @@ from app.topics import (
 )
 from app.transaction import Transaction
 from tests.chaos.waiting import until
-from tests.integration.hops import (
-    ANN,
-    add_product,
-    cancel,
-    deliver,
-    order_of,
-    request_payment,
-    status,
-    topics,
-)
+from tests.integration.hops import ANN, cancel, deliver, new_order, request_payment, status, topics
 from tests.integration.test_parked import message
 
 WAITING = """
@@ -123,10 +114,6 @@ async def last(database: Database, order_id: UUID, record: type[Event]) -> Any:
         query = "select payload from outbox where order_id = $1 and topic = $2 order by id desc"
         payload = await connection.fetchval(query, order_id, record.topic_name)
     return read_event(record, payload.encode())
-
-
-async def new_order(database: Database) -> UUID:
-    return await order_of(database, {await add_product(database): 1})
 
 
 async def asked(database: Database) -> tuple[UUID, PaymentRequested]:

@@ -17,6 +17,7 @@ from tests.integration.hops import (
     add_product,
     cancel,
     deliver,
+    new_order,
     order_of,
     pay,
     request_payment,
@@ -45,7 +46,7 @@ def after_the_deadline() -> datetime:
 
 
 async def test_an_unpaid_order_expires_at_its_deadline_and_not_before(database: Database) -> None:
-    order_id = await order_of(database, {await add_product(database): 1})
+    order_id = await new_order(database)
     assert await expire_due(database, now() + timedelta(seconds=1700)) == 0
     assert await expire_due(database, after_the_deadline()) == 1
     _, order = await orders.get(database, order_id)
@@ -69,7 +70,7 @@ async def test_an_order_that_went_on_keeps_its_state_and_loses_its_deadline(
 
 
 async def test_a_payment_under_way_is_waited_for(database: Database) -> None:
-    order_id = await order_of(database, {await add_product(database): 1})
+    order_id = await new_order(database)
     await request_payment(database, order_id)
     late = after_the_deadline()
     await expire_due(database, late)
@@ -86,7 +87,7 @@ async def test_a_payment_under_way_is_waited_for(database: Database) -> None:
 
 
 async def test_a_deadline_that_was_moved_counts_as_it_stands(database: Database) -> None:
-    order_id = await order_of(database, {await add_product(database): 1})
+    order_id = await new_order(database)
     later = after_the_deadline() + timedelta(hours=1)
     async with database.connection() as connection:
         await connection.execute(
@@ -97,7 +98,7 @@ async def test_a_deadline_that_was_moved_counts_as_it_stands(database: Database)
 
 
 async def test_an_order_that_someone_works_on_is_left_for_later(database: Database) -> None:
-    order_id = await order_of(database, {await add_product(database): 1})
+    order_id = await new_order(database)
     async with database.connection() as connection, connection.transaction():
         await connection.fetch("select from orders where id = $1 for no key update", order_id)
         assert await expire_due(database, after_the_deadline()) == 0
@@ -125,7 +126,7 @@ async def test_many_workers_expire_each_order_once(database: Database) -> None:
 @pytest.fixture
 async def stuck(database: Database) -> AsyncIterator[UUID]:
     """An unpaid order that PostgreSQL lets nobody cancel; it is due before all others."""
-    order_id = await order_of(database, {await add_product(database): 1})
+    order_id = await new_order(database)
     async with database.connection() as connection:
         await connection.execute(
             "update order_deadlines set due_at = due_at - interval '1 min' where order_id = $1",
@@ -154,7 +155,7 @@ async def test_an_order_that_postgres_refuses_to_cancel_holds_up_no_other(
 
 
 async def test_orders_in_quarantine_fill_no_batch(database: Database, stuck: UUID) -> None:
-    other, quarantine = await order_of(database, {await add_product(database): 1}), Quarantine()
+    other, quarantine = await new_order(database), Quarantine()
     late = after_the_deadline()
     assert await expire_due(database, late, 1, quarantine) == 1, "a full batch: more may be due"
     assert quarantine.ids() == [stuck]
@@ -181,7 +182,7 @@ async def test_the_timer_goes_on_without_orders_in_quarantine(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    other = await order_of(database, {await add_product(database): 1})
+    other = await new_order(database)
     monkeypatch.setattr(background, "timer_pool", database)
     async with database.connection() as connection:
         await connection.execute("update order_deadlines set due_at = 'epoch'")

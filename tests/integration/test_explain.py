@@ -20,15 +20,7 @@ from app.topics import (
     PaymentSucceeded,
     RefundRequested,
 )
-from tests.integration.hops import (
-    ANN,
-    add_product,
-    cancel,
-    deliver,
-    order_of,
-    request_payment,
-    reserve,
-)
+from tests.integration.hops import ANN, cancel, deliver, new_order, request_payment, reserve
 from tests.integration.money_course import TOTAL, course, ready
 from tests.integration.stripe_books import Books
 
@@ -49,7 +41,7 @@ async def waits_for(database: Database, order_id: UUID) -> str | None:
 
 
 async def test_an_order_says_at_each_step_what_comes_next(database: Database) -> None:
-    order_id = await order_of(database, {await add_product(database): 1})
+    order_id = await new_order(database)
     assert await waits_for(database, order_id) == "payment by the customer"
     await request_payment(database, order_id)
     assert await waits_for(database, order_id) == "the payment agent, to capture the money"
@@ -75,7 +67,7 @@ async def test_an_order_whose_money_failed_at_stripe_waits_for_its_cancel(
 
 
 async def test_a_cancelled_order_waits_until_all_is_given_back(database: Database) -> None:
-    order_id = await order_of(database, {await add_product(database): 1})
+    order_id = await new_order(database)
     await request_payment(database, order_id)
     await deliver(database, payments.capture, PaymentRequested, order_id)
     await deliver(database, orders.mark_paid, PaymentSucceeded, order_id)
@@ -134,7 +126,7 @@ async def test_a_cancelled_order_waits_until_its_checkout_is_closed(database: Da
 
 
 async def test_an_event_that_is_not_sent_yet_is_waited_for_first(database: Database) -> None:
-    order_id = await order_of(database, {await add_product(database): 1})
+    order_id = await new_order(database)
     await publish_all(database)
     await request_payment(database, order_id)
     told = await explain(database, order_id)
@@ -148,7 +140,7 @@ async def test_an_event_that_is_not_sent_yet_is_waited_for_first(database: Datab
 async def test_an_unpaid_order_tells_its_owner_its_timer_and_what_may_be_done(
     database: Database,
 ) -> None:
-    order_id = await order_of(database, {await add_product(database): 1})
+    order_id = await new_order(database)
     told = await explain(database, order_id)
     assert (told["orderId"], told["userId"]) == (str(order_id), str(ANN.id))
     assert (told["status"], told["actions"]) == ("CREATED", ["pay", "checkout", "cancel"])
@@ -170,7 +162,7 @@ def message(key: bytes | None, offset: int = 7, **changes: Any) -> Any:
 
 
 async def test_a_parked_message_is_told_with_its_order_once(database: Database) -> None:
-    order_id = await order_of(database, {await add_product(database): 1})
+    order_id = await new_order(database)
     parked = message(str(order_id).encode())
     for _ in range(2):
         await park(database, parked, "stock.reserve", "it \0 is \ud800 bad", 2)

@@ -15,7 +15,7 @@ from app.errors import NotPayable
 from app.payments import PayOrder
 from app.placing import Basket, PlaceOrder
 from tests.integration.batchers import done, key_of, paying_in, placing_in
-from tests.integration.hops import ANN, add_product, order_of
+from tests.integration.hops import ANN, add_product, new_order
 
 
 def first(function: Any, and_then: Any) -> Any:
@@ -77,7 +77,7 @@ async def test_a_key_that_is_used_behind_the_read_makes_no_second_order(
 
 async def paying_of_a_new_order(database: Database) -> PayOrder:
     """Return a request to pay the full total of a new order."""
-    order_id = await order_of(database, {await add_product(database): 1})
+    order_id = await new_order(database)
     return PayOrder(ANN, order_id, None, None, None, "pay")
 
 

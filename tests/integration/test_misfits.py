@@ -9,15 +9,7 @@ from app import orders, payments
 from app.db import Database
 from app.times import now, rfc3339
 from app.topics import PaymentFailed, PaymentRequested, PaymentSucceeded
-from tests.integration.hops import (
-    add_product,
-    deliver,
-    order_of,
-    pay,
-    request_payment,
-    status,
-    topics,
-)
+from tests.integration.hops import deliver, new_order, pay, request_payment, status, topics
 
 
 def told(order_id: UUID, payment_id: object) -> dict[str, Any]:
@@ -43,7 +35,7 @@ async def payment_of(database: Database, order_id: UUID) -> UUID:
 @pytest.fixture
 async def pending(database: Database) -> UUID:
     """An order whose customer has asked to pay it."""
-    order_id = await order_of(database, {await add_product(database): 1})
+    order_id = await new_order(database)
     await request_payment(database, order_id)
     return order_id
 
@@ -52,7 +44,7 @@ async def pending(database: Database) -> UUID:
 async def test_only_captured_money_of_the_order_makes_it_paid(
     database: Database, pending: UUID, whose: str
 ) -> None:
-    other = await order_of(database, {await add_product(database): 1})
+    other = await new_order(database)
     await pay(database, other)
     payment = {
         "nobody": uuid4(),

@@ -22,7 +22,7 @@ from app.queries import sql
 from app.timeline import events_after
 from app.times import now, rfc3339
 from app.topics import OrderCompleted, OrderPaid
-from tests.integration.hops import add_product, order_of, pay, topics
+from tests.integration.hops import new_order, pay, topics
 
 BOSS = Actor("boss@example.com", "the cause is gone", "a request")
 HANDLER = inventory.reserve.name
@@ -49,7 +49,7 @@ async def paid(database: Database, order_id: UUID, *offsets: int) -> list[Any]:
 
 async def paid_order(database: Database) -> UUID:
     """Return an order that inventory has yet to decide on."""
-    order_id = await order_of(database, {await add_product(database): 1})
+    order_id = await new_order(database)
     await pay(database, order_id)
     return order_id
 

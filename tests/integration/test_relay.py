@@ -19,7 +19,7 @@ from app.operations import intervention
 from app.operations.intervention import Actor
 from app.outbox_relay import Relay
 from app.parked import page
-from tests.integration.hops import add_product, cancel, order_of
+from tests.integration.hops import cancel, new_order
 
 BOSS = Actor("boss@example.com", "the limit was raised", "a request")
 
@@ -101,7 +101,7 @@ async def nothing_is_unsent(database: Database) -> None:
 
 async def cancelled_order(database: Database) -> UUID:
     """Return an order with two events."""
-    order_id = await order_of(database, {await add_product(database): 1})
+    order_id = await new_order(database)
     await cancel(database, order_id)
     return order_id
 

@@ -18,7 +18,7 @@ from app.rows import IdempotencyKey
 from app.timeline import Followers, events_after
 from app.times import now
 from devstack.stack import Stack
-from tests.integration.hops import ANN, add_product, cancel, order_of, request_payment
+from tests.integration.hops import ANN, add_product, cancel, new_order, order_of, request_payment
 
 PATIENCE = 30.0
 NOWHERE = "redis://127.0.0.1:1/0"
@@ -57,7 +57,7 @@ async def there(database: Database) -> AsyncIterator[tuple[Database, Followers]]
 
 
 async def test_the_timeline_tells_each_event_oldest_first(database: Database) -> None:
-    order_id = await order_of(database, {await add_product(database): 1})
+    order_id = await new_order(database)
     await request_payment(database, order_id)
     cancelled = await cancel(database, order_id, reason="Too late")
     events = await events_after(database, order_id, 0)
@@ -132,7 +132,7 @@ async def test_a_commit_of_another_worker_is_found(
     here: tuple[Database, Followers], there: tuple[Database, Followers]
 ) -> None:
     database, followers = here
-    order_id = await order_of(database, {await add_product(database): 1})
+    order_id = await new_order(database)
     async with followers.follow(order_id) as wake:
         await wake.wait()
         wake.clear()
@@ -157,7 +157,7 @@ async def test_who_is_told_of_a_change_does_not_read_the_old_state(
 
     if not is_taken:
         monkeypatch.setattr(cache._evictions, "ask", unanswered)
-    order_id = await order_of(database, {await add_product(database): 1})
+    order_id = await new_order(database)
 
     async def read() -> str:
         order = await cache.get(ORDERS, order_id, lambda id: orders.get(database, id))
@@ -175,7 +175,7 @@ async def test_who_is_told_of_a_change_does_not_read_the_old_state(
 
 async def test_nobody_is_woken_when_nothing_happened(here: tuple[Database, Followers]) -> None:
     database, followers = here
-    order_id = await order_of(database, {await add_product(database): 1})
+    order_id = await new_order(database)
     async with followers.follow(order_id) as wake:
         await wake.wait()
         wake.clear()
@@ -209,7 +209,7 @@ async def test_all_followed_orders_cost_one_query_a_look(
 
 async def test_nothing_is_asked_while_nobody_follows(here: tuple[Database, Followers]) -> None:
     database, followers = here
-    order_id = await order_of(database, {await add_product(database): 1})
+    order_id = await new_order(database)
     async with followers.follow(order_id):
         watching = followers._watching
         assert watching is not None
@@ -222,7 +222,7 @@ async def test_followers_outlast_postgresql(
 ) -> None:
     """Connections are cut under the followers; a later read finds what happened meanwhile."""
     database, followers = here
-    order_id = await order_of(database, {await add_product(database): 1})
+    order_id = await new_order(database)
     async with followers.follow(order_id) as wake:
         await wake.wait()
         wake.clear()
