@@ -73,7 +73,7 @@ def _record(pid: int | None, length: Length, native: bool) -> str:
     return out.read_text()
 
 
-def by_own_time(stacks: str, rows: int = ROWS) -> list[Json]:
+def by_own_time(stacks: str) -> list[Json]:
     """Return the functions with the most samples: share of own time, and with what they call."""
     own: Counter[str] = Counter()
     whole: Counter[str] = Counter()
@@ -89,7 +89,7 @@ def by_own_time(stacks: str, rows: int = ROWS) -> list[Json]:
             "own": round(100 * count / total, 2),
             "whole": round(100 * whole[name] / total, 2),
         }
-        for name, count in own.most_common(rows)
+        for name, count in own.most_common(ROWS)
     ]
 
 

@@ -80,7 +80,7 @@ async def test_an_order_is_paid_here_or_there(
 
 
 async def test_only_its_owner_pays_an_order(
-    customer: Customer, stranger: Customer, admin: Admin, order: Json, shop: OrderShop
+    stranger: Customer, admin: Admin, order: Json, shop: OrderShop
 ) -> None:
     path = f"/api/orders/{order['id']}/payments/stripe"
     for other in (stranger, admin):

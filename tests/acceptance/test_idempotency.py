@@ -215,7 +215,7 @@ async def test_the_same_payment_again_gets_the_same_answer(
 
 
 async def test_a_payment_s_key_is_not_used_for_another_amount(
-    customer: Customer, product: Product, key: str, records: Records
+    customer: Customer, product: Product, key: str
 ) -> None:
     order = await customer.placed(product)
     await customer.pay(order, 499, key=key)

@@ -47,7 +47,7 @@ async def test_orders_are_listed_newest_first_and_whole(
 
 
 async def test_everyone_sees_their_own_orders_only(
-    customer: Customer, stranger: Customer, admin: Admin, five: list[str]
+    stranger: Customer, admin: Admin, five: list[str]
 ) -> None:
     assert (await stranger.page())["data"] == []
     assert not set(five) & set(ids((await admin.page(limit=100))["data"]))

@@ -1,7 +1,5 @@
 """Which items of a new order are refused, by their places in the request."""
 
-from collections.abc import Mapping
-from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -20,14 +18,12 @@ CATALOGUE = {
 }
 
 
-def refused(
-    problem: type[Problem], *lines: tuple[UUID, int], products: Mapping[UUID, Any] = CATALOGUE
-) -> list[FieldError]:
+def refused(problem: type[Problem], *lines: tuple[UUID, int]) -> list[FieldError]:
     """Return what is told of an order of these lines that is refused."""
     items = [{"productId": str(id), "quantity": pieces} for id, pieces in lines]
     basket = validate(NewOrder, {"items": items, "totalAmount": 5}).basket()
     with pytest.raises(problem) as error:
-        price(ANN, basket, products)
+        price(ANN, basket, CATALOGUE)
     assert error.value.detail == problem.__doc__
     return list(error.value.errors)
 

@@ -25,10 +25,10 @@ def signed(secret: str = SECRET, algorithm: str = "HS256", **claims: Any) -> str
     return jwt.encode(given, secret if algorithm != "none" else None, algorithm)
 
 
-def odd(header: str, payload: str = "{}") -> str:
+def odd(header: str) -> str:
     """Return an unsigned token of JSON that no library would write."""
     parts = (
-        base64.urlsafe_b64encode(part.encode()).decode().rstrip("=") for part in (header, payload)
+        base64.urlsafe_b64encode(part.encode()).decode().rstrip("=") for part in (header, "{}")
     )
     return ".".join([*parts, ""])
 
