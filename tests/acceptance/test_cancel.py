@@ -44,7 +44,7 @@ async def test_a_misspelt_field_is_not_ignored(customer: Customer, order: Order)
 
 
 async def test_an_administrator_may_cancel_and_a_stranger_may_not(
-    customer: Customer, stranger: Customer, admin: Admin, order: Order
+    stranger: Customer, admin: Admin, order: Order
 ) -> None:
     refused = await stranger.cancel(order)
     assert_problem(refused, 403, "You are not allowed to access this order")
@@ -56,7 +56,7 @@ async def test_a_cancelled_order_is_told_to_its_customer(
     customer: Customer, order: Order, logged: Any
 ) -> None:
     await customer.cancel(order)
-    assert await logged(f"Sending notification for cancelled order {order['id']}")
+    assert len(await logged(f"Sending notification for cancelled order {order['id']}")) == 1
 
 
 async def test_a_final_order_cannot_be_cancelled(
@@ -84,11 +84,6 @@ async def test_cancel_beats_a_payment_that_is_under_way_or_gives_the_money_back(
     await eventually(lambda: records.payments(order), lambda found: set(found) <= settled)
     await eventually(lambda: customer.available(product), lambda pieces: pieces == 10)
     assert (await customer.see(order))["status"] == "CANCELLED"
-
-
-async def test_a_cancelled_order_cannot_be_paid(customer: Customer, order: Order) -> None:
-    await customer.cancel(order)
-    assert_problem(await customer.pay(order), 409, "Only CREATED orders can be paid")
 
 
 async def test_a_stale_version_is_not_cancelled(customer: Customer, order: Order) -> None:

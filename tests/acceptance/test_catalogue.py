@@ -93,11 +93,6 @@ async def test_a_refused_product_is_not_in_the_catalogue(admin: Admin) -> None:
     assert await names_in(admin, category) == []
 
 
-async def test_a_customer_adds_nothing(customer: Customer) -> None:
-    body = {"productName": str(uuid4()), "price": 1, "quantity": 1}
-    assert_problem(await customer.ask("POST", "/api/products", json=body), 403)
-
-
 @pytest.mark.parametrize("id", [UNKNOWN_ID, "no-uuid", "%00", "42"])
 async def test_an_unknown_product_is_not_found(customer: Customer, id: str) -> None:
     assert_problem(await customer.ask("GET", f"/api/products/{id}"), 404, "Product not found")

@@ -1,7 +1,6 @@
 """Paying for an order."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -65,13 +64,6 @@ async def test_another_amount_in_the_query_cancels_the_order(
     await pay_by_query(customer, order, "amount=1")
     cancelled = await customer.wait_until(order, "CANCELLED")
     assert cancelled["cancelReason"] == "Incorrect amount"
-
-
-async def test_a_cancelled_order_is_told_to_its_customer(
-    customer: Customer, order: Order, logged: Callable[[str], Awaitable[list[str]]]
-) -> None:
-    await customer.paid(order, 1)
-    assert len(await logged(f"Sending notification for cancelled order {order['id']}")) == 1
 
 
 async def test_an_order_has_one_payment_under_way(
@@ -161,10 +153,12 @@ BAD_IN_QUERY = [
     "007",
     "1e999",
     "%00",
+    "10.000000000000000001",
+    "%D9%A1",
 ]
 
 
-@pytest.mark.parametrize("amount", [*BAD_IN_QUERY, "10.000000000000000001", "%D9%A1"])
+@pytest.mark.parametrize("amount", BAD_IN_QUERY)
 async def test_a_bad_amount_in_the_query_is_named(
     customer: Customer, order: Order, records: Records, amount: str
 ) -> None:

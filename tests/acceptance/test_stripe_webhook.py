@@ -220,14 +220,6 @@ async def test_what_an_early_event_leads_to_carries_the_id_of_its_request(
     assert told["order.created"] != "abc"
 
 
-async def test_money_of_a_session_that_was_made_elsewhere_pays_the_order(
-    send: Send, customer: Customer, order: Json, secret: str
-) -> None:
-    body = as_bytes(session_event(order))
-    assert (await send(body, signed(body, secret))).status == 200
-    await customer.wait_until(order, "COMPLETED")
-
-
 @pytest.mark.parametrize("backwards", [False, True])
 async def test_events_may_come_late_twice_and_in_any_order(
     customer: Customer, order: Json, shop: OrderShop, backwards: bool

@@ -141,24 +141,6 @@ async def test_events_carry_a_trace(completed: list[ConsumerRecord]) -> None:
     assert len({trace.split("-")[1] for trace in traces[1:]}) == 1
 
 
-async def test_order_created_carries_the_fields_that_older_consumers_know(
-    customer: Customer, product: Product, broker: Broker
-) -> None:
-    order = await customer.placed(product, 2, key="the-key", request_id="the request")
-    (event,) = await events_up_to(broker, order, "order.created")
-    assert (
-        value_of(event).items()
-        >= {
-            "orderId": order["id"],
-            "userId": customer.id,
-            "totalAmount": 998,
-            "createdAt": order["createdAt"],
-            "requestId": "the request",
-            "idempotencyKey": "the-key",
-        }.items()
-    )
-
-
 async def test_order_created_without_a_key_carries_none(
     customer: Customer, product: Product, broker: Broker
 ) -> None:
