@@ -1,8 +1,7 @@
 """Pages of lists, and the opaque cursors that lead from one to the next."""
 
 import base64
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -12,6 +11,9 @@ from app.errors import InvalidInput
 from app.text import flaw
 
 NO_CURSOR = "is not a cursor of this list"
+
+Entries = list[tuple[dict[str, Any], list[str]]]
+"""Entries of a list, each with its position."""
 
 
 class Cursor(NamedTuple):
@@ -48,22 +50,26 @@ def position_in(cursor: Cursor | None, filters: list[str | None]) -> list[str] |
     return cursor and cursor.position
 
 
-@contextmanager
-def bad_cursor() -> Iterator[None]:
-    """Turn errors caused by a bad cursor into InvalidInput."""
+async def page_of(
+    cursor: Cursor | None,
+    limit: int,
+    filters: list[str | None],
+    find: Callable[[list[str] | None, int], Awaitable[Entries]],
+) -> dict[str, Any]:
+    """Return the page after the cursor. Raises InvalidInput for a cursor that is not of this list.
+
+    `find` returns entries after a position, or from the beginning; at most as many as it is asked.
+    """
+    position = position_in(cursor, filters)
     try:
-        yield
+        entries = await find(position, limit + 1)
     except (ValueError, TypeError, OverflowError, asyncpg.DataError):
         raise InvalidInput.of("#/cursor", NO_CURSOR) from None
+    return page(entries, limit, filters)
 
 
-def page(
-    entries: list[tuple[dict[str, Any], list[str]]], limit: int, filters: list[str | None]
-) -> dict[str, Any]:
-    """Return a page of up to `limit` entries, each of which is given with its position in the list.
-
-    `entries` has one more than `limit` if there is a next page.
-    """
+def page(entries: Entries, limit: int, filters: list[str | None]) -> dict[str, Any]:
+    """Return a page of up to `limit` entries; `entries` has one more if there is a next page."""
     more = len(entries) > limit
     data = [entry for entry, _ in entries[:limit]]
     next_cursor = str(Cursor(filters, entries[limit - 1][1])) if more else None

@@ -1,5 +1,6 @@
 """/api/orders: place, list, read."""
 
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -27,7 +28,7 @@ from app.tokens import Identity
 from tables.replays import recall
 from web.answers import Order, OrderPage, PlacedOrder
 from web.bodies import NewOrder
-from web.cursors import bad_cursor, page, position_in
+from web.cursors import page_of
 from web.endpoint import Answer, Link, Who, endpoint
 from web.order_admission import admit_and_place
 from web.problems import View
@@ -92,12 +93,8 @@ class OrdersView(View):
     async def get(self, request: web.Request, user: Identity, query: OrdersQuery) -> web.Response:
         """List the customer's orders, newest first."""
         filters = [str(user.id), query.status]
-        position = position_in(query.cursor, filters)
-        with bad_cursor():
-            entries = await orders.page(
-                request_pool, user.id, query.status, position, query.limit + 1
-            )
-        return json_response(page(entries, query.limit, filters))
+        find = partial(orders.page, request_pool, user.id, query.status)
+        return json_response(await page_of(query.cursor, query.limit, filters, find))
 
 
 @app.page("/api/orders/admin")
@@ -116,10 +113,8 @@ class AllOrdersView(View):
         """List all orders, or those of one user, newest first."""
         whose, status = query.user_id, query.status
         filters = ["all", str(whose), status]
-        position = position_in(query.cursor, filters)
-        with bad_cursor():
-            entries = await orders.page(request_pool, whose, status, position, query.limit + 1)
-        return json_response(page(entries, query.limit, filters))
+        find = partial(orders.page, request_pool, whose, status)
+        return json_response(await page_of(query.cursor, query.limit, filters, find))
 
 
 @app.page("/api/orders/{order_id}")

@@ -1,5 +1,6 @@
 """/api/parked: parked messages, and how administrators resolve them."""
 
+from functools import partial
 from uuid import UUID
 
 from aiohttp import web
@@ -10,7 +11,7 @@ from app.logs import request_id
 from app.operations import intervention
 from app.operations.intervention import Actor
 from app.tokens import Identity
-from web.cursors import bad_cursor, page, position_in
+from web.cursors import page_of
 from web.endpoint import Answer, Link, Who, endpoint
 from web.parked_shapes import Discard, Outcomes, ParkedPage, ParkedQuery, Replay, WholeMessage
 from web.problems import View
@@ -33,12 +34,8 @@ class ParkedView(View):
         """List parked messages, latest first; without `state`, those that are unresolved."""
         order_id = query.order_id
         filters = ["parked", query.handler, str(order_id), query.state]
-        position = position_in(query.cursor, filters)
-        with bad_cursor():
-            entries = await parked.page(
-                request_pool, query.handler, order_id, query.state, position, query.limit + 1
-            )
-        return json_response(page(entries, query.limit, filters))
+        find = partial(parked.page, request_pool, query.handler, order_id, query.state)
+        return json_response(await page_of(query.cursor, query.limit, filters, find))
 
 
 @app.page("/api/parked/{parked_id}")

@@ -1,5 +1,6 @@
 """/api/products: the catalogue."""
 
+from functools import partial
 from uuid import UUID
 
 from aiohttp import web
@@ -11,7 +12,7 @@ from app.sorts import SORTS
 from app.tokens import Identity
 from web.answers import Product, ProductPage
 from web.bodies import NewProduct, ProductChanges
-from web.cursors import bad_cursor, page, position_in
+from web.cursors import page_of
 from web.endpoint import Answer, Link, Who, endpoint
 from web.problems import View
 from web.query_strings import ProductsQuery
@@ -42,13 +43,8 @@ class ProductsView(View):
     async def get(self, request: web.Request, user: Identity, query: ProductsQuery) -> web.Response:
         """List products, sorted as `sort` says."""
         filters = [query.sort, query.category]
-        position = position_in(query.cursor, filters)
-        sort = SORTS[query.sort]
-        with bad_cursor():
-            entries = await catalogue.page(
-                request_pool, sort, query.category, position, query.limit + 1
-            )
-        return json_response(page(entries, query.limit, filters))
+        find = partial(catalogue.page, request_pool, SORTS[query.sort], query.category)
+        return json_response(await page_of(query.cursor, query.limit, filters, find))
 
     @endpoint(
         "addProduct",
