@@ -13,18 +13,19 @@ from pydantic.json_schema import models_json_schema
 
 from app.outbox_rows import HEADER_NAMES
 from app.topics import EVENTS, DeadLetter
+from app.version import VERSION
 
 Json = dict[str, Any]
 RECORDS: tuple[type[faust.Record], ...] = (*EVENTS, DeadLetter)
 
 
-def document(readers: Iterable[tuple[str, str]], version: str) -> Json:
+def document(readers: Iterable[tuple[str, str]]) -> Json:
     """Return the whole document; `readers` are (agent name, topic) pairs."""
     return {
         "asyncapi": "3.0.0",
         "info": {
             "title": "Orders",
-            "version": version,
+            "version": VERSION,
             "description": "The events of the order lifecycle, one topic a type, keyed by the "
             "order's id; CloudEvents 1.0 in binary mode.",
         },

@@ -8,7 +8,6 @@ from aiohttp import web
 from faust.web.drivers.aiohttp import Web
 
 from app import app
-from app.version import VERSION
 from web import asyncapi, openapi
 from web.endpoint import HTML, TEXT, Answer, Declaration, endpoint
 from web.pages import STATIC, html
@@ -31,7 +30,7 @@ def declared_operations() -> list[tuple[str, str, Declaration, str]]:
 
 @cache
 def _openapi() -> Any:
-    return orjson.Fragment(orjson.dumps(openapi.document(views(), VERSION)))
+    return orjson.Fragment(orjson.dumps(openapi.document(views())))
 
 
 @cache
@@ -39,7 +38,7 @@ def _asyncapi() -> Any:
     readers = [
         (name, topic) for name, agent in app.agents.items() for topic in agent.channel.topics
     ]
-    return orjson.Fragment(orjson.dumps(asyncapi.document(sorted(readers), VERSION)))
+    return orjson.Fragment(orjson.dumps(asyncapi.document(sorted(readers))))
 
 
 @app.page("/openapi.json")

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from app.errors import Problem
+from app.version import VERSION
 from web.answers import ProblemDetails
 from web.endpoint import (
     JSON,
@@ -96,7 +97,7 @@ EVERYWHERE: list[Json] = [
 """Headers that every request may have; no value is refused."""
 
 
-def document(views: Iterable[tuple[str, Any]], version: str) -> Json:
+def document(views: Iterable[tuple[str, Any]]) -> Json:
     """Return the document of all operations that `views`, (path, view) pairs, declare."""
     declared = list(operations(views))
     paths: Json = defaultdict(dict)
@@ -106,7 +107,7 @@ def document(views: Iterable[tuple[str, Any]], version: str) -> Json:
         "openapi": "3.1.0",
         "info": {
             "title": "Orders",
-            "version": version,
+            "version": VERSION,
             "description": "Event-driven orders: placed and paid over HTTP, carried out by a "
             "pipeline. Every error is application/problem+json (RFC 9457).",
         },

@@ -21,12 +21,14 @@ class Stripe(Server):
         log: Path | None = None,
         *,
         webhook_url: str,
-        key: str = "sk_test_stand_in",
         webhook_secret: str = "whsec_stand_in",
     ) -> None:
         super().__init__(folder, port, log)
         self._webhook_url = webhook_url
-        self._keys = {"STRIPE_SECRET_KEY": key, "STRIPE_WEBHOOK_SECRET": webhook_secret}
+        self._keys = {
+            "STRIPE_SECRET_KEY": "sk_test_stand_in",
+            "STRIPE_WEBHOOK_SECRET": webhook_secret,
+        }
 
     @property
     def url(self) -> str:

@@ -7,7 +7,6 @@ import pytest
 
 from app import app
 from app.topics import EVENTS, DeadLetter, topic_names
-from app.version import VERSION
 from web import asyncapi
 
 Json = dict[str, Any]
@@ -23,7 +22,7 @@ def readers() -> list[tuple[str, str]]:
 @pytest.fixture(scope="module")
 def document(readers: list[tuple[str, str]]) -> Json:
     """The AsyncAPI document that a worker serves."""
-    return asyncapi.document(readers, VERSION)
+    return asyncapi.document(readers)
 
 
 def referred(document: Json, reference: Json) -> Any:

@@ -17,7 +17,6 @@ from app.errors import (
     Problem,
     every_problem,
 )
-from app.version import VERSION
 from tests.acceptance.documented import closed
 from web import openapi, origins
 from web.bodies import MONEY_SCHEMA
@@ -37,7 +36,7 @@ ANYWHERE: dict[type[Problem], str] = {
 def document() -> Json:
     """The OpenAPI document that a worker serves."""
     app.discover()
-    return openapi.document(cast(Web, app.web).views.items(), VERSION)
+    return openapi.document(cast(Web, app.web).views.items())
 
 
 def operations(document: Json) -> Iterator[tuple[str, str, Json]]:
