@@ -3,17 +3,13 @@
 import base64
 from typing import Any
 
-from aiokafka.errors import (
-    MessageSizeTooLargeError,
-    RecordListTooLargeError,
-    RecordTooLargeError,
-)
+from aiokafka.errors import MessageSizeTooLargeError
 from faust.types import EventT, Message
 
 from app import app
 from app.ids import new_id
 from app.kafka.messages import text_headers
-from app.kafka.producing import MAX_MESSAGE
+from app.kafka.producing import MAX_MESSAGE, TOO_LARGE
 from app.metrics import DEAD_LETTERS
 from app.outbox_rows import event_headers
 from app.text import MAX_ERROR
@@ -26,10 +22,6 @@ MAX_LETTER = MAX_MESSAGE - 1024
 MAX_REQUEST_ID = 128
 """The most characters of a request's id that a letter's headers repeat: anybody may send one."""
 
-TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError, RecordTooLargeError)
-"""Errors of a letter that is larger than the topic allows: `migrate` sets its `max.message.bytes`
-only when it makes the topic."""
-
 
 async def send_dead_letter(message: EventT[Any], handler: str, error: str, attempts: int) -> None:
     """Send the raw message to `dead_letter` and wait for the broker's acknowledgement.
@@ -41,7 +33,7 @@ async def send_dead_letter(message: EventT[Any], handler: str, error: str, attem
     headers = _headers(letter)
     try:
         await _send(letter, key, headers)
-    except TOO_LARGE:
+    except TOO_LARGE:  # the topic's limit too, which `migrate` sets only when it makes the topic
         letter.key, letter.value, letter.headers = None, None, {}
         letter.error += " (left out for its size; it stands at its place)"
         await _send(letter, None, headers)

@@ -15,14 +15,9 @@ from typing import NamedTuple
 from uuid import UUID
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import (
-    InvalidTopicError,
-    MessageSizeTooLargeError,
-    RecordListTooLargeError,
-    RecordTooLargeError,
-)
+from aiokafka.errors import InvalidTopicError
 
-from app.kafka.producing import Sent, begin
+from app.kafka.producing import TOO_LARGE, Sent, begin
 from app.metrics import PUBLISHED
 from app.outbox_rows import headers_of
 from app.rows import OutboxRow
@@ -37,13 +32,7 @@ are found in the outbox."""
 MIN_BACKOFF, MAX_BACKOFF = 0.5, 30.0
 """The backoff of an order whose event could not be sent, in seconds; doubled each time."""
 
-REFUSALS = (
-    InvalidTopicError,
-    MessageSizeTooLargeError,
-    RecordListTooLargeError,
-    RecordTooLargeError,
-    UnicodeError,
-)
+REFUSALS = (InvalidTopicError, *TOO_LARGE, UnicodeError)
 """Errors of an event that can never be sent as it is."""
 
 TOPIC = re.compile("[a-zA-Z0-9._-]{1,249}")

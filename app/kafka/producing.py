@@ -7,6 +7,11 @@ from typing import Any, cast
 from uuid import UUID
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import (
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+    RecordTooLargeError,
+)
 from aiokafka.partitioner import murmur2
 
 from app.timeouts import move_on_after
@@ -17,6 +22,8 @@ MAX_BATCH = 64 * 1024
 """Bytes of one producer batch for one partition. With aiokafka's default of 16 KiB, events that
 commit together would take several requests. A topic whose max.message.bytes is smaller refuses the
 whole batch, valid events included."""
+TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError, RecordTooLargeError)
+"""Errors of a message that is larger than the producer or its topic allows."""
 STOP_SECONDS = 5.0
 """How long a producer may take to stop, and then each of its parts."""
 
