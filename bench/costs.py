@@ -12,29 +12,26 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """A program's CPU seconds so far and resident bytes, with all that it started.
+    """A program's CPU seconds so far and bytes of memory, with all that it started.
 
-    `pss` divides pages that several processes map among them, `rss` counts them for each.
+    Pages that several processes map are divided among them (PSS).
     """
 
     cpu: float
-    rss: int
     pss: int
 
 
 def cost(pids: Iterable[int]) -> Cost:
     """Return the cost of those processes and their descendants, including reaped ones' CPU."""
     family = _family(set(pids))
-    return Cost(
-        sum(map(_cpu, family)), sum(map(_rss, family)), sum(_pss(process) for process in family)
-    )
+    return Cost(sum(map(_cpu, family)), sum(map(_pss, family)))
 
 
 def costs(programs: Mapping[str, list[int]]) -> dict[str, Cost]:
     """Return the cost of each program; `others` is the CPU time of the rest of the machine."""
     found = {name: cost(pids) for name, pids in programs.items()}
     ours = sum(one.cpu for one in found.values())
-    return found | {"others": Cost(_machine() - ours, 0, 0)}
+    return found | {"others": Cost(_machine() - ours, 0)}
 
 
 def spent(
@@ -47,9 +44,7 @@ def spent(
             "cpuMsPerOrder": round((end.cpu - before[name].cpu) * 1000 / orders, 4)
             if orders
             else None,
-            "rssMiB": round(end.rss / 1024**2, 1),
             "pssMiB": round(end.pss / 1024**2, 1),
-            "grownMiB": round((end.pss - before[name].pss) / 1024**2, 1),
         }
         for name, end in after.items()
     }

@@ -1,4 +1,4 @@
-"""Watch Kafka for the events that end orders."""
+"""Watch Kafka for the events that complete orders."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,7 +7,7 @@ from time import monotonic
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-COMPLETED, CANCELLED = "order.completed", "order.cancelled"
+COMPLETED = "order.completed"
 
 
 class Endings:
@@ -20,7 +20,6 @@ class Endings:
         self._awaited: dict[bytes, asyncio.Future[float]] = {}
         self.completed_at: list[float] = []
         """The time (`time.monotonic`) of each completion, in order of arrival."""
-        self.cancelled = 0
 
     def expect(self, order_id: bytes) -> None:
         """Record the end of this order, which is about to be paid."""
@@ -41,10 +40,7 @@ class Endings:
         while True:
             batches = await consumer.getmany(timeout_ms=1000)
             arrived = monotonic()
-            for tp, messages in batches.items():
-                if tp.topic == CANCELLED:
-                    self.cancelled += len(messages)
-                    continue
+            for messages in batches.values():
                 for message in messages:
                     self._note(message.key, arrived)
 
@@ -57,13 +53,9 @@ class Endings:
 
 @asynccontextmanager
 async def watching(brokers: str, partitions: int) -> AsyncIterator[Endings]:
-    """Watch all endings from now on."""
+    """Watch all completions from now on."""
     consumer = AIOKafkaConsumer(bootstrap_servers=brokers, max_partition_fetch_bytes=4 * 1024**2)
-    tps = [
-        TopicPartition(topic, number)
-        for topic in (COMPLETED, CANCELLED)
-        for number in range(partitions)
-    ]
+    tps = [TopicPartition(COMPLETED, number) for number in range(partitions)]
     await consumer.start()
     try:
         consumer.assign(tps)

@@ -23,12 +23,7 @@ def lifecycles(shop: Shop, window: Window, told: Mapping[bytes, float]) -> Json:
     """
     due = [visit for visit in shop.visits if window.holds(visit.pay_due) and visit.order_id]
     completed = _rates((visit.completed for visit in shop.visits), window)
-    ends = {
-        "notifiedUnknown": sum(1 for v in due if v.completed and v.order_id not in told),
-        "payToNotified": latencies(
-            [told[v.order_id] - v.pay_due for v in due if v.completed and v.order_id in told]
-        ),
-    }
+    ended = [visit for visit in due if visit.completed]
     return {
         "created": _rates((visit.placed for visit in shop.visits), window),
         "completed": completed,
@@ -36,11 +31,13 @@ def lifecycles(shop: Shop, window: Window, told: Mapping[bytes, float]) -> Json:
         "latencyMs": {
             "create": _create(shop.visits, window),
             "pay": latencies([v.paid - v.pay_due for v in due if v.paid]),
-            "payToCompleted": latencies([v.completed - v.pay_due for v in due if v.completed]),
-            "payToNotified": ends["payToNotified"],
+            "payToCompleted": latencies([v.completed - v.pay_due for v in ended]),
+            "payToNotified": latencies(
+                [told[v.order_id] - v.pay_due for v in ended if v.order_id in told]
+            ),
         },
         "unfinished": sum(1 for v in shop.visits if v.paid and not v.completed),
-        "notTold": ends["notifiedUnknown"],
+        "notTold": sum(1 for v in ended if v.order_id not in told),
         **_rest(shop, window, completed["count"]),
     }
 

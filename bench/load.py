@@ -74,11 +74,7 @@ async def _lifecycles(plan: Plan, drive: Any) -> Json:
         return lifecycles(shop, window, await notified(plan.database, shop, window))
 
 
-async def _reads(plan: Plan) -> Json:
-    return await reads(plan)
-
-
-SCENARIOS = {"create": _create, "lifecycle": _lifecycle, "paced": _paced, "reads": _reads}
+SCENARIOS = {"create": _create, "lifecycle": _lifecycle, "paced": _paced, "reads": reads}
 
 
 @asynccontextmanager
