@@ -1,8 +1,8 @@
 """Run one worker after the other: a test arms each and leads it to the point where it dies."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from signal import SIGKILL
 from typing import Any
@@ -11,7 +11,6 @@ from uuid import UUID, uuid4
 import asyncpg
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiosmtpd.controller import Controller
 
 from devstack.ports import free_port
 from devstack.stack import Stack
@@ -24,7 +23,7 @@ from tests.chaos.shop import Shop
 from tests.chaos.waiting import until
 from tests.conftest import SECRET, run, run_command
 from tests.furnish import furnish
-from tests.integration.test_notify import Mailbox
+from tests.integration.mailbox import Mailbox, mail_server
 
 
 class Stage:
@@ -132,15 +131,6 @@ WAITING = """
 """
 
 
-@contextmanager
-def _mailbox() -> Iterator[tuple[Mailbox, str]]:
-    mailbox, port = Mailbox(), free_port()
-    controller = Controller(mailbox, hostname="127.0.0.1", port=port)
-    controller.start()
-    yield mailbox, f"smtp://127.0.0.1:{port}"
-    controller.stop()
-
-
 @asynccontextmanager
 async def stage(folder: Path) -> AsyncIterator[Stage]:
     """Start all servers and the first worker, and log a customer in."""
@@ -148,7 +138,7 @@ async def stage(folder: Path) -> AsyncIterator[Stage]:
     webhooks = f"http://127.0.0.1:{port}/api/stripe/webhook"
     with (
         Stack(folder) as stack,
-        _mailbox() as (mailbox, smtp_url),
+        mail_server() as (mailbox, smtp_url),
         Stripe(folder / "stripe", webhook_url=webhooks) as stripe,
     ):
         environment = {**stack.environment, **stripe.worker_environment, "JWT_SECRET": SECRET}

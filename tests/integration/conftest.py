@@ -10,6 +10,7 @@ from app.db import SHORT_WAITS, Database
 from app.kafka.broker_access import Brokers
 from app.placing import Basket, PlaceOrder, place
 from app.tokens import Identity
+from devstack.redis import Redis
 from devstack.stack import Stack
 from tests.conftest import SECRET
 from tests.furnish import furnish
@@ -53,6 +54,13 @@ async def hasty(database: Database) -> AsyncIterator[Database]:
     await hasty.open()
     yield hasty
     await hasty.close()
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+    """A Redis of the module's own."""
+    with Redis(tmp_path_factory.mktemp("redis")) as redis:
+        yield redis
 
 
 @pytest.fixture

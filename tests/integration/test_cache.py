@@ -1,11 +1,8 @@
 """The cache never returns stale data, and reads work without it."""
 
 import asyncio
-import os
-import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from functools import partial
-from pathlib import Path
 from typing import Any, cast
 from uuid import UUID, uuid4
 
@@ -18,35 +15,29 @@ from app.metrics import CACHE
 from app.transaction import Transaction
 from devstack.redis import Redis
 from tests.chaos.waiting import until
+from tests.integration.hanging_redis import hanging
 
 AT_ONCE = 200
 """More than the connections of a client of Redis, which are 100 by default."""
 PATIENCE = 30.0
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
-    folder: Path = tmp_path_factory.mktemp("redis")
-    with Redis(folder) as server:
-        yield server
-
-
 @pytest.fixture
 async def workers(
-    server: Redis, monkeypatch: pytest.MonkeyPatch
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[tuple[Cache, Cache]]:
     """The caches of two workers, which are patient with a busy machine."""
     for module in ("app.redis_breaker", "app.cache"):
         monkeypatch.setattr(f"{module}.TIMEOUT_SECONDS", PATIENCE)
-    one, other = Cache(server.url), Cache(server.url)
+    one, other = Cache(redis.url), Cache(redis.url)
     yield one, other
     await one.close()
     await other.close()
 
 
 @pytest.fixture
-async def cache(server: Redis) -> AsyncIterator[Cache]:
-    cache = Cache(server.url)
+async def cache(redis: Redis) -> AsyncIterator[Cache]:
+    cache = Cache(redis.url)
     yield cache
     await cache.close()
 
@@ -143,20 +134,14 @@ async def test_without_redis_everything_is_a_miss() -> None:
     assert await cache.get(PRODUCTS, id, loads(2)) == {"version": 2}
 
 
-async def test_an_eviction_that_redis_did_not_take_is_made_good(
-    server: Redis, cache: Cache
-) -> None:
+async def test_an_eviction_that_redis_did_not_take_is_made_good(redis: Redis, cache: Cache) -> None:
     id, other = uuid4(), uuid4()
     await cache.get(PRODUCTS, id, loads(1))
-    assert server.pid
-    os.kill(server.pid, signal.SIGSTOP)
-    try:
+    with hanging(redis):
         before = _times_away()
         await evict(cache, id, 2)
         assert _times_away() > before, "the metrics show it"
         assert await cache.get(PRODUCTS, id, loads(2)) == {"version": 2}
-    finally:
-        os.kill(server.pid, signal.SIGCONT)
     await until(partial(_is_back, cache, other), "Redis is back", 30)
     assert await cache.get(PRODUCTS, id, loads(2)) == {"version": 2}
 
@@ -179,19 +164,15 @@ async def test_reads_go_on_while_evictions_fail(workers: tuple[Cache, Cache]) ->
     assert await cache.get(PRODUCTS, id, loads_nothing) == {"version": 1}
 
 
-async def test_what_is_older_is_evicted_once_redis_answers(server: Redis, cache: Cache) -> None:
+async def test_what_is_older_is_evicted_once_redis_answers(redis: Redis, cache: Cache) -> None:
     older, same = uuid4(), uuid4()
     await cache.get(PRODUCTS, older, loads(1))
     await cache.get(PRODUCTS, same, loads(2))
-    assert server.pid
-    os.kill(server.pid, signal.SIGSTOP)
-    try:
+    with hanging(redis):
         versions = {older: 2, same: 2, uuid4(): 1}
         evicting = asyncio.create_task(cache.evict_older(PRODUCTS, versions))
         await cache.get(PRODUCTS, uuid4(), loads(1))  # this waits for Redis until the timeout
         assert not evicting.done()
-    finally:
-        os.kill(server.pid, signal.SIGCONT)
     await evicting
     await until(partial(_is_back, cache, uuid4()), "Redis is back", 30)
     assert await cache.get(PRODUCTS, older, loads(2)) == {"version": 2}

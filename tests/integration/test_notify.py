@@ -10,8 +10,6 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from aiosmtpd.controller import Controller
-from aiosmtpd.smtp import Envelope
 
 from app.db import Database
 from app.mail import Mail, send_due
@@ -19,57 +17,17 @@ from app.notify import Notifier
 from app.queries import sql
 from app.times import now
 from app.topics import OrderCancelled, OrderCompleted
-from devstack.ports import free_port
+from tests.integration.mailbox import Mailbox, mail_server
 
 MANUAL = (Path(__file__).parents[2] / "docs/operations.md").read_text()
 SEND_AGAIN = MANUAL.split("\n## Mail\n")[1].split("```sql\n")[1].split("```")[0]
 MAIL = {"kind": "completed", "recipient": "ann@example.com", "reason": None}
 
 
-class Mailbox:
-    """An SMTP server's handler that keeps its mails and refuses `nobody@…`.
-
-    It refuses every sender while `knows_us` is false, and every recipient while `relays` is.
-    """
-
-    def __init__(self) -> None:
-        self.mails: list[Envelope] = []
-        self.knows_us = self.relays = True
-        self.goodbye = "221 Bye"
-
-    async def handle_MAIL(
-        self, server: Any, session: Any, envelope: Envelope, address: str, options: list[str]
-    ) -> str:
-        if not self.knows_us:
-            return "530 authenticate first"
-        envelope.mail_from = address
-        return "250 OK"
-
-    async def handle_RCPT(
-        self, server: Any, session: Any, envelope: Envelope, address: str, options: list[str]
-    ) -> str:
-        if address.startswith("nobody@"):
-            return "550 no such user"
-        if not self.relays:
-            return "554 5.7.1 relay access denied"
-        envelope.rcpt_tos.append(address)
-        return "250 OK"
-
-    async def handle_DATA(self, server: Any, session: Any, envelope: Envelope) -> str:
-        self.mails.append(envelope)
-        return "250 OK"
-
-    async def handle_QUIT(self, server: Any, session: Any, envelope: Envelope) -> str:
-        return self.goodbye
-
-
 @pytest.fixture
 def mailbox() -> Iterator[tuple[Mailbox, str]]:
-    mailbox, port = Mailbox(), free_port()
-    controller = Controller(mailbox, hostname="127.0.0.1", port=port)
-    controller.start()
-    yield mailbox, f"smtp://127.0.0.1:{port}"
-    controller.stop()
+    with mail_server() as server:
+        yield server
 
 
 def completed(order_id: UUID, email: str | None = "ann@example.com") -> OrderCompleted:

@@ -1,10 +1,7 @@
 """Too many attempts are limited, whether Redis is reachable, hangs or is down."""
 
 import asyncio
-import os
-import signal
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import pytest
@@ -13,6 +10,7 @@ from limits import parse
 from app.errors import InvalidCredentials, Overloaded, TooManyRequests
 from app.rate_limits import MAX_ARRIVALS, RateLimits
 from devstack.redis import Redis
+from tests.integration.hanging_redis import hanging
 
 NOWHERE = "redis://127.0.0.1:1/0"
 MANY = parse("150/minute")
@@ -22,25 +20,18 @@ PATIENCE = 30.0
 PER_ADDRESS, PER_ACCOUNT = parse("5/minute"), parse("3/15 minutes")
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
-    folder: Path = tmp_path_factory.mktemp("redis")
-    with Redis(folder) as server:
-        yield server
-
-
 @pytest.fixture(params=["with Redis", "without Redis"])
-async def limits(request: pytest.FixtureRequest, server: Redis) -> AsyncIterator[RateLimits]:
-    url = server.url if request.param == "with Redis" else NOWHERE
+async def limits(request: pytest.FixtureRequest, redis: Redis) -> AsyncIterator[RateLimits]:
+    url = redis.url if request.param == "with Redis" else NOWHERE
     limits = RateLimits(url, PER_ADDRESS, PER_ACCOUNT)
     yield limits
     await limits.close()
 
 
 @pytest.fixture
-async def workers(server: Redis) -> AsyncIterator[list[RateLimits]]:
+async def workers(redis: Redis) -> AsyncIterator[list[RateLimits]]:
     """The limits of two workers."""
-    both = [RateLimits(server.url, PER_ADDRESS, PER_ACCOUNT) for _ in range(2)]
+    both = [RateLimits(redis.url, PER_ADDRESS, PER_ACCOUNT) for _ in range(2)]
     yield both
     for limits in both:
         await limits.close()
@@ -143,10 +134,10 @@ async def test_all_workers_count_together(workers: list[RateLimits]) -> None:
         await log_in(other, email)
 
 
-async def test_a_burst_is_counted_in_redis(server: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_burst_is_counted_in_redis(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a worker would count for itself, nobody else would know of."""
     monkeypatch.setattr("app.redis_breaker.TIMEOUT_SECONDS", PATIENCE)
-    one, other = (RateLimits(server.url, MANY, PER_ACCOUNT) for _ in range(2))
+    one, other = (RateLimits(redis.url, MANY, PER_ACCOUNT) for _ in range(2))
     address = new_address()
     burst = (one.count_request(address) for _ in range(AT_ONCE))
     counted = await asyncio.gather(*burst, return_exceptions=True)
@@ -158,20 +149,16 @@ async def test_a_burst_is_counted_in_redis(server: Redis, monkeypatch: pytest.Mo
 
 
 async def test_a_flood_that_waits_for_redis_is_refused_and_then_counted(
-    server: Redis, monkeypatch: pytest.MonkeyPatch
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.redis_breaker.TIMEOUT_SECONDS", PATIENCE)
-    limits = RateLimits(server.url, parse(f"{MAX_ARRIVALS}/minute"), PER_ACCOUNT)
+    limits = RateLimits(redis.url, parse(f"{MAX_ARRIVALS}/minute"), PER_ACCOUNT)
     address = new_address()
-    assert server.pid
-    os.kill(server.pid, signal.SIGSTOP)
-    try:
+    with hanging(redis):
         flood = [asyncio.create_task(limits.count_request(address)) for _ in range(MAX_ARRIVALS)]
         await asyncio.sleep(0)  # each begins to wait
         with pytest.raises(Overloaded):
             await limits.count_request(new_address())
-    finally:
-        os.kill(server.pid, signal.SIGCONT)
     assert await asyncio.gather(*flood) == [None] * MAX_ARRIVALS
     with pytest.raises(TooManyRequests):
         await limits.count_request(address)
@@ -188,20 +175,16 @@ async def test_failures_at_two_workers_at_once_pass_the_limit_by_one_at_most(
 
 
 async def test_while_redis_hangs_the_worker_counts_for_itself_and_after_that_they_agree(
-    server: Redis, workers: list[RateLimits]
+    redis: Redis, workers: list[RateLimits]
 ) -> None:
     one, other = workers
     address = new_address()
     await one.count_request(new_address())
-    assert server.pid
-    os.kill(server.pid, signal.SIGSTOP)
-    try:
+    with hanging(redis):
         async with asyncio.timeout(10):
             await spend(one, address)
             with pytest.raises(TooManyRequests):
                 await one.count_request(address)
-    finally:
-        os.kill(server.pid, signal.SIGCONT)
     async with asyncio.timeout(30):
         while not await _counts_with(other, one):
             await asyncio.sleep(0.05)
