@@ -65,6 +65,14 @@ class Refund:
     """Our id of it; None if it was not requested here."""
 
 
+def told_id(told: object) -> UUID | None:
+    """Return the id that Stripe tells; None for anything else, since others write metadata too."""
+    try:
+        return UUID(told) if isinstance(told, str) else None
+    except ValueError:
+        return None
+
+
 class StripeApi(Protocol):
     """What Stripe is asked for. Each call raises ProviderAway or ProviderRefused."""
 

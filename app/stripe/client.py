@@ -15,7 +15,7 @@ import aiohttp
 import stripe
 
 from app.errors import ProviderAway, ProviderFailed, ProviderRefused
-from app.stripe.api import NOT_CONFIGURED, Checkout, Line, Refund, Session
+from app.stripe.api import NOT_CONFIGURED, Checkout, Line, Refund, Session, told_id
 
 if TYPE_CHECKING:
     from stripe.params import RefundCreateParams
@@ -225,17 +225,9 @@ def _refusal(error: stripe.StripeError) -> ProviderRefused:
 
 def _refund(refund: stripe.Refund) -> Refund:
     metadata = refund.metadata.to_dict() if refund.metadata else {}
-    return Refund(
-        refund.id, refund.status or "pending", refund.amount, _our_id(metadata.get("refundId"))
-    )
-
-
-def _our_id(told: object) -> str | None:
-    """Return our id of a refund; None for anything else, since others can write metadata too."""
-    try:
-        return str(UUID(told)) if isinstance(told, str) else None
-    except ValueError:
-        return None
+    ours = told_id(metadata.get("refundId"))
+    status = refund.status or "pending"
+    return Refund(refund.id, status, refund.amount, str(ours) if ours else None)
 
 
 def _find(made: Sequence[Refund], refund_id: UUID, otherwise: ProviderRefused) -> Refund:

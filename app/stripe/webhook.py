@@ -16,6 +16,7 @@ from stripe import SignatureVerificationError, WebhookSignature
 from app.errors import BadSignature, InvalidInput
 from app.money.amounts import MAX_MINOR
 from app.money.ledger import PAYMENT_FAILED, Fact
+from app.stripe.api import told_id
 
 TOLERANCE_SECONDS = 300
 
@@ -97,7 +98,7 @@ def _whole_report(event: Mapping[str, Any], is_live: bool) -> Report:
         type=_text(event["type"]),
         created=datetime.fromtimestamp(_whole(event["created"]), UTC),
         order_id=_order_id(found),
-        attempt_id=_uuid(_metadata(found).get("paymentId")) if is_session else None,
+        attempt_id=told_id(_metadata(found).get("paymentId")) if is_session else None,
         session_id=_text(found["id"]) if is_session else None,
         payment_intent=_id(found.get("payment_intent")),
         # Of an account that is connected to ours (Stripe Connect): its money is not here.
@@ -142,18 +143,10 @@ def _order_id(found: Mapping[str, Any]) -> UUID | None:
     A payment link's reference is written by whoever opens the link:
     https://docs.stripe.com/payment-links/url-parameters.
     """
-    named = _uuid(_metadata(found).get("orderId"))
+    named = told_id(_metadata(found).get("orderId"))
     if named or found.get("payment_link"):
         return named
-    return _uuid(found.get("client_reference_id"))
-
-
-def _uuid(told: object) -> UUID | None:
-    """Return the UUID; None for anything else, since others can write metadata too."""
-    try:
-        return UUID(told) if isinstance(told, str) else None
-    except ValueError:
-        return None
+    return told_id(found.get("client_reference_id"))
 
 
 def _paid(session: Mapping[str, Any]) -> Fact | None:
