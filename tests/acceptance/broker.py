@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from typing import Any
+from uuid import uuid4
 
 import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -26,6 +27,29 @@ EVENT_TOPICS = (
     "inventory.rejected",
     "order.intervened",
 )
+
+
+def stray(**changes: Any) -> bytes:
+    """Return an event with the fields of all topics, of an order that was never placed."""
+    whole = {
+        "eventId": str(uuid4()),
+        "orderId": str(uuid4()),
+        "sequence": 2,
+        "occurredAt": "2026-01-01T00:00:00.000000Z",
+        "requestId": "stray",
+        "paymentId": str(uuid4()),
+        "userId": str(uuid4()),
+        "provider": "internal",
+        "amount": 499,
+        "expectedAmount": 499,
+        "totalAmount": 499,
+        "currency": "PLN",
+        "createdAt": "2026-01-01T00:00:00.000000Z",
+        "reason": "x",
+        "items": [],
+        "shortages": [],
+    }
+    return orjson.dumps({**whole, **changes})
 
 
 class Broker:

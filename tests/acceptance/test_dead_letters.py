@@ -5,10 +5,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import uuid4
 
-import orjson
 import pytest
 
-from tests.acceptance.broker import Broker, headers_of, origin_of
+from tests.acceptance.broker import Broker, headers_of, origin_of, stray
 from tests.acceptance.client import eventually
 from tests.acceptance.conftest import Metric
 from tests.acceptance.customer import Admin, Customer
@@ -19,35 +18,12 @@ Message = tuple[bytes | None, bytes | None]
 NOT_UTF8 = b"\xff\xfe"
 
 
-def event(**changes: Any) -> bytes:
-    """Return an event with the fields of all topics, of an order that was never placed."""
-    whole = {
-        "eventId": str(uuid4()),
-        "orderId": str(uuid4()),
-        "sequence": 2,
-        "occurredAt": "2026-01-01T00:00:00.000000Z",
-        "requestId": "dead-letters",
-        "paymentId": str(uuid4()),
-        "userId": str(uuid4()),
-        "provider": "internal",
-        "amount": 499,
-        "expectedAmount": 499,
-        "totalAmount": 499,
-        "currency": "PLN",
-        "createdAt": "2026-01-01T00:00:00.000000Z",
-        "reason": "x",
-        "items": [],
-        "shortages": [],
-    }
-    return orjson.dumps({**whole, **changes})
-
-
 def bad_messages(topic: str) -> list[Message]:
     """Return keys and values that no handler of the topic can process."""
-    shapes = [b"{}", b"[]", b"null", b"5", b'"text"', event(sequence="two")]
+    shapes = [b"{}", b"[]", b"null", b"5", b'"text"', stray(sequence="two")]
     garbage = [b"", b"garbage", b"\xff\x00\xfe", b"[" * 10_000, None]
-    ids = [event(orderId="no-uuid"), event(orderId=5), event(orderId=None), event(eventId="x")]
-    unknown = [] if topic == "order.created" else [event()]
+    ids = [stray(orderId="no-uuid"), stray(orderId=5), stray(orderId=None), stray(eventId="x")]
+    unknown = [] if topic == "order.created" else [stray()]
     foreign = [b'{"__faust": %b}' % told for told in (b'{"ns": "x"}', b"{}", b"5", b"[]")]
     values = [*shapes, *garbage, *ids, *unknown, *foreign]
     return [*[(b"key", value) for value in values], (NOT_UTF8, b"garbage"), (None, b"garbage")]
@@ -156,7 +132,7 @@ async def test_creations_are_remembered_after_bad_messages(
 async def test_a_creation_with_null_for_what_it_must_tell_is_put_aside(
     broker: Broker, field: str
 ) -> None:
-    value = event(**{field: None})
+    value = stray(**{field: None})
     sent = await broker.send("order.created", key=b"key", value=value)
     await assert_buried(broker, {("order.created", sent.partition, sent.offset): (b"key", value)})
 

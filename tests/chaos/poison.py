@@ -1,14 +1,14 @@
 """Messages that should not be there: ones no handler can process, and duplicates."""
 
 import random
-from uuid import UUID, uuid4
+from uuid import UUID
 
-import orjson
 from aiokafka import AIOKafkaProducer
 
 from app.db import Database
 from app.operations.intervention import Actor, discard
 from app.topics import OrderCreated
+from tests.acceptance.broker import stray
 from tests.chaos.messages import handlers, produce, read_latest
 from tests.chaos.shop import Shop
 
@@ -27,18 +27,9 @@ async def plant_poison(shop: Shop, dice: random.Random) -> None:
             order_id = UUID(int=dice.getrandbits(128), version=4)
             shop.poison.add(order_id)
             unread = [b"\xff", b"{}"]
-            unknown = [] if topic == OrderCreated.topic_name else [_of_no_order(order_id)]
-            for value in unread + unknown:
+            unknown = stray(orderId=str(order_id))
+            for value in unread if topic == OrderCreated.topic_name else [*unread, unknown]:
                 await producer.send_and_wait(topic, value, str(order_id).encode())
-
-
-def _of_no_order(order_id: UUID) -> bytes:
-    """Return an event with the fields of all topics, of an order that does not exist."""
-    event = {"eventId": str(uuid4()), "orderId": str(order_id), "sequence": 1}
-    event |= {"occurredAt": "2026-01-01T00:00:00.000000Z", "requestId": "chaos"}
-    event |= {"paymentId": str(uuid4()), "provider": "internal", "amount": 1, "reason": "none"}
-    event |= {"currency": "PLN", "userId": str(uuid4()), "totalAmount": 1, "items": []}
-    return orjson.dumps({**event, "shortages": [], "expectedAmount": 1, "createdAt": ""})
 
 
 async def duplicate_events(shop: Shop, dice: random.Random) -> None:
