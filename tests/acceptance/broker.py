@@ -68,7 +68,7 @@ class Broker:
             fetch_max_wait_ms=50,
         )
         async with consumer:
-            return await _to_the_end(consumer)
+            return await to_the_end(consumer)
 
     async def events_of(self, order: dict[str, Any]) -> list[ConsumerRecord]:
         """Return the order's events of all topics, in sequence."""
@@ -128,7 +128,8 @@ def origin_of(letter: dict[str, Any]) -> tuple[str, int, int]:
     return letter["topic"], letter["partition"], letter["offset"]
 
 
-async def _to_the_end(consumer: AIOKafkaConsumer) -> list[ConsumerRecord]:
+async def to_the_end(consumer: AIOKafkaConsumer) -> list[ConsumerRecord]:
+    """Read the assigned partitions from where they stand to their present ends."""
     ends = await consumer.end_offsets(list(consumer.assignment()))
     messages: list[ConsumerRecord] = []
     for partition, end in ends.items():

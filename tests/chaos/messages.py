@@ -10,6 +10,7 @@ from aiokafka.protocol.group import LeaveGroupRequest
 
 from app import AUTODISCOVER, app
 from app.topics import topic_names
+from tests.acceptance.broker import to_the_end
 
 GROUP = app.conf.id
 
@@ -29,14 +30,8 @@ def handlers() -> Mapping[str, list[str]]:
 async def read_all(brokers: str) -> list[ConsumerRecord]:
     """Return every message of every topic, in order within each partition."""
     async with AIOKafkaConsumer(bootstrap_servers=brokers, auto_offset_reset="earliest") as reader:
-        partitions = _partitions(topic_names())
-        reader.assign(partitions)
-        ends = await reader.end_offsets(partitions)
-        found: list[ConsumerRecord] = []
-        while any([await reader.position(tp) < ends[tp] for tp in partitions]):
-            for batch in (await reader.getmany(timeout_ms=200)).values():
-                found += batch
-        return found
+        reader.assign(_partitions(topic_names()))
+        return await to_the_end(reader)
 
 
 async def read_latest(brokers: str, most: int) -> list[ConsumerRecord]:
@@ -44,14 +39,9 @@ async def read_latest(brokers: str, most: int) -> list[ConsumerRecord]:
     async with AIOKafkaConsumer(bootstrap_servers=brokers) as reader:
         partitions = _partitions(handlers())
         reader.assign(partitions)
-        ends = await reader.end_offsets(partitions)
-        for tp, end in ends.items():
+        for tp, end in (await reader.end_offsets(partitions)).items():
             reader.seek(tp, max(0, end - most))
-        found: list[ConsumerRecord] = []
-        while any([await reader.position(tp) < ends[tp] for tp in partitions]):
-            for batch in (await reader.getmany(timeout_ms=200)).values():
-                found += batch
-        return found
+        return await to_the_end(reader)
 
 
 async def lag(brokers: str) -> Counter[str]:
