@@ -52,8 +52,8 @@ class AssetView(View):
 
     @endpoint(
         "getAsset",
-        Answer(200, "The file", TEXT, media=tuple(sorted(MEDIA.values()))),
-        Answer(304, "The client has it"),
+        Answer(200, "The file", TEXT, ("ETag",), media=tuple(sorted(MEDIA.values()))),
+        Answer(304, "The client has it", headers=("ETag",)),
         query=None,
         needs_servers=False,
         headers={"If-None-Match": "The ETag of the file that the client has (RFC 9110)"},

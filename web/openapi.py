@@ -48,9 +48,10 @@ HEADERS: dict[str, Json] = {
         "schema": {"type": "string", "format": "uri-reference"},
     },
     "ETag": {
-        "description": "The order's version, for If-Match (RFC 9110)",
+        "description": "The version of what is answered (RFC 9110), for If-None-Match; that of an "
+        "order is its `version`, for If-Match",
         "required": True,
-        "schema": {"type": "string", "pattern": '^"[0-9]+"$'},
+        "schema": {"type": "string", "pattern": '^"[0-9a-f]+"$'},
     },
     "Retry-After": {
         "description": "Seconds after which the same request may succeed, where that is known",

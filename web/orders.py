@@ -124,7 +124,7 @@ class OrderView(View):
     @endpoint(
         "getOrder",
         Answer(200, "The order", Order, ("ETag",)),
-        Answer(304, "The client has it"),
+        Answer(304, "The client has it", headers=("ETag",)),
         who=Who.USER,
         headers={"If-None-Match": "The ETag of the order that the client has (RFC 9110)"},
         own_problems=(Forbidden,),

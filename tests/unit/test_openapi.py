@@ -138,6 +138,18 @@ def test_every_operation_takes_the_id_of_a_request_and_of_its_trace(document: Js
         assert optional >= {"X-Request-Id", "traceparent"}, (path, method)
 
 
+def test_what_a_client_may_have_already_tells_its_tag(document: Json) -> None:
+    asked = [
+        operation
+        for _, _, operation in operations(document)
+        if any(one["name"] == "If-None-Match" for one in operation["parameters"])
+    ]
+    assert {operation["operationId"] for operation in asked} == {"getOrder", "getAsset"}
+    for operation in asked:
+        for status in ("200", "304"):  # RFC 9110, 15.4.5
+            assert "ETag" in operation["responses"][status]["headers"], operation["operationId"]
+
+
 def test_pages_of_other_origins_may_send_and_read_every_documented_header(document: Json) -> None:
     parameters = [
         one for _, _, operation in operations(document) for one in operation["parameters"]
