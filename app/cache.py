@@ -52,6 +52,8 @@ end
 """
 FEW = 200
 """The entries of one eviction script, during which Redis does nothing else."""
+MOST = 1000
+"""The same for evictions that commits wait for."""
 
 ORDERS, PRODUCTS = "orders", "products"
 
@@ -146,11 +148,12 @@ class Cache:
             self._owed[key] = (moment, max(version, owed))
 
     async def evict_owed(self) -> None:
-        """Make the noted evictions, including those noted meanwhile, while Redis is available."""
+        """Make the noted evictions while Redis is available."""
         async with self._settling:
             try:
-                while owed := list(islice(self._owed.items(), 1000)):
-                    await self._evict(owed)
+                # Not until none is left: under load there always is one that was noted meanwhile.
+                for _ in range(0, len(self._owed), MOST):
+                    await self._evict(list(islice(self._owed.items(), MOST)))
             except RedisUnavailable:
                 self._forget_expired()
 

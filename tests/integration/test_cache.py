@@ -146,6 +146,25 @@ async def test_an_eviction_that_redis_did_not_take_is_made_good(redis: Redis, ca
     assert await cache.get(PRODUCTS, id, loads(2)) == {"version": 2}
 
 
+async def test_who_evicts_does_not_wait_for_those_who_come_meanwhile(
+    workers: tuple[Cache, Cache], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, comers = workers[0], list[asyncio.Task[None]]()
+    evicts_some = cache._evict
+
+    async def evicts_while_another_comes(owed: Any) -> None:
+        assert len(comers) < AT_ONCE, "it goes on for as long as others come"
+        comers.append(asyncio.create_task(evict(cache, uuid4(), 1)))
+        await asyncio.sleep(0)
+        await evicts_some(owed)
+
+    monkeypatch.setattr(cache, "_evict", evicts_while_another_comes)
+    await evict(cache, uuid4(), 1)
+    monkeypatch.undo()
+    await asyncio.gather(*comers)
+    assert len(comers) == 1
+
+
 async def test_a_read_that_failed_postpones_no_eviction(workers: tuple[Cache, Cache]) -> None:
     one, other = workers
     id, unreadable = uuid4(), uuid4()
