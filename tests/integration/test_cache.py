@@ -165,6 +165,19 @@ async def test_who_evicts_does_not_wait_for_those_who_come_meanwhile(
     assert len(comers) == 1
 
 
+async def test_a_redis_that_is_full_shows_no_old_state(workers: tuple[Cache, Cache]) -> None:
+    one, other = workers
+    id, absent = uuid4(), uuid4()
+    await other.get(PRODUCTS, id, loads(1))
+    await one._redis.config_set("maxmemory", 1)
+    try:
+        await one.evict(PRODUCTS, {absent: 2, id: 2})
+        assert await other.get(PRODUCTS, id, loads(2)) == {"version": 2}
+        assert await other.get(PRODUCTS, absent, loads(2)) == {"version": 2}
+    finally:
+        await one._redis.config_set("maxmemory", 0)
+
+
 async def test_a_read_that_failed_postpones_no_eviction(workers: tuple[Cache, Cache]) -> None:
     one, other = workers
     id, unreadable = uuid4(), uuid4()
