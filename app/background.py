@@ -5,6 +5,7 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from math import nan
 from typing import Any
 from uuid import uuid4
@@ -31,13 +32,16 @@ from app.quarantine import Quarantine
 from app.queries import sql
 from app.redis_breaker import OPEN_SECONDS
 from app.stripe.events import BATCH as KEPT_BATCH
-from app.stripe.events import settle_kept
+from app.stripe.events import KEPT_FOR, settle_kept
 
 REAP_SECONDS = 60.0
 REAP_BATCH = 1000
 PARTITION_SECONDS = 3600.0
 EXPIRY_SECONDS = 1.0
-KEPT_EVENTS_SECONDS = 5.0
+KEPT_EVENTS_SECONDS, OLD_KEPT_EVENTS_SECONDS = 5.0, 60.0
+LATELY = timedelta(hours=1)
+"""How long kept events are looked at often. Older ones are mostly of other users of the account,
+and may be very many."""
 EVICT_RETRY_SECONDS = 5.0
 GAUGE_SECONDS = 5.0
 OVERDUE = timedelta(seconds=5)
@@ -123,9 +127,20 @@ async def call_stripe() -> None:
 
 @app.timer(KEPT_EVENTS_SECONDS)
 async def settle_kept_events() -> None:
-    """Retry events of Stripe that arrived before the payment or order they refer to."""
+    """Retry events of Stripe that arrived lately, before the payment or order they refer to."""
+    await _settle_kept(LATELY)
+
+
+@app.timer(OLD_KEPT_EVENTS_SECONDS)
+async def settle_old_kept_events() -> None:
+    """Retry those that arrived earlier, too."""
+    await _settle_kept(KEPT_FOR)
+
+
+async def _settle_kept(kept_for: timedelta) -> None:
+    settle = partial(settle_kept, timer_pool, str(uuid4()), _kept_events_quarantine, kept_for)
     with _or_later("Kept events are looked at"):
-        while await settle_kept(timer_pool, str(uuid4()), _kept_events_quarantine) == KEPT_BATCH:
+        while await settle() == KEPT_BATCH:
             pass
 
 

@@ -54,14 +54,14 @@ update provider_events e set payment_id = assigned.payment_id
 from unnest(:event_ids::text[], :payment_ids::uuid[]) as assigned (event_id, payment_id)
 where e.provider = :provider and e.event_id = assigned.event_id;
 
--- name: orders_with_kept_events(batch, quarantined)
+-- name: orders_with_kept_events(kept_for, batch, quarantined)
 -- Orders with kept events that can be assigned: they arrived before the order, its session or its
--- intent was committed. Without those in quarantine. Those kept for longer, of other users of the
--- account, are left to what else happens to an order: a session tells its intent within 30 days.
+-- intent was committed. Without those in quarantine. Those kept for longer, mostly of other users of
+-- the account, are left out.
 with kept as (
     select order_id, session_id, payment_intent
     from provider_events
-    where payment_id is null and kind is not null and received_at > now() - interval '35 days'
+    where payment_id is null and kind is not null and received_at > now() - :kept_for::interval
 )
 select id
 from (

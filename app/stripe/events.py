@@ -6,6 +6,7 @@ the order's next event, or by `settle_kept`.
 
 import logging
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -29,6 +30,9 @@ from app.transaction import Transaction
 log = logging.getLogger(__name__)
 
 BATCH = 100
+KEPT_FOR = timedelta(days=35)
+"""How long kept events are looked at. Older ones are left to what else happens to an order: a
+session tells its intent within 30 days."""
 
 
 async def record(database: Database, report: Report, payload: bytes, request_id: str) -> bool:
@@ -46,15 +50,18 @@ async def record(database: Database, report: Report, payload: bytes, request_id:
     return is_new
 
 
-async def settle_kept(database: Database, request_id: str, quarantine: Quarantine) -> int:
+async def settle_kept(
+    database: Database, request_id: str, quarantine: Quarantine, kept_for: timedelta = KEPT_FOR
+) -> int:
     """Look at up to 100 orders with kept events; return how many. Raises one of AWAY.
 
-    What follows carries the id of the webhook's request; `request_id` stands in for an unknown one.
-    An order that PostgreSQL refuses holds up no other: it goes into quarantine.
+    Events that were kept for longer than `kept_for` are left out. What follows carries the id
+    of the webhook's request; `request_id` stands in for an unknown one. An order that PostgreSQL
+    refuses holds up no other: it goes into quarantine.
     """
     async with database.connection() as connection:
         rows = await sql.orders_with_kept_events(
-            connection, batch=BATCH, quarantined=quarantine.ids()
+            connection, kept_for=kept_for, batch=BATCH, quarantined=quarantine.ids()
         )
     for row in rows:
         try:

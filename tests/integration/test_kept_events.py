@@ -7,11 +7,12 @@ import orjson
 import pytest
 
 from app import placing
+from app.background import LATELY
 from app.db import Database
 from app.placing import Basket
 from app.quarantine import Quarantine
 from app.stripe import events
-from app.stripe.events import settle_kept
+from app.stripe.events import KEPT_FOR, settle_kept
 from app.stripe.webhook import read
 from app.transaction import Transaction, write_changes
 from tests.integration.hops import ANN, add_product
@@ -199,6 +200,16 @@ async def test_what_was_kept_for_weeks_costs_the_timer_nothing(database: Databas
     old = "update provider_events set received_at = now() - interval '36 days' where order_id = $1"
     await one.fetch(old)
     assert await settle_kept(database, "a timer", Quarantine()) == 0
+
+
+async def test_what_was_kept_for_hours_is_left_to_the_rarer_look(database: Database) -> None:
+    """Others who use the account may have very many of these."""
+    one = await with_kept_money(database)
+    old = "update provider_events set received_at = now() - interval '2 hours' where order_id = $1"
+    await one.fetch(old)
+    assert await settle_kept(database, "a timer", Quarantine(), LATELY) == 0
+    assert await settle_kept(database, "the rarer timer", Quarantine(), KEPT_FOR) == 1
+    assert [row["status"] for row in await one.payments()] == ["SUCCEEDED"]
 
 
 async def test_orders_that_are_refused_hold_up_no_other(
