@@ -185,6 +185,7 @@ FACTS: Mapping[str, Callable[[Mapping[str, Any]], Fact | None]] = {
     "checkout.session.async_payment_failed": _not_paid,
     "checkout.session.expired": _left,
     "charge.refunded": _charge,
+    "charge.refund.updated": _refund,
     "refund.created": _refund,
     "refund.updated": _refund,
     "refund.failed": _refund,

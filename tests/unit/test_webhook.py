@@ -214,6 +214,10 @@ CHARGE = {
             event("refund.failed", **{**REFUND, "status": "failed", "metadata": {}}),
             Fact.refund("re_1", 500, "failed"),
         ),
+        (
+            event("charge.refund.updated", **REFUND | {"status": "failed"}),
+            Fact.refund("re_1", 500, "failed", "ours"),
+        ),
         (event("customer.created", id="cus_1", object="customer"), None),
     ],
 )
