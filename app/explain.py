@@ -68,7 +68,10 @@ class Facts:
     refund_due_at: datetime | None = None
     """When the next call of Stripe for a refund that has not settled is due."""
     closing_due_at: datetime | None = None
-    """When the next call of Stripe is due that closes the checkout of a voided attempt."""
+    """When the next call of Stripe is due that closes the checkout of a voided attempt.
+
+    It opens the checkout first, where the answer to an earlier call was lost.
+    """
     attempts: Sequence[Attempt] = ()
     outcome: str | None = None
     """Inventory's decision, made at `decided_at`."""

@@ -1,7 +1,8 @@
 -- name: explain_order(id)^
--- An order with all that it may wait for: deadline, payments, reservation, refund, checkout to close, oldest unsent
--- event. Of each payment: its status, its checkout's, when it was created and updated, when its checkout ended, and
--- when the customer completed that with a delayed payment method.
+-- An order with all that it may wait for: deadline, payments, reservation, refund, checkout to close (also one that a
+-- call may have opened), oldest unsent event. Of each payment: its status, its checkout's, when it was created and
+-- updated, when its checkout ended, and when the customer completed that with a delayed payment method. A call that
+-- looks at a refund a month after it has succeeded is not waited for.
 select o.id, o.user_id, o.status, o.total_minor, o.created_at, o.updated_at, d.due_at,
     r.outcome, r.created_at as decided_at, unsent.topic, unsent.occurred_at, (
         select json_agg(json_build_array(
@@ -26,10 +27,11 @@ select o.id, o.user_id, o.status, o.total_minor, o.created_at, o.updated_at, d.d
         join refunds r on r.payment_id = p.id
         join provider_calls c on c.kind = 'refund' and c.subject_id = r.id
         where p.order_id = o.id and p.status = 'REFUNDING' and c.done_at is null
+          and c.due_at <= now() + interval '1 day'
     ) as refund_due_at, (
         select min(c.due_at)
         from payments p
-        join provider_calls c on c.kind = 'expire' and c.subject_id = p.id
+        join provider_calls c on c.kind in ('session', 'expire') and c.subject_id = p.id
         where p.order_id = o.id and p.status = 'VOIDED' and c.done_at is null
     ) as closing_due_at
 from orders o

@@ -9,9 +9,11 @@ import pytest
 
 from app import orders, payments, stock
 from app.db import Database
-from app.errors import OrderNotFound
+from app.errors import OrderNotFound, ProviderAway
 from app.explain import explain
+from app.money.ledger import Fact
 from app.parked import park
+from app.stripe.api import Checkout, Session
 from app.times import rfc3339
 from app.topics import (
     InventoryReserved,
@@ -122,6 +124,46 @@ async def test_a_cancelled_order_waits_until_its_checkout_is_closed(database: Da
     assert (await explain(database, one.order_id))["nextTimer"]["kind"] == "closing"
     assert await one.call() == 1
     assert (await waits_for(database, one.order_id), books.status) == (None, "expired")
+    assert (await explain(database, one.order_id))["nextTimer"] is None
+
+
+@pytest.mark.usefixtures("nothing_due")
+async def test_a_cancelled_order_waits_for_a_checkout_that_stripe_may_have_opened(
+    database: Database,
+) -> None:
+    one = await course(database)
+    await one.check_out()
+    await one.handle_all()
+    create = one.bank.create_session
+
+    async def lose_the_answer(wanted: Checkout) -> Session:
+        await create(wanted)
+        raise ProviderAway("the answer is lost")
+
+    one.bank.create_session = lose_the_answer  # type: ignore[method-assign]
+    assert await one.call() == 1
+    await one.cancel()
+    await one.handle_all()
+    assert await waits_for(database, one.order_id) == "Stripe, to close the checkout"
+    assert (await explain(database, one.order_id))["nextTimer"]["kind"] == "closing"
+    one.bank.create_session = create  # type: ignore[method-assign]
+    assert (await one.call(), await one.call()) == (1, 1), "it is opened and closed"
+    assert await waits_for(database, one.order_id) is None
+
+
+@pytest.mark.usefixtures("nothing_due")
+async def test_a_refund_that_has_succeeded_is_no_timer_of_one_that_has_not(
+    database: Database,
+) -> None:
+    one, books = await ready(database)
+    books.pay()
+    books.tell(Fact.refund("re_by_hand", 99, "pending"))
+    for report in books.reports:
+        await one.arrive(report)
+    await one.handle_all()
+    assert (await explain(database, one.order_id))["nextTimer"]["kind"] == "refund"
+    assert await one.call() == 1
+    assert await waits_for(database, one.order_id) == "Stripe, to refund the money"
     assert (await explain(database, one.order_id))["nextTimer"] is None
 
 
