@@ -114,14 +114,18 @@ def money_of(facts: Iterable[Fact]) -> Money:
     total = capture.amount_minor if capture else 0
     refunds = _latest(told)
     refunded = min(total, _refunded(told, refunds))
-    ours = [one for one in refunds if one.refund_id]
+    # Any report of a refund tells that it is ours: its metadata at the provider may have changed.
+    ours = [fact for fact in told if fact.refund_id]
+    lost = {one.provider_refund_id for one in refunds if _stage(one) == LOST}
     return Money(
         captured_minor=total,
         currency=capture.currency if capture else None,
         refunded_minor=refunded,
         refunding_minor=min(_sum(refunds, UNDER_WAY), total - refunded),
         refunds_known=frozenset(one.refund_id or "" for one in ours),
-        refunds_failed=frozenset(one.refund_id or "" for one in ours if _stage(one) == LOST),
+        refunds_failed=frozenset(
+            one.refund_id or "" for one in ours if one.provider_refund_id in lost
+        ),
         failure=max((fact.reason or "" for fact in told if fact.kind is Kind.FAILED), default=None),
     )
 

@@ -170,7 +170,8 @@ def _is_single(session: Mapping[str, Any]) -> bool:
 
 
 def _refund(found: Mapping[str, Any]) -> Fact:
-    ours = _id(_metadata(found).get("refundId"))
+    told = told_id(_metadata(found).get("refundId"))
+    ours = str(told) if told else None
     status = _text(found["status"] or "pending")
     return Fact.refund(_text(found["id"]), _amount(found["amount"]), status, ours)
 

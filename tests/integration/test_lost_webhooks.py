@@ -303,6 +303,25 @@ async def test_a_refund_that_comes_back_after_it_has_succeeded_is_made_again(
     await assert_conserved(one)
 
 
+async def test_a_refund_whose_metadata_a_person_has_changed_is_ours_when_it_comes_back(
+    database: Database,
+) -> None:
+    """The report of its failure does not tell our id of it."""
+    one, books = await cancelled_after_paying(database)
+    one.bank.refunds_are = "pending"
+    assert await one.call() == 1
+    books.reports.clear()
+    (id,), books.given = books.refunds.values(), 0
+    books.tell(Fact.refund(id, TOTAL, "failed"))
+    await one.arrive(books.reports[0])
+    one.bank.refunds_are = "succeeded"
+    await one.come_to_rest()
+    assert [row["status"] for row in await one.payments()] == ["REFUNDED"]
+    assert books.given == books.taken
+    await assert_conserved(one)
+    await assert_audited(database, one.order_id)
+
+
 async def test_a_webhook_that_comes_after_all_changes_nothing(database: Database) -> None:
     one, books = await ready(database)
     books.pay()

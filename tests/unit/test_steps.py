@@ -44,6 +44,12 @@ HISTORIES = [
     ],
     [
         Fact.captured(TOTAL, CURRENCY),
+        Fact.refund("re_1", TOTAL, "pending", "ours"),
+        Fact.refund("re_1", TOTAL, "failed"),
+        Fact.refund("re_1", TOTAL, "failed", "ours"),
+    ],
+    [
+        Fact.captured(TOTAL, CURRENCY),
         Fact.refund("re_1", TOTAL, "pending"),
         Fact.refund("re_1", TOTAL, "succeeded"),
         Fact.refunded_in_all(TOTAL),

@@ -107,6 +107,8 @@ def test_bytes_that_are_no_text_are_not_ours() -> None:
 
 
 ORDER = uuid4()
+OURS = str(uuid4())
+"""Our id of a refund."""
 
 
 def event(type: str, **found: Any) -> bytes:
@@ -179,7 +181,7 @@ REFUND = {
     "currency": "pln",
     "payment_intent": "pi_1",
     "status": "succeeded",
-    "metadata": {"orderId": str(ORDER), "refundId": "ours"},
+    "metadata": {"orderId": str(ORDER), "refundId": OURS},
 }
 CHARGE = {
     "id": "ch_1",
@@ -205,10 +207,10 @@ CHARGE = {
         (session("expired", payment_status="unpaid"), Fact.expired()),
         (session("expired", payment_status="unpaid", mode="subscription"), None),
         (event("charge.refunded", **CHARGE), Fact.refunded_in_all(500)),
-        (event("refund.created", **REFUND), Fact.refund("re_1", 500, "succeeded", "ours")),
+        (event("refund.created", **REFUND), Fact.refund("re_1", 500, "succeeded", OURS)),
         (
             event("refund.created", **REFUND | {"status": None}),
-            Fact.refund("re_1", 500, "pending", "ours"),
+            Fact.refund("re_1", 500, "pending", OURS),
         ),
         (
             event("refund.failed", **{**REFUND, "status": "failed", "metadata": {}}),
@@ -216,7 +218,7 @@ CHARGE = {
         ),
         (
             event("charge.refund.updated", **REFUND | {"status": "failed"}),
-            Fact.refund("re_1", 500, "failed", "ours"),
+            Fact.refund("re_1", 500, "failed", OURS),
         ),
         (event("customer.created", id="cus_1", object="customer"), None),
     ],
@@ -246,6 +248,12 @@ def test_play_money_pays_nothing_where_money_is_real(
 
 def test_an_event_that_does_not_tell_its_mode_counts() -> None:
     assert read(session("completed"), is_live=True).fact == Fact.captured(9999, "PLN")
+
+
+@pytest.mark.parametrize("theirs", ["refund 5", "x" * 500, "two\nlines", "", 5])
+def test_a_refund_with_an_id_that_somebody_else_has_given_it_is_not_ours(theirs: object) -> None:
+    report = read(event("refund.created", **REFUND | {"metadata": {"refundId": theirs}}))
+    assert report.fact == Fact.refund("re_1", 500, "succeeded")
 
 
 LINKED = {"payment_link": "plink_1", "client_reference_id": str(ORDER)}
@@ -305,7 +313,6 @@ def test_the_money_is_known_by_our_attempt_its_session_and_its_intent() -> None:
         session("completed", currency="pln\u0000"),
         event("refund.created", **{**REFUND, "amount": -5}),
         event("refund.created", **{**REFUND, "status": 5}),
-        event("refund.created", **{**REFUND, "metadata": {"refundId": 5}}),
         event("charge.refunded", **{**CHARGE, "amount_refunded": "500"}),
         session("completed", id="cs\u0000"),
     ],

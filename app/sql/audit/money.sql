@@ -102,7 +102,8 @@ from payments p join refunds r on r.payment_id = p.id
 where p.updated_at >= :since::timestamptz and r.refused_reason is null
   and not exists (
       select from provider_events e
-      where e.payment_id = p.id and e.refund_id = r.id::text and e.refund_status in ('failed', 'canceled')
+      where e.payment_id = p.id and e.refund_status in ('failed', 'canceled')
+        and (e.refund_id = r.id::text or e.provider_refund_id = r.provider_refund_id)
   )
 group by p.id
 having sum(r.amount_minor) > p.captured_minor
