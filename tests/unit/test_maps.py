@@ -1,4 +1,4 @@
-"""The maps of events in the documents show what the agents read."""
+"""The documents name what is in the code, and their maps show what the agents read."""
 
 import re
 from collections import Counter
@@ -7,7 +7,9 @@ from pathlib import Path
 from app import app, topics
 from app.handlers import HANDLERS
 
-DOCS = Path(__file__).parents[2] / "docs"
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+CODE = ("app", "agents", "tables", "web", "migrations", "devstack", "bench", "tests")
 ARROW = re.compile(r"-\. ([a-z]+\.[a-z_]+) \.-> (\w+)")
 
 
@@ -22,3 +24,13 @@ def test_the_map_beside_the_records_names_each_event() -> None:
     assert topics.__doc__
     named = set(re.findall(r"[a-z]+\.[a-z_]+", topics.__doc__))
     assert {event.topic_name for event in topics.EVENTS} <= named
+
+
+def test_the_names_in_the_reading_guide_are_in_the_code() -> None:
+    files = [
+        file for end in ("py", "sql") for name in CODE for file in (ROOT / name).rglob(f"*.{end}")
+    ]
+    known = {word for file in files for word in re.findall(r"\w+", file.read_text().lower())}
+    told = re.findall(r"`([\w.,:/ ()]+)`", (DOCS / "reading.md").read_text())
+    names = {name for text in told for name in re.findall(r"\b\w+\b(?!\.sql)", text.lower())}
+    assert {name for name in names if "_" in name} - known == set()
