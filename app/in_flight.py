@@ -22,9 +22,9 @@ from app.metrics import PUBLISHED
 from app.outbox_rows import headers_of
 from app.rows import OutboxRow
 
-MAX_UNDER_WAY = 5000
+MAX_IN_FLIGHT = 5000
 """The most events in flight."""
-MAX_OF_A_PARTITION = 500
+MAX_PER_PARTITION = 500
 """The most of them to one partition: one that cannot be written leaves room for the others."""
 MAX_KNOWN = 50_000
 """The most orders whose last acknowledged sequence is remembered. The next events of other orders
@@ -75,9 +75,9 @@ class InFlight:
         self._producer = producer
         self._partition_of = partition_of
         self._on_result = on_result
-        self._to: Counter[Destination] = Counter()
+        self._per_partition: Counter[Destination] = Counter()
         """The number of events in flight by topic and partition."""
-        self._under_way: dict[UUID, Sending] = {}
+        self._sending: dict[UUID, Sending] = {}
         """The event in flight by order."""
         self._behind: dict[UUID, deque[OutboxRow]] = {}
         """The next events of orders that have one in flight, by order."""
@@ -91,32 +91,32 @@ class InFlight:
         """The events that the broker refuses for good and that are not parked yet."""
         self.failed: list[BaseException] = []
         """Why other events could not be sent, for the log."""
-        self._heard = monotonic()
+        self._last_acknowledged = monotonic()
         """When the broker last acknowledged an event."""
-        self._failed: float | None = None
+        self._last_failed: float | None = None
         """When an event last failed with nothing acknowledged since it was sent."""
-        self._unheard_since: float | None = None
+        self._silent_since: float | None = None
         """Since when events have been sent without an acknowledgement; None if none are waiting."""
-        self._unheard_of: dict[Destination, float] = {}
+        self._stuck_since: dict[Destination, float] = {}
         """The same by partition."""
 
     @property
     def room(self) -> int:
         """How many more events may be in flight."""
-        return max(0, MAX_UNDER_WAY - len(self._under_way))
+        return max(0, MAX_IN_FLIGHT - len(self._sending))
 
     @property
     def silent_seconds(self) -> float:
         """How long events have been sent without any acknowledgement, whether they fail or hang."""
-        return 0.0 if self._unheard_since is None else monotonic() - self._unheard_since
+        return 0.0 if self._silent_since is None else monotonic() - self._silent_since
 
     @property
     def stuck_seconds(self) -> float:
         """How long one of the partitions has been sent events without any acknowledgement."""
-        return monotonic() - min(self._unheard_of.values()) if self._unheard_of else 0.0
+        return monotonic() - min(self._stuck_since.values()) if self._stuck_since else 0.0
 
     @property
-    def are_held_up(self) -> bool:
+    def is_held_up(self) -> bool:
         """Whether the broker, or a partition, does not keep up with what is sent."""
         return bool(self._backoffs) or self.silent_seconds > MIN_BACKOFF
 
@@ -126,20 +126,21 @@ class InFlight:
         backing_off = [
             order_id for order_id, backoff in self._backoffs.items() if backoff.until > now
         ]
-        return [*backing_off, *self._under_way]
+        return [*backing_off, *self._sending]
 
-    def follow(self, rows: Iterable[OutboxRow]) -> bool:
+    def send_committed(self, rows: Iterable[OutboxRow]) -> bool:
         """Send events that were just committed; return False if the outbox must be read for some.
 
         An event is sent only if the order's previous one is known to be sent: otherwise an earlier
         event, committed by another worker, may be waiting in the outbox.
         """
-        follows = [self._follows(row) for row in rows]
-        return all(follows)
+        results = [self._send_or_queue(row) for row in rows]
+        return all(results)
 
-    def _follows(self, row: OutboxRow) -> bool:
+    def _send_or_queue(self, row: OutboxRow) -> bool:
+        """Return False if the outbox must be read for the event, or for one before it."""
         order_id = row.order_id
-        if sending := self._under_way.get(order_id):
+        if sending := self._sending.get(order_id):
             behind = self._behind.get(order_id)
             last = (behind[-1] if behind else sending.row).sequence
             if row.sequence == last + 1:
@@ -163,25 +164,25 @@ class InFlight:
             if (row.order_id, row.sequence) in self.acknowledged:
                 continue
             if row.order_id in taken:
-                if row.order_id in self._under_way:
+                if row.order_id in self._sending:
                     self._queue(row)
-            elif row.order_id not in self._under_way:
+            elif row.order_id not in self._sending:
                 taken.add(row.order_id)
                 self._begin(row)
 
     def _begin(self, row: OutboxRow) -> bool:
         """Send the event; if its partition has no room, back off and return False."""
         destination = row.topic, self._partition_of(row.topic, row.order_id)
-        if self._to[destination] >= MAX_OF_A_PARTITION:
+        if self._per_partition[destination] >= MAX_PER_PARTITION:
             self._back_off(row.order_id)
             return False
         begun = monotonic()
-        self._unheard_since = self._unheard_since or begun
+        self._silent_since = self._silent_since or begun
         if destination[1] is not None:
-            self._unheard_of.setdefault(destination, begun)
+            self._stuck_since.setdefault(destination, begun)
         sent = self._send(row, destination[1])
-        self._under_way[row.order_id] = sending = Sending(row, destination, begun, sent)
-        self._to[destination] += 1
+        self._sending[row.order_id] = sending = Sending(row, destination, begun, sent)
+        self._per_partition[destination] += 1
         sent.add_done_callback(partial(self._finish, sending))
         return True
 
@@ -209,8 +210,8 @@ class InFlight:
         if sent.cancelled():
             return
         order_id, error = sending.row.order_id, sent.exception()
-        del self._under_way[order_id]
-        self._to[sending.destination] -= 1
+        del self._sending[order_id]
+        self._per_partition[sending.destination] -= 1
         if error is None:
             self._acknowledge(sending)
         else:
@@ -221,22 +222,22 @@ class InFlight:
             else:
                 self._fail(sending, error)
         if error is None or isinstance(error, REFUSALS):
-            if not self._under_way:
-                self._unheard_since = None
-            self._unheard_of.pop(sending.destination, None)
-            if self._to[sending.destination] and sending.destination[1] is not None:
-                self._unheard_of[sending.destination] = monotonic()
+            if not self._sending:
+                self._silent_since = None
+            self._stuck_since.pop(sending.destination, None)
+            if self._per_partition[sending.destination] and sending.destination[1] is not None:
+                self._stuck_since[sending.destination] = monotonic()
         self._on_result()
 
     def _acknowledge(self, sending: Sending) -> None:
         row = sending.row
-        self._heard = self._unheard_since = monotonic()
-        is_back = self._failed is not None and sending.begun > self._failed
-        has_room_again = self._to[sending.destination] == MAX_OF_A_PARTITION - 1
+        self._last_acknowledged = self._silent_since = monotonic()
+        is_back = self._last_failed is not None and sending.begun > self._last_failed
+        has_room_again = self._per_partition[sending.destination] == MAX_PER_PARTITION - 1
         if is_back or has_room_again:
             # The broker is back, or the partition has room again: end all backoffs.
             self._backoffs.clear()
-            self._failed = None
+            self._last_failed = None
         self._backoffs.pop(row.order_id, None)
         self.acknowledged[row.order_id, row.sequence] = row
         known = self._known.pop(row.order_id, 0)
@@ -246,8 +247,8 @@ class InFlight:
             self._behind.pop(row.order_id, None)
 
     def _fail(self, sending: Sending, error: BaseException) -> None:
-        if self._heard < sending.begun:
-            self._failed = monotonic()
+        if self._last_acknowledged < sending.begun:
+            self._last_failed = monotonic()
         self._back_off(sending.row.order_id)
         self.failed.append(error)
 
@@ -268,5 +269,5 @@ class InFlight:
     def abandon(self) -> None:
         """Cancel all sends in flight. Their events are not marked, so they are sent again."""
         self._behind.clear()
-        for sending in self._under_way.values():
+        for sending in self._sending.values():
             sending.sent.cancel()

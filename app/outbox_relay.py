@@ -28,7 +28,7 @@ from app.kafka import producing
 from app.kafka.broker_access import Brokers
 from app.leadership import leadership
 from app.metrics import REFUSED
-from app.outbox_rows import LOOK, as_row, decode_notice, encode_notice
+from app.outbox_rows import LOOK, as_row, decode_from_notify, encode_for_notify
 from app.queries import sql
 from app.rows import OutboxRow
 from app.text import storable_error
@@ -50,7 +50,7 @@ Events that are committed meanwhile are sent in the same batch, which saves work
 """
 MARK_SECONDS = 0.1
 """How long an acknowledged event may stay unmarked. The next leader would send it again."""
-SWEEP_SECONDS = 1.0
+LOOK_SECONDS = 1.0
 """The longest time between reads of the outbox, which find the events of workers that died before
 they could notify the leader. Also how often the others try to take the lead."""
 
@@ -87,9 +87,9 @@ class Relay:
         """Set while this worker leads."""
         self._committed: list[OutboxRow] = []
         """Committed events to be sent or, if another worker leads, to notify it of."""
-        self._following: asyncio.TimerHandle | None = None
+        self._sending: asyncio.TimerHandle | None = None
         """The timer that sends them."""
-        self._followed = 0.0
+        self._last_sent = 0.0
         """When they were last sent, in seconds of the loop's clock."""
         self._marking: asyncio.TimerHandle | None = None
         """The timer that has acknowledged events marked."""
@@ -106,31 +106,31 @@ class Relay:
         else:
             self._committed += transaction.written
         if self._in_flight is not None:
-            self._follow_soon()
+            self._send_committed_soon()
         elif self._telling is None or self._telling.done():
             self._telling = asyncio.create_task(self._tell())
 
-    def _follow_soon(self) -> None:
+    def _send_committed_soon(self) -> None:
         if self._is_unsure:
             self._is_unsure = False
             self._wake.set()
-        if self._committed and self._following is None:
+        if self._committed and self._sending is None:
             loop = asyncio.get_running_loop()
-            self._following = loop.call_at(self._followed + GATHER_SECONDS, self._follow_now)
+            self._sending = loop.call_at(self._last_sent + GATHER_SECONDS, self._send_committed)
 
-    def _follow_now(self) -> None:
-        self._following = None
-        self._followed = asyncio.get_running_loop().time()
+    def _send_committed(self) -> None:
+        self._sending = None
+        self._last_sent = asyncio.get_running_loop().time()
         committed, self._committed = self._committed, []
         crash_here(Point.TAKEN, RELAY)
-        if self._in_flight is not None and not self._in_flight.follow(committed):
+        if self._in_flight is not None and not self._in_flight.send_committed(committed):
             self._wake.set()
 
     async def _tell(self) -> None:
         """Notify the leader, while it is another worker; without that, it reads the outbox."""
         with suppress(*AWAY):
             while self._in_flight is None and (self._committed or self._is_unsure):
-                payloads = [encode_notice(row) for row in self._committed]
+                payloads = [encode_for_notify(row) for row in self._committed]
                 if self._is_unsure:
                     payloads.append(LOOK)
                 self._committed, self._is_unsure = [], False
@@ -143,8 +143,8 @@ class Relay:
         if payload == LOOK:
             self._wake.set()
         else:
-            self._committed.append(decode_notice(payload))
-            self._follow_soon()
+            self._committed.append(decode_from_notify(payload))
+            self._send_committed_soon()
 
     async def run(self) -> None:
         """Relay until cancelled; retry with a backoff while PostgreSQL or Kafka is unavailable."""
@@ -159,7 +159,7 @@ class Relay:
             except _CannotSend as error:
                 log.warning("This worker gives up the lead: %s", error)
                 # Others try to take the lead each second, and may be able to send.
-                await asyncio.sleep(2 * SWEEP_SECONDS)
+                await asyncio.sleep(2 * LOOK_SECONDS)
             except (*AWAY, KafkaError) as error:
                 delay = next(delays)
                 log.warning("The relay waits %.1f s: %r", delay, error)
@@ -168,7 +168,7 @@ class Relay:
     @asynccontextmanager
     async def _leadership(self) -> AsyncIterator[asyncpg.Connection]:
         async with leadership(
-            self._database, sql.try_to_lead, SWEEP_SECONDS, "orders relay", **SETTINGS
+            self._database, sql.try_to_lead, LOOK_SECONDS, "orders relay", **SETTINGS
         ) as connection:
             await connection.add_listener("outbox", self._hear)
             log.info("This worker relays the outbox")
@@ -195,11 +195,11 @@ class Relay:
         partition_of = partial(producing.partition_of, producer)
         in_flight = self._in_flight = InFlight(producer, partition_of, self._mark_soon)
         self._wake.set()
-        self._follow_soon()
+        self._send_committed_soon()
         loop, looked = asyncio.get_running_loop(), 0.0
         try:
             while True:
-                async with move_on_after(SWEEP_SECONDS):
+                async with move_on_after(LOOK_SECONDS):
                     await self._wake.wait()
                 self._wake.clear()
                 await asyncio.sleep(looked + GATHER_SECONDS - loop.time())
@@ -238,7 +238,7 @@ class Relay:
                 self._wake.set()  # there may be more
             crash_here(Point.TAKEN, RELAY)
             # Events that wait for the broker are no sign of too many orders.
-            if not in_flight.are_held_up:
+            if not in_flight.is_held_up:
                 moment = parse_time(rows[0].occurred_at).timestamp()
                 self._admission.note(RELAY, moment, RELAYED)
         in_flight.send(rows)

@@ -14,7 +14,7 @@ from app.times import rfc3339
 
 LOOK = ""
 """The notification that makes the leader read the outbox."""
-MAX_NOTICE_BYTES = 7999
+MAX_NOTIFY_BYTES = 7999
 """The longest payload of NOTIFY, in bytes: https://www.postgresql.org/docs/18/sql-notify.html"""
 
 TRACE_ID = re.compile("(?!0{32})[0-9a-f]{32}")
@@ -47,13 +47,13 @@ def as_row(row: Mapping[str, Any]) -> OutboxRow:
     )
 
 
-def encode_notice(row: OutboxRow) -> str:
+def encode_for_notify(row: OutboxRow) -> str:
     """Encode the event as a notification for the leader; return LOOK if it is too long for one."""
     payload = orjson.dumps([*row[:-1], row.payload.decode()], default=str)
-    return payload.decode() if len(payload) <= MAX_NOTICE_BYTES else LOOK
+    return payload.decode() if len(payload) <= MAX_NOTIFY_BYTES else LOOK
 
 
-def decode_notice(payload: str) -> OutboxRow:
+def decode_from_notify(payload: str) -> OutboxRow:
     """Decode another worker's notification."""
     event_id, topic, order_id, sequence, request_id, occurred_at, event = orjson.loads(payload)
     return OutboxRow(

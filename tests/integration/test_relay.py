@@ -1,4 +1,4 @@
-"""The relay: the notices it gets, events that the broker refuses, and when it gives up the lead."""
+"""The relay: what it is notified of, events that the broker refuses, and when the lead ends."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -112,7 +112,7 @@ async def test_what_another_worker_commits_is_sent_as_it_is_told(
     brokers: Brokers,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(outbox_relay, "BATCH", 0)  # sweeps find nothing
+    monkeypatch.setattr(outbox_relay, "BATCH", 0)  # looks find nothing
     async with relaying(brokers, database) as leader:
         await leads(leader)
         await comes(database, await cancelled_order(elsewhere), [True, True])
@@ -124,7 +124,7 @@ async def test_what_is_too_long_to_be_told_is_looked_for_at_once(
     brokers: Brokers,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(outbox_rows, "MAX_NOTICE_BYTES", 100)
+    monkeypatch.setattr(outbox_rows, "MAX_NOTIFY_BYTES", 100)
     looked, look = asyncio.Event(), Relay._look
 
     async def note(relay: Relay, *arguments: Any) -> None:
@@ -136,7 +136,7 @@ async def test_what_is_too_long_to_be_told_is_looked_for_at_once(
     await nothing_is_unsent(database)
     async with relaying(brokers, database) as leader:
         await leads(leader)
-        monkeypatch.setattr(outbox_relay, "SWEEP_SECONDS", 3600)
+        monkeypatch.setattr(outbox_relay, "LOOK_SECONDS", 3600)
         looked.clear()
         leader._wake.set()
         await looked.wait()  # the last unprompted look
@@ -167,8 +167,8 @@ async def test_a_topic_that_cannot_be_written_leaves_room_for_all_others(
     database: Database, brokers: Brokers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outbox_relay, "BATCH", 20)
-    monkeypatch.setattr(in_flight, "MAX_UNDER_WAY", 50)
-    monkeypatch.setattr(in_flight, "MAX_OF_A_PARTITION", 10)
+    monkeypatch.setattr(in_flight, "MAX_IN_FLIGHT", 50)
+    monkeypatch.setattr(in_flight, "MAX_PER_PARTITION", 10)
     stuck = """
         insert into outbox (event_id, topic, order_id, sequence, request_id, occurred_at, payload)
         select gen_random_uuid(), 'no.such.topic', gen_random_uuid(), 1, 'r', now(), '{}'

@@ -9,7 +9,7 @@ import pytest
 from aiokafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
 
 from app import in_flight
-from app.in_flight import MAX_BACKOFF, MAX_UNDER_WAY, MIN_BACKOFF, InFlight
+from app.in_flight import MAX_BACKOFF, MAX_IN_FLIGHT, MIN_BACKOFF, InFlight
 from app.rows import OutboxRow
 
 ANN, BOB = uuid4(), uuid4()
@@ -76,59 +76,59 @@ async def come_down() -> None:
 
 async def test_an_order_s_events_go_one_after_the_other() -> None:
     broker = Broker(slow=None)
-    under_way = in_flight_to(broker)
-    under_way.send([row(1, ANN, "slow"), row(2, ANN), row(1, BOB)])
+    events = in_flight_to(broker)
+    events.send([row(1, ANN, "slow"), row(2, ANN), row(1, BOB)])
     await come_down()
     assert broker.sent == ["slow Ann 1", "fine Bob 1"]
-    assert under_way.excluded() == [ANN]
+    assert events.excluded() == [ANN]
     broker.waiting[0].set_result(None)
     await come_down()
     assert broker.sent[2:] == ["fine Ann 2"]
-    assert list(under_way.acknowledged) == [(BOB, 1), (ANN, 1), (ANN, 2)]
-    assert under_way.excluded() == []
+    assert list(events.acknowledged) == [(BOB, 1), (ANN, 1), (ANN, 2)]
+    assert events.excluded() == []
 
 
 async def test_what_the_producer_has_no_room_for_goes_once_it_has() -> None:
     broker = Broker()
     broker.room.clear()
-    under_way = in_flight_to(broker)
-    under_way.send([row(1, ANN), row(2, ANN)])
+    events = in_flight_to(broker)
+    events.send([row(1, ANN), row(2, ANN)])
     await come_down()
-    assert (broker.sent, under_way.excluded()) == ([], [ANN])
+    assert (broker.sent, events.excluded()) == ([], [ANN])
     broker.room.set()
     await come_down()
-    assert (broker.sent, under_way.excluded()) == (["fine Ann 1", "fine Ann 2"], [])
-    assert list(under_way.acknowledged) == [(ANN, 1), (ANN, 2)]
+    assert (broker.sent, events.excluded()) == (["fine Ann 1", "fine Ann 2"], [])
+    assert list(events.acknowledged) == [(ANN, 1), (ANN, 2)]
 
 
 async def test_what_is_abandoned_while_it_waits_for_room_is_not_sent() -> None:
     broker = Broker()
     broker.room.clear()
-    under_way = in_flight_to(broker)
-    under_way.send([row(1, ANN)])
-    under_way.abandon()
+    events = in_flight_to(broker)
+    events.send([row(1, ANN)])
+    events.abandon()
     broker.room.set()
     await come_down()
-    assert (broker.sent, list(under_way.acknowledged)) == ([], [])
+    assert (broker.sent, list(events.acknowledged)) == ([], [])
 
 
 async def test_what_is_behind_an_acknowledgement_that_is_just_heard_is_abandoned_too() -> None:
     broker = Broker(slow=None)
-    under_way = in_flight_to(broker)
-    under_way.send([row(1, ANN, "slow"), row(2, ANN)])
+    events = in_flight_to(broker)
+    events.send([row(1, ANN, "slow"), row(2, ANN)])
     await come_down()
     broker.waiting[0].set_result(None)
-    under_way.abandon()
+    events.abandon()
     await come_down()
-    assert (broker.sent, list(under_way.acknowledged)) == (["slow Ann 1"], [(ANN, 1)])
+    assert (broker.sent, list(events.acknowledged)) == (["slow Ann 1"], [(ANN, 1)])
 
 
 async def test_what_is_committed_goes_at_once_where_it_is_next() -> None:
     broker = Broker(slow=None)
-    under_way = in_flight_to(broker)
-    assert under_way.follow([row(1, ANN, "slow")])
-    assert under_way.follow([row(2, ANN), row(3, ANN)])
-    assert under_way.follow([row(1, BOB), row(2, BOB)])
+    events = in_flight_to(broker)
+    assert events.send_committed([row(1, ANN, "slow")])
+    assert events.send_committed([row(2, ANN), row(3, ANN)])
+    assert events.send_committed([row(1, BOB), row(2, BOB)])
     await come_down()
     assert broker.sent == ["slow Ann 1", "fine Bob 1", "fine Bob 2"]
     broker.waiting[0].set_result(None)
@@ -139,19 +139,19 @@ async def test_what_is_committed_goes_at_once_where_it_is_next() -> None:
 @pytest.mark.parametrize("before", [[], [1], [1, 2]])
 async def test_what_may_have_something_before_it_is_looked_for(before: list[int]) -> None:
     broker = Broker()
-    under_way = in_flight_to(broker)
-    assert under_way.follow(row(n, ANN) for n in before)
+    events = in_flight_to(broker)
+    assert events.send_committed(row(n, ANN) for n in before)
     await come_down()
-    assert not under_way.follow([row(len(before) + 2, ANN), row(1, BOB)])
+    assert not events.send_committed([row(len(before) + 2, ANN), row(1, BOB)])
     await come_down()
     assert broker.sent == [*(f"fine Ann {n}" for n in before), "fine Bob 1"]
 
 
 async def test_what_may_have_something_between_it_and_what_is_under_way_is_looked_for() -> None:
     broker = Broker(slow=None)
-    under_way = in_flight_to(broker)
-    assert under_way.follow([row(1, ANN, "slow"), row(2, ANN)])
-    assert not under_way.follow([row(4, ANN)])
+    events = in_flight_to(broker)
+    assert events.send_committed([row(1, ANN, "slow"), row(2, ANN)])
+    assert not events.send_committed([row(4, ANN)])
     await come_down()
     broker.waiting[0].set_result(None)
     await come_down()
@@ -160,78 +160,78 @@ async def test_what_may_have_something_between_it_and_what_is_under_way_is_looke
 
 async def test_what_is_heard_of_twice_goes_once() -> None:
     broker = Broker(slow=None)
-    under_way = in_flight_to(broker)
-    assert under_way.follow([row(1, ANN), row(1, BOB, "slow")])
+    events = in_flight_to(broker)
+    assert events.send_committed([row(1, ANN), row(1, BOB, "slow")])
     await come_down()
-    under_way.send([row(1, ANN), row(2, ANN), row(1, BOB, "slow"), row(2, BOB)])
-    assert under_way.follow([row(2, ANN), row(1, BOB, "slow")])
+    events.send([row(1, ANN), row(2, ANN), row(1, BOB, "slow"), row(2, BOB)])
+    assert events.send_committed([row(2, ANN), row(1, BOB, "slow")])
     await come_down()
     assert broker.sent == ["fine Ann 1", "slow Bob 1", "fine Ann 2"]
-    assert under_way.follow([row(1, ANN), row(2, ANN)])
+    assert events.send_committed([row(1, ANN), row(2, ANN)])
     await come_down()
     assert len(broker.sent) == 3
 
 
 async def test_what_was_marked_and_waits_again_is_sent_again() -> None:
     broker = Broker()
-    under_way = in_flight_to(broker)
-    under_way.follow([row(n, ANN) for n in (1, 2, 3)])
+    events = in_flight_to(broker)
+    events.send_committed([row(n, ANN) for n in (1, 2, 3)])
     await come_down()
-    under_way.marked(list(under_way.acknowledged.values()))
-    under_way.send([row(2, ANN)])
+    events.marked(list(events.acknowledged.values()))
+    events.send([row(2, ANN)])
     await come_down()
     assert broker.sent[3:] == ["fine Ann 2"]
-    assert under_way.follow([row(4, ANN)])
+    assert events.send_committed([row(4, ANN)])
 
 
 async def test_it_forgets_how_far_orders_are_of_which_it_has_not_heard_for_longest(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(in_flight, "MAX_KNOWN", 1)
-    under_way = in_flight_to(Broker())
-    under_way.follow([row(1, ANN), row(1, BOB)])
+    events = in_flight_to(Broker())
+    events.send_committed([row(1, ANN), row(1, BOB)])
     await come_down()
-    under_way.marked(list(under_way.acknowledged.values()))
-    assert not under_way.follow([row(2, ANN)])
-    assert under_way.follow([row(2, BOB)])
+    events.marked(list(events.acknowledged.values()))
+    assert not events.send_committed([row(2, ANN)])
+    assert events.send_committed([row(2, BOB)])
 
 
 async def test_an_order_whose_event_could_not_be_sent_rests_ever_longer(clock: Clock) -> None:
-    under_way = in_flight_to(Broker(stuck=KafkaTimeoutError()))
+    events = in_flight_to(Broker(stuck=KafkaTimeoutError()))
     rest = MIN_BACKOFF
     for n in range(1, 11):
-        under_way.send([row(1, ANN, "stuck"), row(2, ANN), row(n, BOB)])
+        events.send([row(1, ANN, "stuck"), row(2, ANN), row(n, BOB)])
         await come_down()
-        assert list(under_way.acknowledged) == [(BOB, n)]
-        under_way.marked(list(under_way.acknowledged.values()))
+        assert list(events.acknowledged) == [(BOB, n)]
+        events.marked(list(events.acknowledged.values()))
         clock.now += rest * 0.99
-        assert under_way.excluded() == [ANN]
-        assert under_way.follow([row(1, ANN)])
+        assert events.excluded() == [ANN]
+        assert events.send_committed([row(1, ANN)])
         clock.now += rest * 0.02
-        assert under_way.excluded() == []
+        assert events.excluded() == []
         rest = min(rest * 2, MAX_BACKOFF)
-    assert len(under_way.failed) == 10
+    assert len(events.failed) == 10
 
 
 async def test_when_the_broker_is_back_nobody_rests_on(clock: Clock) -> None:
-    under_way = in_flight_to(Broker(stuck=KafkaTimeoutError()))
-    under_way.send([row(1, ANN, "stuck")])
+    events = in_flight_to(Broker(stuck=KafkaTimeoutError()))
+    events.send([row(1, ANN, "stuck")])
     await come_down()
-    assert under_way.excluded() == [ANN]
-    under_way.send([row(2, BOB)])
+    assert events.excluded() == [ANN]
+    events.send([row(2, BOB)])
     await come_down()
-    assert under_way.excluded() == []
+    assert events.excluded() == []
 
 
 async def test_what_is_not_acknowledged_holds_its_own_order_only(clock: Clock) -> None:
     broker = Broker(silent=None)
-    under_way = in_flight_to(broker)
-    under_way.send([row(1, ANN, "silent"), row(1, BOB)])
+    events = in_flight_to(broker)
+    events.send([row(1, ANN, "silent"), row(1, BOB)])
     await come_down()
-    assert list(under_way.acknowledged) == [(BOB, 1)]
-    assert under_way.excluded() == [ANN]
-    assert under_way.room == MAX_UNDER_WAY - 1
-    under_way.abandon()
+    assert list(events.acknowledged) == [(BOB, 1)]
+    assert events.excluded() == [ANN]
+    assert events.room == MAX_IN_FLIGHT - 1
+    events.abandon()
     await come_down()
     assert broker.waiting[0].cancelled()
 
@@ -239,20 +239,20 @@ async def test_what_is_not_acknowledged_holds_its_own_order_only(clock: Clock) -
 async def test_a_partition_that_cannot_be_written_leaves_room_for_the_others(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(in_flight, "MAX_OF_A_PARTITION", 2)
+    monkeypatch.setattr(in_flight, "MAX_PER_PARTITION", 2)
     broker = Broker(stuck=None)
-    under_way = in_flight_to(broker)
+    events = in_flight_to(broker)
     stuck = [row(1, uuid4(), "stuck") for _ in range(5)]
-    under_way.send(stuck[:4])
-    assert under_way.follow([stuck[4], row(1, BOB)])
+    events.send(stuck[:4])
+    assert events.send_committed([stuck[4], row(1, BOB)])
     await come_down()
-    assert len(broker.sent) == 3 and under_way.room == MAX_UNDER_WAY - 2
-    assert sorted(under_way.excluded()) == sorted(one.order_id for one in stuck)
+    assert len(broker.sent) == 3 and events.room == MAX_IN_FLIGHT - 2
+    assert sorted(events.excluded()) == sorted(one.order_id for one in stuck)
     broker.waiting[0].set_result(None)
     await come_down()
     clock.now += 2 * MIN_BACKOFF
-    assert under_way.excluded() == [stuck[1].order_id]
-    under_way.send([stuck[2]])
+    assert events.excluded() == [stuck[1].order_id]
+    events.send([stuck[2]])
     await come_down()
     assert len(broker.sent) == 4
 
@@ -260,127 +260,125 @@ async def test_a_partition_that_cannot_be_written_leaves_room_for_the_others(
 async def test_where_an_order_s_event_must_wait_its_next_one_does_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(in_flight, "MAX_OF_A_PARTITION", 1)
+    monkeypatch.setattr(in_flight, "MAX_PER_PARTITION", 1)
     broker = Broker(stuck=None)
-    under_way = in_flight_to(broker)
-    under_way.send([row(1, BOB, "stuck"), row(1, ANN, "stuck"), row(2, ANN)])
-    assert under_way.follow([row(3, ANN)])
+    events = in_flight_to(broker)
+    events.send([row(1, BOB, "stuck"), row(1, ANN, "stuck"), row(2, ANN)])
+    assert events.send_committed([row(3, ANN)])
     await come_down()
     assert broker.sent == ["stuck Bob 1"]
-    under_way.abandon()
+    events.abandon()
 
 
 async def test_when_a_full_partition_takes_events_again_nobody_rests_on(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(in_flight, "MAX_OF_A_PARTITION", 1)
+    monkeypatch.setattr(in_flight, "MAX_PER_PARTITION", 1)
     broker = Broker(stuck=None)
-    under_way = in_flight_to(broker)
+    events = in_flight_to(broker)
     for _ in range(5):
-        under_way.send([row(1, BOB, "stuck"), row(1, ANN, "stuck")])
+        events.send([row(1, BOB, "stuck"), row(1, ANN, "stuck")])
         await come_down()
         clock.now += MAX_BACKOFF
-    under_way.send([row(1, ANN, "stuck")])
-    assert sorted(under_way.excluded()) == sorted([ANN, BOB])
+    events.send([row(1, ANN, "stuck")])
+    assert sorted(events.excluded()) == sorted([ANN, BOB])
     broker.waiting[0].set_result(None)
     await come_down()
-    assert under_way.excluded() == []
+    assert events.excluded() == []
 
 
 async def test_what_was_sent_before_the_broker_went_away_does_not_hide_its_return(
     clock: Clock,
 ) -> None:
     broker = Broker(stuck=KafkaTimeoutError(), old=None)
-    under_way = in_flight_to(broker)
-    under_way.send([row(1, BOB, "old"), row(1, ANN, "stuck")])
+    events = in_flight_to(broker)
+    events.send([row(1, BOB, "old"), row(1, ANN, "stuck")])
     await come_down()
     broker.waiting[0].set_result(None)
     await come_down()
-    assert under_way.excluded() == [ANN]
-    under_way.send([row(2, BOB)])
+    assert events.excluded() == [ANN]
+    events.send([row(2, BOB)])
     await come_down()
-    assert under_way.excluded() == []
+    assert events.excluded() == []
 
 
 async def test_an_order_whose_event_is_refused_in_the_end_holds_nothing_up(clock: Clock) -> None:
     broker = Broker(stuck=KafkaTimeoutError())
-    under_way = in_flight_to(broker)
-    under_way.send([row(1, ANN, "stuck")])
+    events = in_flight_to(broker)
+    events.send([row(1, ANN, "stuck")])
     await come_down()
-    assert under_way.are_held_up
+    assert events.is_held_up
     clock.now += MAX_BACKOFF
     broker.answers["stuck"] = MessageSizeTooLargeError()
-    under_way.send([row(1, ANN, "stuck")])
+    events.send([row(1, ANN, "stuck")])
     await come_down()
-    assert len(under_way.refused) == 1 and not under_way.are_held_up
+    assert len(events.refused) == 1 and not events.is_held_up
 
 
 async def test_where_too_many_are_under_way_the_next_are_looked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(in_flight, "MAX_UNDER_WAY", 1)
+    monkeypatch.setattr(in_flight, "MAX_IN_FLIGHT", 1)
     broker = Broker(silent=None)
-    under_way = in_flight_to(broker)
-    assert under_way.follow([row(1, ANN, "silent")])
-    assert not under_way.follow([row(1, BOB)])
+    events = in_flight_to(broker)
+    assert events.send_committed([row(1, ANN, "silent")])
+    assert not events.send_committed([row(1, BOB)])
     await come_down()
     assert broker.sent == ["silent Ann 1"]
-    under_way.send([row(1, BOB, "silent")])
-    assert under_way.room == 0
-    under_way.abandon()
+    events.send([row(1, BOB, "silent")])
+    assert events.room == 0
+    events.abandon()
 
 
 async def test_it_tells_for_how_long_nothing_was_acknowledged(clock: Clock) -> None:
     broker = Broker(silent=None)
-    under_way = in_flight_to(broker)
-    assert under_way.silent_seconds == 0
-    under_way.send([row(1, ANN, "silent")])
+    events = in_flight_to(broker)
+    assert events.silent_seconds == 0
+    events.send([row(1, ANN, "silent")])
     clock.now += 10
-    assert round(under_way.silent_seconds) == 10
-    under_way.send([row(1, BOB)])
+    assert round(events.silent_seconds) == 10
+    events.send([row(1, BOB)])
     await come_down()
     clock.now += 3
-    assert round(under_way.silent_seconds) == 3
+    assert round(events.silent_seconds) == 3
     broker.waiting[0].set_result(None)
     await come_down()
     clock.now += 5
-    assert under_way.silent_seconds == 0
+    assert events.silent_seconds == 0
 
 
 async def test_it_tells_for_how_long_one_partition_acknowledged_nothing(clock: Clock) -> None:
     broker = Broker(silent=None, large=MessageSizeTooLargeError())
-    under_way = in_flight_to(broker)
-    under_way.send([row(1, ANN, "silent")])
+    events = in_flight_to(broker)
+    events.send([row(1, ANN, "silent")])
     for _ in range(3):
         clock.now += 10
-        under_way.send([row(1, uuid4()), row(1, uuid4(), "large")])
+        events.send([row(1, uuid4()), row(1, uuid4(), "large")])
         await come_down()
-    assert round(under_way.stuck_seconds) == 30
-    under_way.send([row(1, BOB, "silent")])
+    assert round(events.stuck_seconds) == 30
+    events.send([row(1, BOB, "silent")])
     broker.waiting[0].set_result(None)
     await come_down()
     clock.now += 5
-    assert round(under_way.stuck_seconds) == 5
+    assert round(events.stuck_seconds) == 5
     broker.waiting[1].set_exception(KafkaTimeoutError())
     await come_down()
     clock.now += 5
-    assert round(under_way.stuck_seconds) == 10, "a failure is no acknowledgement"
+    assert round(events.stuck_seconds) == 10, "a failure is no acknowledgement"
     broker.answers.clear()
-    under_way.send([row(1, BOB, "silent")])
+    events.send([row(1, BOB, "silent")])
     await come_down()
-    assert under_way.stuck_seconds == 0
+    assert events.stuck_seconds == 0
 
 
 async def test_what_the_broker_refuses_for_good_is_told_and_the_rest_is_sent(clock: Clock) -> None:
     landings: list[None] = []
-    under_way = in_flight_to(
-        Broker(large=MessageSizeTooLargeError()), lambda: landings.append(None)
-    )
-    under_way.send([row(1, ANN, "large"), row(2, ANN), row(1, BOB)])
+    events = in_flight_to(Broker(large=MessageSizeTooLargeError()), lambda: landings.append(None))
+    events.send([row(1, ANN, "large"), row(2, ANN), row(1, BOB)])
     await come_down()
-    assert list(under_way.acknowledged) == [(BOB, 1)]
-    assert [(refused.sequence, type(error)) for refused, error in under_way.refused] == [
+    assert list(events.acknowledged) == [(BOB, 1)]
+    assert [(refused.sequence, type(error)) for refused, error in events.refused] == [
         (1, MessageSizeTooLargeError)
     ]
-    assert under_way.excluded() == []
+    assert events.excluded() == []
     assert len(landings) == 2

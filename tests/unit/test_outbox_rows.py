@@ -4,7 +4,13 @@ from uuid import uuid4
 
 import pytest
 
-from app.outbox_rows import LOOK, MAX_NOTICE_BYTES, decode_notice, encode_notice, headers_of
+from app.outbox_rows import (
+    LOOK,
+    MAX_NOTIFY_BYTES,
+    decode_from_notify,
+    encode_for_notify,
+    headers_of,
+)
 from app.rows import OutboxRow
 
 
@@ -16,15 +22,15 @@ def row(payload: str) -> OutboxRow:
 
 def test_what_is_heard_is_what_was_told() -> None:
     told = row('{"reason": "zażółć \\"gęślą\\" jaźń"}')
-    assert decode_notice(encode_notice(told)) == told
+    assert decode_from_notify(encode_for_notify(told)) == told
 
 
 @pytest.mark.parametrize("letter", ["x", "ż"])
 def test_what_is_longer_than_a_notification_is_looked_for(letter: str) -> None:
-    frame = len(encode_notice(row("")).encode())
-    letters = (MAX_NOTICE_BYTES - frame) // len(letter.encode())
-    assert len(encode_notice(row(letter * letters)).encode()) > MAX_NOTICE_BYTES - 2
-    assert encode_notice(row(letter * (letters + 1))) == LOOK
+    frame = len(encode_for_notify(row("")).encode())
+    letters = (MAX_NOTIFY_BYTES - frame) // len(letter.encode())
+    assert len(encode_for_notify(row(letter * letters)).encode()) > MAX_NOTIFY_BYTES - 2
+    assert encode_for_notify(row(letter * (letters + 1))) == LOOK
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,12 @@ from app import outbox_relay
 from app.admission_control import Admission
 from app.kafka.broker_access import Brokers
 from app.outbox_relay import Relay
-from app.outbox_rows import LOOK, decode_notice, encode_notice
+from app.outbox_rows import LOOK, decode_from_notify, encode_for_notify
 from app.rows import OutboxRow
 
 
 class Leader:
-    """A stand-in for PostgreSQL, which carries notices, and for the leader's events in flight."""
+    """A stand-in for PostgreSQL, which notifies, and for the leader's events in flight."""
 
     def __init__(self) -> None:
         self.told: list[list[str]] = []
@@ -34,7 +34,7 @@ class Leader:
         self.told.append(payloads)
         await self.is_open.wait()
 
-    def follow(self, rows: Iterable[OutboxRow]) -> bool:
+    def send_committed(self, rows: Iterable[OutboxRow]) -> bool:
         self.sent += rows
         return True
 
@@ -80,7 +80,10 @@ async def test_what_is_committed_while_the_last_is_told_is_told_together(leader:
     await commit(relay, third)
     leader.is_open.set()
     await come_down()
-    assert [list(map(decode_notice, told)) for told in leader.told] == [[first], [second, third]]
+    assert [list(map(decode_from_notify, told)) for told in leader.told] == [
+        [first],
+        [second, third],
+    ]
 
 
 async def test_what_may_not_be_committed_is_looked_for(leader: Leader) -> None:
@@ -88,7 +91,7 @@ async def test_what_may_not_be_committed_is_looked_for(leader: Leader) -> None:
     await commit(relay, sure)
     await commit(relay, row(), surely=False)
     await come_down()
-    assert leader.told == [[encode_notice(sure), LOOK]]
+    assert leader.told == [[encode_for_notify(sure), LOOK]]
     leading = relay_to(leader, leads=True)
     await commit(leading, row(), surely=False)
     await come_down()
@@ -102,10 +105,10 @@ async def test_a_leader_sends_what_it_hears_and_tells_itself_nothing(leader: Lea
     await asyncio.sleep(0)
     relay._in_flight = cast(Any, leader)
     await commit(relay, after)
-    relay._hear("connection", 1, "outbox", encode_notice(heard))
+    relay._hear("connection", 1, "outbox", encode_for_notify(heard))
     leader.is_open.set()
     await come_down()
-    assert leader.told == [[encode_notice(before)]]
+    assert leader.told == [[encode_for_notify(before)]]
     assert leader.sent == [after, heard]
     relay._hear("connection", 1, "outbox", LOOK)
     assert relay._wake.is_set()
