@@ -18,7 +18,7 @@ from app.batching import Batcher
 from app.db import AWAY
 from app.errors import BadEvent
 from app.handlers import Handler
-from app.kafka.messages import Message, event_of, order_of
+from app.kafka.messages import Message, event_of, order_id_of
 from app.order_locks import Reads, lock_all
 from app.transaction import Transaction
 
@@ -34,8 +34,8 @@ class Batch:
     messages: list[Message]
 
     @property
-    def orders(self) -> set[UUID]:
-        return {order_of(message) for message in self.messages}
+    def order_ids(self) -> set[UUID]:
+        return {order_id_of(message) for message in self.messages}
 
 
 async def _commit(batch: Batch) -> list[Message]:
@@ -80,10 +80,10 @@ async def _read(transaction: Transaction, batches: Sequence[Batch]) -> None:
     """Lock and read all that the handlers need in one round trip, so that they cannot deadlock."""
 
     def of(*kinds: Reads) -> set[UUID]:
-        return set().union(*(batch.orders for batch in batches if batch.handler.reads in kinds))
+        return set().union(*(batch.order_ids for batch in batches if batch.handler.reads in kinds))
 
-    orders = of(Reads.ORDERS, Reads.MONEY, Reads.STOCK)
-    await lock_all(transaction, orders, money_of=of(Reads.MONEY), stock_of=of(Reads.STOCK))
+    order_ids = of(Reads.ORDERS, Reads.MONEY, Reads.STOCK)
+    await lock_all(transaction, order_ids, money_of=of(Reads.MONEY), stock_of=of(Reads.STOCK))
 
 
 async def _handle(transaction: Transaction, batch: Batch, messages: Sequence[Message]) -> None:
@@ -99,7 +99,7 @@ def _apart(batches: Sequence[Batch]) -> list[Batch]:
     seen: set[UUID | str] = set()
     shared = []
     for batch in batches:
-        touched = batch.orders | ({"stock"} if batch.handler.moves_stock else set())
+        touched = batch.order_ids | ({"stock"} if batch.handler.moves_stock else set())
         if seen.isdisjoint(touched):
             shared.append(batch)
             seen |= touched

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from app import app
 from app.crashes import Point, crash_here
-from app.kafka.messages import Message, order_of
+from app.kafka.messages import Message, order_id_of
 from app.metrics import HELD_BACK
 from app.parked import park_behind, parked_ahead
 from app.transaction import Transaction
@@ -38,12 +38,12 @@ class Gate:
         generation = app.consumer_generation_id
         if self._open_in == generation:
             return list(messages)
-        orders = {order_of(message) for message in messages}
-        parked, firsts = await parked_ahead(transaction, self._handler, list(orders))
+        order_ids = {order_id_of(message) for message in messages}
+        parked, firsts = await parked_ahead(transaction, self._handler, list(order_ids))
         self._open_in = None if parked else generation
         behind = [message for message in messages if _is_behind(message, firsts)]
         if behind:
-            raw = [(order_of(message), message.message) for message in behind]
+            raw = [(order_id_of(message), message.message) for message in behind]
             await park_behind(transaction, self._handler, raw)
             crash_here(Point.HELD_BACK, self._handler)
             counter = HELD_BACK.labels(self._handler)
@@ -56,5 +56,5 @@ def _is_behind(message: Message, firsts: dict[UUID, int]) -> bool:
 
     A message with a lower offset was handled already and is only redelivered.
     """
-    first = firsts.get(order_of(message))
+    first = firsts.get(order_id_of(message))
     return first is not None and message.message.offset >= first

@@ -29,7 +29,7 @@ from app.crashes import Point, crash_here
 from app.db import AWAY
 from app.handlers import HANDLERS, NO_ORDER, POISON, Handle, Handler
 from app.kafka.decoding import EventSchema, Malformed
-from app.kafka.messages import Message, event_of, message_ref, order_of, request_of
+from app.kafka.messages import Message, event_of, message_ref, order_id_of, request_id_of
 from app.metrics import DEAD_LETTERS, DUPLICATES, HELD_BACK, RETRIES
 from app.order_locks import Reads
 from app.parked import park
@@ -153,7 +153,7 @@ class Loop:
     async def _fail(self, message: Message, error: Exception, attempts: int) -> None:
         """Put a bad message aside. Raises `error` if it is a bug."""
         if not isinstance(error, POISON):
-            extra = {"request_id": request_of(message)}
+            extra = {"request_id": request_id_of(message)}
             log.critical(
                 "%s crashes on %s: %r", self._name, message_ref(message), error, extra=extra
             )
@@ -165,9 +165,9 @@ class Loop:
     async def _put_aside(
         self, message: Message, error: str, attempts: int, holds_order: bool
     ) -> None:
-        extra = {"request_id": request_of(message)}
+        extra = {"request_id": request_id_of(message)}
         log.error("%s cannot take %s: %s", self._name, message_ref(message), error, extra=extra)
-        order_id = order_of(message) if holds_order else None
+        order_id = order_id_of(message) if holds_order else None
         if holds_order:
             self._gate.close()
         # Two separate retries: an outage of PostgreSQL must not send the dead letter again.

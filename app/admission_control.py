@@ -31,7 +31,7 @@ AIM_SECONDS = 0.8
 """The W at which the limit is exactly R."""
 STEERING = 0.4
 """The part of R by which the limit rises or falls for each second of W under or over the aim."""
-NOW_SECONDS, LATE_SECONDS = 5.0, 300.0
+NOW_SECONDS, USUAL_SECONDS = 5.0, 300.0
 """About how far back the two means in R reach. The short one evens out the batches in which agents
 take orders; in the long one, orders still in progress carry little weight."""
 FEW = 5.0
@@ -43,7 +43,7 @@ RELAYED = 5
 MEMORY_SECONDS = 2.0
 """How long W counts a handler's noted wait. After that, an idle handler counts 0, and one that is
 still working on its events counts the time since it took them, if that is longer."""
-TRICKLE = 100.0
+MIN_RATE = 100.0
 """The lowest limit, in new orders a second. So few do not overload a worker: events then wait for
 another reason, such as Redis being unavailable or a cold start."""
 UNBOUNDED = 1e6
@@ -99,11 +99,11 @@ class Admission:
 
     def __init__(self, clock: Callable[[], float] = time) -> None:
         self._clock = clock
-        self._since = self._looked = clock()
+        self._since = self._updated = clock()
         self._waits: dict[str, _Wait] = {}
-        self._taken = _Rate(LATE_SECONDS)
+        self._admitted = _Rate(USUAL_SECONDS)
         """New orders that were admitted, without requests that placed none."""
-        self._through_now, self._through_late = _Rate(NOW_SECONDS), _Rate(LATE_SECONDS)
+        self._paid_now, self._paid_usually = _Rate(NOW_SECONDS), _Rate(USUAL_SECONDS)
         self._rate = UNBOUNDED
         self._room = UNBOUNDED * BURST_SECONDS
         """New orders that may be admitted at once."""
@@ -129,7 +129,7 @@ class Admission:
         self.note(handler, written_at)
         wait = self._waits[handler]
         if handler == MILESTONE:
-            for rate in (self._through_now, self._through_late):
+            for rate in (self._paid_now, self._paid_usually):
                 rate.count(wait.taken_at, events)
         wait.is_under_way = True
         try:
@@ -147,12 +147,12 @@ class Admission:
         if self._room < 1:
             return False
         self._room -= 1
-        self._taken.count(self._looked)
+        self._admitted.count(self._updated)
         return True
 
     def discount(self) -> None:
         """Do not count an admitted request as a new order; its room stays used, as it took work."""
-        self._taken.count(self._clock(), -1)
+        self._admitted.count(self._clock(), -1)
 
     def rate(self) -> float:
         """Return the limit as of now, in new orders a second."""
@@ -160,22 +160,22 @@ class Admission:
 
     def _update(self) -> None:
         moment = self._clock()
-        if moment < self._looked:
+        if moment < self._updated:
             # The clock was set back: earlier times cannot be compared with it.
-            self._since = self._looked = moment
+            self._since = self._updated = moment
             self._waits.clear()
-        elapsed = moment - self._looked
-        self._rate, self._looked = self._rate_at(moment), moment
+        elapsed = moment - self._updated
+        self._rate, self._updated = self._rate_at(moment), moment
         self._room = min(self._room + elapsed * self._rate, BURST_SECONDS * self._rate)
 
     def _rate_at(self, moment: float) -> float:
         wait = sum(wait.seconds(moment) * wait.times for wait in self._waits.values())
         if wait <= EASY_SECONDS:
-            elapsed = max(0.0, moment - self._looked)
+            elapsed = max(0.0, moment - self._updated)
             return float(min(self._rate * RECOVERY ** min(elapsed, 60), UNBOUNDED))
-        return max(TRICKLE, self._carried(moment) * (1 + STEERING * (AIM_SECONDS - wait)))
+        return max(MIN_RATE, self._throughput(moment) * (1 + STEERING * (AIM_SECONDS - wait)))
 
-    def _carried(self, moment: float) -> float:
+    def _throughput(self, moment: float) -> float:
         """Return R, in new orders a second."""
-        now, late = (rate.at(moment) for rate in (self._through_now, self._through_late))
-        return self._taken.at(moment) * (now + FEW) / (late + FEW)
+        now, usual = (rate.at(moment) for rate in (self._paid_now, self._paid_usually))
+        return self._admitted.at(moment) * (now + FEW) / (usual + FEW)

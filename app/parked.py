@@ -12,7 +12,7 @@ from faust.types import Message
 from app.db import Database
 from app.errors import ParkedNotFound
 from app.ids import parse_id
-from app.kafka.messages import order_of_key, text_headers
+from app.kafka.messages import order_id_of_key, text_headers
 from app.queries import sql
 from app.text import storable_error
 from app.times import now, rfc3339
@@ -55,7 +55,7 @@ async def park(
             topic=message.topic,
             partition=message.partition,
             offset=message.offset,
-            order_id=order_id or order_of_key(message.key),
+            order_id=order_id or order_id_of_key(message.key),
             holds_order=order_id is not None,
             key=message.key,
             value=message.value,

@@ -68,7 +68,7 @@ async def request_payment(database: Database, command: PayOrder) -> dict[str, An
 async def request_payments_together(
     database: Database, commands: Sequence[PayOrder]
 ) -> list[dict[str, Any] | None]:
-    """Start all plain payments in one statement; return None for those to be requested singly.
+    """Start all plain payments in one statement; return None for those to be requested alone.
 
     Not plain are requests with an error, those with a key that is in use, and those for an order
     that has a live attempt. Raises one of CONFLICT when concurrent requests or events make a second
@@ -94,7 +94,7 @@ async def _request_those(
                     order, row = orders[command.order_id]
                     _require_payable(order, command)
                     answers[n] = _start_attempt(transaction, order, row, command)
-                    # A second payment of the same order in this batch has to be requested singly.
+                    # A second payment of the same order in this batch has to be requested alone.
                     del orders[command.order_id]
     return [answers.get(n) for n in range(len(commands))]
 

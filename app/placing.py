@@ -42,12 +42,12 @@ class Basket:
     expected_total: int | None
     asked: Sequence[UUID] = ()
 
-    def flaws(self, field: str, told: Mapping[UUID, str]) -> list[FieldError]:
-        """Return what is told of products as errors in that field of their items."""
+    def item_errors(self, field: str, messages: Mapping[UUID, str]) -> list[FieldError]:
+        """Return the messages about products as errors in that field of their items."""
         return [
-            FieldError(told[id], f"#/items/{n}/{field}")
+            FieldError(messages[id], f"#/items/{n}/{field}")
             for n, id in enumerate(self.asked)
-            if id in told
+            if id in messages
         ]
 
 
@@ -99,14 +99,14 @@ async def place(database: Database, command: PlaceOrder) -> tuple[dict[str, Any]
         if command.key and (answer := await idempotency.claim(transaction, command.key)):
             return answer, True
         products = await products_of(transaction, [command.basket])
-        order = insert(transaction, command, products)
+        order = add(transaction, command, products)
     return order, False
 
 
 async def place_together(
     database: Database, commands: Sequence[PlaceOrder]
 ) -> list[tuple[dict[str, Any], bool] | None]:
-    """Place all plain orders in one statement; return None for those to be placed singly.
+    """Place all plain orders in one statement; return None for those to be placed alone.
 
     Not plain are orders with an error and those with a key that is in use. Raises one of CONFLICT
     when concurrent requests make a second attempt fail, too.
@@ -123,7 +123,7 @@ async def _place_those(
         products = await products_of(transaction, [one.basket for one in commands])
         for n in idempotency.may_go_on([one.key for one in commands], free):
             with suppress(Problem):
-                placed[n] = insert(transaction, commands[n], products)
+                placed[n] = add(transaction, commands[n], products)
     return [(placed[n], False) if n in placed else None for n in range(len(commands))]
 
 
@@ -134,14 +134,15 @@ async def products_of(transaction: Transaction, baskets: Iterable[Basket]) -> di
     return {row["id"]: row for row in rows}
 
 
-def insert(
+def add(
     transaction: Transaction, command: PlaceOrder, products: Mapping[UUID, Any]
 ) -> dict[str, Any]:
     """Add the order at the prices of `products`, and its event; return it as clients see it.
 
     Raises what `price` raises.
     """
-    order = _add(transaction, price(command.user, command.basket, products), command.ttl_seconds)
+    priced = price(command.user, command.basket, products)
+    order = _add_rows(transaction, priced, command.ttl_seconds)
     if command.key:
         idempotency.store_answer(transaction, command.key, order)
     transaction.emit_first(_created(order, command.key, command.request_id))
@@ -155,12 +156,12 @@ def price(user: Identity, basket: Basket, products: Mapping[UUID, Any]) -> Price
     InvalidInput (total too large).
     """
     if unknown := basket.pieces.keys() - products.keys():
-        told = dict.fromkeys(unknown, "is not in the catalogue")
-        raise ProductNotFound(errors=basket.flaws("productId", told))
+        messages = dict.fromkeys(unknown, "is not in the catalogue")
+        raise ProductNotFound(errors=basket.item_errors("productId", messages))
     available = {id: products[id]["available"] for id in basket.pieces}
     if short := shortages(basket.pieces, available):
-        told = {id: f"only {available[id]} in stock" for id in short}
-        raise NotEnoughStock(errors=basket.flaws("quantity", told))
+        messages = {id: f"only {available[id]} in stock" for id in short}
+        raise NotEnoughStock(errors=basket.item_errors("quantity", messages))
     currencies = {products[id]["currency"] for id in basket.pieces}
     if len(currencies) > 1:
         raise InvalidInput.of("#/items", "the products are priced in different currencies")
@@ -174,18 +175,18 @@ def _total(lines: Iterable[tuple[UUID, int, int]], expected: int | None) -> int:
     if total > MAX_MINOR:
         raise InvalidInput.of("#/items", "the order's total is more than 9999999999999.99")
     if expected is not None and expected != total:
-        told = f"the catalogue's total is {to_major(total)}"
-        raise TotalMismatch(errors=[FieldError(told, "#/totalAmount")])
+        message = f"the catalogue's total is {to_major(total)}"
+        raise TotalMismatch(errors=[FieldError(message, "#/totalAmount")])
     return total
 
 
-def _add(transaction: Transaction, order: Priced, ttl_seconds: int) -> dict[str, Any]:
+def _add_rows(transaction: Transaction, order: Priced, ttl_seconds: int) -> dict[str, Any]:
     """Add the order, its lines and its deadline; return it as clients see it."""
     moment = now()
     due_at = moment + timedelta(seconds=ttl_seconds)
-    paid_in = (order.total_minor, order.currency)
+    user, total = order.user, order.total_minor
     transaction.placed.append(
-        OrderRow(order.id, order.user.id, order.user.email, *paid_in, moment, due_at)
+        OrderRow(order.id, user.id, user.email, total, order.currency, moment, due_at)
     )
     for number, line in enumerate(order.lines, start=1):
         transaction.lines.append(LineRow(order.id, number, *line))

@@ -17,7 +17,7 @@ def event_of(message: Message) -> Event:
     return cast(Event, message.value)
 
 
-def order_of_key(key: bytes | None) -> UUID | None:
+def order_id_of_key(key: bytes | None) -> UUID | None:
     """Return the order id in a message's key; None if the key is not a UUID."""
     try:
         return UUID((key or b"").decode())
@@ -31,12 +31,12 @@ def text_headers(message: RawMessage) -> dict[str, str]:
     return {name: (value or b"").decode(errors="replace") for name, value in raw.items()}
 
 
-def request_of(message: Message) -> str:
+def request_id_of(message: Message) -> str:
     """Return the id of the request that caused the message; `-` if the message is Malformed."""
     return getattr(message.value, "requestId", "-")
 
 
-def order_of(message: Message) -> UUID:
+def order_id_of(message: Message) -> UUID:
     """Return the id of the order of a message that is not Malformed."""
     return event_of(message).order_id
 

@@ -18,7 +18,7 @@ from aiokafka.errors import KafkaTimeoutError
 from app.db import Database
 from app.db_connecting import READ_ONLY
 from app.kafka.broker_access import Brokers
-from app.kafka.messages import order_of_key
+from app.kafka.messages import order_id_of_key
 from app.kafka.producing import choose_partition
 from app.operations.audit import BEGINNING, Finding, Scope, events_kept_since
 from app.queries import sql
@@ -110,7 +110,7 @@ class Comparison:
             self._broken[invariant].append((subject, detail))
 
     async def _compare(self, topic: str, messages: Sequence[ConsumerRecord]) -> None:
-        orders = {id for one in messages if (id := order_of_key(one.key))}
+        orders = {id for one in messages if (id := order_id_of_key(one.key))}
         rows = await sql.events_of_orders(self._connection, order_ids=list(orders), topic=topic)
         events = {str(row["event_id"]): row for row in rows}
         unknown = []

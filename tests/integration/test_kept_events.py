@@ -37,7 +37,7 @@ async def test_an_event_of_an_unknown_order_is_kept_and_applied_when_it_appears(
         transaction = Transaction(connection)
         products = await placing.products_of(transaction, [basket])
         command = placing.PlaceOrder(ANN, basket, None, "a request", 60)
-        order = placing.insert(transaction, command, products)
+        order = placing.add(transaction, command, products)
         await write_changes(transaction)
         one = Course(database, UUID(order["id"]))
         books = Books(one.order_id, TOTAL, "PLN")

@@ -13,13 +13,13 @@ from app.admission_control import (
     AIM_SECONDS,
     BURST_SECONDS,
     EASY_SECONDS,
-    LATE_SECONDS,
     MEMORY_SECONDS,
     MILESTONE,
+    MIN_RATE,
     NOW_SECONDS,
     STEERING,
-    TRICKLE,
     UNBOUNDED,
+    USUAL_SECONDS,
     Admission,
 )
 from app.errors import NotEnoughStock, Problem, ProductNotFound
@@ -84,7 +84,7 @@ def worker() -> Worker:
 
 
 ALL = pytest.approx(OFFERED, rel=0.01)
-HARDLY_ANY = pytest.approx(TRICKLE * (1 + BURST_SECONDS / 2), rel=0.15)
+HARDLY_ANY = pytest.approx(MIN_RATE * (1 + BURST_SECONDS / 2), rel=0.15)
 
 
 def test_all_are_taken_while_no_event_waits_long(worker: Worker) -> None:
@@ -114,7 +114,7 @@ def test_what_gets_through_stands_for_others(worker: Worker, paid: int) -> None:
 
 
 def test_who_has_no_partitions_takes_as_many_as_before(worker: Worker) -> None:
-    worker.admitted(3 * LATE_SECONDS, offered=500)
+    worker.admitted(3 * USUAL_SECONDS, offered=500)
     worker.admitted(BURST_SECONDS, wait=AIM_SECONDS)
     assert worker.admitted(wait=AIM_SECONDS) == pytest.approx(500, rel=0.1)
 
@@ -136,7 +136,7 @@ def test_a_worker_that_was_idle_takes_few_at_first(worker: Worker) -> None:
 def test_a_trickle_is_taken_however_long_events_wait(worker: Worker) -> None:
     worker.admitted(LEARNING)
     worker.admitted(wait=90.0)
-    assert worker.admitted(wait=90.0) == pytest.approx(TRICKLE, rel=0.05)
+    assert worker.admitted(wait=90.0) == pytest.approx(MIN_RATE, rel=0.05)
 
 
 def test_what_counts_is_the_whole_way(worker: Worker) -> None:
@@ -159,7 +159,7 @@ def test_what_is_discounted_is_no_new_order(worker: Worker) -> None:
         worker.clock.now += STEP
         assert worker.admission.try_admit()
         worker.admission.discount()
-    assert worker.admission._carried(worker.clock.now) == pytest.approx(0, abs=0.01)
+    assert worker.admission._throughput(worker.clock.now) == pytest.approx(0, abs=0.01)
 
 
 class Placings:
@@ -199,7 +199,7 @@ async def test_only_a_new_order_is_counted_as_one(
         await order_admission.admit_and_place(
             PlaceOrder(user, Basket({uuid4(): 1}, None), None, "a request")
         )
-    assert (admission._taken.at(moment) > 0) is is_new
+    assert (admission._admitted.at(moment) > 0) is is_new
 
 
 def test_ever_more_are_taken_once_it_has_caught_up(worker: Worker) -> None:
@@ -259,7 +259,7 @@ def test_waits_count_after_the_clock_is_set_back(worker: Worker) -> None:
 def test_operators_see_the_present(worker: Worker) -> None:
     with worker.admission.taking(HANDLER, worker.clock.now - AIM_SECONDS, 1):
         assert _seen(WAIT, handler=HANDLER) == pytest.approx(AIM_SECONDS)
-        assert worker.admission.rate() == TRICKLE
+        assert worker.admission.rate() == MIN_RATE
     worker.clock.now += 60
     assert _seen(WAIT, handler=HANDLER) == 0.0
     assert worker.admission.rate() > OFFERED
@@ -271,13 +271,13 @@ def test_operators_see_the_limit_that_new_orders_meet(
     monkeypatch.setattr(app.admission, "_waits", {})
     monkeypatch.setattr(app.admission, "_rate", UNBOUNDED)
     with worker.admission.taking(HANDLER, worker.clock.now - AIM_SECONDS, 1):
-        assert worker.admission.rate() == TRICKLE
+        assert worker.admission.rate() == MIN_RATE
         assert _seen(ADMITTED) == UNBOUNDED
 
 
 def test_looking_at_the_limit_changes_nothing(worker: Worker) -> None:
     worker.wait(AIM_SECONDS)
-    assert worker.admission.rate() == TRICKLE
+    assert worker.admission.rate() == MIN_RATE
     worker.clock.now += MEMORY_SECONDS
     assert worker.admitted() == ALL
 
