@@ -276,8 +276,8 @@ class Settings(BaseSettings):
         """Connection arguments for asyncpg, from DB_URL or, without it, from DB_HOST etc."""
         if self.db_url:
             # What the URL says of it counts, not the service's own choice.
-            told = parse_qs(urlsplit(self.db_url).query).get("target_session_attrs")
-            return {"dsn": self.db_url, **({"target_session_attrs": told[0]} if told else {})}
+            asked = parse_qs(urlsplit(self.db_url).query).get("target_session_attrs")
+            return {"dsn": self.db_url, **({"target_session_attrs": asked[0]} if asked else {})}
         return {
             "host": self.db_host,
             "port": self.db_port,
@@ -340,5 +340,5 @@ def _without_db_url_of_file() -> dict[str, Any]:
 
 def _one_line(error: ValidationError) -> str:
     names = {"JWT_SECRET": "JWT_SECRET (or SECRET_KEY)"}
-    told = [(str(problem["loc"][0]).upper(), problem["msg"]) for problem in error.errors()]
-    return "; ".join(f"{names.get(name, name)}: {problem}" for name, problem in told)
+    messages = [(str(problem["loc"][0]).upper(), problem["msg"]) for problem in error.errors()]
+    return "; ".join(f"{names.get(name, name)}: {problem}" for name, problem in messages)

@@ -58,8 +58,8 @@ class Notifier:
         for event in events:
             line = "Sending notification for %s order %s", kind, event.orderId
             notice = partial(log.info, *line, extra={"request_id": event.requestId})
-            told = NotificationRow(event.order_id, kind, LOG, None, None, at_once=True)
-            transaction.notifications[told] = notice
+            logged = NotificationRow(event.order_id, kind, LOG, None, None, at_once=True)
+            transaction.notifications[logged] = notice
             if self._sends_mail and (address := event.customerEmail):
                 reason = getattr(event, "reason", None)
                 reason = reason if reason in REASONS else None

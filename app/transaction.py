@@ -178,9 +178,9 @@ async def write_changes(transaction: Transaction) -> None:
 def _note_changed(transaction: Transaction, changed: list[Any]) -> None:
     products = (row for row in changed if row["version"] is not None)
     transaction.product_versions.update({row["id"]: row["version"] for row in products})
-    told = {(row["id"], row["kind"], row["channel"]) for row in changed}
+    new = {(row["id"], row["kind"], row["channel"]) for row in changed}
     for row, notice in transaction.notifications.items():
-        if notice and (row.order_id, row.kind, row.channel) in told:
+        if notice and (row.order_id, row.kind, row.channel) in new:
             transaction.notices.append(notice)
 
 

@@ -102,8 +102,8 @@ def document(views: Iterable[tuple[str, Any]]) -> Json:
     """Return the document of all operations that `views`, (path, view) pairs, declare."""
     declared = list(operations(views))
     paths: Json = defaultdict(dict)
-    for path, method, declaration, told in declared:
-        paths[path][method] = _operation(path, declaration, told)
+    for path, method, declaration, docstring in declared:
+        paths[path][method] = _operation(path, declaration, docstring)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -156,12 +156,12 @@ def _tag(path: str) -> str:
     return more[0] if first == "api" else "operations"
 
 
-def _operation(path: str, declared: Declaration, told: str) -> Json:
+def _operation(path: str, declared: Declaration, docstring: str) -> Json:
     operation: Json = {
         "operationId": declared.name,
         "tags": [_tag(path)],
-        "summary": told.splitlines()[0].rstrip("."),
-        "description": told,
+        "summary": docstring.splitlines()[0].rstrip("."),
+        "description": docstring,
         "parameters": list(_parameters(path, declared)),
         "responses": _responses(path, declared),
         "security": [] if declared.who is Who.ANYONE else [{BEARER: []}],

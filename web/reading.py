@@ -164,8 +164,8 @@ def field_errors(error: ValidationError) -> list[FieldError]:
 def _field_error(problem: Any) -> FieldError:
     own = OWN_WORDS.get(problem["type"])
     # Pydantic's message may quote the client's input, so it must not be used as a template.
-    told = own.format(**problem.get("ctx", {})) if own else problem["msg"]
-    return FieldError(told.removeprefix("Value error, "), pointer(problem["loc"]))
+    message = own.format(**problem.get("ctx", {})) if own else problem["msg"]
+    return FieldError(message.removeprefix("Value error, "), pointer(problem["loc"]))
 
 
 def pointer(path: Iterable[object]) -> str:

@@ -28,7 +28,7 @@ from app.parked import State, get, page, park, park_again, parked_ids
 MAX_LISTED = 100
 FETCH_SECONDS = 10
 MESSAGE_REF = re.compile(r"([a-zA-Z0-9._-]+)/(\d{1,9})@(\d{1,18})")
-TOLD = "{id}  {state}  {handler}  {topic}/{partition}@{offset}  order {orderId}  {error}"
+LINE = "{id}  {state}  {handler}  {topic}/{partition}@{offset}  order {orderId}  {error}"
 
 
 @app.command(
@@ -70,7 +70,7 @@ async def _list(self: AppCommand, _: None, **given: Any) -> None:
         request_pool, given["handler"], given["order"], given["state"], None, MAX_LISTED + 1
     )
     for message, _position in found[:MAX_LISTED]:
-        self.say(TOLD.format(**message))
+        self.say(LINE.format(**message))
     if len(found) > MAX_LISTED:
         self.say(f"… and more than these {MAX_LISTED}: narrow it by --handler or --order")
     if not found:
