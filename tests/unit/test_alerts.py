@@ -30,7 +30,7 @@ def test_an_alert_asks_for_metrics_that_there_are_and_stands_in_the_manual(
     named = set(re.findall(r"\b[a-z_]+\b", without_values)) - FUNCTIONS
     asked = named & {*samples(), *OF_PROMETHEUS}
     assert asked and named - asked <= LABELS_OF_PROMETHEUS | labels_of(asked)
-    assert rule["alert"] in MANUAL
+    assert rule["alert"] in MANUAL, "docs/operations.md does not name it"
     assert rule["labels"]["severity"] in ("page", "ticket")
     assert rule["annotations"]["summary"] and rule["annotations"]["description"]
 

@@ -63,7 +63,7 @@ def test_every_agent_is_a_receiver_of_what_it_reads(
         if operation["action"] == "receive"
     }
     assert readers
-    assert received == set(readers)
+    assert received == set(readers), "app.topics.EVENTS lacks a Record"
 
 
 def test_every_operation_speaks_of_the_message_of_its_channel(document: Json) -> None:
