@@ -18,10 +18,10 @@ from tests.acceptance.client import Api, eventually
 from tests.acceptance.customer import Admin, Customer
 from tests.acceptance.records import Records
 from tests.acceptance.rows import Rows
-from tests.acceptance.stripe_shop import OrderShop
+from tests.acceptance.stripe_stand_in import StripeStandIn
 from tests.acceptance.tokens import token
 from tests.conftest import run_command
-from tests.integration.stripe_shop import Shop
+from tests.integration.stripe_stand_in import StandIn
 
 Metric = Callable[..., Awaitable[float]]
 NewCustomer = Callable[..., Customer]
@@ -92,20 +92,20 @@ async def records(environment: dict[str, str], worker: Worker) -> AsyncIterator[
 
 
 @pytest.fixture
-async def shop(
+async def stripe(
     stripe_stand_in: Stripe, environment: dict[str, str], worker: Worker
-) -> AsyncIterator[OrderShop]:
+) -> AsyncIterator[StripeStandIn]:
     """Stripe at rest; on exit, everything the test told it to do is reset."""
     connection = await asyncpg.connect(environment["DB_URL"])
     async with aiohttp.ClientSession() as session:
-        shop = OrderShop(Shop(stripe_stand_in, session), connection)
-        await shop.come_to_rest()
-        yield shop
-        await shop.whims()
-        await shop.hold(False)
-        await shop.deliver()
-        await shop.hurry()
-        await shop.come_to_rest()
+        stripe = StripeStandIn(StandIn(stripe_stand_in, session), connection)
+        await stripe.come_to_rest()
+        yield stripe
+        await stripe.whims()
+        await stripe.hold(False)
+        await stripe.deliver()
+        await stripe.hurry()
+        await stripe.come_to_rest()
     await connection.close()
 
 

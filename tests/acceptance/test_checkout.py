@@ -9,7 +9,7 @@ from tests.acceptance.client import UNKNOWN_ID, eventually
 from tests.acceptance.customer import Admin, Customer
 from tests.acceptance.problems import assert_problem, slug
 from tests.acceptance.records import Records
-from tests.acceptance.stripe_shop import OrderShop
+from tests.acceptance.stripe_stand_in import StripeStandIn
 
 Json = dict[str, Any]
 
@@ -24,7 +24,7 @@ async def types(customer: Customer, order: Json) -> list[str]:
 
 
 async def test_an_order_is_paid_on_stripes_page(
-    customer: Customer, order: Json, shop: OrderShop
+    customer: Customer, order: Json, stripe: StripeStandIn
 ) -> None:
     assert (await customer.checkout(order))["status"] == "NOT_REQUESTED"
     asked = await customer.check_out(order)
@@ -35,21 +35,21 @@ async def test_an_order_is_paid_on_stripes_page(
         lambda: customer.checkout(order), lambda seen: seen["status"] == "READY"
     )
     assert ready["orderId"] == order["id"] and ready["failureReason"] is None
-    await shop.press(ready)
+    await stripe.press(ready)
     await customer.wait_until(order, "COMPLETED")
     assert await types(customer, order) == PAID
-    assert await shop.counts(order) == (1, 1, 0)
+    assert await stripe.counts(order) == (1, 1, 0)
     assert await customer.checkout(order) == {**ready, "checkoutUrl": None}, "nobody pays twice"
 
 
 async def test_stripe_is_told_the_lines_the_order_and_the_time_there_is(
-    customer: Customer, order: Json, shop: OrderShop
+    customer: Customer, order: Json, stripe: StripeStandIn
 ) -> None:
     await customer.ready_checkout(order)
-    (session,) = (await shop.of(order))["sessions"]
+    (session,) = (await stripe.of(order))["sessions"]
     assert (session["amount_total"], session["currency"]) == (99800, "pln")
     assert session["metadata"]["orderId"] == order["id"]
-    row = await shop.row(
+    row = await stripe.row(
         "select extract(epoch from due_at)::bigint as due, extract(epoch from expires_at)::bigint"
         " as ends from order_deadlines join payments using (order_id) where order_id = $1",
         order["id"],
@@ -58,7 +58,7 @@ async def test_stripe_is_told_the_lines_the_order_and_the_time_there_is(
 
 
 async def test_a_checkout_that_is_open_is_not_opened_again(
-    customer: Customer, order: Json, shop: OrderShop
+    customer: Customer, order: Json, stripe: StripeStandIn
 ) -> None:
     answers = await asyncio.gather(*[customer.check_out(order) for _ in range(5)])
     assert {answer.status for answer in answers} == {202}
@@ -66,11 +66,11 @@ async def test_a_checkout_that_is_open_is_not_opened_again(
     again = await customer.check_out(order)
     assert (again.status, again.body["status"]) == (202, "READY")
     assert await customer.checkout(order) == ready
-    assert await shop.counts(order) == (1, 0, 0)
+    assert await stripe.counts(order) == (1, 0, 0)
 
 
 async def test_an_order_is_paid_here_or_there(
-    customer: Customer, order: Json, shop: OrderShop, records: Records
+    customer: Customer, order: Json, stripe: StripeStandIn, records: Records
 ) -> None:
     await customer.ready_checkout(order)
     refused = await customer.pay(order)
@@ -80,14 +80,14 @@ async def test_an_order_is_paid_here_or_there(
 
 
 async def test_only_its_owner_pays_an_order(
-    stranger: Customer, admin: Admin, order: Json, shop: OrderShop
+    stranger: Customer, admin: Admin, order: Json, stripe: StripeStandIn
 ) -> None:
     path = f"/api/orders/{order['id']}/payments/stripe"
     for other in (stranger, admin):
         for method in ("POST", "GET"):
             refused = await other.ask(method, path)
             assert_problem(refused, 403, "You are not allowed to access this order")
-    assert await shop.counts(order) == (0, 0, 0)
+    assert await stripe.counts(order) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("id", [UNKNOWN_ID, "no-uuid"])
@@ -113,7 +113,7 @@ async def test_an_order_of_nothing_is_not_paid_at_stripe(customer: Customer, adm
 
 
 async def test_what_stripe_refuses_is_told_and_another_attempt_may_be_made(
-    customer: Customer, admin: Admin, shop: OrderShop, records: Records
+    customer: Customer, admin: Admin, stripe: StripeStandIn, records: Records
 ) -> None:
     order = await customer.placed(await admin.adds(price=1))
     for _ in range(2):
@@ -131,9 +131,9 @@ async def test_what_stripe_refuses_is_told_and_another_attempt_may_be_made(
 
 
 async def test_a_payment_that_fails_cancels_the_order(
-    customer: Customer, order: Json, shop: OrderShop
+    customer: Customer, order: Json, stripe: StripeStandIn
 ) -> None:
-    await shop.press(await customer.ready_checkout(order), "fail")
+    await stripe.press(await customer.ready_checkout(order), "fail")
     cancelled = await customer.wait_until(order, "CANCELLED")
     assert cancelled["cancelReason"] == "The payment failed"
     told = await customer.checkout(order)
@@ -141,38 +141,38 @@ async def test_a_payment_that_fails_cancels_the_order(
 
 
 async def test_a_customer_who_leaves_may_come_back(
-    customer: Customer, order: Json, shop: OrderShop
+    customer: Customer, order: Json, stripe: StripeStandIn
 ) -> None:
     ready = await customer.ready_checkout(order)
-    await shop.press(ready, "leave")
+    await stripe.press(ready, "leave")
     assert await customer.checkout(order) == ready
-    await shop.press(ready)
+    await stripe.press(ready)
     await customer.wait_until(order, "COMPLETED")
 
 
 async def test_when_the_time_is_up_the_page_is_closed_first(
-    customer: Customer, order: Json, shop: OrderShop
+    customer: Customer, order: Json, stripe: StripeStandIn
 ) -> None:
     ready = await customer.ready_checkout(order)
-    await shop.make_due(order)
+    await stripe.make_due(order)
     cancelled = await customer.wait_until(order, "CANCELLED")
     assert cancelled["cancelReason"] == "expired"
-    (session,) = (await shop.of(order))["sessions"]
+    (session,) = (await stripe.of(order))["sessions"]
     assert session["status"] == "expired"
-    assert await shop.press(ready) == "410"
+    assert await stripe.press(ready) == "410"
     assert (await customer.checkout(order))["status"] == "EXPIRED"
 
 
 async def test_who_pays_in_the_last_moment_has_paid(
-    customer: Customer, order: Json, shop: OrderShop
+    customer: Customer, order: Json, stripe: StripeStandIn
 ) -> None:
     """Stripe answers that the session is complete, and its webhook comes later."""
     ready = await customer.ready_checkout(order)
-    await shop.hold()
-    await shop.press(ready)
-    await shop.make_due(order)
+    await stripe.hold()
+    await stripe.press(ready)
+    await stripe.make_due(order)
     await eventually(
-        lambda: shop.row(
+        lambda: stripe.row(
             "select due_at > now() + interval '5 minutes' as waits"
             " from provider_calls where kind = 'expire' and order_id = $1",
             order["id"],
@@ -180,24 +180,26 @@ async def test_who_pays_in_the_last_moment_has_paid(
         lambda row: row and row["waits"],
     )
     assert (await customer.see(order))["status"] == "CREATED"
-    await shop.deliver()
+    await stripe.deliver()
     await customer.wait_until(order, "COMPLETED")
 
 
-async def test_a_cancel_closes_the_page(customer: Customer, order: Json, shop: OrderShop) -> None:
+async def test_a_cancel_closes_the_page(
+    customer: Customer, order: Json, stripe: StripeStandIn
+) -> None:
     ready = await customer.ready_checkout(order)
     assert (await customer.cancel(order)).status == 200
 
     async def session() -> Any:
-        return (await shop.of(order))["sessions"][0]["status"]
+        return (await stripe.of(order))["sessions"][0]["status"]
 
     await eventually(session, lambda status: status == "expired")
-    assert await shop.press(ready) == "410"
+    assert await stripe.press(ready) == "410"
     assert (await customer.checkout(order))["status"] == "EXPIRED"
 
 
 async def test_explain_tells_where_a_checkout_stands(
-    customer: Customer, order: Json, shop: OrderShop
+    customer: Customer, order: Json, stripe: StripeStandIn
 ) -> None:
     async def explained() -> Any:
         return (await customer.ask("GET", f"/api/orders/{order['id']}/explain")).body
@@ -207,14 +209,14 @@ async def test_explain_tells_where_a_checkout_stands(
     told = await explained()
     assert told["waitingFor"]["what"] == "payment by the customer"
     assert told["actions"] == ["checkout", "cancel"]
-    await shop.whims(delayed=True)
-    await shop.press(ready)
+    await stripe.whims(delayed=True)
+    await stripe.press(ready)
     on_its_way = "Stripe, to receive the payment, which is on its way"
     await eventually(explained, lambda told: told["waitingFor"]["what"] == on_its_way)
 
 
 async def test_the_same_request_again_gets_the_same_answer(
-    customer: Customer, order: Json, shop: OrderShop
+    customer: Customer, order: Json, stripe: StripeStandIn
 ) -> None:
     first = await customer.check_out(order, key="once")
     await customer.ready_checkout(order)
@@ -234,7 +236,7 @@ async def test_a_key_is_good_for_one_checkout(customer: Customer, product: Json)
 
 
 async def test_many_requests_with_one_key_are_one(
-    customer: Customer, order: Json, shop: OrderShop
+    customer: Customer, order: Json, stripe: StripeStandIn
 ) -> None:
     answers = await asyncio.gather(*[customer.check_out(order, key="once") for _ in range(8)])
     assert {answer.status for answer in answers} == {202}

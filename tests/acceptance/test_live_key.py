@@ -13,7 +13,7 @@ from devstack.stack import Stack
 from devstack.worker import Worker
 from tests.acceptance.client import Api
 from tests.acceptance.customer import Admin, Customer
-from tests.acceptance.stripe_shop import as_bytes, session_event, signed
+from tests.acceptance.stripe_stand_in import as_bytes, session_event, signed
 from tests.acceptance.tokens import token
 from tests.conftest import SECRET
 from tests.furnish import furnish

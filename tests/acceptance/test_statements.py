@@ -13,7 +13,7 @@ from tests.acceptance.client import Answer, Api, eventually
 from tests.acceptance.customer import Admin, Customer, basket
 from tests.acceptance.rows import Rows
 from tests.acceptance.statements import PREFIX, Cost, StatementLog
-from tests.acceptance.stripe_shop import as_bytes, session_event, signed
+from tests.acceptance.stripe_stand_in import as_bytes, session_event, signed
 
 Json = dict[str, Any]
 NOTHING = Cost(0)

@@ -14,7 +14,7 @@ from devstack.stripe import Stripe
 from tests.acceptance.client import Answer, Api, eventually
 from tests.acceptance.customer import Customer
 from tests.acceptance.problems import assert_problem, slug
-from tests.acceptance.stripe_shop import OrderShop, as_bytes, session_event, signed
+from tests.acceptance.stripe_stand_in import StripeStandIn, as_bytes, session_event, signed
 
 Json = dict[str, Any]
 SENT = "select published_at is not null as sent from outbox where order_id = $1"
@@ -56,14 +56,14 @@ def send(api: Api) -> Send:
     return post
 
 
-async def rows_of(shop: OrderShop, order: Json) -> Any:
+async def rows_of(stripe: StripeStandIn, order: Json) -> Any:
     """Return all rows of an order, and the number of provider events that name no order."""
     rows = ", ".join(
         f"(select json_agg(t) from {table} t where order_id = $1)::text as {table}"
         for table in OF_ORDER
     )
     foreign = "(select count(*) from provider_events where order_id is null) as foreign_events"
-    return await shop.row(
+    return await stripe.row(
         f"select o::text, {foreign}, {rows} from orders o where id = $1", order["id"]
     )
 
@@ -89,15 +89,15 @@ async def rows_of(shop: OrderShop, order: Json) -> Any:
     ),
 )
 async def test_what_stripe_did_not_sign_changes_nothing_and_stores_nothing(
-    send: Send, order: Json, secret: str, shop: OrderShop, header: Any
+    send: Send, order: Json, secret: str, stripe: StripeStandIn, header: Any
 ) -> None:
     body = as_bytes(session_event(order))
-    await eventually(lambda: shop.row(SENT, order["id"]), lambda row: row["sent"])
-    before = await rows_of(shop, order)
+    await eventually(lambda: stripe.row(SENT, order["id"]), lambda row: row["sent"])
+    before = await rows_of(stripe, order)
     answer = await send(body, header(body, secret))
     assert_problem(answer, 400)
     assert slug(answer) == "bad-signature"
-    assert await rows_of(shop, order) == before
+    assert await rows_of(stripe, order) == before
 
 
 async def test_a_bad_signature_is_refused_before_anything_is_parsed(send: Send) -> None:
@@ -106,38 +106,43 @@ async def test_a_bad_signature_is_refused_before_anything_is_parsed(send: Send) 
 
 
 async def test_a_signature_is_of_the_bytes_that_are_sent(
-    send: Send, order: Json, secret: str, shop: OrderShop
+    send: Send, order: Json, secret: str, stripe: StripeStandIn
 ) -> None:
-    await eventually(lambda: shop.row(SENT, order["id"]), lambda row: row["sent"])
-    body, before = as_bytes(session_event(order)), await rows_of(shop, order)
+    await eventually(lambda: stripe.row(SENT, order["id"]), lambda row: row["sent"])
+    body, before = as_bytes(session_event(order)), await rows_of(stripe, order)
     bomb = gzip.compress(b" " * 1_000_000)
     for sent, packing in ((gzip.compress(body), "gzip"), (bomb, "gzip"), (b"{}", "br")):
         answer = await send(sent, signed(body, secret), packing)
         assert slug(answer) == "bad-signature", "it is not even unpacked"
     assert_problem(await send(body, signed(body, secret), "gzip"), 415)
-    assert await rows_of(shop, order) == before
+    assert await rows_of(stripe, order) == before
 
 
 async def test_a_replayed_event_changes_nothing_and_stores_nothing(
-    send: Send, customer: Customer, order: Json, secret: str, shop: OrderShop
+    send: Send, customer: Customer, order: Json, secret: str, stripe: StripeStandIn
 ) -> None:
     body = as_bytes(session_event(order))
     header = signed(body, secret)
     assert (await send(body, header)).status == 200
     await customer.wait_until(order, "COMPLETED")
-    await eventually(lambda: shop.row(TOLD, order["id"]), lambda row: row["told"])
-    before = await rows_of(shop, order)
+    await eventually(lambda: stripe.row(TOLD, order["id"]), lambda row: row["told"])
+    before = await rows_of(stripe, order)
     for _ in range(3):
         answer = await send(body, header)
         assert (answer.status, answer.body) == (200, {"received": True})
-    assert await rows_of(shop, order) == before
+    assert await rows_of(stripe, order) == before
 
 
 async def test_an_event_is_taken_later_where_postgresql_refuses_it(
-    send: Send, customer: Customer, order: Json, secret: str, shop: OrderShop, elsewhere: Connection
+    send: Send,
+    customer: Customer,
+    order: Json,
+    secret: str,
+    stripe: StripeStandIn,
+    elsewhere: Connection,
 ) -> None:
-    await eventually(lambda: shop.row(SENT, order["id"]), lambda row: row["sent"])
-    body, before = as_bytes(session_event(order)), await rows_of(shop, order)
+    await eventually(lambda: stripe.row(SENT, order["id"]), lambda row: row["sent"])
+    body, before = as_bytes(session_event(order)), await rows_of(stripe, order)
     header = signed(body, secret)
     async with elsewhere.transaction():
         await elsewhere.execute("select from orders where id = $1 for update", order["id"])
@@ -145,33 +150,35 @@ async def test_an_event_is_taken_later_where_postgresql_refuses_it(
     assert_problem(answer, 503)
     assert slug(answer) == "unavailable"
     assert int(answer.headers["Retry-After"]) > 0
-    assert await rows_of(shop, order) == before
+    assert await rows_of(stripe, order) == before
     assert (await send(body, header)).status == 200
     await customer.wait_until(order, "COMPLETED")
 
 
 async def test_a_signed_body_that_is_no_event_is_refused(
-    send: Send, order: Json, secret: str, shop: OrderShop
+    send: Send, order: Json, secret: str, stripe: StripeStandIn
 ) -> None:
-    await eventually(lambda: shop.row(SENT, order["id"]), lambda row: row["sent"])
-    before = await rows_of(shop, order)
+    await eventually(lambda: stripe.row(SENT, order["id"]), lambda row: row["sent"])
+    before = await rows_of(stripe, order)
     for body in (b"{}", b"[]", b"null", b'{"id": 7, "type": "x", "created": 1, "data": {}}'):
         assert_problem(await send(body, signed(body, secret)), 400)
-    assert await rows_of(shop, order) == before
+    assert await rows_of(stripe, order) == before
 
 
 async def test_a_type_that_says_nothing_of_money_is_kept_and_done_with(
-    send: Send, order: Json, secret: str, shop: OrderShop
+    send: Send, order: Json, secret: str, stripe: StripeStandIn
 ) -> None:
     event = session_event(order) | {"type": "payment_intent.created"}
     body = as_bytes(event)
     assert (await send(body, signed(body, secret))).status == 200
-    row = await shop.row("select type, kind from provider_events where event_id = $1", event["id"])
+    row = await stripe.row(
+        "select type, kind from provider_events where event_id = $1", event["id"]
+    )
     assert tuple(row) == ("payment_intent.created", None)
 
 
 async def test_a_type_that_says_nothing_of_money_is_kept_whatever_its_shape(
-    send: Send, secret: str, shop: OrderShop
+    send: Send, secret: str, stripe: StripeStandIn
 ) -> None:
     id = f"evt_{uuid4().hex}"
     body = as_bytes({"id": id, "type": "v2.core.event_destination.ping", "created": "2026-01-03"})
@@ -179,7 +186,7 @@ async def test_a_type_that_says_nothing_of_money_is_kept_whatever_its_shape(
     query = (
         "select kind, created_at = received_at as dated from provider_events where event_id = $1"
     )
-    assert tuple(await shop.row(query, id)) == (None, True)
+    assert tuple(await stripe.row(query, id)) == (None, True)
 
 
 async def test_an_event_larger_than_other_bodies_is_taken(
@@ -193,17 +200,19 @@ async def test_an_event_larger_than_other_bodies_is_taken(
 
 
 async def test_an_event_of_an_unknown_order_is_kept(
-    send: Send, secret: str, shop: OrderShop
+    send: Send, secret: str, stripe: StripeStandIn
 ) -> None:
     event = session_event({"id": str(uuid4())})
     body = as_bytes(event)
     assert (await send(body, signed(body, secret))).status == 200
-    row = await shop.row("select payment_id from provider_events where event_id = $1", event["id"])
+    row = await stripe.row(
+        "select payment_id from provider_events where event_id = $1", event["id"]
+    )
     assert row["payment_id"] is None
 
 
 async def test_what_an_early_event_leads_to_carries_the_id_of_its_request(
-    api: Api, customer: Customer, product: Json, secret: str, shop: OrderShop
+    api: Api, customer: Customer, product: Json, secret: str, stripe: StripeStandIn
 ) -> None:
     unknown = {"id": str(uuid4())}
     event = session_event(unknown)
@@ -213,7 +222,7 @@ async def test_what_an_early_event_leads_to_carries_the_id_of_its_request(
     order = await customer.placed(product, 2)
     # As if the order that the event names had been committed only then.
     rename = "update provider_events set order_id = $1 where event_id = $2 returning event_id"
-    assert await shop.row(rename, order["id"], event["id"])
+    assert await stripe.row(rename, order["id"], event["id"])
     await customer.wait_until(order, "COMPLETED")
     told = {event["type"]: event["requestId"] for event in await customer.timeline(order)}
     assert told["payment.succeeded"] == told["order.completed"] == "abc"
@@ -222,40 +231,40 @@ async def test_what_an_early_event_leads_to_carries_the_id_of_its_request(
 
 @pytest.mark.parametrize("backwards", [False, True])
 async def test_events_may_come_late_twice_and_in_any_order(
-    customer: Customer, order: Json, shop: OrderShop, backwards: bool
+    customer: Customer, order: Json, stripe: StripeStandIn, backwards: bool
 ) -> None:
     ready = await customer.ready_checkout(order)
-    await shop.hold()
-    await shop.press(ready)
-    held = [event["id"] for event in (await shop.of(order))["events"] if event["held"]]
-    answers = await shop.deliver(held, backwards=backwards)
-    answers += await shop.deliver(held)
+    await stripe.hold()
+    await stripe.press(ready)
+    held = [event["id"] for event in (await stripe.of(order))["events"] if event["held"]]
+    answers = await stripe.deliver(held, backwards=backwards)
+    answers += await stripe.deliver(held)
     assert set(answers) == {200}
     await customer.wait_until(order, "COMPLETED")
     assert [e["type"] for e in await customer.timeline(order)].count("payment.succeeded") == 1
 
 
 async def test_a_payment_that_settles_later_is_waited_for(
-    customer: Customer, order: Json, shop: OrderShop
+    customer: Customer, order: Json, stripe: StripeStandIn
 ) -> None:
-    await shop.whims(delayed=True)
+    await stripe.whims(delayed=True)
     ready = await customer.ready_checkout(order)
     before = await customer.timeline(order)
-    await shop.hold()
-    await shop.press(ready)
-    assert await shop.deliver() == [200], "the session is completed, and unpaid"
+    await stripe.hold()
+    await stripe.press(ready)
+    assert await stripe.deliver() == [200], "the session is completed, and unpaid"
     assert await customer.timeline(order) == before
-    await shop.hold(False)
-    await shop.settle(order, paid=True)
+    await stripe.hold(False)
+    await stripe.settle(order, paid=True)
     await customer.wait_until(order, "COMPLETED")
 
 
 async def test_a_payment_that_fails_later_cancels(
-    customer: Customer, order: Json, shop: OrderShop
+    customer: Customer, order: Json, stripe: StripeStandIn
 ) -> None:
-    await shop.whims(delayed=True)
-    await shop.press(await customer.ready_checkout(order))
-    await shop.settle(order, paid=False)
+    await stripe.whims(delayed=True)
+    await stripe.press(await customer.ready_checkout(order))
+    await stripe.settle(order, paid=False)
     await customer.wait_until(order, "CANCELLED")
 
 
@@ -268,10 +277,10 @@ async def test_a_payment_that_fails_later_cancels(
     ],
 )
 async def test_wrong_money_goes_back_and_the_order_is_cancelled(
-    customer: Customer, order: Json, shop: OrderShop, whim: Json, reason: str
+    customer: Customer, order: Json, stripe: StripeStandIn, whim: Json, reason: str
 ) -> None:
-    await shop.whims(**whim)
-    await shop.press(await customer.ready_checkout(order))
+    await stripe.whims(**whim)
+    await stripe.press(await customer.ready_checkout(order))
     assert (await customer.wait_until(order, "CANCELLED"))["cancelReason"] == reason
 
     async def told() -> list[Json]:
@@ -284,5 +293,5 @@ async def test_wrong_money_goes_back_and_the_order_is_cancelled(
     taken = whim.get("amount", 99800)
     assert timeline[-1]["data"]["amount"] * 100 == taken
     assert timeline[-1]["data"]["currency"] == whim.get("currency", "pln").upper()
-    (refund,) = (await shop.of(order))["refunds"]
+    (refund,) = (await stripe.of(order))["refunds"]
     assert refund["amount"] == taken

@@ -10,7 +10,7 @@ import jwt
 
 from app import placing
 from app.tokens import USER, Identity
-from tests.acceptance.stripe_shop import as_bytes, session_event, signed
+from tests.acceptance.stripe_stand_in import as_bytes, session_event, signed
 from tests.acceptance.tokens import token
 from tests.chaos.crash_stage import Stage
 from tests.chaos.load import PLENTIFUL, SCARCE, Json

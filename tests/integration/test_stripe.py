@@ -16,7 +16,7 @@ from app.stripe.api import Line
 from app.stripe.client import StripeClient
 from app.times import now
 from devstack.stripe import Stripe
-from tests.integration.stripe_shop import SECRET, Receiver, Shop, checkout, stripe_client
+from tests.integration.stripe_stand_in import SECRET, Receiver, StandIn, checkout, stripe_client
 
 A_PAGE = 100
 """The largest page of a list at Stripe."""
@@ -37,9 +37,9 @@ async def stripe(receiver: Receiver, tmp_path: Path) -> AsyncIterator[Stripe]:
 
 
 @pytest.fixture
-async def shop(stripe: Stripe) -> AsyncIterator[Shop]:
+async def stand_in(stripe: Stripe) -> AsyncIterator[StandIn]:
     async with aiohttp.ClientSession() as client:
-        yield Shop(stripe, client)
+        yield StandIn(stripe, client)
 
 
 @pytest.fixture
@@ -55,22 +55,22 @@ async def until(true: Any) -> None:
         await asyncio.sleep(0.01)
 
 
-async def pay(shop: Shop, ours: StripeClient, receiver: Receiver) -> str:
+async def pay(stand_in: StandIn, ours: StripeClient, receiver: Receiver) -> str:
     """Pay a checkout, and wait until that is reported; return its payment intent."""
     session = await ours.create_session(checkout())
-    assert await shop.press(session.id, "pay") == "http://shop.example/paid"
+    assert await stand_in.press(session.id, "pay") == "http://shop.example/paid"
     await until(lambda: receiver.money().captured_minor == 20_098)
     intents = {report.payment_intent for report in receiver.reports} - {None}
     return str(intents.pop())
 
 
 async def test_a_paid_checkout_is_reported_with_its_order(
-    shop: Shop, ours: StripeClient, receiver: Receiver
+    stand_in: StandIn, ours: StripeClient, receiver: Receiver
 ) -> None:
     wanted = checkout()
     session = await ours.create_session(wanted)
     assert (session.status, session.payment_intent) == ("open", None)
-    await shop.press(session.id, "pay")
+    await stand_in.press(session.id, "pay")
     await until(lambda: "checkout.session.completed" in receiver.types())
     (report,) = [one for one in receiver.reports if one.session_id]
     assert (report.order_id, report.attempt_id) == (wanted.order_id, wanted.attempt_id)
@@ -79,7 +79,7 @@ async def test_a_paid_checkout_is_reported_with_its_order(
 
 
 async def test_the_page_shows_the_lines_the_total_and_what_can_be_done(
-    ours: StripeClient, shop: Shop
+    ours: StripeClient, stand_in: StandIn
 ) -> None:
     session = await ours.create_session(checkout())
     async with aiohttp.ClientSession() as client, client.get(session.url or "") as answer:
@@ -90,42 +90,42 @@ async def test_the_page_shows_the_lines_the_total_and_what_can_be_done(
 
 
 async def test_leaving_leaves_the_session_open_and_failing_fails_it(
-    shop: Shop, ours: StripeClient, receiver: Receiver
+    stand_in: StandIn, ours: StripeClient, receiver: Receiver
 ) -> None:
     session = await ours.create_session(checkout())
-    assert await shop.press(session.id, "leave") == "http://shop.example/left"
-    assert await shop.press(session.id, "fail") == "http://shop.example/paid"
+    assert await stand_in.press(session.id, "leave") == "http://shop.example/left"
+    assert await stand_in.press(session.id, "fail") == "http://shop.example/paid"
     await until(lambda: len(receiver.reports) == 2)
     assert receiver.money().failure == "The payment failed"
     assert not receiver.money().is_captured
-    assert await shop.press(session.id, "pay") == "410"
+    assert await stand_in.press(session.id, "pay") == "410"
 
 
 @pytest.mark.parametrize("kind", ["cut", "slow"])
 async def test_work_that_was_done_without_an_answer_is_not_done_again(
-    shop: Shop, ours: StripeClient, receiver: Receiver, kind: str
+    stand_in: StandIn, ours: StripeClient, receiver: Receiver, kind: str
 ) -> None:
     wanted = checkout()
-    await shop.control("faults", kind=kind, seconds=30)
+    await stand_in.control("faults", kind=kind, seconds=30)
     with pytest.raises(ProviderAway):
         await ours.create_session(wanted)
     session = await ours.create_session(wanted)
-    await shop.press(session.id, "pay")
+    await stand_in.press(session.id, "pay")
     await until(lambda: receiver.money().is_captured)
     intent, refund_id = receiver.reports[-1].payment_intent or "", uuid4()
-    await shop.control("faults", kind=kind, seconds=30)
+    await stand_in.control("faults", kind=kind, seconds=30)
     with pytest.raises(ProviderAway):
         await ours.refund(refund_id, wanted.order_id, intent, 20_098)
     refund = await ours.refund(refund_id, wanted.order_id, intent, 20_098)
     assert refund.amount_minor == 20_098
-    assert (await shop.look())["counts"] == {"sessions": 1, "charges": 1, "refunds": 1}
+    assert (await stand_in.look())["counts"] == {"sessions": 1, "charges": 1, "refunds": 1}
 
 
 @pytest.mark.parametrize("kind", ["error", "limit"])
 async def test_a_call_that_may_be_repeated_is_told_apart(
-    shop: Shop, ours: StripeClient, kind: str
+    stand_in: StandIn, ours: StripeClient, kind: str
 ) -> None:
-    await shop.control("faults", kind=kind, calls=2)
+    await stand_in.control("faults", kind=kind, calls=2)
     wanted = checkout()
     for _ in range(2):
         with pytest.raises(ProviderAway):
@@ -135,10 +135,10 @@ async def test_a_call_that_may_be_repeated_is_told_apart(
 
 @pytest.mark.parametrize("kind", ["stuck", "depends"])
 async def test_a_failure_that_stripe_keeps_for_the_key_is_a_refusal_once_it_is_repeated(
-    shop: Shop, ours: StripeClient, kind: str
+    stand_in: StandIn, ours: StripeClient, kind: str
 ) -> None:
     """Stripe repeats it for the same key for a day, so an attempt must not wait for it."""
-    await shop.control("faults", kind=kind)
+    await stand_in.control("faults", kind=kind)
     wanted = checkout()
     with pytest.raises(ProviderAway):
         await ours.create_session(wanted)
@@ -150,15 +150,15 @@ async def test_a_failure_that_stripe_keeps_for_the_key_is_a_refusal_once_it_is_r
 
 @pytest.mark.parametrize("kind", ["stuck", "depends", "broken"])
 async def test_a_refund_whose_answer_is_a_kept_failure_is_looked_for(
-    shop: Shop, ours: StripeClient, receiver: Receiver, kind: str
+    stand_in: StandIn, ours: StripeClient, receiver: Receiver, kind: str
 ) -> None:
-    intent = await pay(shop, ours, receiver)
+    intent = await pay(stand_in, ours, receiver)
     asked = uuid4(), uuid4(), intent, 10_000
-    await shop.control("faults", kind=kind)
+    await stand_in.control("faults", kind=kind)
     with pytest.raises(ProviderAway):
         await ours.refund(*asked)
     for _ in range(A_PAGE):
-        await shop.control("refunds", payment_intent=intent, amount=1)
+        await stand_in.control("refunds", payment_intent=intent, amount=1)
     if kind == "broken":
         assert (await ours.refund(*asked)).amount_minor == 10_000
     else:
@@ -168,53 +168,55 @@ async def test_a_refund_whose_answer_is_a_kept_failure_is_looked_for(
 
 
 async def test_a_refund_whose_key_was_used_for_another_is_looked_for(
-    shop: Shop, ours: StripeClient, receiver: Receiver
+    stand_in: StandIn, ours: StripeClient, receiver: Receiver
 ) -> None:
-    intent, asked = await pay(shop, ours, receiver), (uuid4(), uuid4())
+    intent, asked = await pay(stand_in, ours, receiver), (uuid4(), uuid4())
     made = await ours.refund(*asked, intent, 10_000)
     assert await ours.refund(*asked, intent, 9_000) == made
-    assert (await shop.look())["counts"]["refunds"] == 1
+    assert (await stand_in.look())["counts"]["refunds"] == 1
 
 
 async def test_a_look_for_a_refund_that_is_refused_does_not_refuse_the_refund(
-    shop: Shop, ours: StripeClient, receiver: Receiver
+    stand_in: StandIn, ours: StripeClient, receiver: Receiver
 ) -> None:
-    intent, asked = await pay(shop, ours, receiver), (uuid4(), uuid4())
+    intent, asked = await pay(stand_in, ours, receiver), (uuid4(), uuid4())
     await ours.refund(*asked, intent, 10_000)
-    await shop.control("faults", kind="refuse", method="GET")
+    await stand_in.control("faults", kind="refuse", method="GET")
     with pytest.raises(ProviderAway):
         await ours.refund(*asked, intent, 9_000)
 
 
 async def test_a_refund_that_is_refused_as_it_was_made_before_is_found(
-    shop: Shop, ours: StripeClient, receiver: Receiver
+    stand_in: StandIn, ours: StripeClient, receiver: Receiver
 ) -> None:
     """Stripe has forgotten its idempotency key."""
-    intent, id = await pay(shop, ours, receiver), uuid4()
+    intent, id = await pay(stand_in, ours, receiver), uuid4()
     made = {"payment_intent": intent, "metadata": {"refundId": str(id)}}
-    await shop.control("refunds", **made)
+    await stand_in.control("refunds", **made)
     assert (await ours.refund(id, uuid4(), intent, 20_098)).amount_minor == 20_098
     with pytest.raises(ProviderRefused) as refused:
         await ours.refund(uuid4(), uuid4(), intent, 20_098)
     assert refused.value.reason == "The payment is refunded already"
-    assert (await shop.look())["counts"]["refunds"] == 1
+    assert (await stand_in.look())["counts"]["refunds"] == 1
 
 
 @pytest.mark.parametrize("kind", [None, "stuck"])
 async def test_a_refund_that_is_not_made_tells_what_a_person_has_refunded(
-    shop: Shop, ours: StripeClient, receiver: Receiver, kind: str | None
+    stand_in: StandIn, ours: StripeClient, receiver: Receiver, kind: str | None
 ) -> None:
     """Also when Stripe keeps a failure for the idempotency key."""
-    intent, mine = await pay(shop, ours, receiver), uuid4()
+    intent, mine = await pay(stand_in, ours, receiver), uuid4()
     asked = uuid4(), uuid4(), intent, 20_098
     if kind:
-        await shop.control("faults", kind=kind)
+        await stand_in.control("faults", kind=kind)
         with pytest.raises(ProviderAway):
             await ours.refund(*asked)
-    await shop.control("webhooks", hold=True)
+    await stand_in.control("webhooks", hold=True)
     await ours.refund(mine, uuid4(), intent, 98)
     for _ in range(A_PAGE):
-        await shop.control("refunds", payment_intent=intent, amount=1, metadata={"refundId": "x"})
+        await stand_in.control(
+            "refunds", payment_intent=intent, amount=1, metadata={"refundId": "x"}
+        )
     with pytest.raises(ProviderRefused) as refused:
         await ours.refund(*asked)
     told = refused.value.refunds
@@ -224,38 +226,38 @@ async def test_a_refund_that_is_not_made_tells_what_a_person_has_refunded(
 
 
 async def test_the_refunds_of_a_payment_are_found_whoever_made_them(
-    shop: Shop, ours: StripeClient, receiver: Receiver
+    stand_in: StandIn, ours: StripeClient, receiver: Receiver
 ) -> None:
-    intent, mine = await pay(shop, ours, receiver), uuid4()
+    intent, mine = await pay(stand_in, ours, receiver), uuid4()
     session = await ours.create_session(checkout())
-    await shop.press(session.id, "pay")
-    _, other = [charge["payment_intent"] for charge in (await shop.look())["charges"]]
+    await stand_in.press(session.id, "pay")
+    _, other = [charge["payment_intent"] for charge in (await stand_in.look())["charges"]]
     assert await ours.find_refunds(intent) == []
     await ours.refund(mine, uuid4(), intent, 98)
-    await shop.control("refunds", payment_intent=intent, amount=2)
-    await shop.control("refunds", payment_intent=other)
+    await stand_in.control("refunds", payment_intent=intent, amount=2)
+    await stand_in.control("refunds", payment_intent=other)
     found = [(one.amount_minor, one.refund_id) for one in await ours.find_refunds(intent)]
     assert found == [(2, None), (98, str(mine))]
-    await shop.control("faults", kind="refuse", method="GET")
+    await stand_in.control("faults", kind="refuse", method="GET")
     with pytest.raises(ProviderAway):
         await ours.find_refunds(intent)
 
 
 async def test_a_refusal_stands_though_the_payment_s_refunds_are_not_told(
-    shop: Shop, ours: StripeClient, receiver: Receiver
+    stand_in: StandIn, ours: StripeClient, receiver: Receiver
 ) -> None:
-    intent = await pay(shop, ours, receiver)
-    await shop.control("refunds", payment_intent=intent, amount=98)
-    await shop.control("faults", kind="refuse", method="GET")
+    intent = await pay(stand_in, ours, receiver)
+    await stand_in.control("refunds", payment_intent=intent, amount=98)
+    await stand_in.control("faults", kind="refuse", method="GET")
     with pytest.raises(ProviderRefused) as refused:
         await ours.refund(uuid4(), uuid4(), intent, 20_098)
     assert not refused.value.refunds
 
 
 async def test_what_a_proxy_refuses_is_not_refused_by_stripe(
-    shop: Shop, ours: StripeClient
+    stand_in: StandIn, ours: StripeClient
 ) -> None:
-    await shop.control("faults", kind="proxy")
+    await stand_in.control("faults", kind="proxy")
     wanted = checkout()
     with pytest.raises(ProviderAway):
         await ours.create_session(wanted)
@@ -299,10 +301,10 @@ async def test_a_key_is_good_for_one_request(ours: StripeClient) -> None:
 
 
 async def test_an_open_session_is_expired_and_another_is_told_as_it_is(
-    shop: Shop, ours: StripeClient, receiver: Receiver
+    stand_in: StandIn, ours: StripeClient, receiver: Receiver
 ) -> None:
     left, paid = [await ours.create_session(checkout()) for _ in range(2)]
-    await shop.press(paid.id, "pay")
+    await stand_in.press(paid.id, "pay")
     assert (await ours.expire_session(paid.id)).status == "complete"
     for _ in range(2):
         assert (await ours.expire_session(left.id)).status == "expired"
@@ -313,64 +315,64 @@ async def test_an_open_session_is_expired_and_another_is_told_as_it_is(
 
 
 async def test_a_session_is_told_to_a_key_that_may_not_read_payment_intents(
-    shop: Shop, ours: StripeClient
+    stand_in: StandIn, ours: StripeClient
 ) -> None:
     session = await ours.create_session(checkout())
-    await shop.press(session.id, "pay")
-    await shop.control("faults", kind="refuse", method="GET")
+    await stand_in.press(session.id, "pay")
+    await stand_in.control("faults", kind="refuse", method="GET")
     told = await ours.expire_session(session.id)
     assert (told.status, told.is_paid, told.intent_status) == ("complete", True, None)
 
 
 @pytest.mark.parametrize("backwards", [False, True])
 async def test_held_webhooks_come_when_and_how_they_are_asked_for(
-    shop: Shop, ours: StripeClient, receiver: Receiver, backwards: bool
+    stand_in: StandIn, ours: StripeClient, receiver: Receiver, backwards: bool
 ) -> None:
-    await shop.control("webhooks", hold=True)
+    await stand_in.control("webhooks", hold=True)
     session = await ours.create_session(checkout())
-    await shop.press(session.id, "pay")
-    intent = (await shop.look())["charges"][0]["payment_intent"]
+    await stand_in.press(session.id, "pay")
+    intent = (await stand_in.look())["charges"][0]["payment_intent"]
     await ours.refund(uuid4(), uuid4(), intent, 20_098)
     assert receiver.reports == []
-    events = [event["id"] for event in (await shop.look())["events"]]
-    assert await shop.deliver(backwards=backwards) == [200] * 5
-    assert await shop.deliver(events[:1]) == [200], "twice, when asked"
+    events = [event["id"] for event in (await stand_in.look())["events"]]
+    assert await stand_in.deliver(backwards=backwards) == [200] * 5
+    assert await stand_in.deliver(events[:1]) == [200], "twice, when asked"
     told = [report.event_id for report in receiver.reports]
     assert told == (events[::-1] if backwards else events) + events[:1]
     assert receiver.money().captured_minor == receiver.money().refunded_minor == 20_098
 
 
 async def test_a_webhook_is_sent_until_it_is_taken(
-    shop: Shop, ours: StripeClient, receiver: Receiver
+    stand_in: StandIn, ours: StripeClient, receiver: Receiver
 ) -> None:
     receiver.statuses = [503, 503, 503]
-    await pay(shop, ours, receiver)
+    await pay(stand_in, ours, receiver)
     await until(lambda: len(receiver.reports) == 2)
-    events = (await shop.look())["events"]
+    events = (await stand_in.look())["events"]
     answers = [answer for event in events for answer in event["answers"]]
     assert sorted(answers) == [200, 200, 503, 503, 503]
 
 
 async def test_a_delayed_payment_is_complete_before_it_is_paid(
-    shop: Shop, ours: StripeClient, receiver: Receiver
+    stand_in: StandIn, ours: StripeClient, receiver: Receiver
 ) -> None:
-    await shop.control("whims", delayed=True)
+    await stand_in.control("whims", delayed=True)
     session = await ours.create_session(checkout())
-    await shop.press(session.id, "pay")
+    await stand_in.press(session.id, "pay")
     await until(lambda: receiver.types() == ["checkout.session.completed"])
     assert not receiver.money().is_captured
     assert (await ours.expire_session(session.id)).intent_status == "processing"
-    await shop.control(f"sessions/{session.id}/settle", paid=True)
+    await stand_in.control(f"sessions/{session.id}/settle", paid=True)
     await until(lambda: receiver.money().captured_minor == 20_098)
 
 
 async def test_a_delayed_payment_that_failed_is_told_by_its_payment_intent(
-    shop: Shop, ours: StripeClient
+    stand_in: StandIn, ours: StripeClient
 ) -> None:
-    await shop.control("whims", delayed=True)
+    await stand_in.control("whims", delayed=True)
     session = await ours.create_session(checkout())
-    await shop.press(session.id, "pay")
-    await shop.control(f"sessions/{session.id}/settle", paid=False)
+    await stand_in.press(session.id, "pay")
+    await stand_in.control(f"sessions/{session.id}/settle", paid=False)
     failed = await ours.expire_session(session.id)
     assert (failed.status, failed.is_paid) == ("complete", False)
     assert failed.intent_status == "requires_payment_method"
@@ -378,20 +380,20 @@ async def test_a_delayed_payment_that_failed_is_told_by_its_payment_intent(
 
 
 async def test_a_refund_can_be_refused_and_can_fail_after_it_was_accepted(
-    shop: Shop, ours: StripeClient, receiver: Receiver
+    stand_in: StandIn, ours: StripeClient, receiver: Receiver
 ) -> None:
-    intent, order_id = await pay(shop, ours, receiver), uuid4()
-    await shop.control("whims", refunds="refuse")
+    intent, order_id = await pay(stand_in, ours, receiver), uuid4()
+    await stand_in.control("whims", refunds="refuse")
     refused = uuid4()
     for _ in range(2):
         with pytest.raises(ProviderRefused):
             await ours.refund(refused, order_id, intent, 20_098)
-    await shop.control("whims", refunds="fail")
+    await stand_in.control("whims", refunds="fail")
     lost = uuid4()
     accepted = await ours.refund(lost, order_id, intent, 20_098)
     await until(lambda: receiver.money().refunds_failed == {str(lost)})
     assert (await ours.find_refund(accepted.id)).status == "failed"
-    await shop.control("whims")
+    await stand_in.control("whims")
     await ours.refund(uuid4(), order_id, intent, 20_098)
     await until(lambda: receiver.money().refunded_minor == 20_098)
     with pytest.raises(ProviderRefused) as done:

@@ -12,7 +12,7 @@ from app.stripe.api import Line
 from app.stripe.client import StripeClient
 from devstack.server import ServerFailed
 from devstack.stripe_mock import StripeMock, install
-from tests.integration.stripe_shop import checkout, stripe_client
+from tests.integration.stripe_stand_in import checkout, stripe_client
 from tests.missing import skip
 
 

@@ -10,7 +10,7 @@ import asyncpg
 
 from devstack.stripe.webhooks import signature
 from tests.acceptance.client import eventually
-from tests.integration.stripe_shop import Shop
+from tests.integration.stripe_stand_in import StandIn
 
 Json = dict[str, Any]
 
@@ -45,46 +45,48 @@ def signed(body: bytes, secret: str, moment: int | None = None) -> str:
     return signature(body, [secret], int(time.time()) if moment is None else moment)
 
 
-class OrderShop:
+class StripeStandIn:
     """The stand-in's objects by order, and what customers do on its page."""
 
-    def __init__(self, shop: Shop, connection: asyncpg.Connection) -> None:
-        self._shop = shop
+    def __init__(self, stand_in: StandIn, connection: asyncpg.Connection) -> None:
+        self._stand_in = stand_in
         self._connection = connection
 
     async def press(self, checkout: Json, button: str = "pay") -> str:
         """Press a button of the checkout page; return where it leads, or a refusal's status."""
-        return await self._shop.press(checkout["checkoutUrl"].rsplit("/", 1)[1], button)
+        return await self._stand_in.press(checkout["checkoutUrl"].rsplit("/", 1)[1], button)
 
     async def fault(self, kind: str, path: str = "/v1/", **more: Any) -> None:
         """Make calls to that path fail; see `devstack.stripe.faults`."""
-        await self._shop.control("faults", kind=kind, path=path, **more)
+        await self._stand_in.control("faults", kind=kind, path=path, **more)
 
     async def whims(self, **told: Any) -> None:
         """Set how payments and refunds go from now on."""
-        await self._shop.control("whims", **told)
+        await self._stand_in.control("whims", **told)
 
     async def hold(self, hold: bool = True, copies: int = 1) -> None:
         """Hold webhooks until `deliver`, and send each `copies` times."""
-        await self._shop.control("webhooks", hold=hold, copies=copies)
+        await self._stand_in.control("webhooks", hold=hold, copies=copies)
 
     async def deliver(self, events: Sequence[str] = (), **how: Any) -> list[int]:
         """Deliver held webhooks; return the statuses of the answers."""
-        return await self._shop.deliver(events, **how)
+        return await self._stand_in.deliver(events, **how)
 
     async def refund_by_hand(self, order: Json, amount: int) -> None:
         """Refund as a person does in Stripe's dashboard."""
         (charge,) = (await self.of(order))["charges"]
-        await self._shop.control("refunds", payment_intent=charge["payment_intent"], amount=amount)
+        await self._stand_in.control(
+            "refunds", payment_intent=charge["payment_intent"], amount=amount
+        )
 
     async def settle(self, order: Json, *, paid: bool) -> None:
         """Let a delayed payment succeed or fail."""
         (session,) = (await self.of(order))["sessions"]
-        await self._shop.control(f"sessions/{session['id']}/settle", paid=paid)
+        await self._stand_in.control(f"sessions/{session['id']}/settle", paid=paid)
 
     async def of(self, order: Json) -> Json:
         """Return the order's sessions, charges and refunds, and the events of all orders."""
-        told = await self._shop.look()
+        told = await self._stand_in.look()
         sessions = [s for s in told["sessions"] if s["client_reference_id"] == order["id"]]
         intents = {session["payment_intent"] for session in sessions} - {None}
 

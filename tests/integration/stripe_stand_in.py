@@ -70,7 +70,7 @@ class Receiver:
         return [report.type for report in self.reports]
 
 
-class Shop:
+class StandIn:
     """The stand-in as a customer and the owner of its control API see it."""
 
     def __init__(self, stripe: Stripe, client: aiohttp.ClientSession) -> None:
