@@ -13,7 +13,6 @@ from app.db import FEW_ROWS, SHORT_WAITS, AfterCommit, Database
 from app.kafka.broker_access import load_brokers
 from app.kafka.faust_app import OrderApp
 from app.kafka.monitor import new_monitor
-from app.keys import load_keys
 from app.metrics import ADMITTED
 from app.outbox_relay import Relay
 from app.rate_limits import RateLimits
@@ -21,6 +20,7 @@ from app.stripe.api import UnconfiguredStripe
 from app.stripe.calls import Calls
 from app.stripe.client import StripeClient
 from app.timeline import Followers
+from app.token_keys import load_token_keys
 from app.tokens import Tokens
 
 AGENT_POOL_SIZE = 12
@@ -82,7 +82,7 @@ health_pool = Database(settings.database_dsn, 1, "orders health")
 redis_cache = Cache(settings.redis_url)
 limiter = RateLimits(settings.redis_url, settings.auth_rate_limit, settings.login_failures_limit)
 bearer_tokens = Tokens(
-    load_keys(settings),
+    load_token_keys(settings),
     settings.jwt_ttl_seconds,
     issuer=settings.jwt_issuer,
     audience=settings.jwt_audience,

@@ -83,8 +83,8 @@ async def _expire(
         later=moment + RETRY_AFTER,
     )
     request_id = str(uuid4())
-    for order_id, session_of in rest:
-        if session_of:
-            call_for(transaction, "expire", order_id, session_of, request_id)
+    for order_id, open_payment in rest:
+        if open_payment:
+            call_for(transaction, "expire", order_id, open_payment, request_id)
         elif due[order_id].status is Status.CREATED:
             orders.cancel(transaction, due[order_id], EXPIRED, request_id)

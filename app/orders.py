@@ -101,12 +101,12 @@ async def page(
     """
     moment, order_id = (parse_time(position[0]), UUID(position[1])) if position else (None, None)
     wanted = {"statuses": [status] if status else list(Status), "page_size": size}
-    behind = {"before": moment, "before_id": order_id}
+    after = {"before": moment, "before_id": order_id}
     async with database.connection() as connection:
         if user_id is None:
-            rows = await sql.list_orders(connection, **wanted, **behind)
+            rows = await sql.list_orders(connection, **wanted, **after)
         else:
-            rows = await sql.list_orders_of_user(connection, user_id=user_id, **wanted, **behind)
+            rows = await sql.list_orders_of_user(connection, user_id=user_id, **wanted, **after)
     found = [stored_order_json(row) for row in rows]
     return [(order, [order["createdAt"], order["id"]]) for order in found]
 

@@ -147,7 +147,7 @@ async def page(
 
     Without a `state`, messages that are not resolved. Raises ValueError for an invalid `position`.
     """
-    behind = {
+    wanted = {
         "states": [state] if state else UNRESOLVED,
         "before": int(position[0]) if position else None,
         "page_size": size,
@@ -156,12 +156,12 @@ async def page(
         if order_id is not None:
             handlers = [handler] if handler else None
             rows = await sql.list_parked_of_order(
-                connection, order_id=order_id, handlers=handlers, **behind
+                connection, order_id=order_id, handlers=handlers, **wanted
             )
         elif handler is not None:
-            rows = await sql.list_parked_of_handler(connection, handler=handler, **behind)
+            rows = await sql.list_parked_of_handler(connection, handler=handler, **wanted)
         else:
-            rows = await sql.list_parked(connection, **behind)
+            rows = await sql.list_parked(connection, **wanted)
     return [(as_json(row), [str(row["position"]), ""]) for row in rows]
 
 

@@ -102,7 +102,7 @@ class Followers:
                 for wake in self._wakes.get(event.order_id, ()):
                     wake.set()
 
-    def _notice(self, order_id: UUID, version: int) -> None:
+    def _wake_if_new(self, order_id: UUID, version: int) -> None:
         if order_id in self._wakes and version > self._known.get(order_id, 0):
             self._known[order_id] = version
             for wake in self._wakes[order_id]:
@@ -126,4 +126,4 @@ class Followers:
             # The worker that changed them may not have evicted them yet.
             await self._cache.evict(ORDERS, changed)
         for order_id, version in changed.items():
-            self._notice(order_id, version)
+            self._wake_if_new(order_id, version)

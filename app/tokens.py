@@ -13,9 +13,9 @@ import jwt
 
 from app.errors import Forbidden, TokenExpired, Unauthorized
 from app.ids import read_id
-from app.keys import HS256, Keys
 from app.text import flaw
 from app.times import now
+from app.token_keys import HS256, TokenKeys
 
 USER, ADMIN = "USER", "ADMIN"
 TOKENS_REMEMBERED = 4096
@@ -61,7 +61,7 @@ class Tokens:
 
     def __init__(
         self,
-        keys: Keys,
+        keys: TokenKeys,
         ttl_seconds: int,
         *,
         issuer: str | None = None,

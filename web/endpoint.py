@@ -37,9 +37,9 @@ from app.errors import (
 )
 from app.tokens import Identity
 from web.bodies import Body
+from web.body_reading import read, read_if_any
 from web.problems import safe_path
 from web.query_strings import Query, read_query
-from web.reading import read, read_if_any
 from web.requests import (
     authenticate,
     authenticate_admin,

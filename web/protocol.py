@@ -114,7 +114,7 @@ _web._runner = _Runner(
     _web.web_app,
     access_log=None,
     keepalive_timeout=KEEPALIVE_SECONDS,
-    # web.reading decompresses: aiohttp's parser reports a body that it cannot decompress as a
+    # web.body_reading decompresses: aiohttp's parser reports a body that it cannot decompress as a
     # request that is not HTTP.
     auto_decompress=False,
     shutdown_timeout=settings.shutdown_grace_seconds * FOR_REQUESTS,

@@ -20,8 +20,8 @@ from app.lifecycle import Status
 from app.money.amounts import to_minor
 from app.sorts import SORTS
 from web.bodies import MONEY_SCHEMA, BaseShape, Text
+from web.body_reading import MAX_NAMES, field_errors, pointer
 from web.cursors import Cursor, read_cursor
-from web.reading import MAX_NAMES, field_errors, pointer
 
 DEFAULT_LIMIT, MAX_LIMIT = 20, 100
 

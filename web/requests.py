@@ -11,7 +11,7 @@ from app.idempotency import MAX_KEY_LENGTH, expiry, fingerprint
 from app.ids import read_id
 from app.rows import IdempotencyKey
 from app.tokens import Identity
-from web.reading import raw
+from web.body_reading import raw
 
 _INSIDE = f"[ !#-~]{{0,{MAX_KEY_LENGTH - 2}}}"
 KEY = re.compile(f'"([ -~]{{1,{MAX_KEY_LENGTH}}})"|([!#-~](?:{_INSIDE}[!#-~])?)')

@@ -11,9 +11,9 @@ from app.metrics import WEBHOOKS
 from app.stripe import events, webhook
 from app.times import now
 from web.answers import Taken
+from web.body_reading import packing, received
 from web.endpoint import Answer, endpoint
 from web.problems import View
-from web.reading import packing, received
 from web.responses import json_response
 
 log = logging.getLogger(__name__)

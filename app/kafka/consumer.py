@@ -77,7 +77,9 @@ class _Consumer(driver.Consumer):
                 continue
             self._forget_if_lost(tp, found[0].offset)
             is_next = self._is_next(tp, found[0].offset)
-            if flows and (self._waits(tp, found) or (is_next and self._deliver(tp, found))):
+            if flows and (
+                self._put_back_if_full(tp, found) or (is_next and self._deliver(tp, found))
+            ):
                 del records[tp]
         return records, partitions
 
@@ -148,8 +150,8 @@ class _Consumer(driver.Consumer):
         topics = cast(Any, self.app.topics)
         return None if topics._tp_to_callback_lock.locked() else topics._tp_to_callback.get(tp)
 
-    def _waits(self, tp: Any, records: Sequence[Any]) -> bool:
-        """Have the records fetched again when the full queues have drained; False if none is full.
+    def _put_back_if_full(self, tp: Any, records: Sequence[Any]) -> bool:
+        """Put the records back until the full queues have drained; return False if none is full.
 
         Faust would wait until there is room, and fetch nothing of any topic meanwhile: a handler
         that cannot go on would stop all others. Records that no queue could ever hold are left to

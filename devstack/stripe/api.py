@@ -7,37 +7,37 @@ from typing import Any
 from aiohttp import BasicAuth, web
 
 from devstack.stripe import faults, forms
-from devstack.stripe.books import Books
 from devstack.stripe.errors import ApiError, missing
 from devstack.stripe.faults import Faults, Work
 from devstack.stripe.objects import Object, new_id
+from devstack.stripe.state import State
 
 
 class Api:
     """The endpoints, which apply the API key, faults and idempotency keys."""
 
-    def __init__(self, books: Books, faults: Faults, key: str) -> None:
-        self._books = books
+    def __init__(self, state: State, faults: Faults, key: str) -> None:
+        self._state = state
         self._faults = faults
         self._key = key
         self._kept: dict[str, tuple[object, int, Object]] = {}
 
     def routes(self) -> list[web.RouteDef]:
-        books, id = self._books, "{id}"
+        state, id = self._state, "{id}"
         return [
-            web.post("/v1/checkout/sessions", self._serve(lambda _, p: books.create_session(p))),
+            web.post("/v1/checkout/sessions", self._serve(lambda _, p: state.create_session(p))),
             web.get(
                 f"/v1/checkout/sessions/{id}",
-                self._serve(lambda r, _: books.retrieve_session(_id(r), _query(r))),
+                self._serve(lambda r, _: state.retrieve_session(_id(r), _query(r))),
             ),
             web.post(
                 f"/v1/checkout/sessions/{id}/expire",
-                self._serve(lambda r, _: books.expire(_id(r))),
+                self._serve(lambda r, _: state.expire(_id(r))),
             ),
-            web.post("/v1/refunds", self._serve(lambda _, p: books.refund(p))),
-            web.get("/v1/refunds", self._serve(lambda r, _: books.refunds_of(r.query))),
-            web.get(f"/v1/refunds/{id}", self._find("refund", books.refunds)),
-            web.get(f"/v1/payment_intents/{id}", self._find("payment_intent", books.intents)),
+            web.post("/v1/refunds", self._serve(lambda _, p: state.refund(p))),
+            web.get("/v1/refunds", self._serve(lambda r, _: state.refunds_of(r.query))),
+            web.get(f"/v1/refunds/{id}", self._find("refund", state.refunds)),
+            web.get(f"/v1/payment_intents/{id}", self._find("payment_intent", state.intents)),
             web.route("*", "/v1/{rest:.*}", self._serve(_unknown)),
         ]
 

@@ -15,17 +15,17 @@ from typing import Any
 
 from aiohttp import web
 
-from devstack.stripe.books import Books, Whims
 from devstack.stripe.errors import ApiError
 from devstack.stripe.faults import Fault, Faults
+from devstack.stripe.state import State, Whims
 from devstack.stripe.webhooks import Webhooks
 
 
 class Control:
     """The control API, which needs no key; the stand-in listens on this machine only."""
 
-    def __init__(self, books: Books, faults: Faults, webhooks: Webhooks) -> None:
-        self._books = books
+    def __init__(self, state: State, faults: Faults, webhooks: Webhooks) -> None:
+        self._state = state
         self._faults = faults
         self._webhooks = webhooks
 
@@ -43,17 +43,17 @@ class Control:
         ]
 
     async def _tell(self, request: web.Request) -> web.Response:
-        books = self._books
+        state = self._state
         return web.json_response(
             {
                 "counts": {
-                    "sessions": len(books.sessions),
-                    "charges": len(books.charges),
-                    "refunds": len(books.refunds),
+                    "sessions": len(state.sessions),
+                    "charges": len(state.charges),
+                    "refunds": len(state.refunds),
                 },
-                "sessions": list(books.sessions.values()),
-                "charges": list(books.charges.values()),
-                "refunds": list(books.refunds.values()),
+                "sessions": list(state.sessions.values()),
+                "charges": list(state.charges.values()),
+                "refunds": list(state.refunds.values()),
                 "events": [delivery.told for delivery in self._webhooks.deliveries.values()],
             }
         )
@@ -63,7 +63,7 @@ class Control:
         return _done()
 
     async def _set_whims(self, request: web.Request) -> web.Response:
-        self._books.whims = Whims(**await request.json())
+        self._state.whims = Whims(**await request.json())
         return _done()
 
     async def _set_webhooks(self, request: web.Request) -> web.Response:
@@ -83,18 +83,18 @@ class Control:
 
     async def _settle(self, request: web.Request) -> web.Response:
         paid = bool((await request.json())["paid"])
-        return _answer(lambda: self._books.settle(request.match_info["id"], paid=paid))
+        return _answer(lambda: self._state.settle(request.match_info["id"], paid=paid))
 
     async def _expire(self, request: web.Request) -> web.Response:
-        return _answer(lambda: self._books.expire(request.match_info["id"]))
+        return _answer(lambda: self._state.expire(request.match_info["id"]))
 
     async def _refund(self, request: web.Request) -> web.Response:
         told = await request.json()
-        return _answer(lambda: self._books.refund(told))
+        return _answer(lambda: self._state.refund(told))
 
     async def _settle_refund(self, request: web.Request) -> web.Response:
         succeeds = bool((await request.json())["succeeds"])
-        return _answer(lambda: self._books.settle_refund(request.match_info["id"], succeeds))
+        return _answer(lambda: self._state.settle_refund(request.match_info["id"], succeeds))
 
 
 def _done() -> web.Response:

@@ -4,9 +4,9 @@ from html import escape
 
 from aiohttp import web
 
-from devstack.stripe.books import Books
 from devstack.stripe.errors import ApiError
 from devstack.stripe.objects import Object
+from devstack.stripe.state import State
 
 _FRAME = """<!doctype html>
 <html lang="en">
@@ -37,8 +37,8 @@ _ACTIONS = (("pay", "Pay"), ("fail", "Pay, and let the payment fail"), ("leave",
 class Page:
     """GET /c/pay/{id}, and its three buttons."""
 
-    def __init__(self, books: Books) -> None:
-        self._books = books
+    def __init__(self, state: State) -> None:
+        self._state = state
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -55,12 +55,12 @@ class Page:
 
     async def _show(self, request: web.Request) -> web.Response:
         try:
-            session = self._books.session(request.match_info["id"])
+            session = self._state.session(request.match_info["id"])
         except ApiError:
             return _html("<h1>There is no such checkout.</h1>", status=404)
         if session["status"] != "open":
             return _html(f"<h1>This checkout is {session['status']}.</h1>", status=410)
-        return _html(_open(session, self._books.lines[session["id"]]))
+        return _html(_open(session, self._state.lines[session["id"]]))
 
     async def _pay(self, request: web.Request) -> web.Response:
         return self._finish(request, fails=False)
@@ -70,7 +70,7 @@ class Page:
 
     def _finish(self, request: web.Request, *, fails: bool) -> web.Response:
         try:
-            session = self._books.pay(request.match_info["id"], fails=fails)
+            session = self._state.pay(request.match_info["id"], fails=fails)
         except ApiError as error:
             return _html(f"<h1>{escape(str(error))}</h1>", status=410)
         raise web.HTTPSeeOther(
@@ -79,7 +79,7 @@ class Page:
 
     async def _leave(self, request: web.Request) -> web.Response:
         """Redirect to the cancel URL; the session stays open, as the customer may come back."""
-        session = self._books.session(request.match_info["id"])
+        session = self._state.session(request.match_info["id"])
         raise web.HTTPSeeOther(session["cancel_url"] or session["success_url"])
 
 

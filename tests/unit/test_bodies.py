@@ -9,7 +9,7 @@ import pytest
 
 from app.errors import FieldError, InvalidInput, UnsupportedMediaType
 from web.bodies import NewOrder, NewProduct, Register
-from web.reading import parse, raw, validate
+from web.body_reading import parse, raw, validate
 
 PEN = "0b0e6c3e-6f0c-4d2f-9d0e-3f1a0e0c0a01"
 

@@ -84,7 +84,9 @@ class Consumer:
         return _Consumer._deliver(cast(Any, self), tp, [record(offset) for offset in offsets])
 
     def waits(self, *offsets: int) -> bool:
-        return _Consumer._waits(cast(Any, self), PAID, [record(offset) for offset in offsets])
+        return _Consumer._put_back_if_full(
+            cast(Any, self), PAID, [record(offset) for offset in offsets]
+        )
 
     def _put_back(self, fetched: dict[TP, list[Any]]) -> None:
         self.put_back += [one.offset for one in fetched[PAID]]

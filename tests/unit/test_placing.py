@@ -8,7 +8,7 @@ from app.errors import FieldError, NotEnoughStock, Problem, ProductNotFound, Tot
 from app.placing import price
 from app.tokens import USER, Identity
 from web.bodies import NewOrder
-from web.reading import validate
+from web.body_reading import validate
 
 ANN = Identity(uuid4(), None, USER)
 PEN, CUP, MAP = uuid4(), uuid4(), uuid4()

@@ -10,13 +10,13 @@ import jwt
 import pytest
 
 from app.errors import TokenExpired, Unauthorized
-from app.keys import Keys, secret_key
 from app.times import now
+from app.token_keys import TokenKeys, secret_key
 from app.tokens import LEEWAY_SECONDS, Identity, Tokens
 from tests.unit.ids import MISWRITTEN_IDS
 
 SECRET = "s" * 48
-TOKENS = Tokens(Keys(secret_key(SECRET)), 60)
+TOKENS = Tokens(TokenKeys(secret_key(SECRET)), 60)
 
 
 def signed(secret: str = SECRET, algorithm: str = "HS256", **claims: Any) -> str:
@@ -126,7 +126,7 @@ def test_that_a_token_has_expired_is_told_to_who_has_one_that_was_signed() -> No
 
 def test_issuer_and_audience_are_issued_and_checked_where_they_are_configured() -> None:
     tokens = Tokens(
-        Keys(secret_key(SECRET)), 60, issuer="https://id.example.com", audience="orders"
+        TokenKeys(secret_key(SECRET)), 60, issuer="https://id.example.com", audience="orders"
     )
     ann = Identity(uuid4(), None, "USER")
     assert tokens.read(tokens.issue(ann)) == ann

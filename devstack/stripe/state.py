@@ -29,7 +29,7 @@ class Whims:
     """`succeed`, `pend`, `fail` (after they were accepted) or `refuse`."""
 
 
-class Books:
+class State:
     """All objects, in memory. `tell` is called with each event."""
 
     def __init__(self, base_url: str, tell: Callable[[Object], None]) -> None:

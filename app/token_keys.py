@@ -27,7 +27,7 @@ MIN_RSA_BITS = 2048
 
 
 @dataclass(frozen=True, slots=True)
-class Keys:
+class TokenKeys:
     """The keys: `secret` signs and verifies HS256; `public` and `by_id` verify RS256 or ES256.
 
     `other_secret` verifies HS256 too, while one secret takes the place of the other.
@@ -47,7 +47,7 @@ class Keys:
         return [key for key in possible if key]
 
 
-def load_keys(settings: Settings) -> Keys:
+def load_token_keys(settings: Settings) -> TokenKeys:
     """Load the keys of the settings, or exit with one line that names a bad variable."""
     secret, pem, file = settings.jwt_secret, settings.jwt_public_key, settings.jwt_jwks_file
     try:
@@ -58,7 +58,7 @@ def load_keys(settings: Settings) -> Keys:
     except (ValueError, OSError, PyJWTError) as error:
         # Error messages of cryptography have several lines.
         raise SystemExit(f"{variable}: {' '.join(str(error).split())}") from None
-    return Keys(_secret(secret), public, by_id, _secret(settings.jwt_other_secret))
+    return TokenKeys(_secret(secret), public, by_id, _secret(settings.jwt_other_secret))
 
 
 def _secret(text: str | None) -> PyJWK | None:

@@ -16,8 +16,8 @@ from jwt.utils import base64url_encode
 
 from app.config import load_settings
 from app.errors import TokenExpired, Unauthorized
-from app.keys import Keys, key_set, load_keys, public_key, secret_key
 from app.times import now
+from app.token_keys import TokenKeys, key_set, load_token_keys, public_key, secret_key
 from app.tokens import Tokens
 
 SECRET = "s" * 48
@@ -65,14 +65,14 @@ def forged(header: dict[str, str], known: bytes) -> str:
     return b".".join([*parts, base64url_encode(signature)]).decode()
 
 
-def assert_refused(keys: Keys, token: str) -> None:
+def assert_refused(keys: TokenKeys, token: str) -> None:
     with pytest.raises(Unauthorized):
         Tokens(keys, 60).read(token)
 
 
 @pytest.mark.parametrize(("key", "algorithm"), [(RSA, "RS256"), (EC, "ES256")])
 def test_a_public_key_verifies_its_own_algorithm_alone(key: Any, algorithm: str) -> None:
-    keys = Keys(public=public_key(pem(key)))
+    keys = TokenKeys(public=public_key(pem(key)))
     Tokens(keys, 60).read(signed(key, algorithm))
     Tokens(keys, 60).read(signed(key, algorithm, kid="unheard of"))
     other = (EC, "ES256") if key is RSA else (RSA, "RS256")
@@ -82,14 +82,14 @@ def test_a_public_key_verifies_its_own_algorithm_alone(key: Any, algorithm: str)
 
 @pytest.mark.parametrize("algorithm", ["RS384", "RS512", "PS256"])
 def test_a_longer_hash_or_another_padding_is_another_algorithm(algorithm: str) -> None:
-    assert_refused(Keys(public=public_key(pem(RSA))), signed(RSA, algorithm))
+    assert_refused(TokenKeys(public=public_key(pem(RSA))), signed(RSA, algorithm))
 
 
 @pytest.mark.parametrize("secret", [None, secret_key(SECRET)], ids=["alone", "beside a secret"])
 @pytest.mark.parametrize("key", [RSA, EC], ids=["RSA", "EC"])
 def test_a_public_key_is_never_a_secret(key: Any, secret: jwt.PyJWK | None) -> None:
     document = jwks(jwk(key.public_key()))
-    keys = Keys(secret, public_key(pem(key)), key_set(document))
+    keys = TokenKeys(secret, public_key(pem(key)), key_set(document))
     headers: list[dict[str, str]] = [{}, {"kid": "one"}]
     for known in (pem(key).encode(), pem(key).strip().encode(), document):
         for header in headers:
@@ -97,17 +97,17 @@ def test_a_public_key_is_never_a_secret(key: Any, secret: jwt.PyJWK | None) -> N
 
 
 def test_what_is_forged_so_is_well_signed() -> None:
-    Tokens(Keys(secret_key(SECRET)), 60).read(forged({}, SECRET.encode()))
+    Tokens(TokenKeys(secret_key(SECRET)), 60).read(forged({}, SECRET.encode()))
 
 
 def test_an_unsigned_token_is_refused_whatever_the_keys() -> None:
-    keys = Keys(secret_key(SECRET), public_key(pem(RSA)), key_set(jwks(jwk(EC.public_key()))))
+    keys = TokenKeys(secret_key(SECRET), public_key(pem(RSA)), key_set(jwks(jwk(EC.public_key()))))
     for kid in (None, "one"):
         assert_refused(keys, signed(None, "none", kid))
 
 
 def test_a_secret_and_a_public_key_each_verify_their_own() -> None:
-    tokens = Tokens(Keys(secret_key(SECRET), public_key(pem(RSA))), 60)
+    tokens = Tokens(TokenKeys(secret_key(SECRET), public_key(pem(RSA))), 60)
     tokens.read(signed(SECRET, "HS256"))
     tokens.read(signed(RSA, "RS256"))
     for token in (signed("t" * 48, "HS256"), signed(OTHER_RSA, "RS256")):
@@ -117,16 +117,16 @@ def test_a_secret_and_a_public_key_each_verify_their_own() -> None:
 
 def test_two_secrets_are_good_while_one_takes_the_place_of_the_other() -> None:
     new = "n" * 48
-    both = Tokens(Keys(secret_key(new), other_secret=secret_key(SECRET)), 60)
+    both = Tokens(TokenKeys(secret_key(new), other_secret=secret_key(SECRET)), 60)
     both.read(signed(SECRET, "HS256"))
     issued = both.issue(both.read(signed(new, "HS256")))
-    after = Keys(secret_key(new))
+    after = TokenKeys(secret_key(new))
     Tokens(after, 60).read(issued)
     assert_refused(after, signed(SECRET, "HS256"))
 
 
 def test_an_old_token_of_the_other_secret_has_expired() -> None:
-    keys = Keys(secret_key("n" * 48), other_secret=secret_key(SECRET))
+    keys = TokenKeys(secret_key("n" * 48), other_secret=secret_key(SECRET))
     claims = {"sub": str(uuid4()), "exp": now() - timedelta(minutes=1)}
     with pytest.raises(TokenExpired):
         Tokens(keys, 60).read(jwt.encode(claims, SECRET, "HS256"))
@@ -135,23 +135,23 @@ def test_an_old_token_of_the_other_secret_has_expired() -> None:
 def test_the_settings_name_both_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JWT_SECRET", "n" * 48)
     monkeypatch.setenv("JWT_OTHER_SECRET", SECRET)
-    tokens = Tokens(load_keys(load_settings()), 60)
+    tokens = Tokens(load_token_keys(load_settings()), 60)
     tokens.read(signed(SECRET, "HS256"))
     tokens.read(signed("n" * 48, "HS256"))
 
 
 def test_a_set_holds_the_old_key_and_the_new_one_while_they_rotate() -> None:
     both = jwks(jwk(RSA.public_key(), kid="old"), jwk(EC.public_key(), kid="new"))
-    tokens = Tokens(Keys(by_id=key_set(both)), 60)
+    tokens = Tokens(TokenKeys(by_id=key_set(both)), 60)
     tokens.read(signed(RSA, "RS256", "old"))
     tokens.read(signed(EC, "ES256", "new"))
-    after = Keys(by_id=key_set(jwks(jwk(EC.public_key(), kid="new"))))
+    after = TokenKeys(by_id=key_set(jwks(jwk(EC.public_key(), kid="new"))))
     Tokens(after, 60).read(signed(EC, "ES256", "new"))
     assert_refused(after, signed(RSA, "RS256", "old"))
 
 
 def test_a_key_of_a_set_is_chosen_by_its_id_alone() -> None:
-    keys = Keys(
+    keys = TokenKeys(
         by_id=key_set(jwks(jwk(RSA.public_key()), jwk(OTHER_RSA.public_key(), kid="other")))
     )
     for kid in (None, "other", "third"):
@@ -195,7 +195,7 @@ def test_a_set_that_could_not_be_trusted_stops_the_worker(
     file.write_bytes(document)
     monkeypatch.setenv("JWT_JWKS_FILE", str(file))
     with pytest.raises(SystemExit, match=r"^JWT_JWKS_FILE: [^\n]+$"):
-        load_keys(load_settings())
+        load_token_keys(load_settings())
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_a_public_key_that_could_not_be_trusted_stops_the_worker(
 ) -> None:
     monkeypatch.setenv("JWT_PUBLIC_KEY", text)
     with pytest.raises(SystemExit, match=r"^JWT_PUBLIC_KEY: [^\n]+$"):
-        load_keys(load_settings())
+        load_token_keys(load_settings())
 
 
 def test_a_public_key_is_a_text_in_one_line_or_more_or_a_file(
@@ -227,12 +227,12 @@ def test_a_public_key_is_a_text_in_one_line_or_more_or_a_file(
     monkeypatch.setenv("AUTH_LOCAL", "false")
     for value in (pem(EC), pem(EC).replace("\n", "\\n"), str(file)):
         monkeypatch.setenv("JWT_PUBLIC_KEY", value)
-        Tokens(load_keys(load_settings()), 60).read(signed(EC, "ES256"))
+        Tokens(load_token_keys(load_settings()), 60).read(signed(EC, "ES256"))
 
 
 def test_a_file_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("JWT_JWKS_FILE", "JWT_PUBLIC_KEY"):
         monkeypatch.setenv(name, str(tmp_path / "nothing"))
         with pytest.raises(SystemExit, match=rf"^{name}: [^\n]+$"):
-            load_keys(load_settings())
+            load_token_keys(load_settings())
         monkeypatch.delenv(name)
