@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, TypedDict
 from uuid import UUID
 
+from app.catalogue_sorts import Sort
 from app.db import Database
 from app.errors import (
     ForeignCurrency,
@@ -15,7 +16,6 @@ from app.errors import (
 from app.ids import new_id
 from app.money.amounts import to_major
 from app.queries import sql
-from app.sorts import Sort
 from app.times import now
 from app.transaction import Transaction
 
@@ -121,12 +121,12 @@ async def page(
     value, product_id = (
         (sort.from_cursor(position[0]), UUID(position[1])) if position else (None, None)
     )
-    behind = {"after": value, "after_id": product_id, "page_size": size}
+    after = {"after": value, "after_id": product_id, "page_size": size}
     async with database.connection() as connection:
         if category is None:
-            rows = await sort.all(connection, **behind)
+            rows = await sort.all(connection, **after)
         else:
-            rows = await sort.of_category(connection, category=category, **behind)
+            rows = await sort.of_category(connection, category=category, **after)
     return [(as_json(row), sort.position(row)) for row in rows]
 
 

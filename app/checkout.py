@@ -66,7 +66,7 @@ async def request_checkout(database: Database, command: StartCheckout) -> dict[s
             await _start_attempt(transaction, order, rows[0]["due_at"], command.request_id)
         answer = {
             "orderId": str(order.id),
-            "status": _pending(live and live["checkout_url"]),
+            "status": _pending_status(live and live["checkout_url"]),
             "pollUrl": f"/api/orders/{order.id}/payments/stripe",
         }
         if command.key:
@@ -136,23 +136,23 @@ async def status(database: Database, user: Identity, order_id: UUID) -> dict[str
     if row is None:
         raise OrderNotFound
     user.require_owner(row["user_id"])
-    stands = _stands(row)
-    is_open = stands == READY and row["status"] == PaymentStatus.PENDING
+    current = _status_of(row)
+    is_open = current == READY and row["status"] == PaymentStatus.PENDING
     return {
         "orderId": str(order_id),
-        "status": stands,
+        "status": current,
         "checkoutUrl": row["checkout_url"] if is_open else None,
-        "failureReason": row["failure_reason"] if stands in (FAILED, EXPIRED) else None,
+        "failureReason": row["failure_reason"] if current in (FAILED, EXPIRED) else None,
     }
 
 
-def _stands(row: Mapping[str, Any]) -> str:
+def _status_of(row: Mapping[str, Any]) -> str:
     match row["status"]:
         case None:
             return NOT_REQUESTED
         # The session of an order that cannot be paid any more may still have to be closed.
         case PaymentStatus.PENDING if payable(Status(row["order_status"])):
-            return _pending(row["checkout_url"])
+            return _pending_status(row["checkout_url"])
         case PaymentStatus.FAILED:
             return EXPIRED if row["failure_reason"] == CHECKOUT_EXPIRED else FAILED
         case PaymentStatus.SUCCEEDED:
@@ -161,5 +161,5 @@ def _stands(row: Mapping[str, Any]) -> str:
     return EXPIRED
 
 
-def _pending(url: str | None) -> str:
+def _pending_status(url: str | None) -> str:
     return READY if url else REQUESTED

@@ -73,8 +73,8 @@ class Hosts:
                 self._put_last(host)
                 raise
         # That a standby will not do is no news where the primary has refused.
-        told = (one for one in failures if not isinstance(one, NO_PRIMARY))
-        raise next(told, failures[0])
+        reasons = (one for one in failures if not isinstance(one, NO_PRIMARY))
+        raise next(reasons, failures[0])
 
     def _put_last(self, host: dict[str, Any]) -> None:
         self._hosts.remove(host)

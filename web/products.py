@@ -7,8 +7,8 @@ from aiohttp import web
 
 from app import app, catalogue, redis_cache, request_pool, settings
 from app.cache import PRODUCTS
+from app.catalogue_sorts import SORTS
 from app.errors import ForeignCurrency, ProductNameTaken, StockBelowReserved
-from app.sorts import SORTS
 from app.tokens import Identity
 from web.answers import Product, ProductPage
 from web.bodies import NewProduct, ProductChanges

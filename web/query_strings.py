@@ -15,10 +15,10 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from app.catalogue_sorts import SORTS
 from app.errors import FieldError, InvalidInput
 from app.lifecycle import Status
 from app.money.amounts import to_minor
-from app.sorts import SORTS
 from web.bodies import MONEY_SCHEMA, BaseShape, Text
 from web.body_reading import MAX_NAMES, field_errors, pointer
 from web.cursors import Cursor, read_cursor
