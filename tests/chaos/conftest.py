@@ -6,22 +6,22 @@ from pathlib import Path
 import pytest
 
 from devstack.stack import Stack
-from tests.chaos.shop import Shop
+from tests.chaos.deployment import Deployment
 from tests.conftest import SECRET
 from tests.furnish import furnish
 from tests.missing import NOT_DURABLE, skip
 
 
 @pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Shop]:
+def deployment(tmp_path: Path) -> Iterator[Deployment]:
     """Durable servers with schema, topics and catalogue, without a worker."""
     with Stack(tmp_path) as stack:
         if not stack.broker.durable:
             skip(NOT_DURABLE)
         environment = {**stack.environment, "JWT_SECRET": SECRET}
         furnish(environment, catalogue=True)
-        shop = Shop(stack, environment, tmp_path)
+        deployment = Deployment(stack, environment, tmp_path)
         try:
-            yield shop
+            yield deployment
         finally:
-            shop.close()
+            deployment.close()

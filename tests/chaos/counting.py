@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.chaos.shop import Shop
+from tests.chaos.deployment import Deployment
 
 SECONDS = 0.5
 COUNTERS = {
@@ -21,8 +21,8 @@ COUNTERS = {
 class Counting:
     """Adds each increase of the workers' counters to `total`."""
 
-    def __init__(self, shop: Shop, total: Counter[str]) -> None:
-        self._shop = shop
+    def __init__(self, deployment: Deployment, total: Counter[str]) -> None:
+        self._deployment = deployment
         self._total = total
         self._last: Counter[tuple[int, str]] = Counter()
 
@@ -38,7 +38,7 @@ class Counting:
     async def _count(self) -> None:
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
             while True:
-                for worker in list(self._shop.workers):
+                for worker in list(self._deployment.workers):
                     pid = worker.pid or 0
                     with suppress(aiohttp.ClientError, TimeoutError, OSError):
                         async with session.get(f"{worker.url}/metrics") as answer:

@@ -16,10 +16,10 @@ from devstack.ports import free_port
 from devstack.stack import Stack
 from devstack.stripe import Stripe
 from tests.acceptance.tokens import token
+from tests.chaos.deployment import Deployment
 from tests.chaos.forked_workers import Mortal, Nursery
 from tests.chaos.load import Json, Load, at_the_counter
 from tests.chaos.messages import forget_the_dead
-from tests.chaos.shop import Shop
 from tests.chaos.waiting import until
 from tests.conftest import SECRET, run, run_command
 from tests.furnish import furnish
@@ -27,10 +27,12 @@ from tests.integration.mailbox import Mailbox, mail_server
 
 
 class Stage:
-    """A shop with one worker, which is started again whenever it has died."""
+    """A deployment with one worker, which is started again whenever it has died."""
 
-    def __init__(self, shop: Shop, worker: Mortal, stripe: Stripe, mailbox: Mailbox) -> None:
-        self.shop = shop
+    def __init__(
+        self, deployment: Deployment, worker: Mortal, stripe: Stripe, mailbox: Mailbox
+    ) -> None:
+        self.deployment = deployment
         self.worker = worker
         self.stripe = stripe
         self.mailbox = mailbox
@@ -40,7 +42,7 @@ class Stage:
     async def live(self, crash_point: str = "") -> None:
         """Start the next worker, armed from the beginning if a crash point is given."""
         if self.worker.pid:
-            await forget_the_dead(self.shop.brokers)
+            await forget_the_dead(self.deployment.brokers)
         self.worker.crash_point = crash_point
         self.worker.start()
         if not crash_point:
@@ -69,11 +71,15 @@ class Stage:
 
     async def command(self, *arguments: str, stdin: str = "") -> None:
         """Run `faust -A app …` to its end."""
-        await asyncio.to_thread(run_command, self.shop.environment, *arguments, stdin=stdin)
+        await asyncio.to_thread(run_command, self.deployment.environment, *arguments, stdin=stdin)
 
     async def command_dies_at(self, crash_point: str, *arguments: str, stdin: str = "") -> None:
         """Run `faust -A app …`, armed by its environment, and assert that it dies at that point."""
-        environment = {**self.shop.environment, "CRASH_AT": crash_point, "CRASH_FOR_TESTS": "yes"}
+        environment = {
+            **self.deployment.environment,
+            "CRASH_AT": crash_point,
+            "CRASH_FOR_TESTS": "yes",
+        }
         done = await asyncio.to_thread(run, environment, arguments, stdin)
         assert done.returncode == -SIGKILL, done.stderr
         told = done.stdout + done.stderr
@@ -106,7 +112,7 @@ class Stage:
 
     async def limit(self, topic: str, size: int) -> None:
         """Limit the topic's messages to `size` bytes."""
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.shop.brokers)
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.deployment.brokers)
         await admin.start()
         resource = ConfigResource(
             ConfigResourceType.TOPIC, topic, configs={"max.message.bytes": str(size)}
@@ -146,14 +152,14 @@ async def stage(folder: Path) -> AsyncIterator[Stage]:
         furnish(environment, catalogue=True)
         nursery = Nursery(environment, folder / "data", folder / "nursery.log")
         worker = Mortal(nursery, environment, folder / "data", folder / "worker.log")
-        shop = Shop(stack, environment, folder)
-        shop.workers = [worker]
+        deployment = Deployment(stack, environment, folder)
+        deployment.workers = [worker]
         try:
-            play = Stage(shop, worker, stripe, mailbox)
+            play = Stage(deployment, worker, stripe, mailbox)
             await play.live()
             async with (
-                asyncpg.create_pool(shop.database, min_size=1) as play.database,
-                at_the_counter(shop, patience_seconds=3600) as play.load,
+                asyncpg.create_pool(deployment.database, min_size=1) as play.database,
+                at_the_counter(deployment, patience_seconds=3600) as play.load,
             ):
                 play.load.longest_wait = 0.1
                 # Without an email: a mail may wait for a second.

@@ -163,9 +163,9 @@ async def expired(stage: Stage) -> AsyncIterator[None]:
 async def reported_early(stage: Stage) -> AsyncIterator[None]:
     """Stripe reports the payment of an order before the order is placed."""
     id, customer = uuid4(), Identity(uuid4(), None, USER)
-    basket = placing.Basket(dict.fromkeys(await product_ids(stage.shop), 1), None)
+    basket = placing.Basket(dict.fromkeys(await product_ids(stage.deployment), 1), None)
     yield
-    async with open_database(stage.shop) as database:
+    async with open_database(stage.deployment) as database:
         query = "select sum(price_minor)::bigint from products where id = any($1)"
         total = await stage.database.fetchval(query, list(basket.pieces))
         await _report(stage, session_event({"id": str(id)}, amount_total=total))

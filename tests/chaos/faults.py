@@ -13,10 +13,10 @@ from collections.abc import Awaitable, Callable
 from devstack.server import Server
 from devstack.worker import Worker
 from tests.chaos.audit import count
+from tests.chaos.deployment import frozen, start_again
 from tests.chaos.poison import duplicate_events, plant_poison
 from tests.chaos.proxied_servers import Town
 from tests.chaos.proxy import Proxy
-from tests.chaos.shop import frozen, start_again
 from tests.chaos.steady_customers import Crowd
 from tests.chaos.waiting import until
 
@@ -31,13 +31,13 @@ class Scene:
 
     def __init__(self, town: Town, crowd: Crowd, dice: random.Random) -> None:
         self.town = town
-        self.shop = town.shop
+        self.deployment = town.deployment
         self.crowd = crowd
         self.dice = dice
 
     def some_worker(self) -> Worker:
         """Return a random worker."""
-        return self.dice.choice(self.shop.workers)
+        return self.dice.choice(self.deployment.workers)
 
     async def while_away(self) -> None:
         """Wait for the duration of an outage."""
@@ -73,15 +73,15 @@ async def lose_disk(scene: Scene) -> None:
 
 
 async def kill_database(scene: Scene) -> None:
-    await _kill(scene, scene.shop.stack.postgres)
+    await _kill(scene, scene.deployment.stack.postgres)
 
 
 async def kill_broker(scene: Scene) -> None:
-    await _kill(scene, scene.shop.stack.broker)
+    await _kill(scene, scene.deployment.stack.broker)
 
 
 async def stop_cache(scene: Scene) -> None:
-    await _kill(scene, scene.shop.stack.redis)
+    await _kill(scene, scene.deployment.stack.redis)
 
 
 async def _kill(scene: Scene, server: Server) -> None:
@@ -135,14 +135,14 @@ async def _stall(scene: Scene, way: Proxy) -> None:
 
 async def add_worker(scene: Scene) -> None:
     """Add a worker, so that the consumer group rebalances."""
-    await scene.shop.hire_ready()
+    await scene.deployment.start_ready_worker()
 
 
 async def remove_worker(scene: Scene) -> None:
     """Kill a worker that nobody restarts; at least two are left."""
-    while len(scene.shop.workers) < 3:
-        await scene.shop.hire_ready()
-    scene.shop.lose(scene.some_worker())
+    while len(scene.deployment.workers) < 3:
+        await scene.deployment.start_ready_worker()
+    scene.deployment.kill_for_good(scene.some_worker())
 
 
 async def fill_outbox(scene: Scene) -> None:
@@ -157,22 +157,22 @@ async def fill_outbox(scene: Scene) -> None:
 
 
 async def _holds(scene: Scene, events: int) -> bool:
-    return await count(scene.shop, WAITING) >= events
+    return await count(scene.deployment, WAITING) >= events
 
 
 async def poison(scene: Scene) -> None:
     """Plant messages that no handler can process on each topic that has a handler."""
-    await plant_poison(scene.shop, scene.dice)
+    await plant_poison(scene.deployment, scene.dice)
 
 
 async def repeat_events(scene: Scene) -> None:
     """Publish copies of the latest events, in another order."""
-    await duplicate_events(scene.shop, scene.dice)
+    await duplicate_events(scene.deployment, scene.dice)
 
 
 async def let_deadlines_come(scene: Scene) -> None:
     """Make the payment deadline of every order due at once."""
-    await scene.shop.change("update order_deadlines set due_at = now()")
+    await scene.deployment.change("update order_deadlines set due_at = now()")
 
 
 Fault = Callable[[Scene], Awaitable[None]]

@@ -1,4 +1,4 @@
-"""Run rounds of faults against a busy shop, with an audit at the end of each round."""
+"""Run rounds of faults against a busy deployment, with an audit at the end of each round."""
 
 import asyncio
 import random
@@ -98,10 +98,10 @@ async def play(
     """
     tally, dice, rounds = Tally(), random.Random(seed), 0
     names = deck(random.Random(seed))
-    counting = Counting(town.shop, tally.absorbed)
+    counting = Counting(town.deployment, tally.absorbed)
     for _ in range(2):
-        await town.shop.hire_ready()
-    async with town.shop.supervised(), crowd(town, random.Random(seed + 1), rate) as people:
+        await town.deployment.start_ready_worker()
+    async with town.deployment.supervised(), crowd(town, random.Random(seed + 1), rate) as people:
         tally.orders = people.orders
         async with counting.running():
             while not tally.findings and not enough(rounds, tally):
@@ -161,13 +161,13 @@ async def _do(scene: Scene, name: str, alone: bool) -> str | None:
 
 
 async def _settle(scene: Scene) -> list[str]:
-    """Close the shop, wait until the system is at rest, and audit it."""
+    """Close the deployment, wait until the system is at rest, and audit it."""
     crowd: Crowd = scene.crowd
     troubles = await crowd.close()
     await comes_true(lambda: _no_lag(scene), REST_SECONDS)
-    await discard_poison(scene.shop)
-    return troubles + await audit_faults(scene.shop, crowd.load.ends, REST_SECONDS)
+    await discard_poison(scene.deployment)
+    return troubles + await audit_faults(scene.deployment, crowd.load.ends, REST_SECONDS)
 
 
 async def _no_lag(scene: Scene) -> bool:
-    return not await lag(scene.shop.brokers)
+    return not await lag(scene.deployment.brokers)

@@ -88,9 +88,9 @@ async def _poisoned(stage: Stage, handler: str) -> AsyncIterator[None]:
     record = HANDLERS[handler].record
     assert record
     key = uuid4()
-    stage.shop.poison.add(key)
+    stage.deployment.poison.add(key)
     yield
-    async with AIOKafkaProducer(bootstrap_servers=stage.shop.brokers, acks="all") as producer:
+    async with AIOKafkaProducer(bootstrap_servers=stage.deployment.brokers, acks="all") as producer:
         await producer.send_and_wait(record.topic_name, b"\xff", str(key).encode())
     readers = [name for name, one in HANDLERS.items() if one.record is record]
 
@@ -98,4 +98,4 @@ async def _poisoned(stage: Stage, handler: str) -> AsyncIterator[None]:
         return {row["handler"] for row in await stage.waiting(str(key))} == set(readers)
 
     await until(is_parked_by_all, f"{', '.join(readers)} park it")
-    await discard_poison(stage.shop)
+    await discard_poison(stage.deployment)

@@ -16,7 +16,7 @@ from uuid import uuid4
 
 import aiohttp
 
-from tests.chaos.shop import Shop
+from tests.chaos.deployment import Deployment
 from tests.chaos.waiting import until
 
 SCARCE, PIECES = "Last umbrella", 3
@@ -245,9 +245,11 @@ class Load:
 
 
 @asynccontextmanager
-async def customers(shop: Shop, orders: int = 200, rate: float = 80) -> AsyncIterator[Load]:
+async def customers(
+    deployment: Deployment, orders: int = 200, rate: float = 80
+) -> AsyncIterator[Load]:
     """Let customers in; on exit, wait until each has seen the end of its order."""
-    async with at_the_counter(shop, orders, rate) as load:
+    async with at_the_counter(deployment, orders, rate) as load:
         load.start()
         try:
             yield load
@@ -258,12 +260,15 @@ async def customers(shop: Shop, orders: int = 200, rate: float = 80) -> AsyncIte
 
 @asynccontextmanager
 async def at_the_counter(
-    shop: Shop, orders: int = 0, rate: float = 1, patience_seconds: float = PATIENCE_SECONDS
+    deployment: Deployment,
+    orders: int = 0,
+    rate: float = 1,
+    patience_seconds: float = PATIENCE_SECONDS,
 ) -> AsyncIterator[Load]:
     """Provide a logged-in customer who does only what the test asks."""
     connector = aiohttp.TCPConnector(limit=200)
     timeout = aiohttp.ClientTimeout(total=15)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
-        load = Load(Client(session, shop.urls, patience_seconds), orders, rate)
+        load = Load(Client(session, deployment.urls, patience_seconds), orders, rate)
         await load.open()
         yield load

@@ -9,8 +9,8 @@ from devstack.kafka import Kafka
 from devstack.ports import free_port
 from devstack.stack import Stack
 from devstack.stripe import Stripe
+from tests.chaos.deployment import Deployment
 from tests.chaos.proxy import Proxies, Proxy
-from tests.chaos.shop import Shop
 from tests.conftest import SECRET
 from tests.furnish import furnish
 from tests.missing import NOT_DURABLE, skip
@@ -21,8 +21,8 @@ ORDER_TTL_SECONDS = 3600
 class Town:
     """A deployment, and the proxies between its parts."""
 
-    def __init__(self, shop: Shop, stripe: Stripe, ways: dict[str, Proxy]) -> None:
-        self.shop = shop
+    def __init__(self, deployment: Deployment, stripe: Stripe, ways: dict[str, Proxy]) -> None:
+        self.deployment = deployment
         self.stripe = stripe
         self.ways = ways
         """The proxies by what is behind them: `database`, `broker`, `cache`, `stripe`."""
@@ -59,12 +59,12 @@ def _furnish(
         "ORDER_TTL_SECONDS": str(ORDER_TTL_SECONDS),
     }
     furnish(environment, catalogue=True)
-    shop = Shop(stack, environment, folder)
+    deployment = Deployment(stack, environment, folder)
     turns = count()
 
     def some_worker() -> int:
         """Return the port of a living worker, or an unused port if there is none."""
-        alive = [worker.port for worker in shop.workers if worker.alive]
+        alive = [worker.port for worker in deployment.workers if worker.alive]
         return alive[next(turns) % len(alive)] if alive else free_port()
 
     webhooks = proxies.in_front_of(some_worker)
@@ -72,9 +72,9 @@ def _furnish(
         ways["stripe"] = proxies.in_front_of(lambda: stripe.port)
         environment |= {**stripe.worker_environment, "STRIPE_API_BASE": _url(ways["stripe"])}
         try:
-            yield Town(shop, stripe, ways)
+            yield Town(deployment, stripe, ways)
         finally:
-            shop.close()
+            deployment.close()
 
 
 def _url(proxy: Proxy) -> str:

@@ -1,4 +1,4 @@
-"""A steady flow of customers of every kind, until the shop is closed."""
+"""A steady flow of customers of every kind, until it is stopped."""
 
 import asyncio
 import random
@@ -16,7 +16,7 @@ from tests.chaos.waiting import comes_true
 
 PATIENCE_SECONDS = 86_400.0
 WAIT_SECONDS = 120.0
-"""How long an order may take to end after the shop has closed."""
+"""How long an order may take to end once no more are placed."""
 AT_ONCE = 150
 """The number of customers served at once; others wait, so an outage does not pile up thousands."""
 
@@ -175,10 +175,10 @@ class Crowd:
 
 @asynccontextmanager
 async def crowd(town: Town, dice: random.Random, rate: float) -> AsyncIterator[Crowd]:
-    """Prepare customers for a shop that is not open yet."""
+    """Prepare customers who order nothing yet."""
     connector = aiohttp.TCPConnector(limit=400)
     timeout = aiohttp.ClientTimeout(total=15)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
-        load = Load(Client(session, town.shop.urls, PATIENCE_SECONDS), 0, rate)
+        load = Load(Client(session, town.deployment.urls, PATIENCE_SECONDS), 0, rate)
         await load.open()
         yield Crowd(town, load, dice, rate)

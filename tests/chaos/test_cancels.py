@@ -9,8 +9,8 @@ from app.db import Database
 from app.errors import NotCancellable
 from app.tokens import USER, Identity
 from tests.chaos.audit import audit, count, reading
+from tests.chaos.deployment import Deployment
 from tests.chaos.load import PLENTIFUL
-from tests.chaos.shop import Shop
 from tests.chaos.waiting import until
 
 ORDERS, AT_ONCE = 150, 8
@@ -18,29 +18,29 @@ CUSTOMER = Identity(uuid4(), "customer@example.com", USER)
 RELEASED = "select count(*) from reservations where outcome = 'RELEASED'"
 
 
-async def test_what_is_cancelled_on_its_way_gives_everything_back(shop: Shop) -> None:
+async def test_what_is_cancelled_on_its_way_gives_everything_back(deployment: Deployment) -> None:
     """Whenever the cancel comes, the money is refunded and the stock released exactly once."""
-    worker = await shop.hire_ready()
-    database = Database({"dsn": shop.database}, 8)
+    worker = await deployment.start_ready_worker()
+    database = Database({"dsn": deployment.database}, 8)
     await database.open()
     try:
-        async with shop.supervised():
-            basket = await pieces_of_each(shop)
+        async with deployment.supervised():
+            basket = await pieces_of_each(deployment)
             at_once = asyncio.Semaphore(AT_ONCE)
             racing = [asyncio.create_task(race(database, basket, at_once)) for _ in range(ORDERS)]
             await asyncio.wait(racing[: ORDERS // 2])
             worker.kill()
             ends = dict(await asyncio.gather(*racing))
-            await audit(shop, ends)
+            await audit(deployment, ends)
     finally:
         await database.close()
     assert set(ends.values()) == {"CANCELLED", "COMPLETED"}
-    assert await count(shop, RELEASED), "no cancel met a reserved order"
+    assert await count(deployment, RELEASED), "no cancel met a reserved order"
 
 
-async def pieces_of_each(shop: Shop) -> placing.Basket:
+async def pieces_of_each(deployment: Deployment) -> placing.Basket:
     """Return a basket with one piece of each plentiful product."""
-    async with reading(shop) as connection:
+    async with reading(deployment) as connection:
         query = "select id from products where name = any($1)"
         rows = await connection.fetch(query, PLENTIFUL)
     return placing.Basket({row["id"]: 1 for row in rows}, None)

@@ -27,7 +27,7 @@ ARMED_FROM_BIRTH = {"expiry.expire_due"}
 
 @pytest.fixture(scope="module")
 async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
-    """One shop with a worker for all crash points."""
+    """One deployment with a worker for all crash points."""
     async with stage(tmp_path_factory.mktemp("crashes")) as scene:
         yield scene
 
@@ -62,7 +62,7 @@ async def test_its_successor_finishes_what_a_worker_began(
             await scene.live()
 
     async def are_in_order() -> bool:
-        return (await books(scene.shop)).is_silent
+        return (await books(scene.deployment)).is_silent
 
     await until(are_in_order, "the books are in order", 30)
 
@@ -94,4 +94,4 @@ async def test_a_refund_that_was_asked_for_again_is_made_once(point: Point, scen
 
 
 async def test_after_all_of_it_nothing_is_lost_and_nothing_done_twice(scene: Stage) -> None:
-    await audit(scene.shop, scene.load.ends)
+    await audit(scene.deployment, scene.load.ends)

@@ -12,81 +12,87 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from devstack.worker import Worker
 from tests.chaos.audit import audit, rest, snapshot
+from tests.chaos.deployment import Deployment, start_again
 from tests.chaos.load import PIECES, PLENTIFUL, SCARCE, Load, at_the_counter
 from tests.chaos.messages import forget_the_dead, handlers, produce, read_all
-from tests.chaos.shop import Shop, start_again
 
 DUPLICATES = "orders_duplicate_events_total"
 REPLAYS = "orders_idempotent_replays_total"
 
 
-async def test_a_worker_that_lost_its_disk_knows_every_answer_and_event(shop: Shop) -> None:
+async def test_a_worker_that_lost_its_disk_knows_every_answer_and_event(
+    deployment: Deployment,
+) -> None:
     """The tables are rebuilt from the changelog: repeated creations and events change nothing."""
-    worker = await shop.hire_ready()
-    async with at_the_counter(shop) as load:
+    worker = await deployment.start_ready_worker()
+    async with at_the_counter(deployment) as load:
         orders = await every_ending(load)
-        await lose_disk(shop, worker)
+        await lose_disk(deployment, worker)
         for order in orders:
             await load.place_again(order)
         assert await metric(worker, REPLAYS) == {"table": len(orders)}
-        known, before = await metric(worker, DUPLICATES), await snapshot(shop)
-        messages = await read_all(shop.brokers)
-        await produce(shop.brokers, messages)
-        assert await rest(shop)
+        known, before = await metric(worker, DUPLICATES), await snapshot(deployment)
+        messages = await read_all(deployment.brokers)
+        await produce(deployment.brokers, messages)
+        assert await rest(deployment)
         assert await metric(worker, DUPLICATES) - known == handlings(messages)
-        assert await snapshot(shop) == before
-    await audit(shop, load.ends)
+        assert await snapshot(deployment) == before
+    await audit(deployment, load.ends)
 
 
-async def test_an_event_that_no_table_knows_is_decided_by_postgresql(shop: Shop) -> None:
+async def test_an_event_that_no_table_knows_is_decided_by_postgresql(
+    deployment: Deployment,
+) -> None:
     """Without its mark an event is handled again, and finds its effect already there."""
-    worker = await shop.hire_ready()
-    async with at_the_counter(shop) as load:
+    worker = await deployment.start_ready_worker()
+    async with at_the_counter(deployment) as load:
         await every_ending(load)
-        assert await rest(shop)
-        known, before = await metric(worker, DUPLICATES), await snapshot(shop)
-        messages = await read_all(shop.brokers)
-        await produce(shop.brokers, map(unknown, messages))
-        assert await rest(shop)
+        assert await rest(deployment)
+        known, before = await metric(worker, DUPLICATES), await snapshot(deployment)
+        messages = await read_all(deployment.brokers)
+        await produce(deployment.brokers, map(unknown, messages))
+        assert await rest(deployment)
         assert await metric(worker, DUPLICATES) == known
-        assert await snapshot(shop) == before
+        assert await snapshot(deployment) == before
 
 
-async def test_what_comes_to_a_topic_that_lost_its_end_is_handled(shop: Shop) -> None:
+async def test_what_comes_to_a_topic_that_lost_its_end_is_handled(deployment: Deployment) -> None:
     """The worker has read further than the broker now writes; what is sent again is known."""
-    await shop.hire_ready()
-    async with at_the_counter(shop) as load:
+    await deployment.start_ready_worker()
+    async with at_the_counter(deployment) as load:
         for _ in range(8):
             await load.buy(PLENTIFUL)
-        assert await rest(shop)
-        await lose_topic(shop, "order.paid")
+        assert await rest(deployment)
+        await lose_topic(deployment, "order.paid")
         for _ in range(8):
             await load.buy(PLENTIFUL)
-        assert await rest(shop)
+        assert await rest(deployment)
 
 
-async def test_a_worker_starts_whose_disk_knows_more_than_the_changelog(shop: Shop) -> None:
-    worker = await shop.hire_ready()
-    async with at_the_counter(shop) as load:
+async def test_a_worker_starts_whose_disk_knows_more_than_the_changelog(
+    deployment: Deployment,
+) -> None:
+    worker = await deployment.start_ready_worker()
+    async with at_the_counter(deployment) as load:
         for _ in range(8):
             await load.buy(PLENTIFUL)
-        assert await rest(shop)
+        assert await rest(deployment)
         worker.kill()
-        await lose_topic(shop, "orders-handled-changelog")
-        await forget_the_dead(shop.brokers)
+        await lose_topic(deployment, "orders-handled-changelog")
+        await forget_the_dead(deployment.brokers)
         await start_again(worker)
         await load.buy(PLENTIFUL)
-        assert await rest(shop)
+        assert await rest(deployment)
     assert "orders-handled-changelog', partition=" in worker.log.read_text()
     assert "has lost its end" in worker.log.read_text()
 
 
-async def lose_topic(shop: Shop, topic: str) -> None:
+async def lose_topic(deployment: Deployment, topic: str) -> None:
     """Kill the broker, delete the topic's messages, and start it again."""
-    shop.stack.broker.kill()
-    for partition in (shop.stack.broker.folder / "data").glob(f"{topic}-*"):
+    deployment.stack.broker.kill()
+    for partition in (deployment.stack.broker.folder / "data").glob(f"{topic}-*"):
         shutil.rmtree(partition)
-    await start_again(shop.stack.broker)
+    await start_again(deployment.stack.broker)
 
 
 async def every_ending(load: Load) -> list[str]:
@@ -100,14 +106,14 @@ async def every_ending(load: Load) -> list[str]:
     return list(load.ends)
 
 
-async def lose_disk(shop: Shop, worker: Worker) -> None:
+async def lose_disk(deployment: Deployment, worker: Worker) -> None:
     """Kill the idle worker, and start it with an empty folder."""
-    assert await rest(shop)
+    assert await rest(deployment)
     worker.kill()
-    await forget_the_dead(shop.brokers)
+    await forget_the_dead(deployment.brokers)
     shutil.rmtree(worker.folder)
     await start_again(worker)
-    assert await rest(shop)
+    assert await rest(deployment)
 
 
 def handlings(messages: Iterable[ConsumerRecord]) -> Counter[str]:

@@ -7,8 +7,8 @@ import aiohttp
 import asyncpg
 
 from tests.chaos.audit import audit, reading, rest
+from tests.chaos.deployment import Deployment
 from tests.chaos.load import customers
-from tests.chaos.shop import Shop
 from tests.chaos.test_relay import commit_orders
 from tests.chaos.waiting import until
 
@@ -23,22 +23,22 @@ SLOWEST = """
 BLOCKED = "select exists (select from pg_locks where not granted)"
 
 
-async def test_workers_take_over_from_one_another(shop: Shop) -> None:
+async def test_workers_take_over_from_one_another(deployment: Deployment) -> None:
     """The relaying one of two is killed for good, and later a third one joins."""
-    first = await shop.hire_ready()
-    await shop.hire_ready()
-    async with shop.supervised(), customers(shop, orders=300) as load:
+    first = await deployment.start_ready_worker()
+    await deployment.start_ready_worker()
+    async with deployment.supervised(), customers(deployment, orders=300) as load:
         await load.reaches(0.3)
-        shop.lose(first)
+        deployment.kill_for_good(first)
         await load.reaches(0.7)
-        await shop.hire_ready()
-    await audit(shop, load.ends)
+        await deployment.start_ready_worker()
+    await audit(deployment, load.ends)
 
 
-async def test_a_rolling_restart_loses_no_request(shop: Shop) -> None:
+async def test_a_rolling_restart_loses_no_request(deployment: Deployment) -> None:
     """A customer who is refused a connection asks the other worker; no request fails."""
-    workers = [await shop.hire_ready(), await shop.hire_ready()]
-    async with customers(shop, orders=400, rate=20) as load:
+    workers = [await deployment.start_ready_worker(), await deployment.start_ready_worker()]
+    async with customers(deployment, orders=400, rate=20) as load:
         for share, worker in ((0.1, workers[0]), (0.5, workers[1])):
             await load.reaches(share)
             await asyncio.to_thread(worker.stop)
@@ -47,20 +47,20 @@ async def test_a_rolling_restart_loses_no_request(shop: Shop) -> None:
             await asyncio.to_thread(worker.wait_ready)
     failures = [trouble for trouble in load.client.troubles if not was_refused(trouble)]
     assert not failures, "\n".join(failures)
-    await audit(shop, load.ends)
-    async with reading(shop) as connection:
+    await audit(deployment, load.ends)
+    async with reading(deployment) as connection:
         slowest = await connection.fetchval(SLOWEST)
     log.info("the slowest order took %.1f s from its payment's request to its end", slowest)
 
 
-async def test_a_worker_that_stops_answers_and_ends_its_connections(shop: Shop) -> None:
+async def test_a_worker_that_stops_answers_and_ends_its_connections(deployment: Deployment) -> None:
     """It answers while a batch is in progress, and closes each connection after its answer."""
-    await commit_orders(shop)
-    blocker = await asyncpg.connect(shop.database)
+    await commit_orders(deployment)
+    blocker = await asyncpg.connect(deployment.database)
     async with blocker.transaction():
         # No agent can end its batch while this lock is held.
         await blocker.execute("lock table orders in exclusive mode")
-        worker = await shop.hire_ready()
+        worker = await deployment.start_ready_worker()
         await until(lambda: blocker.fetchval(BLOCKED), "an agent waits for the lock")
         async with aiohttp.ClientSession(worker.url) as session:
             assert "Connection" not in (await session.get("/livez")).headers
@@ -87,9 +87,9 @@ def was_refused(trouble: str) -> bool:
     return any(refusal in trouble for refusal in refusals)
 
 
-async def test_a_worker_stays_ready_while_others_come_and_go(shop: Shop) -> None:
+async def test_a_worker_stays_ready_while_others_come_and_go(deployment: Deployment) -> None:
     """All are in a rebalance at once: a load balancer would be left without any."""
-    worker = await shop.hire_ready()
+    worker = await deployment.start_ready_worker()
     statuses = set()
 
     async def watch(session: aiohttp.ClientSession) -> None:
@@ -98,19 +98,21 @@ async def test_a_worker_stays_ready_while_others_come_and_go(shop: Shop) -> None
 
     async with aiohttp.ClientSession(worker.url) as session:
         watching = asyncio.create_task(watch(session))
-        shop.lose(await shop.hire_ready())
-        placed = await commit_orders(shop)
-        assert await rest(shop)
+        deployment.kill_for_good(await deployment.start_ready_worker())
+        placed = await commit_orders(deployment)
+        assert await rest(deployment)
         assert not watching.done(), "it was answered all the time"
         watching.cancel()
     assert statuses == {200}
-    await audit(shop, placed)
+    await audit(deployment, placed)
 
 
-async def test_what_piled_up_for_a_dead_worker_is_handled_by_the_other(shop: Shop) -> None:
+async def test_what_piled_up_for_a_dead_worker_is_handled_by_the_other(
+    deployment: Deployment,
+) -> None:
     """The remaining worker takes over partitions with a backlog, and skips none of it."""
-    await shop.hire_ready()
-    shop.lose(await shop.hire_ready())
-    placed = await commit_orders(shop)
-    assert await rest(shop)
-    await audit(shop, placed)
+    await deployment.start_ready_worker()
+    deployment.kill_for_good(await deployment.start_ready_worker())
+    placed = await commit_orders(deployment)
+    assert await rest(deployment)
+    await audit(deployment, placed)

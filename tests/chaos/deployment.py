@@ -22,7 +22,7 @@ from tests.chaos.waiting import POLL_SECONDS
 log = logging.getLogger(__name__)
 
 
-class Shop:
+class Deployment:
     """Servers with schema and catalogue, and the workers that were started so far."""
 
     def __init__(self, stack: Stack, environment: dict[str, str], folder: Path) -> None:
@@ -53,7 +53,7 @@ class Shop:
         """Return the addresses of the workers."""
         return [worker.url for worker in self.workers]
 
-    def hire(self) -> Worker:
+    def start_worker(self) -> Worker:
         """Start one more worker, without waiting for it."""
         name = f"worker-{len(self._kept)}"
         environment = {**self._environment, "PORT": str(free_port())}
@@ -72,13 +72,13 @@ class Shop:
         finally:
             await connection.close()
 
-    async def hire_ready(self) -> Worker:
+    async def start_ready_worker(self) -> Worker:
         """Start one more worker, and wait until it takes requests and events."""
-        worker = self.hire()
+        worker = self.start_worker()
         await asyncio.to_thread(worker.wait_ready)
         return worker
 
-    def lose(self, worker: Worker) -> None:
+    def kill_for_good(self, worker: Worker) -> None:
         """Kill a worker and do not restart it."""
         self.workers.remove(worker)
         worker.kill()
