@@ -73,6 +73,10 @@ BREAKS: dict[str, list[Break]] = {
     "ended_orders_are_told": [
         Break("completed", "delete from notifications where order_id = '{completed}'"),
         Break("unpaid", "update notifications set sent_at = null where order_id = '{unpaid}'"),
+        Break(
+            "completed",
+            "delete from notifications where order_id = '{completed}' and channel = 'log'",
+        ),
     ],
     "customers_are_told_the_truth": [
         Break(
@@ -97,7 +101,16 @@ BREAKS: dict[str, list[Break]] = {
         Break(
             "completed",
             PARKED.format("{completed}", 7, "WAITING") + PARKED.format("{completed}", 8, "PARKED"),
-        )
+        ),
+        Break(
+            "completed",
+            PARKED.format("{completed}", 7, "WAITING") + PARKED.format("{waiting}", 6, "PARKED"),
+        ),
+        Break(
+            "completed",
+            PARKED.format("{completed}", 7, "WAITING")
+            + PARKED.format("{completed}", 6, "PARKED").replace("stock.reserve", "orders.complete"),
+        ),
     ],
     "completed_orders_hold_their_stock": [
         Break("completed", "delete from reservations where order_id = '{completed}'"),
@@ -130,6 +143,7 @@ BREAKS: dict[str, list[Break]] = {
             "product",
             "update reservations set outcome = 'RESERVED' where order_id = '{released}'",
         ),
+        Break("product", "delete from reservations"),
     ],
     "stock_is_never_oversold": [
         Break(
@@ -164,6 +178,7 @@ BREAKS: dict[str, list[Break]] = {
             "completed",
             "update outbox set sequence = 100 where order_id = '{completed}' and sequence = 2",
         ),
+        Break("waiting", "delete from outbox where order_id = '{waiting}'"),
     ],
     "histories_lead_to_their_status": [
         Break(
@@ -184,6 +199,14 @@ BREAKS: dict[str, list[Break]] = {
             """
             update outbox set topic = 'order.cancelled'
             where order_id = '{released}' and topic = 'payment.refunded'
+            """,
+        ),
+        Break("waiting", "delete from outbox where order_id = '{waiting}'"),
+        Break(
+            "completed",
+            """
+            update outbox set topic = 'inventory.rejected'
+            where order_id = '{completed}' and topic = 'payment.succeeded'
             """,
         ),
     ],
@@ -224,3 +247,17 @@ BREAKS: dict[str, list[Break]] = {
         ),
     ],
 }
+
+INNOCENT: dict[str, list[str]] = {
+    "orders_move_on": [
+        """
+        update orders set status = 'CREATED', cancel_reason = null where id = '{unpaid}';
+        update payments set status = 'PENDING', provider = 'stripe' where order_id = '{unpaid}'
+        """
+    ],
+    "messages_wait_behind_a_parked_one": [
+        PARKED.format("{completed}", 7, "PARKED") + PARKED.format("{completed}", 8, "WAITING")
+    ],
+    "stock_is_never_oversold": ["update products set available = stocked"],
+}
+"""Statements that look much like a break, and break nothing."""

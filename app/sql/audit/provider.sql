@@ -42,7 +42,6 @@ join orders o on o.id = coalesce(
     case when e.session_id is not null then e.order_id end
 )
 where e.payment_id is null and e.kind is not null
-  and (e.session_id is not null or e.payment_intent is not null)
   and e.received_at <= :rest::timestamptz
 limit :most;
 
