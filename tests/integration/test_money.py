@@ -13,6 +13,7 @@ from app import payments
 from app.db import Database
 from app.errors import ProviderRefused
 from app.stripe.api import Refund
+from app.transaction import Transaction
 from tests.integration.money_course import (
     TOTAL,
     Course,
@@ -121,6 +122,8 @@ async def test_a_cancel_closes_the_open_session(database: Database) -> None:
     await one.come_to_rest()
     assert books.status == "expired"
     assert (await one.topics())[2:] == ["order.cancelled"]
+    (row,) = await one.payments()
+    assert (row["status"], row["failure_reason"]) == ("VOIDED", "The order is CANCELLED")
 
 
 async def test_a_session_that_was_opened_for_a_cancelled_order_is_closed(
@@ -281,6 +284,30 @@ async def test_a_refused_refund_is_tried_again_then_fails_then_is_retried(
     await one.come_to_rest()
     assert second.given == TOTAL
     await assert_conserved(one)
+
+
+async def test_a_refund_waits_longer_after_each_failure_and_not_for_an_operator_s_retry(
+    database: Database,
+) -> None:
+    waits: list[float] = []
+
+    async def note(transaction: Transaction) -> None:
+        calls = transaction.calls.values()
+        waits.extend(call.wait_seconds for call in calls if call.kind == "refund")
+
+    one, books = await ready(database)
+    books.pay()
+    books.taken = 0  # makes Stripe refuse the refund
+    await one.cancel()
+    database.after_commit = [note]
+    try:
+        for _ in range(2):
+            await one.come_to_rest()
+            assert waits == [0, 30, 120, 480, 1920]
+            waits.clear()
+            await payments.retry_refund(database, (await one.payments())[0]["id"], "operator")
+    finally:
+        database.after_commit = []
 
 
 async def test_a_refund_that_fails_says_why_and_a_lost_dispute_is_closed_as_documented(
