@@ -270,6 +270,26 @@ async def test_where_an_order_s_event_must_wait_its_next_one_does_too(
     events.abandon()
 
 
+async def test_what_was_behind_an_event_without_room_goes_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(in_flight, "MAX_PER_PARTITION", 1)
+    broker = Broker(slow=None, stuck=None)
+    events = in_flight_to(broker)
+    behind = [row(2, ANN, "stuck"), row(3, ANN)]
+    events.send([row(1, BOB, "stuck"), row(1, ANN, "slow"), *behind])
+    await come_down()
+    stuck, slow = broker.waiting
+    slow.set_result(None)
+    await come_down()
+    broker.answers.clear()
+    stuck.set_result(None)
+    await come_down()
+    events.send(behind)
+    await come_down()
+    assert broker.sent[2:] == ["stuck Ann 2", "fine Ann 3"]
+
+
 async def test_when_a_full_partition_takes_events_again_nobody_rests_on(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -300,6 +320,27 @@ async def test_what_was_sent_before_the_broker_went_away_does_not_hide_its_retur
     events.send([row(2, BOB)])
     await come_down()
     assert events.excluded() == []
+
+
+async def test_an_order_whose_event_is_acknowledged_in_the_end_rests_no_more(
+    clock: Clock,
+) -> None:
+    """Others were acknowledged all the while, so this tells nothing of the broker."""
+    broker = Broker(slow=None)
+    events = in_flight_to(broker)
+    events.send([row(1, ANN, "slow"), row(1, BOB)])
+    await come_down()
+    broker.waiting[0].set_exception(KafkaTimeoutError())
+    await come_down()
+    assert events.is_held_up
+    clock.now += MAX_BACKOFF
+    broker.answers.clear()
+    events.send([row(1, ANN, "slow")])
+    await come_down()
+    assert not events.is_held_up
+    assert events.send_committed([row(2, ANN)])
+    await come_down()
+    assert broker.sent[-1] == "fine Ann 2"
 
 
 async def test_an_order_whose_event_is_refused_in_the_end_holds_nothing_up(clock: Clock) -> None:
@@ -369,6 +410,16 @@ async def test_it_tells_for_how_long_one_partition_acknowledged_nothing(clock: C
     events.send([row(1, BOB, "silent")])
     await come_down()
     assert events.stuck_seconds == 0
+
+
+async def test_the_partition_that_is_silent_for_longest_is_told_of(clock: Clock) -> None:
+    events = in_flight_to(Broker(silent=None, slow=None))
+    events.send([row(1, ANN, "silent")])
+    clock.now += 10
+    events.send([row(1, BOB, "slow")])
+    clock.now += 5
+    assert round(events.stuck_seconds) == 15
+    events.abandon()
 
 
 async def test_what_the_broker_refuses_for_good_is_told_and_the_rest_is_sent(clock: Clock) -> None:
