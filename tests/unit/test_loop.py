@@ -8,6 +8,8 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
+from aiokafka.errors import KafkaTimeoutError
+from faust.exceptions import ProducerSendError
 
 from agents import loop
 from agents.commits import Batch
@@ -27,6 +29,7 @@ class Journal:
         self.attempts: list[int] = []
         self.held: list[Any] = []
         self.outages: list[Exception] = []
+        self.outages_of_kafka: list[Exception] = []
         self.behind: set[int] = set()
         """The messages that wait behind a parked one of their order."""
         self.most_in_time = 1000
@@ -58,6 +61,8 @@ class Journal:
         self.lines.append(("remember", [(at, event.sequence - 1) for at, event in events]))
 
     async def send_dead_letter(self, message: Any, handler: str, error: str, attempts: int) -> None:
+        if self.outages_of_kafka:
+            raise self.outages_of_kafka.pop()
         self.lines.append(("send_dead_letter", message.n))
         self.attempts.append(attempts)
 
@@ -186,8 +191,10 @@ async def test_a_bad_message_that_came_alone_was_tried_once(journal: Journal) ->
     assert journal.attempts == [1]
 
 
-async def test_a_bad_message_is_buried_once_while_postgresql_is_away(journal: Journal) -> None:
-    journal.outages = [ConnectionRefusedError(), asyncpg.CannotConnectNowError("starting up")]
+async def test_a_bad_message_is_buried_once_while_servers_are_away(journal: Journal) -> None:
+    starting = asyncpg.CannotConnectNowError("starting up")
+    journal.outages = [ConnectionRefusedError(), starting, TimeoutError()]
+    journal.outages_of_kafka = [KafkaTimeoutError(), ProducerSendError("no room")]
     await fails(journal, lambda n: BadEvent("no")).process([message(0)])
     assert journal.told("send_dead_letter", "park", "ack") == [
         ("send_dead_letter", 0),
