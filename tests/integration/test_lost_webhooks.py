@@ -1,5 +1,6 @@
 """Stripe is asked about what it has done if no webhook reports it."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from app.errors import ProviderAway, ProviderRefused
 from app.expiry import expire_due
 from app.explain import explain
 from app.money.ledger import Fact
+from app.stripe.api import NOT_CONFIGURED
 from app.stripe.webhook import Report
 from app.times import now
 from tests.integration.money_course import (
@@ -213,6 +215,59 @@ async def test_a_refund_on_its_way_is_asked_for_until_it_has_ended(
     assert await one.call() == (end == "failed"), "what came back is given once more"
 
 
+@pytest.mark.parametrize("reason", [NOT_CONFIGURED, "refused"])
+async def test_a_refund_on_its_way_that_stripe_does_not_show_is_asked_for_again(
+    database: Database, monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    one, _ = await cancelled_after_paying(database)
+    one.bank.refunds_are = "pending"
+    assert await one.call() == 1
+    with monkeypatch.context() as refusing:
+        refusing.setattr(one.bank, "find_refund", refused(reason))
+        assert [await one.call() for _ in range(2)] == [1, 1]
+    one.bank.refunds_are = "succeeded"
+    assert await one.call() == 1
+    assert [row["status"] for row in await one.payments()] == ["REFUNDED"]
+
+
+async def test_a_refund_is_requested_once_stripe_takes_the_key_again(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, _ = await cancelled_after_paying(database)
+    with monkeypatch.context() as refusing:
+        refusing.setattr(one.bank, "refund", refused(NOT_CONFIGURED))
+        assert [await one.call() for _ in range(2)] == [1, 1]
+    assert [row["status"] for row in await one.payments()] == ["REFUNDING"]
+    await one.come_to_rest()
+    await assert_conserved(one)
+    made = "select from refunds join payments p on p.id = payment_id where order_id = $1"
+    assert len(await one.fetch(made)) == 1, "none counts as failed"
+
+
+async def test_money_that_no_webhook_told_of_is_found_once_stripe_takes_the_key_again(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, books = await paid_without_a_webhook(database)
+    await one.cancel()
+    await one.handle_all()
+    await an_hour_later(one)
+    with monkeypatch.context() as refusing:
+        refusing.setattr(one.bank, "expire_session", refused(NOT_CONFIGURED))
+        assert await one.call() == 1
+    await one.come_to_rest()
+    await assert_conserved(one)
+    assert books.given == TOTAL
+
+
+def refused(reason: str) -> Callable[..., Awaitable[Any]]:
+    """Return a call of Stripe that is refused for that reason."""
+
+    async def refuse(*_: Any) -> Any:
+        raise ProviderRefused(reason, "Stripe says no")
+
+    return refuse
+
+
 async def requested_a_month_ago(one: Course) -> None:
     """Move the requests of refunds back by more than the time in which one may fail."""
     await one.fetch(
@@ -285,6 +340,17 @@ async def test_a_refund_that_stripe_does_not_know_a_month_later_is_left_alone(
     assert [await one.call() for _ in range(2)] == [1, 0]
     assert await overdue(database) == 0
     assert [row["status"] for row in await one.payments()] == ["REFUNDED"]
+
+
+async def test_a_refund_is_looked_at_a_month_later_once_stripe_takes_the_key_again(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, _ = await refunded_without_a_webhook(database)
+    await a_month_later(one)
+    with monkeypatch.context() as refusing:
+        refusing.setattr(one.bank, "find_refund", refused(NOT_CONFIGURED))
+        assert await one.call() == 1
+    assert [await one.call() for _ in range(2)] == [1, 0]
 
 
 async def test_a_refund_that_comes_back_after_it_has_succeeded_is_made_again(
