@@ -1,12 +1,9 @@
 -- name: order_of_report(attempt_id, session_id, payment_intent)$
 -- The order of the payment that a report refers to. The attempt id in a session's metadata counts only if
--- the attempt has no other session or intent: metadata may have been copied to another session at Stripe.
+-- the attempt's session is not known: metadata may have been copied to another session at Stripe.
 select order_id from payments
 where session_id = :session_id::text or payment_intent = :payment_intent::text
-    or (
-        id = :attempt_id::uuid and provider = 'stripe' and session_id is null
-        and (payment_intent is null or :payment_intent::text is null)
-    )
+    or (id = :attempt_id::uuid and provider = 'stripe' and session_id is null)
 order by (session_id = :session_id::text) is true desc, (payment_intent = :payment_intent::text) is true desc
 limit 1;
 

@@ -164,7 +164,7 @@ def _assign(order: Order, payments: list[LockedPayment], row: Any) -> LockedPaym
 def _find(payments: Iterable[LockedPayment], row: Any) -> LockedPayment | None:
     """Find the event's payment by session or intent, else by the attempt's id in a session.
 
-    The id counts only for an attempt with no other session or intent: metadata may be copied.
+    The id counts only for an attempt whose session is not known: metadata may be copied.
     """
     session, intent = row["session_id"], row["payment_intent"]
     for locked in payments:
@@ -173,9 +173,9 @@ def _find(payments: Iterable[LockedPayment], row: Any) -> LockedPayment | None:
             return locked
     for locked in payments:
         payment = locked.payment
-        free = session and payment.session_id is None
-        if payment.id == row["attempt_id"] and payment.provider == STRIPE and free:
-            return locked if payment.payment_intent is None or intent is None else None
+        is_ours = payment.id == row["attempt_id"] and payment.provider == STRIPE
+        if is_ours and payment.session_id is None:
+            return locked
     return None
 
 
