@@ -207,6 +207,8 @@ def test_a_payment_of_nothing_ends_with_its_order() -> None:
     free = state(PaymentStatus.SUCCEEDED, Fact.captured(0, CURRENCY))
     steps = steps_of(Status.CANCELLED, 0, CURRENCY, [free])
     assert steps == [AnnounceRefund(free.id, 0, wholly=True)]
+    apply(free, steps[0], "none is asked for")
+    assert steps_of(Status.CANCELLED, 0, CURRENCY, [free]) == [], "it is told once"
 
 
 def test_what_was_announced_and_is_only_under_way_is_not_announced_again() -> None:
