@@ -105,6 +105,20 @@ async def test_a_partition_that_begins_again_loses_nothing(database: Database) -
     assert await states(database, order_id) == [(4, "PARKED"), (5, "WAITING")]
 
 
+async def test_what_holds_no_order_delays_nothing_and_is_listed_with_the_order_of_its_key(
+    database: Database,
+) -> None:
+    order_id = await paid_order(database)
+    bad, behind = await paid(database, order_id, 5, 6)
+    unstorable = "neither NUL \x00 nor a surrogate \ud800 is text"
+    id = await park(database, bad.message, HANDLER, unstorable, 1)
+    assert await states(database, order_id) == [(5, "PARKED")]
+    assert await admitted(database, Gate(HANDLER), behind) == [6]
+    assert id is not None
+    await intervention.discard(database, id, BOSS)
+    assert await park_again(database, bad.message, HANDLER, unstorable) == id
+
+
 async def test_a_message_that_was_discarded_is_parked_again_where_it_still_comes(
     database: Database,
 ) -> None:
