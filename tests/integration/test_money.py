@@ -41,6 +41,8 @@ async def test_a_checkout_that_is_paid_completes_its_order(database: Database) -
         *("inventory.reserved", "order.completed"),
     ]
     await assert_conserved(one)
+    (kept,) = await one.payments()
+    assert kept["updated_at"] > kept["created_at"]
 
 
 async def test_the_same_event_again_changes_nothing(database: Database) -> None:
