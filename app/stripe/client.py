@@ -193,10 +193,15 @@ async def _answer(call: Awaitable[Answer]) -> Answer:
         if is_final and not is_used:
             raise _refusal(error) from error
         if is_used or _is_kept(error):
-            raise ProviderFailed(FAILED, str(error)) from error
-        raise ProviderAway(str(error)) from error
+            raise ProviderFailed(FAILED, _said(error)) from error
+        raise ProviderAway(_said(error)) from error
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         raise ProviderAway(repr(error)) from error
+
+
+def _said(error: stripe.StripeError) -> str:
+    """Return the error's text in one line of the log: the library's own have several."""
+    return " ".join(str(error).split())
 
 
 def _is_kept(error: stripe.StripeError) -> bool:
@@ -216,11 +221,11 @@ def _is_final(error: stripe.StripeError) -> bool:
 
 def _refusal(error: stripe.StripeError) -> ProviderRefused:
     if isinstance(error, stripe.AuthenticationError | stripe.PermissionError):
-        return ProviderRefused(NOT_CONFIGURED, str(error))
+        return ProviderRefused(NOT_CONFIGURED, _said(error))
     # The expiry was far enough away when the customer asked, but too near once the call was made.
     too_late = isinstance(error, stripe.InvalidRequestError) and error.param == "expires_at"
     otherwise = NOT_IN_TIME if too_late else NOT_ACCEPTED
-    return ProviderRefused(REASONS.get(error.code or "", otherwise), str(error))
+    return ProviderRefused(REASONS.get(error.code or "", otherwise), _said(error))
 
 
 def _refund(refund: stripe.Refund) -> Refund:
