@@ -5,8 +5,13 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any
 
-request_id: ContextVar[str] = ContextVar("request_id", default="-")
-"""The id of the HTTP request that this task serves; `-` if it serves none."""
+NO_REQUEST = "-"
+request_id: ContextVar[str] = ContextVar("request_id", default=NO_REQUEST)
+"""The id of the HTTP request that this task serves."""
+
+REPEATED_SECONDS = 30.0
+"""Within them the same warning is written once. While Kafka is away, aiokafka logs the same few
+lines eighty times a second, and nobody would find the others between them."""
 
 
 class WithRequestId(logging.Filter):
@@ -17,6 +22,30 @@ class WithRequestId(logging.Filter):
         if not hasattr(record, "request_id"):
             record.request_id = request_id.get()
         return True
+
+
+class WithoutRepeats(logging.Filter):
+    """Drops a warning or an error that was written, word for word, in these REPEATED_SECONDS.
+
+    Those of a request and those with a traceback are always written.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._written: set[str] = set()
+        self._begun = 0.0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether the record is to be written; it has its request id already."""
+        is_told_once = record.levelno >= logging.WARNING and not record.exc_info
+        if not is_told_once or record.__dict__["request_id"] != NO_REQUEST:
+            return True
+        if not 0 <= record.created - self._begun < REPEATED_SECONDS:
+            self._written.clear()
+            self._begun = record.created
+        line, known = record.getMessage(), len(self._written)
+        self._written.add(line)
+        return len(self._written) > known
 
 
 FORMATTERS: Mapping[str, Mapping[str, Any]] = {
@@ -41,13 +70,16 @@ def logging_config(level: str, format: str) -> dict[str, Any]:
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "filters": {"request_id": {"()": WithRequestId}},
+        "filters": {
+            "request_id": {"()": WithRequestId},
+            "without_repeats": {"()": WithoutRepeats},
+        },
         "formatters": {"line": FORMATTERS[format]},
         "handlers": {
             "stderr": {
                 "class": "logging.StreamHandler",
                 "formatter": "line",
-                "filters": ["request_id"],
+                "filters": ["request_id", "without_repeats"],
             }
         },
         "root": {"handlers": ["stderr"], "level": level.upper()},

@@ -11,6 +11,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from app.logs import NO_REQUEST
 from app.metrics import CACHE
 
 log = logging.getLogger(__name__)
@@ -84,7 +85,13 @@ class RedisBreaker:
                 return await self._answer(question, tries - 1)
             self._open_until = monotonic() + OPEN_SECONDS
             CACHE.labels("redis", "away").inc()
-            log.debug("Redis is away: %r", error)
+            # Not of this request: it would be told for each one anew.
+            log.warning(
+                "Redis is away: %s: %s",
+                type(error).__name__,
+                error,
+                extra={"request_id": NO_REQUEST},
+            )
             raise RedisUnavailable from error
 
     def _require_closed(self) -> None:

@@ -56,3 +56,22 @@ def test_a_text_that_is_no_utf8_is_logged(lines: Lines, monkeypatch: pytest.Monk
     log.warning("odd: %s", "\ud800")
     (line,) = lines()
     assert line["message"] == "odd: \ud800"
+
+
+def test_a_warning_that_is_repeated_is_written_once_in_half_a_minute(lines: Lines) -> None:
+    kafka = logging.getLogger("aiokafka.consumer.fetcher")
+    for seconds, node in ((0, 1), (0, 2), (29, 1), (31, 1), (60, 1), (62, 1)):
+        record = kafka.makeRecord(
+            kafka.name, logging.ERROR, "", 0, "No connection to node %s", (node,), None
+        )
+        record.created = 1_000_000 + seconds
+        kafka.handle(record)
+    assert len(lines()) == 4
+
+
+def test_what_is_no_repetition_is_written_each_time(lines: Lines) -> None:
+    for id in ("a", "b"):
+        log.warning("is unavailable", extra={"request_id": id})
+        log.info("is asked")
+        log.error("failed", exc_info=ValueError(id))
+    assert len(lines()) == 6

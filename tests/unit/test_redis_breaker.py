@@ -5,8 +5,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+from redis.exceptions import AuthenticationError
 from redis.exceptions import ConnectionError as NoConnection
 
+from app.logs import NO_REQUEST
 from app.redis_breaker import CONCURRENT, RedisBreaker, RedisUnavailable
 
 
@@ -80,3 +82,14 @@ async def test_only_the_last_try_counts() -> None:
         await breaker.ask(fails, tries=2)
     with pytest.raises(RedisUnavailable):
         await breaker.ask(answers)
+
+
+async def test_why_redis_is_away_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    async def refuses() -> None:
+        raise AuthenticationError("invalid username-password pair")
+
+    with pytest.raises(RedisUnavailable):
+        await RedisBreaker().ask(refuses)
+    (told,) = caplog.records
+    assert told.levelname == "WARNING" and "invalid username-password pair" in told.getMessage()
+    assert told.__dict__["request_id"] == NO_REQUEST, "it would be told for each request anew"
