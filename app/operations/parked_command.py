@@ -5,6 +5,7 @@ receives it acknowledges it unhandled, at the latest after one more crash (`agen
 """
 
 import getpass
+import os
 import re
 from contextlib import nullcontext, suppress
 from typing import Any
@@ -149,7 +150,11 @@ ACTIONS: dict[str, Any] = {
 
 
 def _actor(given: dict[str, Any]) -> Actor:
-    return Actor(given["by"] or getpass.getuser(), given["reason"].strip(), str(uuid4()))
+    try:
+        name = given["by"] or getpass.getuser()
+    except KeyError:  # in a container, a user may have no name
+        name = f"user {os.getuid()}"
+    return Actor(name, given["reason"].strip(), str(uuid4()))
 
 
 def _tell(self: AppCommand, outcomes: list[dict[str, Any]]) -> None:
