@@ -6,9 +6,10 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 from uuid import UUID, uuid4
 
+import asyncpg
 import click
 from aiokafka.errors import KafkaError
 from faust.cli import AppCommand, argument, option
@@ -39,12 +40,18 @@ MOST = 1_000_000
 
 @contextmanager
 def reached_servers(code: int = 1) -> Iterator[None]:
-    """End the command with one line and exit code `code` if a server that it needs is away."""
+    """End the command with one line and exit code `code` if a server is away or refuses."""
     try:
         yield
     except (*AWAY, KafkaError) as error:
-        click.echo(f"A server is away: {error!r}", err=True)
-        raise SystemExit(code) from None
+        _end("A server is away", error, code)
+    except asyncpg.PostgresError as error:
+        _end("PostgreSQL refuses", error, code)
+
+
+def _end(why: str, error: Exception, code: int) -> NoReturn:
+    click.echo(" ".join([f"{why}: {error!r}", *getattr(error, "__notes__", ())]), err=True)
+    raise SystemExit(code) from None
 
 
 async def _with_database(work: Any) -> Any:

@@ -76,10 +76,14 @@ async def _apply(connection: asyncpg.Connection, name: str, text: str, known: st
         if known != checksum:
             raise MigrationChanged(f"{name} was changed after it had been applied: add a new file")
         return False
-    async with connection.transaction():
-        await sql.limit_lock_waits(connection, timeout=LOCK_WAIT)
-        await connection.execute(text)
-        await sql.note_migration(connection, name=name, checksum=checksum)
+    try:
+        async with connection.transaction():
+            await sql.limit_lock_waits(connection, timeout=LOCK_WAIT)
+            await connection.execute(text)
+            await sql.note_migration(connection, name=name, checksum=checksum)
+    except asyncpg.PostgresError as error:
+        error.add_note(f"in {name}, of which nothing was kept")
+        raise
     return True
 
 

@@ -303,6 +303,14 @@ async def test_a_command_says_in_one_line_that_a_server_is_away(commands: dict[s
         assert done.returncode == (2 if command == "audit" else 1), command
 
 
+async def test_a_command_says_in_one_line_that_postgresql_refuses(commands: dict[str, str]) -> None:
+    bare = {**commands, "DB_URL": commands["DB_URL"].rpartition("/")[0] + "/postgres"}
+    for command, done in await at_once(bare, "audit", "parked list", "demo-catalogue"):
+        [told] = (done.stdout + done.stderr).strip().splitlines()
+        assert told.startswith("PostgreSQL refuses: UndefinedTableError"), command
+        assert done.returncode == (2 if command == "audit" else 1), command
+
+
 async def test_the_command_refuses_what_nobody_asks_for(commands: dict[str, str]) -> None:
     options = ("--days", "--bound", "--most", "--patience")
     asked = [f"audit {option} 99999999999999999999" for option in options]
