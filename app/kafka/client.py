@@ -6,9 +6,11 @@ from typing import Any, cast
 
 import aiokafka.util
 from aiokafka import AIOKafkaConsumer
+from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import AIOKafkaConnection, CloseReason
 from aiokafka.consumer.fetcher import OffsetResetStrategy
 from aiokafka.errors import KafkaConnectionError
+from aiokafka.structs import BrokerMetadata
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from mode import Service
@@ -37,7 +39,24 @@ def _send_or_break(self: AIOKafkaConnection, *args: Any, **kwargs: Any) -> Any:
         raise KafkaConnectionError(f"broken connection: {error}") from error
 
 
+_update = AIOKafkaClient._metadata_update
+
+
+async def _update_or_remember(self: AIOKafkaClient, *args: Any) -> bool:
+    """Update the metadata; if no broker can be asked, ask those of KAFKA_BROKERS as well next time.
+
+    aiokafka asks only brokers that it knows from others, for ever, though all have moved.
+    """
+    updated: bool = await _update(self, *args)
+    if not updated:
+        for host, port, _ in self.hosts:
+            id = f"{host}:{port}"
+            self.cluster._brokers.setdefault(id, BrokerMetadata(id, host, port, None))
+    return updated
+
+
 AIOKafkaConnection.send = _send_or_break
+AIOKafkaClient._metadata_update = _update_or_remember
 # aiokafka's own function queries the loop's policy and the loop's state for each message.
 aiokafka.util.get_running_loop = asyncio.get_running_loop
 

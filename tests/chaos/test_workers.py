@@ -6,8 +6,9 @@ import logging
 import aiohttp
 import asyncpg
 
+from devstack.ports import free_port
 from tests.chaos.audit import audit, reading, rest
-from tests.chaos.deployment import Deployment
+from tests.chaos.deployment import Deployment, start_again
 from tests.chaos.load import customers
 from tests.chaos.test_relay import commit_orders
 from tests.chaos.waiting import until
@@ -113,6 +114,19 @@ async def test_what_piled_up_for_a_dead_worker_is_handled_by_the_other(
     """The remaining worker takes over partitions with a backlog, and skips none of it."""
     await deployment.start_ready_worker()
     deployment.kill_for_good(await deployment.start_ready_worker())
+    placed = await commit_orders(deployment)
+    assert await rest(deployment)
+    await audit(deployment, placed)
+
+
+async def test_workers_find_a_broker_that_has_moved(deployment: Deployment) -> None:
+    """Its new address is in KAFKA_BROKERS; no broker is left that would tell it."""
+    broker, moved = deployment.stack.broker, free_port()
+    deployment.environment["KAFKA_BROKERS"] += f",127.0.0.1:{moved}"
+    await deployment.start_ready_worker()
+    broker.kill()
+    broker.port = moved
+    await start_again(broker)
     placed = await commit_orders(deployment)
     assert await rest(deployment)
     await audit(deployment, placed)
