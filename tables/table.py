@@ -8,6 +8,7 @@ usual. Before offsets are committed, all entries are written and the producer is
 
 import asyncio
 import logging
+import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -54,6 +55,17 @@ class StoreOptions(RocksDBOptions):
     """
 
     def open(self, path: Path, *, read_only: bool = False) -> Any:
+        """Open the store; one that is broken is deleted, and recovered from its changelog."""
+        try:
+            return self._open(path)
+        except Exception as error:  # rocksdict raises nothing more specific
+            if not str(error).startswith("Corruption"):
+                raise
+            log.error("%s is broken, and is made anew from its changelog: %s", path, error)
+            shutil.rmtree(path)
+            return self._open(path)
+
+    def _open(self, path: Path) -> Any:
         store = Rdict(
             str(path),
             options=self.as_options(),

@@ -20,6 +20,8 @@ from tables.replays import replays
 from tables.table import TTL_SECONDS, StoreOptions, options_for
 from tests.chaos.waiting import until
 
+OPTIONS, KEY = StoreOptions(**options_for(4)), b"stock.reserve/1"
+
 
 async def test_an_entry_leaves_the_disk_once_its_time_is_over(tmp_path: Path) -> None:
     store = StoreOptions(**{**options_for(4), "ttl": 1}).open(tmp_path / "store")
@@ -45,6 +47,38 @@ def test_a_store_that_exists_is_opened_with_today_s_options(tmp_path: Path) -> N
     assert f"write_buffer_size={today['write_buffer_size']}" in lines
     assert "memtable_whole_key_filtering=true" in lines
     assert "filter_policy=nullptr" not in lines
+
+
+@pytest.mark.parametrize("broken", ["CURRENT", "MANIFEST-*", "*.sst"])
+def test_a_store_that_is_broken_is_made_anew(tmp_path: Path, broken: str) -> None:
+    """The worker would end at each start, and each time hold up its partitions."""
+    folder = filled_store(tmp_path)
+    for file in folder.glob(broken):
+        file.write_bytes(b"")
+    store = OPTIONS.open(folder)
+    assert store.get(KEY) is None
+    store.put(KEY, b"2")
+    store.close()
+    assert OPTIONS.open(folder).get(KEY) == b"2"
+
+
+def test_a_store_that_cannot_be_opened_is_left_as_it_is(tmp_path: Path) -> None:
+    """Such as one that another process has open."""
+    folder = filled_store(tmp_path)
+    other = OPTIONS.open(folder)
+    with pytest.raises(Exception, match="lock"):
+        OPTIONS.open(folder)
+    other.close()
+    assert OPTIONS.open(folder).get(KEY) == b"1"
+
+
+def filled_store(folder: Path) -> Path:
+    """Return the folder of a closed store whose entry is in a file of its own."""
+    store = OPTIONS.open(folder / "store")
+    store.put(KEY, b"1")
+    store.flush()
+    store.close()
+    return folder / "store"
 
 
 async def test_kafka_keeps_a_changelog_no_longer(environment: dict[str, str]) -> None:
