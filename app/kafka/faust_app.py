@@ -34,6 +34,10 @@ NEVER_SECONDS = 10 * 365 * 24 * 3600
 """aiokafka leaves the group, for good, after so long without a fetch: a worker without partitions
 makes none, nor one whose queues are full because PostgreSQL is away."""
 
+METADATA_SECONDS = 20
+"""How often a worker asks unprompted which topics there are: one that was missing, and is made, is
+read from then on. With aiokafka's five minutes, orders would stand still that long."""
+
 FOR_BATCHES = 0.4
 """The share of SHUTDOWN_GRACE_SECONDS for batches in progress. `http_site.FOR_REQUESTS` is another;
 the rest is for committing offsets and leaving the group, which comes between the two."""
@@ -113,6 +117,7 @@ class OrderApp(faust.App):
             broker_max_poll_interval=NEVER_SECONDS,
             broker_commit_interval=1.0,
             broker_max_poll_records=1000,
+            consumer_metadata_max_age_ms=METADATA_SECONDS * 1000,
             producer_request_timeout=30,
             producer_max_request_size=MAX_MESSAGE,
             producer_max_batch_size=MAX_BATCH,

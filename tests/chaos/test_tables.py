@@ -1,5 +1,6 @@
 """A redelivered event is recognised by the tables or, if they lost it, by PostgreSQL."""
 
+import asyncio
 import shutil
 from collections import Counter
 from collections.abc import Iterable
@@ -8,6 +9,7 @@ from uuid import uuid4
 import aiohttp
 import orjson
 from aiokafka import ConsumerRecord
+from aiokafka.admin import AIOKafkaAdminClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from devstack.worker import Worker
@@ -15,6 +17,9 @@ from tests.chaos.audit import audit, rest, snapshot
 from tests.chaos.deployment import Deployment, start_again
 from tests.chaos.load import PIECES, PLENTIFUL, SCARCE, Load, at_the_counter
 from tests.chaos.messages import forget_the_dead, handlers, produce, read_all
+from tests.chaos.test_relay import commit_orders
+from tests.chaos.waiting import until
+from tests.furnish import furnish
 
 DUPLICATES = "orders_duplicate_events_total"
 REPLAYS = "orders_idempotent_replays_total"
@@ -67,6 +72,22 @@ async def test_what_comes_to_a_topic_that_lost_its_end_is_handled(deployment: De
         for _ in range(8):
             await load.buy(PLENTIFUL)
         assert await rest(deployment)
+
+
+async def test_a_topic_that_was_deleted_is_read_once_it_is_made_again(
+    deployment: Deployment,
+) -> None:
+    """The worker runs on; what came meanwhile is sent as soon as the topic is there."""
+    worker = await deployment.start_ready_worker()
+    admin = AIOKafkaAdminClient(bootstrap_servers=deployment.brokers)
+    await admin.start()
+    await admin.delete_topics(["order.paid"])
+    await admin.close()
+    await until(lambda: "missing topic: 'order.paid'" in worker.log.read_text(), "it is missed")
+    placed = await commit_orders(deployment)
+    await asyncio.to_thread(furnish, deployment.environment, catalogue=False)
+    assert await rest(deployment, 120)
+    await audit(deployment, placed)
 
 
 async def test_a_worker_starts_whose_disk_knows_more_than_the_changelog(
