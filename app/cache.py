@@ -37,10 +37,9 @@ for i, key in ipairs(KEYS) do
     local stored = redis.call('GET', key)
     local age = stored and tonumber(version) - tonumber(string.match(stored, '^%d+'))
     if not stored or age > 0 or (age == 0 and content ~= '') then
-        -- A Redis that is full refuses SET, but not DEL, and goes on to answer with what it has.
-        if stored then redis.call('DEL', key) end
-        local refused = redis.pcall('SET', key, version .. ':' .. content, 'EX', ttl)['err']
-        if refused and not string.find(refused, 'OOM') then error(refused) end
+        -- A Redis that is full refuses SET, unless the script has written before; DEL it takes.
+        if content == '' then redis.call('DEL', key) end
+        redis.call('SET', key, version .. ':' .. content, 'EX', ttl)
     end
 end
 """
