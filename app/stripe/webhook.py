@@ -19,6 +19,7 @@ from app.money.ledger import PAYMENT_FAILED, Fact
 from app.stripe.api import told_id
 
 TOLERANCE_SECONDS = 300
+NOT_NOW = f"The Stripe-Signature is of a time more than {TOLERANCE_SECONDS} seconds from ours"
 
 
 def verify(payload: bytes, header: str | None, secrets: Sequence[str], now: datetime) -> None:
@@ -26,7 +27,7 @@ def verify(payload: bytes, header: str | None, secrets: Sequence[str], now: date
     if not any(_is_signed(payload, header, secret) for secret in secrets):
         raise BadSignature
     if abs(now.timestamp() - _signed_at(header or "")) > TOLERANCE_SECONDS:
-        raise BadSignature
+        raise BadSignature(NOT_NOW)
 
 
 def _is_signed(payload: bytes, header: str | None, secret: str) -> bool:

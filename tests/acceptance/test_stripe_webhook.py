@@ -42,6 +42,7 @@ async def elsewhere(environment: dict[str, str]) -> AsyncIterator[Connection]:
 
 
 Send = Callable[..., Awaitable[Answer]]
+Logged = Callable[[str], Awaitable[list[str]]]
 
 
 @pytest.fixture
@@ -100,9 +101,12 @@ async def test_what_stripe_did_not_sign_changes_nothing_and_stores_nothing(
     assert await rows_of(stripe, order) == before
 
 
-async def test_a_bad_signature_is_refused_before_anything_is_parsed(send: Send) -> None:
+async def test_a_bad_signature_is_refused_before_anything_is_parsed(
+    send: Send, logged: Logged
+) -> None:
     for body in (b"", b"\xff\xfe", b"{", b"[" * 10_000):
         assert slug(await send(body, "t=1,v1=00")) == "bad-signature"
+    assert await logged("A webhook is refused: The Stripe-Signature is missing, malformed")
 
 
 async def test_a_signature_is_of_the_bytes_that_are_sent(

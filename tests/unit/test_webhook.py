@@ -63,6 +63,14 @@ def test_it_may_be_five_minutes_old_or_early_and_no_more(seconds: int, ours: boo
     assert is_ours(header(signature(NEW, moment), moment=moment)) is ours
 
 
+def test_a_clock_that_is_off_is_told_from_another_secret() -> None:
+    early = NOW - timedelta(hours=1)
+    with pytest.raises(BadSignature, match="more than 300 seconds from ours"):
+        verify(BODY, header(signature(NEW, early), moment=early), (NEW,), NOW)
+    with pytest.raises(BadSignature, match="not made with our secret"):
+        verify(BODY, header(signature(FOREIGN)), (NEW,), NOW)
+
+
 def test_another_time_than_the_signed_one_is_not_ours() -> None:
     assert not is_ours(header(signature(NEW, NOW - timedelta(hours=1))))
     replayed = (
