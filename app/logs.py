@@ -32,7 +32,7 @@ class WithoutRepeats(logging.Filter):
 
     def __init__(self) -> None:
         super().__init__()
-        self._written: set[str] = set()
+        self._written: set[tuple[str, str, str]] = set()
         self._begun = 0.0
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -43,9 +43,11 @@ class WithoutRepeats(logging.Filter):
         if not 0 <= record.created - self._begun < REPEATED_SECONDS:
             self._written.clear()
             self._begun = record.created
-        line, known = record.getMessage(), len(self._written)
+        line = record.name, str(record.msg), str(record.args)
+        if line in self._written:
+            return False
         self._written.add(line)
-        return len(self._written) > known
+        return True
 
 
 FORMATTERS: Mapping[str, Mapping[str, Any]] = {
