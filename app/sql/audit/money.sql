@@ -103,7 +103,13 @@ where p.updated_at >= :since::timestamptz and r.refused_reason is null
   and not exists (
       select from provider_events e
       where e.payment_id = p.id and e.refund_status in ('failed', 'canceled')
-        and (e.refund_id = r.id::text or e.provider_refund_id = r.provider_refund_id)
+        and (
+            e.refund_id = r.id::text or e.provider_refund_id = r.provider_refund_id
+            or e.provider_refund_id in (
+                select ours.provider_refund_id from provider_events ours
+                where ours.payment_id = p.id and ours.refund_id = r.id::text
+            )
+        )
   )
 group by p.id
 having sum(r.amount_minor) > p.captured_minor
