@@ -3,6 +3,7 @@
 from dataclasses import replace
 from uuid import UUID
 
+import asyncpg
 import orjson
 import pytest
 
@@ -229,6 +230,17 @@ async def test_orders_that_are_refused_hold_up_no_other(
     assert await settle_kept(database, "by another worker", Quarantine()) == 1
     for one in bad:
         assert [row["status"] for row in await one.payments()] == ["SUCCEEDED"]
+
+
+async def test_an_order_that_is_locked_is_not_in_quarantine(database: Database) -> None:
+    """It is no fault of the order, which is looked at again at once."""
+    one, quarantine = await with_kept_money(database), Quarantine()
+    async with database.connection() as other, other.transaction():
+        await other.execute("select from orders where id = $1 for update", one.order_id)
+        with pytest.raises(asyncpg.LockNotAvailableError):
+            await settle_kept(database, "kept", quarantine)
+    assert quarantine.ids() == []
+    assert await settle_kept(database, "kept", quarantine) == 1
 
 
 async def test_an_order_is_looked_at_again_after_its_quarantine(database: Database) -> None:
