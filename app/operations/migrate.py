@@ -82,7 +82,7 @@ async def _apply(connection: asyncpg.Connection, name: str, text: str, known: st
             await connection.execute(text)
             await sql.note_migration(connection, name=name, checksum=checksum)
     except asyncpg.PostgresError as error:
-        error.add_note(f"in {name}, of which nothing was kept")
+        error.add_note(f"in {name}")
         raise
     return True
 

@@ -138,7 +138,7 @@ async def test_a_migration_that_fails_leaves_nothing(
     monkeypatch.setattr(migrate, "_migrations", lambda: half)
     with pytest.raises(asyncpg.DivisionByZeroError) as failed:
         await migrate_database(empty, "PLN")
-    assert failed.value.__notes__ == ["in 0001_half.sql, of which nothing was kept"]
+    assert failed.value.__notes__ == ["in 0001_half.sql"]
     connection = await empty.connect()
     assert await connection.fetchval("select to_regclass('half')") is None
     await connection.close()
