@@ -95,7 +95,7 @@ class Site:
             self.stack.start()
             self.command("migrate")
             for _ in range(self._wanted):
-                self.hire()
+                self.start_worker()
             self.wait_ready()
             if self.workers:
                 self.products = [self._add_product(number) for number in range(PRODUCTS)]
@@ -113,7 +113,7 @@ class Site:
             shutil.rmtree(evidence, ignore_errors=True)
             self._folder.rename(evidence)
 
-    def hire(self) -> None:
+    def start_worker(self) -> None:
         """Start one more worker."""
         number = len(self.workers)
         environment = {**self.environment, "PORT": str(free_port())}

@@ -88,15 +88,15 @@ async def apis(
 ) -> AsyncIterator[tuple[Api, Api]]:
     """Both workers."""
     with ExitStack() as workers:
-        hired = [
+        started = [
             workers.enter_context(Worker(environment, folder / "data", folder / "worker.log"))
             for environment in (verifying, limiting)
             for folder in (tmp_path_factory.mktemp("worker"),)
         ]
-        for worker in hired:
+        for worker in started:
             worker.wait_ready(120)
         async with aiohttp.ClientSession() as session:
-            yield Api(session, hired[0].url), Api(session, hired[1].url)
+            yield Api(session, started[0].url), Api(session, started[1].url)
 
 
 @pytest.fixture

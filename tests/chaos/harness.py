@@ -161,7 +161,7 @@ async def _do(scene: Scene, name: str, alone: bool) -> str | None:
 
 
 async def _settle(scene: Scene) -> list[str]:
-    """Close the deployment, wait until the system is at rest, and audit it."""
+    """Let no more customers in, wait until the system is at rest, and audit it."""
     crowd: Crowd = scene.crowd
     troubles = await crowd.close()
     await comes_true(lambda: _no_lag(scene), REST_SECONDS)

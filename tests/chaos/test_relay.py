@@ -1,4 +1,4 @@
-"""Orders are committed without any notice; their events wait in the outbox."""
+"""Orders are committed and no worker is notified; their events wait in the outbox."""
 
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -34,7 +34,7 @@ async def test_what_is_marked_as_published_is_in_kafka(deployment: Deployment) -
 
 
 async def test_two_workers_publish_each_event_once_and_in_sequence(deployment: Deployment) -> None:
-    """One of them relays for both, and for a process that died before it could give notice."""
+    """One relays for both, and for a process that died before it could notify the leader."""
     workers = [await deployment.start_ready_worker(), await deployment.start_ready_worker()]
     placed = await commit_orders(deployment)
     assert await rest(deployment)
@@ -64,7 +64,7 @@ def leaders(workers: list[Worker]) -> list[Worker]:
 
 
 async def commit_orders(deployment: Deployment) -> dict[str, str]:
-    """Place orders and request payment without notice to a worker; return their expected ends."""
+    """Place orders and request payment, and notify no worker; return their expected ends."""
     customer = Identity(uuid4(), "customer@example.com", USER)
     async with open_database(deployment) as database:
         basket = placing.Basket(dict.fromkeys(await product_ids(deployment), 1), None)

@@ -133,7 +133,7 @@ def test_a_worker_that_was_idle_takes_few_at_first(worker: Worker) -> None:
     assert worker.admitted(wait=AIM_SECONDS, through=1000) < 700
 
 
-def test_a_trickle_is_taken_however_long_events_wait(worker: Worker) -> None:
+def test_a_few_are_taken_however_long_events_wait(worker: Worker) -> None:
     worker.admitted(LEARNING)
     worker.admitted(wait=90.0)
     assert worker.admitted(wait=90.0) == pytest.approx(MIN_RATE, rel=0.05)
@@ -162,7 +162,7 @@ def test_what_is_discounted_is_no_new_order(worker: Worker) -> None:
     assert worker.admission._throughput(worker.clock.now) == pytest.approx(0, abs=0.01)
 
 
-class Placings:
+class Creations:
     """Stands in for PostgreSQL: every order ends alike."""
 
     def __init__(self, end: Exception | tuple[dict[str, Any], bool]) -> None:
@@ -193,7 +193,7 @@ async def test_only_a_new_order_is_counted_as_one(
 ) -> None:
     admission, moment = worker.admission, worker.clock.now
     monkeypatch.setattr(order_admission, "admission", admission)
-    monkeypatch.setattr(order_admission, "_creations", Placings(end))
+    monkeypatch.setattr(order_admission, "_creations", Creations(end))
     user = Identity(uuid4(), None, "USER")
     with suppress(Problem, TimeoutError):
         await order_admission.admit_and_place(

@@ -147,7 +147,7 @@ async def test_what_may_have_something_before_it_is_looked_for(before: list[int]
     assert broker.sent == [*(f"fine Ann {n}" for n in before), "fine Bob 1"]
 
 
-async def test_what_may_have_something_between_it_and_what_is_under_way_is_looked_for() -> None:
+async def test_what_may_have_something_between_it_and_what_is_in_flight_is_looked_for() -> None:
     broker = Broker(slow=None)
     events = in_flight_to(broker)
     assert events.send_committed([row(1, ANN, "slow"), row(2, ANN)])
@@ -356,7 +356,7 @@ async def test_an_order_whose_event_is_refused_in_the_end_holds_nothing_up(clock
     assert len(events.refused) == 1 and not events.is_held_up
 
 
-async def test_where_too_many_are_under_way_the_next_are_looked_for(
+async def test_where_too_many_are_in_flight_the_next_are_looked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(in_flight, "MAX_IN_FLIGHT", 1)

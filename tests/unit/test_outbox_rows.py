@@ -1,4 +1,4 @@
-"""The notices of events between workers, and the headers of events."""
+"""What workers are notified of events, and the headers of events."""
 
 from uuid import uuid4
 
