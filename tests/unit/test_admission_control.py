@@ -141,17 +141,23 @@ def test_a_few_are_taken_however_long_events_wait(worker: Worker) -> None:
 
 def test_what_counts_is_the_whole_way(worker: Worker) -> None:
     for handler in ("payments.capture", "orders.mark_paid"):
-        worker.wait(EASY_SECONDS / 2, handler)
-    assert worker.admitted(STEP) == ALL
-    worker.wait(AIM_SECONDS, "stock.reserve")
+        worker.wait((EASY_SECONDS - STEP) / 2, handler)
+    assert worker.admitted(BURST_SECONDS) == ALL
+    worker.wait(AIM_SECONDS / 2, "stock.reserve")
     assert worker.admitted() == HARDLY_ANY
 
 
 def test_the_relay_is_passed_again_and_again(worker: Worker) -> None:
-    worker.wait(EASY_SECONDS / 2, "relay", times=2)
-    assert worker.admitted(STEP) == ALL
+    worker.wait((EASY_SECONDS - STEP) / 2, "relay", times=2)
+    assert worker.admitted(BURST_SECONDS) == ALL
     worker.wait(AIM_SECONDS / 2, "relay", times=2)
     assert worker.admitted() == HARDLY_ANY
+
+
+def test_only_orders_that_were_paid_have_got_through(worker: Worker) -> None:
+    worker.admitted(LEARNING, offered=1000, through=1000)
+    with worker.admission.taking(HANDLER, worker.clock.now, 10_000):
+        assert worker.admission._throughput(worker.clock.now) == pytest.approx(1000, rel=0.1)
 
 
 def test_what_is_discounted_is_no_new_order(worker: Worker) -> None:
@@ -238,9 +244,9 @@ def test_what_waited_long_is_not_forgotten_while_it_is_under_way(worker: Worker)
 
 def test_what_waited_while_nobody_could_take_it_does_not_count(worker: Worker) -> None:
     worker.admission.resume()
-    worker.clock.now += EASY_SECONDS
+    worker.clock.now += EASY_SECONDS - STEP
     worker.wait(60)
-    assert worker.admitted(STEP) == ALL
+    assert worker.admitted(BURST_SECONDS) == ALL
 
 
 def test_a_clock_that_is_set_back_refuses_nobody(worker: Worker) -> None:
@@ -295,7 +301,7 @@ def _seen(gauge: Gauge, **labels: str) -> float:
 def test_requests_to_pay_wait_as_events_do(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(order_actions, "admission", worker.admission)
     monkeypatch.setattr(order_actions, "time", worker.clock)
-    order_actions._note_wait(EASY_SECONDS)
-    assert worker.admitted(STEP) == ALL
+    order_actions._note_wait(EASY_SECONDS - STEP)
+    assert worker.admitted(BURST_SECONDS) == ALL
     order_actions._note_wait(AIM_SECONDS)
     assert worker.admitted() == HARDLY_ANY
