@@ -107,8 +107,8 @@ class Tokens:
         except jwt.ExpiredSignatureError:
             # Raised only after the signature was verified.
             raise TokenExpired from None
-        except (jwt.PyJWTError, ValueError, OverflowError, RecursionError):
-            # The last two are raised for an `exp` of 1e999 and for JSON of a thousand brackets.
+        except (jwt.PyJWTError, ValueError, OverflowError):
+            # The last is raised for an `exp` of 400 digits.
             raise Unauthorized from None
 
     def _claims(self, token: str) -> dict[str, Any]:

@@ -65,6 +65,17 @@ def test_a_moment_may_have_a_fraction() -> None:
     assert TOKENS.read(signed(iat=past, nbf=past, exp=later)).until == later + LEEWAY_SECONDS
 
 
+def test_a_clock_may_be_off_by_less_than_the_leeway() -> None:
+    past, later = now() - timedelta(seconds=3), now() + timedelta(seconds=3)
+    TOKENS.read(signed(exp=past))
+    TOKENS.read(signed(nbf=later, iat=later))
+
+
+@pytest.mark.parametrize("email", ["ann\x00@example.com", "\ud800@example.com", 42])
+def test_an_email_is_a_text_that_postgresql_can_store(email: object) -> None:
+    assert TOKENS.read(signed(email=email)).email is None
+
+
 def test_without_a_role_or_email_it_is_a_plain_user() -> None:
     identity = TOKENS.read(signed(role="ROOT"))
     assert (identity.role, identity.email) == ("USER", None)
@@ -98,6 +109,7 @@ def test_without_a_role_or_email_it_is_a_plain_user() -> None:
         odd("[" * 5000),
         signed_text("[" * 5000),
         signed_text(json.dumps({"sub": str(uuid4())})[:-1] + ', "exp": 1e999}'),
+        signed(exp=10**400),
     ],
 )
 @pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning")
