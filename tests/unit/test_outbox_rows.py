@@ -38,6 +38,7 @@ def test_what_is_longer_than_a_notification_is_looked_for(letter: str) -> None:
     [
         ("4bf92f3577b34da6a3ce929d0e0e4736", "4bf92f3577b34da6a3ce929d0e0e4736"),
         ("a request", "af0bf2a562dabe2a81e0b0b47a33a515"),
+        ("1" * 33, "94c67361bc2fcf817a8cd0da1efca6fd"),
         ("0" * 32, "84e0c0eafaa95a34c293f278ac52e45c"),
     ],
 )

@@ -41,6 +41,7 @@ def test_without_if_match_and_with_a_star_any_version_will_do() -> None:
         (['W/"3"'], set()),
         (['W/"3", "4"'], {4}),
         (['"x"'], set()),
+        (['"0"', '"01"'], set()),
         (['""'], set()),
         (['"a,b", "2"'], {2}),
         (['"W/"'], set()),
