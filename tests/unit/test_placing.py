@@ -4,8 +4,16 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from app.errors import FieldError, NotEnoughStock, Problem, ProductNotFound, TotalMismatch
-from app.placing import price
+from app.errors import (
+    FieldError,
+    InvalidInput,
+    NotEnoughStock,
+    Problem,
+    ProductNotFound,
+    TotalMismatch,
+)
+from app.money.amounts import MAX_MINOR
+from app.placing import Basket, price
 from app.tokens import USER, Identity
 from web.bodies import NewOrder
 from web.body_reading import validate
@@ -42,6 +50,19 @@ def test_each_item_of_a_product_of_which_there_is_too_little_is_named() -> None:
         FieldError("only 5 in stock", "#/items/0/quantity"),
         FieldError("only 5 in stock", "#/items/2/quantity"),
     ]
+
+
+def test_one_order_has_one_currency() -> None:
+    in_euros = {**CATALOGUE[CUP], "currency": "EUR"}
+    with pytest.raises(InvalidInput, match="different currencies"):
+        price(ANN, Basket({PEN: 1, CUP: 1}, None), {**CATALOGUE, CUP: in_euros})
+
+
+def test_an_order_s_total_has_a_limit() -> None:
+    dear = {**CATALOGUE, CUP: {**CATALOGUE[CUP], "price_minor": MAX_MINOR}}
+    assert price(ANN, Basket({CUP: 1}, None), dear).total_minor == MAX_MINOR
+    with pytest.raises(InvalidInput, match="total is more than"):
+        price(ANN, Basket({CUP: 1, PEN: 1}, None), dear)
 
 
 def test_the_catalogue_s_total_is_told_in_major_units() -> None:
