@@ -1,13 +1,18 @@
 """Idempotency-Keys and resolved messages are forgotten once their time is over."""
 
+from dataclasses import replace
 from uuid import UUID, uuid4
 
 import pytest
 
-from app import background
+from app import background, idempotency, placing
 from app.db import Database
 from app.parked import RETENTION
+from app.placing import Basket
 from app.queries import sql
+from app.times import now
+from tests.integration.batchers import key_of
+from tests.integration.hops import ANN, add_product
 
 KEYS = """
     insert into idempotency_keys (user_id, key, fingerprint, answer, expires_at)
@@ -29,6 +34,16 @@ async def test_expired_keys_are_deleted_batch_by_batch(
         expired = "select count(*) from idempotency_keys where expires_at <= now()"
         assert await connection.fetchval(expired) == 0
     assert [row["key"] for row in left] == ["3"]
+
+
+async def test_an_expired_key_is_free_before_it_is_deleted(database: Database) -> None:
+    key = replace(key_of(b"a request"), expires_at=now())
+    basket = Basket({await add_product(database): 1}, None)
+    command = placing.PlaceOrder(ANN, basket, key, "a request")
+    first, _ = await placing.place(database, command)
+    assert (await idempotency.recall(database, key)).answer is None
+    second, is_replayed = await placing.place(database, command)
+    assert second["id"] != first["id"] and not is_replayed
 
 
 RESOLVED = """

@@ -3,6 +3,7 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,10 +16,12 @@ from aiokafka.errors import KafkaError, RequestTimedOutError
 from aiokafka.producer.message_accumulator import BatchBuilder
 from faust.stores.rocksdb import RocksDBOptions, Store
 
+from app.times import now, rfc3339
 from tables.handled import handled
-from tables.replays import replays
+from tables.replays import recall, replays
 from tables.table import TTL_SECONDS, StoreOptions, options_for
 from tests.chaos.waiting import until
+from tests.integration.batchers import key_of
 
 OPTIONS, KEY = StoreOptions(**options_for(4)), b"stock.reserve/1"
 
@@ -198,6 +201,16 @@ async def test_a_value_is_found_in_whichever_partition_it_is(producer: Producer)
         assert replays.find("ann/2") == answer
         assert replays.find("ann/3") is None
         await replays.write()
+
+
+async def test_an_answer_is_replayed_until_its_key_expires(producer: Producer) -> None:
+    entry = {"fingerprint": b"a request".hex(), "answer": {"id": "1"}}
+    valid, expired = key_of(b"a request"), replace(key_of(b"a request"), expires_at=now())
+    for key in (valid, expired):
+        told = {**entry, "expiresAt": rfc3339(key.expires_at)}
+        replays.put([(0, f"{key.user_id}/{key.key}", told)])
+    assert recall(valid) == {"id": "1"}
+    assert recall(expired) is None
 
 
 async def test_an_entry_is_written_over(producer: Producer) -> None:
