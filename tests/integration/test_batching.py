@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from app import orders, payments, placing
+from app import idempotency, orders, payments, placing
 from app.batching import Batcher
 from app.db import Database
 from app.errors import (
@@ -20,6 +20,7 @@ from app.errors import (
     PaymentInProgress,
     ProductNotFound,
 )
+from app.idempotency import Recalled
 from app.payments import PayOrder
 from app.placing import Basket, PlaceOrder
 from app.tokens import USER, Identity
@@ -76,6 +77,17 @@ async def test_one_bad_order_fails_none_of_its_neighbours(database: Database) ->
     ]
     assert answers[5] == (first[0], True)
     assert len({answer[0]["id"] for answer in answers if isinstance(answer, tuple)}) == 6
+
+
+async def test_a_key_of_another_request_is_told_apart_from_its_neighbours(
+    database: Database,
+) -> None:
+    basket = Basket({await add_product(database): 1}, None)
+    one = PlaceOrder(ANN, basket, key_of(b"one"), "one")
+    order, _ = await placing.place(database, one)
+    keys = [one.key, replace(one.key, fingerprint=b"other"), key_of(b"unused")]
+    recalled = await idempotency.recall_together(database, keys)
+    assert recalled == [Recalled(order), None, Recalled(None)]
 
 
 async def test_a_refused_order_leaves_its_key_free(database: Database) -> None:
