@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import asyncpg
 import pytest
 
 from app.db import Database
@@ -145,6 +146,12 @@ async def test_an_event_that_no_longer_fits_tells_nobody(
     async with database.transaction() as transaction:
         await Notifier(sends_mail=True).tell_cancelled(transaction, [cancelled(order_id)])
     assert await noted(database, order_id) == {}
+
+
+async def test_an_order_that_does_not_exist_is_an_error(database: Database) -> None:
+    with pytest.raises(asyncpg.ForeignKeyViolationError):
+        async with database.transaction() as transaction:
+            await Notifier(sends_mail=False).tell_completed(transaction, [completed(uuid4())])
 
 
 ODD = [
