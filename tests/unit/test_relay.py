@@ -23,6 +23,7 @@ class Leader:
     def __init__(self) -> None:
         self.told: list[list[str]] = []
         self.sent: list[OutboxRow] = []
+        self.has_room = True
         self.is_open = asyncio.Event()
         self.is_open.set()
 
@@ -36,7 +37,7 @@ class Leader:
 
     def send_committed(self, rows: Iterable[OutboxRow]) -> bool:
         self.sent += rows
-        return True
+        return self.has_room
 
 
 @pytest.fixture
@@ -84,6 +85,23 @@ async def test_what_is_committed_while_the_last_is_told_is_told_together(leader:
         [first],
         [second, third],
     ]
+
+
+async def test_the_leader_is_told_again_once_the_last_was_told(leader: Leader) -> None:
+    relay, first, second = relay_to(leader), row(), row()
+    for committed in (first, second):
+        await commit(relay, committed)
+        await come_down()
+    assert leader.told == [[encode_for_notify(first)], [encode_for_notify(second)]]
+
+
+@pytest.mark.parametrize("has_room", [True, False])
+async def test_what_a_leader_has_no_room_for_is_looked_for(leader: Leader, has_room: bool) -> None:
+    leader.has_room = has_room
+    relay = relay_to(leader, leads=True)
+    await commit(relay, row())
+    await come_down()
+    assert relay._wake.is_set() is not has_room
 
 
 async def test_what_may_not_be_committed_is_looked_for(leader: Leader) -> None:
