@@ -1,4 +1,4 @@
-"""An event must agree with PostgreSQL; one that does not changes nothing."""
+"""An event that does not agree with PostgreSQL, or comes again or too late, changes nothing."""
 
 from typing import Any
 from uuid import UUID, uuid4
@@ -7,9 +7,28 @@ import pytest
 
 from app import orders, payments
 from app.db import Database
+from app.payments import PayOrder
 from app.times import now, rfc3339
-from app.topics import PaymentFailed, PaymentRequested, PaymentSucceeded
-from tests.integration.hops import deliver, new_order, pay, request_payment, status, topics
+from app.topics import (
+    InventoryRejected,
+    InventoryReserved,
+    PaymentFailed,
+    PaymentRequested,
+    PaymentSucceeded,
+)
+from tests.integration.hops import (
+    ANN,
+    add_product,
+    cancel,
+    deliver,
+    new_order,
+    order_of,
+    pay,
+    request_payment,
+    reserve,
+    status,
+    topics,
+)
 
 
 def told(order_id: UUID, payment_id: object) -> dict[str, Any]:
@@ -70,3 +89,42 @@ async def test_only_a_payment_that_failed_cancels(
         stray = PaymentFailed(**told(pending, payment), reason="a whim")
         await orders.cancel_unpaid(transaction, [stray])
     assert await status(database, pending) == "CREATED"
+
+
+async def test_an_event_that_comes_again_changes_nothing(database: Database) -> None:
+    """Its mark may be lost: the order's status alone tells that it was handled."""
+    product, wrong = await add_product(database), await new_order(database)
+    done, short = [await order_of(database, {product: 10}) for _ in range(2)]
+    await pay(database, done, short)
+    await reserve(database, done, short)
+    await payments.request_payment(database, PayOrder(ANN, wrong, 1, None, None, "a request"))
+    await deliver(database, payments.capture, PaymentRequested, wrong)
+    steps = (
+        (orders.complete, InventoryReserved, done),
+        (orders.cancel_unstocked, InventoryRejected, short),
+        (orders.cancel_unpaid, PaymentFailed, wrong),
+    )
+    for handle, record, order_id in steps:
+        await deliver(database, handle, record, order_id)
+    ends = [await topics(database, order_id) for order_id in (done, short, wrong)]
+    assert [end[-1] for end in ends] == ["order.completed", "order.cancelled", "order.cancelled"]
+    for handle, record, order_id in steps:
+        await deliver(database, handle, record, order_id)
+    await deliver(database, orders.mark_paid, PaymentSucceeded, done, short)
+    assert [await topics(database, order_id) for order_id in (done, short, wrong)] == ends
+
+
+async def test_an_event_that_comes_after_a_cancellation_changes_nothing(
+    database: Database, pending: UUID
+) -> None:
+    product = await add_product(database)
+    first, short = [await order_of(database, {product: 10}) for _ in range(2)]
+    await pay(database, first, short)
+    await reserve(database, first, short)
+    await deliver(database, payments.capture, PaymentRequested, pending)
+    for order_id in (pending, short):
+        await cancel(database, order_id)
+    ends = [await topics(database, order_id) for order_id in (pending, short)]
+    await deliver(database, orders.mark_paid, PaymentSucceeded, pending)
+    await deliver(database, orders.cancel_unstocked, InventoryRejected, short)
+    assert [await topics(database, order_id) for order_id in (pending, short)] == ends
