@@ -12,6 +12,7 @@ from app.db import Database
 from app.errors import ProviderAway, ProviderRefused
 from app.expiry import RETRY_AFTER, expire_due
 from app.logs import WithRequestId
+from app.stripe import calls
 from app.stripe.api import NOT_CONFIGURED, UnconfiguredStripe
 from app.stripe.calls import Calls
 from app.times import now
@@ -193,6 +194,26 @@ async def test_a_checkout_that_stripe_has_not_opened_keeps_no_order(database: Da
     await one.call()
     assert one.bank.books == []
     assert [row["status"] for row in await one.payments()] == ["VOIDED"]
+
+
+async def test_a_worker_waits_for_few_answers_at_once(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls, "AT_ONCE", 2)
+    one, *_ = [await asked(database) for _ in range(3)]
+    create, answers = one.bank.create_session, asyncio.Event()
+
+    async def answer_late(wanted: Any) -> Any:
+        await answers.wait()
+        return await create(wanted)
+
+    one.bank.create_session = answer_late  # type: ignore[method-assign]
+    started = await one.calls.start_due()
+    assert (len(started), await one.calls.start_due()) == (2, [])
+    answers.set()
+    await asyncio.gather(*started)
+    (last,) = await one.calls.start_due()
+    await last
 
 
 async def test_a_call_whose_worker_died_is_made_by_another_when_its_lease_is_over(
