@@ -150,6 +150,7 @@ async def fill_outbox(scene: Scene) -> None:
     way = scene.town.ways["broker"]
     way.stall()
     try:
+        await _holds(scene, BURST)  # while PostgreSQL is away nobody is let in
         await scene.crowd.burst(BURST)
         await until(lambda: _holds(scene, BURST), f"{BURST} events wait in the outbox")
     finally:

@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -63,9 +63,9 @@ class Crowd:
         return troubles
 
     async def burst(self, orders: int) -> None:
-        """Let `orders` paying customers in at once."""
+        """Let `orders` paying customers in at once, however many are served."""
         for _ in range(orders):
-            self._enter("paid")
+            self._enter("paid", self._pay())
 
     async def probe(self, orders: int) -> None:
         """Place and pay `orders` orders at once, and wait until all are completed."""
@@ -77,13 +77,14 @@ class Crowd:
         weights = [weight for weight, _ in self.kinds.values()]
         while True:
             async with self._room:
-                self._enter(self._dice.choices(names, weights)[0])
+                (kind,) = self._dice.choices(names, weights)
+                _, visit = self.kinds[kind]
+                self._enter(kind, self._stay(visit))
             await asyncio.sleep(self._dice.expovariate(self._rate))
 
-    def _enter(self, kind: str) -> None:
-        _, visit = self.kinds[kind]
+    def _enter(self, kind: str, visit: Coroutine[Any, Any, None]) -> None:
         self.orders[kind] += 1
-        task = asyncio.create_task(self._stay(visit))
+        task = asyncio.create_task(visit)
         self._inside.add(task)
         task.add_done_callback(self._leave)
 
