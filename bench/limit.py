@@ -3,35 +3,39 @@
 import json
 import subprocess
 import sys
+from functools import partial
+from pathlib import Path
 
 from bench.figures import Json
-from bench.loading import IN_FLIGHT, Length, audited
+from bench.loading import IN_FLIGHT, Length, audited, load
 from bench.site import Failed, Say, Site
+from bench.turns import in_turns
+
+FOLDER = Path(".devstack/limit")
+CUSTOMERS = 2 * IN_FLIGHT
+WARM_UP_SECONDS = 5.0
+"""Before each turn: connections are made and statements prepared."""
 
 
-def limit(site: Site, length: Length, say: Say) -> Json:
+def beside_the_limit(site: Site, length: Length, say: Say) -> Json:
+    """Return what the site and the limit carry in turns. Raises Failed."""
+    with Site(FOLDER, 0, site.partitions, say) as bare:
+        _carry(bare, Length(length.warm_up, WARM_UP_SECONDS))
+        customers = IN_FLIGHT * len(site.workers)
+        turn = Length(length.seconds / 4, WARM_UP_SECONDS)
+        measures = {
+            "ours": partial(load, site, "lifecycle", customers, turn),
+            "the limit": partial(_carry, bare, turn),
+        }
+        return {"turns": in_turns(measures, say), "audit": audited(bare, say)}
+
+
+def _carry(bare: Site, length: Length) -> Json:
     """Return what bare asyncpg and aiokafka carry of the same work. Raises Failed."""
-    say("the limit: the same statements and messages, without Faust and aiohttp")
-    plan = site.plan("bare", 2 * IN_FLIGHT, length.seconds, length.warm_up)
+    plan = bare.plan("bare", CUSTOMERS, length.seconds, length.warm_up)
     command = [sys.executable, "-m", "bench.bare"]
     done = subprocess.run(command, input=json.dumps(plan), capture_output=True, text=True)
     if done.returncode:
         raise Failed(f"the limit: {done.stderr}")
     figures: Json = json.loads(done.stdout)
-    return figures | {"audit": audited(site, say)}
-
-
-def ratio(ours: Json, bare: Json) -> Json:
-    """Return throughput and CPU per order of a closed loop, each divided by the limit's."""
-    cost = {
-        name: _divided(ours["costs"][name]["cpuMsPerOrder"], bare["costs"][name]["cpuMsPerOrder"])
-        for name in ("worker", "postgres", "kafka")
-    }
-    return {
-        "throughput": _divided(ours["notified"]["perSecond"], bare["notified"]["perSecond"]),
-        "cpu": cost,
-    }
-
-
-def _divided(ours: float | None, bare: float | None) -> float | None:
-    return round(ours / bare, 3) if ours and bare else None
+    return figures

@@ -62,7 +62,7 @@ def at_share(site: Site, carried: Json, percent: int, length: Length, say: Say) 
 
 
 def all_figures(site: Site, length: Length, say: Say) -> Json:
-    """Return all figures of a site: creations, lifecycles, latencies by load, reads, audit."""
+    """Return all figures of a site: creations, lifecycles, latencies by load, reads."""
     in_flight = IN_FLIGHT * len(site.workers)
     carried = most(site, in_flight, length, say)
     short = Length(length.seconds, 3)
@@ -79,7 +79,6 @@ def all_figures(site: Site, length: Length, say: Say) -> Json:
         "paced": paced,
         "create": created,
         "reads": reads,
-        "audit": audited(site, say),
     }
 
 

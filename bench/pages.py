@@ -1,11 +1,10 @@
 """The Markdown sections of the pages that report figures."""
 
 from collections.abc import Callable, Iterable, Sequence
-from statistics import median
 from textwrap import fill
 
 from bench.figures import Json, workers_text
-from bench.limit import ratio
+from bench.turns import Turn, all_cpu, compared, cpu, per_second, typical
 
 WIDTH = 110
 PROGRAMS = {"worker": "worker", "postgres": "PostgreSQL", "kafka": "Kafka", "redis": "Redis"}
@@ -60,8 +59,6 @@ def throughput(report: Json) -> str:
         )
         for site in report["sites"]
     ]
-    bare = report["limit"]["notified"]
-    rows.append(("the limit", "", f"{bare['perSecond']:.1f}", _spread(bare)))
     return table(head, rows) + "\n\n![Throughput](performance/throughput.svg)"
 
 
@@ -102,27 +99,36 @@ def reads(report: Json) -> str:
 def costs(report: Json) -> str:
     """CPU and memory of each program."""
     head = ("CPU seconds for 10,000 orders; memory", *PROGRAMS.values(), "load generator")
-    named = [(workers_text(site["workers"]), site["most"]["costs"]) for site in report["sites"]]
-    named.append(("the limit", report["limit"]["costs"]))
     rows = [
-        (name, *(_cost(cost.get(program)) for program in (*PROGRAMS, "load")))
-        for name, cost in named
+        (
+            workers_text(site["workers"]),
+            *(_cost(site["most"]["costs"][program]) for program in (*PROGRAMS, "load")),
+        )
+        for site in report["sites"]
     ]
     return table(head, rows) + "\n\n![CPU](performance/cpu.svg)"
 
 
 def limit(report: Json) -> str:
-    """The service's figures as a ratio to the limit."""
+    """Medians of the service and of the limit side by side, and of one divided by the other."""
+    programs = ("worker", "postgres", "kafka")
     head = (
-        "ours ÷ the limit",
-        "throughput",
-        *(f"CPU of {name}" for name in ("worker", "PostgreSQL", "Kafka")),
+        *("", "lifecycles/s", "of the limit"),
+        *(f"CPU ms of {PROGRAMS[name]}" for name in programs),
     )
     rows = []
     for site in report["sites"]:
-        share = ratio(site["most"], report["limit"])
-        cpu = [f"{share['cpu'][name]:.2f}" for name in ("worker", "postgres", "kafka")]
-        rows.append((workers_text(site["workers"]), f"{share['throughput']:.2f}", *cpu))
+        turns = site["limit"]["turns"]
+        for name in ("ours", "the limit"):
+            share = compared(turns, name, "the limit", per_second)
+            rows.append(
+                (
+                    f"{name}, {workers_text(site['workers'])}",
+                    f"{typical(turns, name, per_second):.1f}",
+                    f"{share:.2f}",
+                    *(f"{typical(turns, name, cpu(program)):.2f}" for program in programs),
+                )
+            )
     return table(head, rows)
 
 
@@ -179,24 +185,19 @@ def history(report: Json) -> str:
     )
     rows = []
     for one in report["history"]:
-        few, many = ([turn[str(one[name])] for turn in one["turns"]] for name in ("few", "many"))
-        times = median(_all_cpu(b) / _all_cpu(a) for a, b in zip(few, many, strict=True))
-        rows.append((f"{one['few']:,}", *_medians(few), ""))
-        rows.append((f"{one['many']:,}", *_medians(many), f"{times:.2f} times"))
+        turns, few, many = one["turns"], one["few"], one["many"]
+        times = compared(turns, str(many), str(few), all_cpu)
+        rows.append((f"{few:,}", *_medians(turns, few), ""))
+        rows.append((f"{many:,}", *_medians(turns, many), f"{times:.2f} times"))
     return table(head, rows)
 
 
-def _medians(turns: Sequence[Json]) -> list[str]:
-    cpu = [turn["cpuMsPerOrder"] for turn in turns]
+def _medians(turns: Sequence[Turn], orders: int) -> list[str]:
+    costs = (cpu("worker"), cpu("postgres"), all_cpu)
     return [
-        f"{median(turn['perSecond'] for turn in turns):.1f}",
-        *(f"{median(one[name] for one in cpu):.2f}" for name in ("worker", "postgres")),
-        f"{median(_all_cpu(turn) for turn in turns):.2f}",
+        f"{typical(turns, str(orders), per_second):.1f}",
+        *(f"{typical(turns, str(orders), cost):.2f}" for cost in costs),
     ]
-
-
-def _all_cpu(turn: Json) -> float:
-    return float(sum(turn["cpuMsPerOrder"].values()))
 
 
 def soak(report: Json) -> str:
@@ -233,7 +234,7 @@ SECTIONS: dict[str, Callable[[Json], str]] = {
     "functions": functions,
 }
 """The sections by the names of their markers."""
-OF_SITES = ("headline", "machine", "throughput", "latency", "reads", "costs")
+OF_SITES = ("headline", "machine", "throughput", "latency", "reads", "costs", "limit")
 """The sections about a report's `sites`, which is always there; the others may be missing."""
 
 
@@ -250,7 +251,7 @@ def _ms(told: Json, name: str) -> str:
     return f"{told[name]:.1f} ms" if told["count"] else "–"
 
 
-def _cost(cost: Json | None) -> str:
-    if cost is None or cost["cpuMsPerOrder"] is None:
+def _cost(cost: Json) -> str:
+    if cost["cpuMsPerOrder"] is None:
         return ""
     return f"{cost['cpuMsPerOrder'] * 10:.1f} s; {cost['pssMiB']:.0f} MiB"

@@ -4,6 +4,8 @@ from math import log10
 
 from bench.charts import Axis, axis_for, bars, lines
 from bench.figures import Json, workers_text
+from bench.turns import cpu as cpu_of
+from bench.turns import per_second, typical
 
 
 class _Nines(Axis):
@@ -39,16 +41,16 @@ def throughput(report: Json) -> str:
         }
         for site in report["sites"]
     }
-    groups["the limit"] = {"full lifecycles": report["limit"]["notified"]["perSecond"]}
+    turns = report["sites"][0]["limit"]["turns"]
+    groups["the limit"] = {"full lifecycles": typical(turns, "the limit", per_second)}
     return bars("Throughput", groups, "per second")
 
 
 def cpu(report: Json) -> str:
-    """CPU of each program per lifecycle, the service's and the limit's."""
-    first = report["sites"][0]["most"]["costs"]
-    both = {"ours": first, "the limit": report["limit"]["costs"]}
+    """CPU of each program per lifecycle, one worker's and the limit's, side by side."""
+    turns = report["sites"][0]["limit"]["turns"]
     groups = {
-        program: {name: costs[program]["cpuMsPerOrder"] or 0.0 for name, costs in both.items()}
+        program: {name: typical(turns, name, cpu_of(program)) for name in ("ours", "the limit")}
         for program in ("worker", "postgres", "kafka")
     }
     return bars("CPU of one order, from creation to notification", groups, "milliseconds")

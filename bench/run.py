@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from bench.figures import Json, workers_text
-from bench.limit import limit
+from bench.limit import beside_the_limit
 from bench.loading import IN_FLIGHT, Length, all_figures, at_share, audited, most
 from bench.machine import machine
 from bench.overload import overload
@@ -30,17 +30,16 @@ def quick(options: argparse.Namespace, say: Say) -> Json:
 
 
 def full(options: argparse.Namespace, say: Say) -> Json:
-    """Measure everything but the scale: each number of workers, the limit, and overload."""
+    """Measure everything but the scale: each number of workers, beside the limit, and overload."""
     length = Length(options.seconds, options.warm_up)
     report: Json = {"machine": machine(), "options": vars(options), "sites": []}
     for workers in options.workers:
         say(f"with {workers_text(workers)}")
         with Site(FOLDER, workers, options.partitions, say) as site:
-            report["sites"].append(all_figures(site, length, say))
+            figures = all_figures(site, length, say)
+            limit = beside_the_limit(site, length, say)
+            report["sites"].append(figures | {"limit": limit, "audit": audited(site, say)})
         keep(report)
-    with Site(FOLDER, 0, options.partitions, say) as site:
-        report["limit"] = limit(site, length, say)
-    keep(report)
     with Site(FOLDER, 1, options.partitions, say) as site:
         report["overload"] = overload(site, length, say)
     keep(report)
@@ -56,8 +55,8 @@ def keep(report: Json) -> None:
 def silent(report: Json) -> bool:
     """Return whether every audit in the report was silent."""
     audits = [report["audit"]] if "audit" in report else []
-    audits += [site["audit"] for site in report.get("sites", [])]
-    audits += [report[name]["audit"] for name in ("limit", "overload") if name in report]
+    audits += [of["audit"] for site in report.get("sites", []) for of in (site, site["limit"])]
+    audits += [report["overload"]["audit"]] if "overload" in report else []
     return all(audit["silent"] for audit in audits)
 
 

@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -17,14 +18,13 @@ from bench.figures import Json, workers_text
 from bench.history import fill
 from bench.loading import IN_FLIGHT, Length, at_share, audited, load, most
 from bench.machine import machine
-from bench.pages import PROGRAMS
 from bench.run import FOLDER, numbers
 from bench.site import Failed, Say, Site
+from bench.turns import in_turns
 from devstack.server import ServerFailed
 
 RESULT = Path("bench/results/scale.json")
 PARTITIONS = 12
-TURNS = 6
 TODAY = ("--days", "0.5")
 """Limits the audit to this run: prepared orders are older, and not in Kafka."""
 
@@ -49,7 +49,7 @@ def _one(workers: int, partitions: int, length: Length, say: Say) -> Json:
 
 
 def beside(few: int, many: int, length: Length, say: Say) -> Json:
-    """Measure a system with few orders and one with many in turns: the machine's speed varies."""
+    """Measure a system with few orders and one with many in turns."""
     with ExitStack() as stack:
         sites = {}
         for orders in (few, many):
@@ -59,22 +59,13 @@ def beside(few: int, many: int, length: Length, say: Say) -> Json:
             site.placed = orders
             say(f"warming up among {orders:,} orders")
             load(site, "lifecycle", IN_FLIGHT, Length(length.warm_up, 3))
-        turns = []
-        for turn in range(TURNS):
-            say(f"turn {turn + 1} of {TURNS} among {few:,} and {many:,} orders")
-            turns.append(
-                {
-                    orders: _figures(load(sites[orders], "lifecycle", IN_FLIGHT, length))
-                    for orders in (few, many)[:: 1 if turn % 2 else -1]
-                }
-            )
+        measures = {
+            str(orders): partial(load, site, "lifecycle", IN_FLIGHT, length)
+            for orders, site in sites.items()
+        }
+        turns = in_turns(measures, say)
         audits = [audited(site, say, *TODAY) for site in sites.values()]
         return {"few": few, "many": many, "turns": turns, "audits": audits}
-
-
-def _figures(told: Json) -> Json:
-    cpu = {name: told["costs"][name]["cpuMsPerOrder"] for name in PROGRAMS}
-    return {"perSecond": told["notified"]["perSecond"], "cpuMsPerOrder": cpu}
 
 
 def soak(orders: int, say: Say) -> Json:

@@ -3,6 +3,7 @@
 from rich.table import Table
 
 from bench.figures import Json
+from bench.turns import compared, per_second
 
 PROGRAMS = ("worker", "postgres", "kafka", "redis", "load")
 
@@ -55,7 +56,8 @@ def _others(figures: Json) -> str:
 def full_table(report: Json) -> Table:
     """Return the headlines of a full run."""
     table = Table(
-        "workers", "created/s", "lifecycles/s", "p50 / p99 / p99.9 ms at half", "worker CPU"
+        *("workers", "created/s", "lifecycles/s", "p50 / p99 / p99.9 ms at half", "worker CPU"),
+        "of the limit",
     )
     for site in report["sites"]:
         half = site["paced"]["50"]["latencyMs"]["payToCompleted"]
@@ -65,9 +67,6 @@ def full_table(report: Json) -> Table:
             f"{site['most']['notified']['perSecond']:.1f}",
             _percentiles(half),
             _cost(site["most"]["costs"]["worker"]),
+            f"{compared(site['limit']['turns'], 'ours', 'the limit', per_second):.2f}",
         )
-    bare = report["limit"]
-    table.add_row(
-        "the limit", "", f"{bare['notified']['perSecond']:.1f}", "", _cost(bare["costs"]["worker"])
-    )
     return table

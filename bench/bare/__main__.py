@@ -211,25 +211,27 @@ async def _consumer(plan: Plan, topics: list[str]) -> AsyncIterator[AIOKafkaCons
         bootstrap_servers=plan.brokers,
         group_id="limit",
         enable_auto_commit=False,
-        auto_offset_reset="earliest",
         fetch_max_wait_ms=100,
     )
     await consumer.start()
     try:
         consumer.assign([TopicPartition(t, n) for t in topics for n in range(plan.partitions)])
+        await consumer.seek_to_end()
         yield consumer
     finally:
         await consumer.stop()
 
 
 async def _catalogue(statements: Statements, database: str) -> list[UUID]:
+    """Return the products, which the first run on a database adds."""
     connection = await asyncpg.connect(database)
-    ids = [uuid4() for _ in range(PRODUCTS)]
-    for number, id in enumerate(ids):
-        price = {"price_minor": 1000 + 100 * number, "currency": CURRENCY}
-        nothing = {"description": None, "category": None}
-        what = {"id": id, "name": f"Product {number}", "quantity": PIECES, "now": clock()}
-        await statements.fetch(connection, "insert_product", **what, **price, **nothing)
+    if not await connection.fetchval("select count(*) from products"):
+        for number in range(PRODUCTS):
+            price = {"price_minor": 1000 + 100 * number, "currency": CURRENCY}
+            nothing = {"description": None, "category": None}
+            what = {"id": uuid4(), "name": f"Product {number}", "quantity": PIECES, "now": clock()}
+            await statements.fetch(connection, "insert_product", **what, **price, **nothing)
+    ids = [row["id"] for row in await connection.fetch("select id from products")]
     await connection.close()
     return ids
 

@@ -1,8 +1,12 @@
 """The arithmetic of the benchmark."""
 
+from functools import partial
+
 from bench.bare.statements import Statements
+from bench.figures import Json
 from bench.profile import by_own_time
 from bench.spread import latencies, percentile, rates
+from bench.turns import TURNS, all_cpu, compared, in_turns, per_second, typical
 
 
 def test_a_percentile_is_the_nearest_rank() -> None:
@@ -35,3 +39,25 @@ def test_the_service_s_statements_are_found_by_name_with_numbered_parameters() -
     text, order = Statements()._known["lock_orders"]
     assert order == ["ids", "money_of", "stock_of"]
     assert "$1, $2, $3" in text and ":ids" not in text
+
+
+def test_systems_take_turns_and_neither_always_begins() -> None:
+    begun = list[str]()
+
+    def measure(name: str, speed: float) -> Json:
+        begun.append(name)
+        cost = {"cpuMsPerOrder": 0.5, "cpuSeconds": 1.0, "pssMiB": 1.0}
+        programs = dict.fromkeys(("worker", "postgres", "kafka", "redis"), cost)
+        return {"notified": {"perSecond": speed}, "costs": programs}
+
+    measures = {name: partial(measure, name, speed) for name, speed in (("a", 3.0), ("b", 6.0))}
+    turns = in_turns(measures, lambda _: None)
+    assert begun == ["a", "b", "b", "a"] * (TURNS // 2)
+    assert typical(turns, "a", per_second) == 3.0
+    assert typical(turns, "b", all_cpu) == 2.0
+    assert compared(turns, "a", "b", per_second) == 0.5
+
+
+def test_neighbours_are_compared_with_each_other() -> None:
+    turns = [{"a": {"perSecond": a}, "b": {"perSecond": b}} for a, b in ((1, 2), (30, 90), (4, 4))]
+    assert compared(turns, "a", "b", per_second) == 0.5
