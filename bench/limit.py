@@ -34,7 +34,7 @@ def _carry(bare: Site, length: Length) -> Json:
     """Return what bare asyncpg and aiokafka carry of the same work. Raises Failed."""
     plan = bare.plan("bare", CUSTOMERS, length.seconds, length.warm_up)
     command = [sys.executable, "-m", "bench.bare"]
-    done = subprocess.run(command, input=json.dumps(plan), capture_output=True, text=True)
+    done = subprocess.run(command, input=plan, capture_output=True, text=True)
     if done.returncode:
         raise Failed(f"the limit: {done.stderr}")
     figures: Json = json.loads(done.stdout)

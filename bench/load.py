@@ -9,7 +9,6 @@ import random
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import uvloop
@@ -18,34 +17,14 @@ from bench.customers import Customer, baskets
 from bench.endings import watching
 from bench.figures import Json, creations, lifecycles
 from bench.loops import closed, paced
+from bench.plan import Plan
 from bench.reads import reads
 from bench.visits import Shop
 from bench.window import measure, notified
 from bench.wire import Wire
 
+CONNECTIONS = 256
 CUSTOMERS = 200
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The targets, and what to do for how long.
-
-    `size` is the customers of the closed loops, and lifecycles a second of the open one.
-    """
-
-    urls: list[str]
-    brokers: str
-    partitions: int
-    database: str
-    secret: str
-    products: list[str]
-    programs: dict[str, list[int]]
-    """Process ids by name of the programs whose CPU and memory is measured."""
-    scenario: str
-    size: float
-    seconds: float
-    warm_up: float
-    connections: int = 256
 
 
 async def carry_out(plan: Plan) -> Json:
@@ -79,7 +58,7 @@ SCENARIOS = {"create": _create, "lifecycle": _lifecycle, "paced": _paced, "reads
 
 @asynccontextmanager
 async def _shop(plan: Plan) -> AsyncIterator[Shop]:
-    wire = Wire(plan.urls, plan.connections)
+    wire = Wire(plan.urls, CONNECTIONS)
     await wire.open()
     customers = [Customer(plan.secret) for _ in range(CUSTOMERS)]
     try:

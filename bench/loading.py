@@ -34,7 +34,7 @@ class Length:
 
 def load(site: Site, scenario: str, size: float, length: Length) -> Json:
     """Run one scenario; return its figures. Raises Failed."""
-    plan = json.dumps(site.plan(scenario, size, length.seconds, length.warm_up))
+    plan = site.plan(scenario, size, length.seconds, length.warm_up)
     done = subprocess.run(
         [sys.executable, "-m", "bench.load"], input=plan, capture_output=True, text=True
     )

@@ -5,7 +5,6 @@ import random
 from collections.abc import Iterator, Sequence
 from itertools import cycle
 from time import monotonic
-from typing import TYPE_CHECKING
 from uuid import UUID
 
 import asyncpg
@@ -13,17 +12,15 @@ import asyncpg
 from bench.costs import costs, spent
 from bench.customers import Customer
 from bench.figures import Json
+from bench.plan import Plan
 from bench.spread import latencies, rates
 from bench.wire import Wire
-
-if TYPE_CHECKING:
-    from bench.load import Plan
 
 MOST = 30_000
 RECENT = "select id, user_id from orders order by created_at desc limit $1"
 
 
-async def reads(plan: "Plan") -> Json:
+async def reads(plan: Plan) -> Json:
     """Return the figures of reads that the cache cannot answer, and of those that it can.
 
     The former read each order once, as long as there are unread orders; the latter repeat those
@@ -41,7 +38,7 @@ async def reads(plan: "Plan") -> Json:
     return {"uncached": missed, "cached": hit}
 
 
-async def _requests(plan: "Plan") -> list[bytes]:
+async def _requests(plan: Plan) -> list[bytes]:
     connection = await asyncpg.connect(plan.database)
     rows: Sequence[tuple[UUID, UUID]] = await connection.fetch(RECENT, MOST)
     await connection.close()
@@ -51,7 +48,7 @@ async def _requests(plan: "Plan") -> list[bytes]:
     return requests
 
 
-async def _read(wire: Wire, requests: Iterator[bytes], plan: "Plan") -> Json:
+async def _read(wire: Wire, requests: Iterator[bytes], plan: Plan) -> Json:
     answers: list[tuple[float, float]] = []
     troubles = 0
     before, begin = costs(plan.programs), monotonic()

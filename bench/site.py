@@ -9,13 +9,15 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 from uuid import uuid4
 
 import asyncpg
 
 from bench.customers import token
+from bench.plan import Plan
 from devstack.interrupt import pause
 from devstack.ports import free_port
 from devstack.server import Server, ServerFailed
@@ -74,21 +76,22 @@ class Site:
         }
         return {name: [one.pid for one in all if one.pid] for name, all in servers.items()}
 
-    def plan(self, scenario: str, size: float, seconds: float, warm_up: float) -> dict[str, Any]:
-        """Return what the load generator needs to know."""
-        return {
-            "urls": [worker.url.replace("localhost", "127.0.0.1") for worker in self.workers],
-            "brokers": self.stack.broker.brokers,
-            "partitions": self.partitions,
-            "database": self.stack.postgres.url,
-            "secret": self.secret,
-            "products": self.products,
-            "programs": self.programs,
-            "scenario": scenario,
-            "size": size,
-            "seconds": seconds,
-            "warm_up": warm_up,
-        }
+    def plan(self, scenario: str, size: float, seconds: float, warm_up: float) -> str:
+        """Return the load generator's plan as JSON."""
+        plan = Plan(
+            urls=[worker.url.replace("localhost", "127.0.0.1") for worker in self.workers],
+            brokers=self.stack.broker.brokers,
+            partitions=self.partitions,
+            database=self.stack.postgres.url,
+            secret=self.secret,
+            products=self.products,
+            programs=self.programs,
+            scenario=scenario,
+            size=size,
+            seconds=seconds,
+            warm_up=warm_up,
+        )
+        return json.dumps(asdict(plan))
 
     def __enter__(self) -> Self:
         try:

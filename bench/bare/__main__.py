@@ -30,6 +30,7 @@ from bench.bare.shapes import CURRENCY, Message
 from bench.bare.statements import Statements
 from bench.costs import costs, spent
 from bench.customers import LINES
+from bench.plan import Plan
 from bench.site import PIECES, PRODUCTS
 from bench.spread import latencies, rates
 
@@ -48,19 +49,6 @@ PLAN_SECONDS = 10
 """How long a connection keeps a statement's plan; as in the worker."""
 MAX_BATCH = 64 * 1024
 RAMP_SECONDS = 2.0
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The load generator's plan, without the worker."""
-
-    brokers: str
-    partitions: int
-    database: str
-    programs: dict[str, list[int]]
-    size: float
-    seconds: float
-    warm_up: float
 
 
 class Batcher:
@@ -238,8 +226,7 @@ async def _catalogue(statements: Statements, database: str) -> list[UUID]:
 
 def main() -> None:
     """Run the plan; objects made before are excluded from garbage collection."""
-    given = json.load(sys.stdin)
-    plan = Plan(**{name: given[name] for name in given if name in Plan.__dataclass_fields__})
+    plan = Plan(**json.load(sys.stdin))
     gc.freeze()
     json.dump(uvloop.run(carry_out(plan)), sys.stdout)
 
