@@ -139,15 +139,8 @@ def _metadata(found: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _order_id(found: Mapping[str, Any]) -> UUID | None:
-    """Return the order that the object names.
-
-    A payment link's reference is written by whoever opens the link:
-    https://docs.stripe.com/payment-links/url-parameters.
-    """
-    named = told_id(_metadata(found).get("orderId"))
-    if named or found.get("payment_link"):
-        return named
-    return told_id(found.get("client_reference_id"))
+    """Return the order that the object names."""
+    return told_id(_metadata(found).get("orderId")) or told_id(found.get("client_reference_id"))
 
 
 def _paid(session: Mapping[str, Any]) -> Fact | None:

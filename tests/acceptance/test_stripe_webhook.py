@@ -122,6 +122,14 @@ async def test_a_signature_is_of_the_bytes_that_are_sent(
     assert await rows_of(stripe, order) == before
 
 
+async def test_a_session_of_a_payment_link_pays_the_order_that_its_reference_names(
+    send: Send, customer: Customer, order: Json, secret: str
+) -> None:
+    body = as_bytes(session_event(order, payment_link="plink_1"))
+    assert (await send(body, signed(body, secret))).status == 200
+    await customer.wait_until(order, "COMPLETED")
+
+
 async def test_a_replayed_event_changes_nothing_and_stores_nothing(
     send: Send, customer: Customer, order: Json, secret: str, stripe: StripeStandIn
 ) -> None:

@@ -265,7 +265,7 @@ def test_a_refund_with_an_id_that_somebody_else_has_given_it_is_not_ours(theirs:
 
 
 LINKED = {"payment_link": "plink_1", "client_reference_id": str(ORDER)}
-"""What a session of a payment link has: whoever opens the link writes its reference."""
+"""What a session of a payment link has, if whoever opens the link gives it a reference."""
 
 
 @pytest.mark.parametrize(
@@ -277,8 +277,8 @@ LINKED = {"payment_link": "plink_1", "client_reference_id": str(ORDER)}
         ({"metadata": {"orderId": str(ORDER)}, "client_reference_id": str(uuid4())}, ORDER),
         ({"metadata": None, "client_reference_id": "a cart"}, None),
         ({"payment_link": "plink_1", "client_reference_id": str(uuid4())}, ORDER),
-        (LINKED | {"metadata": {}}, None),
-        (LINKED | {"metadata": {"orderId": "none"}}, None),
+        (LINKED | {"metadata": {}}, ORDER),
+        (LINKED | {"metadata": {"orderId": "none"}}, ORDER),
         (LINKED | {"metadata": None, "payment_link": None}, ORDER),
     ],
 )
