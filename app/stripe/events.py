@@ -19,7 +19,7 @@ from app.lifecycle import Order, Status
 from app.money.ledger import Fact, Kind
 from app.money.locked_payments import STRIPE, LockedPayment, payments_of
 from app.money.settle import settle
-from app.money.statuses import LIVE, PaymentStatus
+from app.money.statuses import PaymentStatus
 from app.quarantine import Quarantine
 from app.queries import sql
 from app.rows import PaymentRow
@@ -182,10 +182,10 @@ def _find(payments: Iterable[LockedPayment], row: Any) -> LockedPayment | None:
 def _first_status(order: Order, payments: Iterable[LockedPayment], kind: str) -> PaymentStatus:
     """Return the status of a payment that nobody requested, before its order is settled.
 
-    One that has failed counts as what an unpaid order waited for if no attempt is live, and cancels
-    the order like such an attempt.
+    One that has failed cancels an unpaid order like an attempt that was requested.
     """
-    waits = order.status is Status.CREATED and not any(one.state.status in LIVE for one in payments)
+    is_paid = any(one.state.status is PaymentStatus.SUCCEEDED for one in payments)
+    waits = order.status is Status.CREATED and not is_paid
     return PaymentStatus.PENDING if waits and kind == Kind.FAILED else PaymentStatus.VOIDED
 
 

@@ -223,18 +223,31 @@ async def test_a_session_that_nobody_here_asked_for_cancels_the_order_if_it_fail
     await assert_audited(database, one.order_id)
 
 
-async def test_a_session_that_nobody_here_asked_for_may_fail_beside_a_live_attempt(
+@pytest.mark.parametrize("end", [Books.fail, Books.expire], ids=["failed", "expired"])
+async def test_a_session_that_nobody_here_asked_for_cancels_beside_a_live_attempt_too(
+    database: Database, end: Callable[[Books], None]
+) -> None:
+    one, ours = await ready(database)
+    books = Books(one.order_id, TOTAL, "PLN")
+    end(books)
+    await one.arrive(books.reports[0])
+    await one.come_to_rest()
+    assert (await one.status(), ours.status) == ("CANCELLED", "expired")
+    assert [row["status"] for row in await one.payments()] == ["VOIDED", "FAILED"]
+    await assert_audited(database, one.order_id)
+
+
+async def test_a_session_that_nobody_here_asked_for_may_fail_beside_money_that_came(
     database: Database,
 ) -> None:
     one, ours = await ready(database)
+    ours.pay()
+    await one.arrive(ours.reports[0])
     for end in (Books.fail, Books.expire):
         books = Books(one.order_id, TOTAL, "PLN")
         end(books)
         await one.arrive(books.reports[0])
-    await one.handle_all()
-    assert await one.status() == "CREATED"
-    assert [row["status"] for row in await one.payments()] == ["PENDING", "VOIDED", "VOIDED"]
-    ours.pay()
+    assert [row["status"] for row in await one.payments()] == ["SUCCEEDED", "VOIDED", "VOIDED"]
     await one.come_to_rest()
     assert await one.status() == "COMPLETED"
 

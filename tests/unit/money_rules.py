@@ -73,7 +73,6 @@ def assert_status_tells(state: PaymentState) -> None:
 def assert_final(status: Status, payments: Sequence[Payment]) -> None:
     """Assert a final state: the order has its exact money, has none, or still waits for it."""
     kept = [one for one in payments if one.has(PaymentStatus.SUCCEEDED)]
-    waits = any(one.has(PaymentStatus.PENDING) for one in payments)
     assert status is not Status.PAID
     assert len(kept) == (status is Status.COMPLETED)
     for payment in payments:
@@ -85,16 +84,16 @@ def assert_final(status: Status, payments: Sequence[Payment]) -> None:
                 assert payment.taken == TOTAL and not entry.refunds
                 assert payment.given == payment.by_hand, "only a person refunds what is kept"
             else:
-                assert_nothing_left(status, payment, entry, waits)
+                assert_nothing_left(status, payment, entry)
 
 
-def assert_nothing_left(status: Status, payment: Payment, entry: Entry, waits: bool) -> None:
-    """Assert that the payment keeps nothing; `waits` tells whether the order waits for any."""
+def assert_nothing_left(status: Status, payment: Payment, entry: Entry) -> None:
+    """Assert that the payment keeps nothing."""
     assert payment.given == payment.taken
     if payment.taken:
         assert status is not Status.CREATED and entry.status is PaymentStatus.REFUNDED
     elif status is Status.CREATED:
         assert entry.status is PaymentStatus.PENDING or not payment.requested
-        assert entry.money.failure is None or (waits and not payment.requested)
+        assert entry.money.failure is None
     else:
         assert entry.status in (PaymentStatus.FAILED, PaymentStatus.VOIDED)

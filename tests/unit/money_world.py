@@ -111,9 +111,10 @@ def arrive(world: World, place: int, fact: Fact) -> World:
 def unasked(world: World, fact: Fact) -> PaymentStatus:
     """Return how a payment begins of which a session tells that we have no attempt for.
 
-    Its money counts, and its failure does, if the order waits for no other.
+    Its money counts, and its failure does while the order is unpaid.
     """
-    waits = world.status is Status.CREATED and not any(one.has(*LIVE) for one in world.payments)
+    is_paid = any(one.has(PaymentStatus.SUCCEEDED) for one in world.payments)
+    waits = world.status is Status.CREATED and not is_paid
     fails = fact.kind is Kind.FAILED
     return PaymentStatus.PENDING if waits and fails else PaymentStatus.VOIDED
 

@@ -109,11 +109,11 @@ def test_an_order_that_is_paid_is_had_whatever_comes_beside(requested: bool, oth
 
 
 @pytest.mark.parametrize("waits", [True, False])
-def test_a_foreign_session_that_fails_cancels_an_order_that_waits_for_no_other(waits: bool) -> None:
+def test_a_foreign_session_that_fails_cancels_an_unpaid_order(waits: bool) -> None:
     foreign = COURSES["left"]._replace(requested=False)
     ours = Payment(entry=Entry(PaymentStatus.PENDING))
     world = World(Status.CREATED, (foreign, *[ours] * waits), ())
-    assert ends(world, undisturbed=True) == {Status.CREATED if waits else Status.CANCELLED}
+    assert ends(world, undisturbed=True) == {Status.CANCELLED}
 
 
 @pytest.mark.parametrize("course", COURSES)
