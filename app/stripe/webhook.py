@@ -57,7 +57,7 @@ class Report:
     event_id: str
     type: str
     created: datetime | None = None
-    """None if an event that reports nothing about money does not tell it as others do."""
+    """None if the event does not tell it, or tells it otherwise and reports nothing about money."""
     order_id: UUID | None = None
     attempt_id: UUID | None = None
     session_id: str | None = None
@@ -91,13 +91,13 @@ def read(payload: bytes, *, is_live: bool = False) -> Report:
 
 def _whole_report(event: Mapping[str, Any], is_live: bool) -> Report:
     found = event["data"]["object"]
-    is_session = found["object"] == "checkout.session"
+    is_session = event["type"].startswith("checkout.session.")
     speaks = FACTS.get(event["type"])
     is_test = is_live and event.get("livemode") is False
     return Report(
         event_id=_text(event["id"]),
         type=_text(event["type"]),
-        created=datetime.fromtimestamp(_whole(event["created"]), UTC),
+        created=_moment(event.get("created")),
         order_id=_order_id(found),
         attempt_id=told_id(_metadata(found).get("paymentId")) if is_session else None,
         session_id=_text(found["id"]) if is_session else None,
@@ -118,6 +118,10 @@ def _whole(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise ValueError("not a whole number")
     return value
+
+
+def _moment(told: object) -> datetime | None:
+    return None if told is None else datetime.fromtimestamp(_whole(told), UTC)
 
 
 def _amount(value: object) -> int:
