@@ -8,7 +8,7 @@ request (https://docs.stripe.com/api/idempotent_requests).
 import logging
 from collections.abc import Awaitable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from uuid import UUID
 
 import aiohttp
@@ -229,9 +229,9 @@ def _refusal(error: stripe.StripeError) -> ProviderRefused:
 
 
 def _refund(refund: stripe.Refund) -> Refund:
-    metadata = refund.metadata.to_dict() if refund.metadata else {}
-    ours = told_id(metadata.get("refundId"))
-    status = refund.status or "pending"
+    told = refund.to_dict()
+    ours = told_id((told.get("metadata") or {}).get("refundId"))
+    status = told.get("status") or "pending"
     return Refund(refund.id, status, refund.amount, str(ours) if ours else None)
 
 
@@ -243,16 +243,17 @@ def _find(made: Sequence[Refund], refund_id: UUID, otherwise: ProviderRefused) -
     raise otherwise
 
 
-def _session(session: Any) -> Session:
-    intent = session.payment_intent
-    is_expanded = not (intent is None or isinstance(intent, str))
+def _session(session: stripe.checkout.Session) -> Session:
+    told = session.to_dict()
+    intent = told.get("payment_intent")
+    expanded = intent if isinstance(intent, dict) else {"id": intent}
     return Session(
         id=session.id,
-        url=session.url,
-        status=session.status or "open",
-        payment_intent=intent.id if is_expanded else intent,
-        intent_status=intent.status if is_expanded else None,
-        is_paid=session.payment_status == "paid",
-        amount_minor=session.amount_total or 0,
-        currency=(session.currency or "").upper(),
+        url=told.get("url"),
+        status=told.get("status") or "open",
+        payment_intent=expanded["id"],
+        intent_status=expanded.get("status"),
+        is_paid=told.get("payment_status") == "paid",
+        amount_minor=told.get("amount_total") or 0,
+        currency=(told.get("currency") or "").upper(),
     )

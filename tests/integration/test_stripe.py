@@ -10,9 +10,11 @@ from uuid import uuid4
 
 import aiohttp
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from app.errors import ProviderAway, ProviderFailed, ProviderRefused
-from app.stripe.api import Line
+from app.stripe.api import Line, Refund, Session
 from app.stripe.client import StripeClient
 from app.times import now
 from devstack.stripe import Stripe
@@ -270,6 +272,28 @@ async def test_a_provider_that_is_not_there_is_away() -> None:
         await nowhere.create_session(checkout())
     assert "\n" not in str(away.value), "the log has it in one line"
     await nowhere.close()
+
+
+async def test_an_answer_needs_to_tell_no_more_than_is_read_of_it() -> None:
+    """Stripe tells more, but another stand-in may not."""
+    answers = {
+        "/v1/checkout/sessions": {"id": "cs_1", "url": "http://stripe.example/cs_1"},
+        "/v1/checkout/sessions/cs_1/expire": {"id": "cs_1", "status": "expired"},
+        "/v1/refunds": {"id": "re_1", "amount": 98},
+    }
+
+    async def answer(request: web.Request) -> web.Response:
+        return web.json_response(answers[request.path])
+
+    app = web.Application()
+    app.router.add_post("/{path:.*}", answer)
+    async with TestServer(app) as server:
+        ours = stripe_client(str(server.make_url("/")))
+        opened = Session("cs_1", "http://stripe.example/cs_1", "open", None)
+        assert await ours.create_session(checkout()) == opened
+        assert await ours.expire_session("cs_1") == Session("cs_1", None, "expired", None)
+        assert await ours.refund(uuid4(), uuid4(), "pi_1", 98) == Refund("re_1", "pending", 98)
+        await ours.close()
 
 
 async def test_a_refusal_has_a_reason_that_a_customer_may_read(ours: StripeClient) -> None:
