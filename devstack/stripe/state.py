@@ -118,8 +118,12 @@ class State:
         return session
 
     def refund(self, parameters: Object) -> Object:
-        """POST /v1/refunds; also stands for a refund by a person in Stripe's dashboard."""
-        charge = self._charge_of(str(parameters.get("payment_intent")))
+        """POST /v1/refunds; also stands for a refund by a person in Stripe's dashboard.
+
+        Of a payment that is not known, what is asked for first counts as all of it: it was made
+        before the stand-in was started, or is told by a webhook that somebody has signed by hand.
+        """
+        charge = self._charge_of(parameters)
         left = charge["amount"] - charge["amount_refunded"]
         amount = _whole(parameters.get("amount", left), "amount", at_least=1)
         if left == 0:
@@ -163,9 +167,14 @@ class State:
         charge["amount_refunded"] += refunded
         charge["refunded"] = charge["amount_refunded"] == charge["amount"]
 
-    def _charge_of(self, intent_id: str) -> Object:
-        if intent_id not in self.intents:
+    def _charge_of(self, parameters: Object) -> Object:
+        intent_id = str(parameters.get("payment_intent") or "")
+        if not intent_id:
             raise missing("payment_intent", intent_id)
+        if intent_id not in self.intents:
+            amount = _whole(parameters.get("amount"), "amount", at_least=1)
+            self.intents[intent_id] = objects.payment_intent(amount, "pln", {}) | {"id": intent_id}
+            self._capture({"payment_intent": intent_id})
         charge = self.intents[intent_id]["latest_charge"]
         if charge is None:
             raise ApiError("This PaymentIntent does not have a successful charge to refund.")

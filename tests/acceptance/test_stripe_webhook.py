@@ -130,6 +130,27 @@ async def test_a_session_of_a_payment_link_pays_the_order_that_its_reference_nam
     await customer.wait_until(order, "COMPLETED")
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"amount_total": 99799}, {"currency": "eur"}, {}],
+    ids=["amount", "currency", "late"],
+)
+async def test_money_that_an_order_does_not_keep_goes_back_whoever_has_signed_its_event(
+    send: Send, customer: Customer, order: Json, secret: str, stripe: StripeStandIn, changes: Json
+) -> None:
+    if not changes:
+        await customer.cancel(order)
+    body = as_bytes(session_event(order, **changes))
+    assert (await send(body, signed(body, secret))).status == 200
+    await customer.wait_until(order, "CANCELLED")
+
+    async def types() -> list[str]:
+        return [event["type"] for event in await customer.timeline(order)]
+
+    told = await eventually(types, lambda told: "payment.refunded" in told)
+    assert told[1:] == ["order.cancelled", "payment.refund_requested", "payment.refunded"]
+
+
 async def test_a_replayed_event_changes_nothing_and_stores_nothing(
     send: Send, customer: Customer, order: Json, secret: str, stripe: StripeStandIn
 ) -> None:

@@ -404,6 +404,21 @@ async def test_a_delayed_payment_that_failed_is_told_by_its_payment_intent(
     assert (failed.payment_intent or "").startswith("pi_")
 
 
+async def test_a_payment_that_the_stand_in_does_not_know_is_refunded_once(
+    ours: StripeClient, receiver: Receiver
+) -> None:
+    """It is of before the last start, or told by a webhook that somebody has signed by hand."""
+    intent, id = f"pi_{uuid4().hex}", uuid4()
+    await ours.refund(id, uuid4(), intent, 98)
+    with pytest.raises(ProviderRefused) as refused:
+        await ours.refund(uuid4(), uuid4(), intent, 98)
+    assert refused.value.reason == "The payment is refunded already"
+    assert [one.refund_id for one in await ours.find_refunds(intent)] == [str(id)]
+    await until(lambda: "charge.refunded" in receiver.types())
+    with pytest.raises(ProviderRefused):
+        await ours.refund(uuid4(), uuid4(), "", 98)
+
+
 async def test_a_refund_can_be_refused_and_can_fail_after_it_was_accepted(
     stand_in: StandIn, ours: StripeClient, receiver: Receiver
 ) -> None:
