@@ -211,6 +211,7 @@ CHARGE = {
     [
         (session("completed"), Fact.captured(9999, "PLN")),
         (session("completed", payment_status="unpaid"), None),
+        (session("completed", payment_status="no_payment_required", amount_total=0), None),
         (session("completed", mode="payment"), Fact.captured(9999, "PLN")),
         (session("completed", mode="subscription", payment_intent=None), None),
         (of_an_account(session("completed")), None),
