@@ -9,6 +9,8 @@ NO_REQUEST = "-"
 request_id: ContextVar[str] = ContextVar("request_id", default=NO_REQUEST)
 """The id of the HTTP request that this task serves."""
 
+ONCE = {"once": True}
+"""`extra` of a warning that anybody's requests may repeat: they all count as one."""
 REPEATED_SECONDS = 30.0
 """Within them the same warning is written once. While Kafka is away, aiokafka logs the same few
 lines eighty times a second, and nobody would find the others between them."""
@@ -27,7 +29,7 @@ class WithRequestId(logging.Filter):
 class WithoutRepeats(logging.Filter):
     """Drops a warning or an error that was written, word for word, in these REPEATED_SECONDS.
 
-    Those of a request and those with a traceback are always written.
+    Those with a traceback are always written, and those of a request unless they are logged ONCE.
     """
 
     def __init__(self) -> None:
@@ -37,8 +39,9 @@ class WithoutRepeats(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether the record is to be written; it has its request id already."""
-        is_told_once = record.levelno >= logging.WARNING and not record.exc_info
-        if not is_told_once or record.__dict__["request_id"] != NO_REQUEST:
+        fields = record.__dict__
+        is_told_once = fields.pop("once", fields["request_id"] == NO_REQUEST)
+        if not is_told_once or record.levelno < logging.WARNING or record.exc_info:
             return True
         if not 0 <= record.created - self._begun < REPEATED_SECONDS:
             self._written.clear()

@@ -11,7 +11,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from app.logs import NO_REQUEST
+from app.logs import ONCE
 from app.metrics import CACHE
 
 log = logging.getLogger(__name__)
@@ -85,13 +85,7 @@ class RedisBreaker:
                 return await self._answer(question, tries - 1)
             self._open_until = monotonic() + OPEN_SECONDS
             CACHE.labels("redis", "away").inc()
-            # Not of this request: it would be told for each one anew.
-            log.warning(
-                "Redis is away: %s: %s",
-                type(error).__name__,
-                error,
-                extra={"request_id": NO_REQUEST},
-            )
+            log.warning("Redis is away: %s: %s", type(error).__name__, error, extra=ONCE)
             raise RedisUnavailable from error
 
     def _require_closed(self) -> None:

@@ -6,7 +6,7 @@ from aiohttp import web
 
 from app import app, request_pool, settings
 from app.errors import BadSignature, UnsupportedMediaType
-from app.logs import NO_REQUEST, request_id
+from app.logs import ONCE, request_id
 from app.metrics import WEBHOOKS
 from app.stripe import events, webhook
 from app.times import now
@@ -43,8 +43,7 @@ class StripeWebhookView(View):
             webhook.verify(body, signature, settings.stripe_webhook_secrets, now())
         except BadSignature as refused:
             WEBHOOKS.labels("refused").inc()
-            # Not of this request: anybody can send many, and each would be logged.
-            log.warning("A webhook is refused: %s", refused, extra={"request_id": NO_REQUEST})
+            log.warning("A webhook is refused: %s", refused, extra=ONCE)
             raise
         if packing(request) != "identity":
             raise UnsupportedMediaType

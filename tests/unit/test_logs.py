@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from app.logs import logging_config, request_id
+from app.logs import ONCE, logging_config, request_id
 
 log = logging.getLogger("app.orders")
 
@@ -75,3 +75,10 @@ def test_what_is_no_repetition_is_written_each_time(lines: Lines) -> None:
         log.info("is asked")
         log.error("failed", exc_info=ValueError(id))
     assert len(lines()) == 6
+
+
+def test_what_many_requests_repeat_is_written_once_with_the_id_of_the_first(lines: Lines) -> None:
+    for id in ("a", "b"):
+        log.warning("is away", extra={"request_id": id, **ONCE})
+    (line,) = lines()
+    assert (line["requestId"], "once" in line) == ("a", False)

@@ -8,7 +8,6 @@ import pytest
 from redis.exceptions import AuthenticationError
 from redis.exceptions import ConnectionError as NoConnection
 
-from app.logs import NO_REQUEST
 from app.redis_breaker import CONCURRENT, RedisBreaker, RedisUnavailable
 
 
@@ -92,4 +91,4 @@ async def test_why_redis_is_away_is_told(caplog: pytest.LogCaptureFixture) -> No
         await RedisBreaker().ask(refuses)
     (told,) = caplog.records
     assert told.levelname == "WARNING" and "invalid username-password pair" in told.getMessage()
-    assert told.__dict__["request_id"] == NO_REQUEST, "it would be told for each request anew"
+    assert told.__dict__["once"], "it would be told for each request anew"
