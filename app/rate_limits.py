@@ -1,8 +1,9 @@
 """Rate limits: of requests by client address, and of failed logins by account.
 
 The windows are kept in Redis and shared by all workers. While Redis is unavailable or slow, each
-worker counts for itself. A burst waits for Redis as long as Redis answers: the worker's own counts
-know nothing of what Redis has counted, so whoever could bring them in would have more attempts.
+worker counts for itself; the failed logins of that time count on afterwards. A burst waits for
+Redis as long as Redis answers: the worker's own counts know nothing of what Redis has counted, so
+whoever could bring them in would have more attempts.
 """
 
 import asyncio
@@ -77,7 +78,21 @@ class RateLimits:
                 raise
 
     async def _stats(self, limit: RateLimitItem, kind: str, key: str) -> WindowStats:
-        return await self._ask(lambda limiter: limiter.get_window_stats(limit, kind, key))
+        """Return the window of Redis's and this worker's own counts.
+
+        An attempt is in one of them; in both if Redis has counted it too late.
+        """
+        own = await self._own.get_window_stats(limit, kind, key)
+        try:
+            shared = await self._breaker.ask(
+                lambda: self._shared.get_window_stats(limit, kind, key)
+            )
+        except RedisUnavailable:
+            return own
+        if own.remaining == limit.amount:
+            return shared
+        used = 2 * limit.amount - own.remaining - shared.remaining
+        return WindowStats(min(own.reset_time, shared.reset_time), limit.amount - used)
 
     async def _ask(self, question: Callable[[MovingWindowRateLimiter], Awaitable[T]]) -> T:
         """Return Redis's answer or, if Redis does not answer, that of this worker's own counts."""

@@ -190,6 +190,22 @@ async def test_while_redis_hangs_the_worker_counts_for_itself_and_after_that_the
             await asyncio.sleep(0.05)
 
 
+async def test_failures_while_redis_hangs_count_on_after_it(
+    redis: Redis, workers: list[RateLimits]
+) -> None:
+    limits, email = workers[0], new_email()
+    await fail(limits, email)
+    await fail(limits, email)
+    with hanging(redis):
+        await fail(limits, email)
+    async with asyncio.timeout(30):
+        with pytest.raises(TooManyRequests) as refused:
+            while True:
+                await log_in(limits, email)
+                await asyncio.sleep(0.05)
+    assert refused.value.retry_after in range(1, 901)
+
+
 async def _counts_with(other: RateLimits, one: RateLimits) -> bool:
     """Return whether one worker refuses an address whose requests were spent at another."""
     address = new_address()
