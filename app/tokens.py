@@ -20,7 +20,7 @@ from app.token_keys import HS256, TokenKeys
 USER, ADMIN = "USER", "ADMIN"
 TOKENS_REMEMBERED = 4096
 LEEWAY_SECONDS = 5
-"""How far the clock of a token's issuer may be off."""
+"""How far the clock of an issuer may be ahead of ours: a new token is valid at once."""
 MOMENTS = ("exp", "nbf", "iat")
 """Claims that are numbers of seconds (RFC 7519, section 2); PyJWT takes texts and booleans too."""
 
@@ -29,7 +29,7 @@ MOMENTS = ("exp", "nbf", "iat")
 class Identity:
     """The user of a valid token. `email` is None if the token has none.
 
-    `until` is when the token expires, in seconds of `time.time()`, leeway included.
+    `until` is when the token expires, in seconds of `time.time()`.
     """
 
     id: UUID
@@ -148,5 +148,5 @@ def _identity(claims: dict[str, Any]) -> Identity:
         id=read_id(user),
         email=email if isinstance(email, str) and not flaw(email) else None,
         role=ADMIN if claims.get("role") == ADMIN else USER,
-        until=float(claims["exp"]) + LEEWAY_SECONDS,
+        until=float(claims["exp"]),
     )

@@ -12,7 +12,7 @@ import pytest
 from app.errors import TokenExpired, Unauthorized
 from app.times import now
 from app.token_keys import TokenKeys, secret_key
-from app.tokens import LEEWAY_SECONDS, Identity, Tokens
+from app.tokens import Identity, Tokens
 from tests.unit.ids import MISWRITTEN_IDS
 
 SECRET = "s" * 48
@@ -62,13 +62,18 @@ def test_an_audience_that_was_not_configured_is_not_checked() -> None:
 
 def test_a_moment_may_have_a_fraction() -> None:
     past, later = now().timestamp() - 0.5, now().timestamp() + 60.5
-    assert TOKENS.read(signed(iat=past, nbf=past, exp=later)).until == later + LEEWAY_SECONDS
+    assert TOKENS.read(signed(iat=past, nbf=past, exp=later)).until == later
 
 
-def test_a_clock_may_be_off_by_less_than_the_leeway() -> None:
-    past, later = now() - timedelta(seconds=3), now() + timedelta(seconds=3)
-    TOKENS.read(signed(exp=past))
+def test_an_issuer_s_clock_may_be_ahead_by_less_than_the_leeway() -> None:
+    later = now() + timedelta(seconds=3)
     TOKENS.read(signed(nbf=later, iat=later))
+
+
+@pytest.mark.parametrize("seconds", [1, 3, 6])
+def test_a_token_ends_with_its_expiry(seconds: int) -> None:
+    with pytest.raises(TokenExpired):
+        TOKENS.read(signed(exp=now() - timedelta(seconds=seconds)))
 
 
 @pytest.mark.parametrize("email", ["ann\x00@example.com", "\ud800@example.com", 42])
@@ -121,7 +126,7 @@ def test_any_other_token_is_refused(token: str) -> None:
 def test_a_token_that_was_read_before_ends_when_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
     token = signed()
     TOKENS.read(token)
-    later = (now() + timedelta(seconds=66)).timestamp()
+    later = (now() + timedelta(seconds=61)).timestamp()
     monkeypatch.setitem(Tokens.read.__globals__, "time", lambda: later)
     with pytest.raises(TokenExpired):
         TOKENS.read(token)
