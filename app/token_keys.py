@@ -22,6 +22,8 @@ from app.config import Settings
 HS256 = "HS256"
 PUBLIC_ALGORITHMS = {("RSA", None): "RS256", ("EC", "P-256"): "ES256"}
 """Algorithms by a JWK's `kty` and `crv` (RFC 7518, section 6)."""
+NO_ID = ""
+"""The id of a key without `kid`, of which a set may have one."""
 MIN_RSA_BITS = 2048
 """The least size of an RSA key: RFC 7518, section 3.3."""
 
@@ -39,12 +41,17 @@ class TokenKeys:
     other_secret: PyJWK | None = None
 
     def of(self, header: Mapping[str, Any]) -> list[PyJWK]:
-        """Return the keys, if any, one of which must have signed a token with this header."""
+        """Return the keys, if any, one of which must have signed a token with this header.
+
+        A token needs no `kid` where the set has a single key: OpenID Connect Core, section 10.1.
+        """
         if header.get("alg") == HS256:
             possible = [self.secret, self.other_secret]
+        elif "kid" in header or len(self.by_id) != 1:
+            possible = [self.by_id.get(header.get("kid", NO_ID), self.public)]
         else:
-            possible = [self.by_id.get(header.get("kid", ""), self.public)]
-        return [key for key in possible if key]
+            possible = [self.public, *self.by_id.values()]
+        return [key for key in possible if key and key.algorithm_name == header.get("alg")]
 
 
 def load_token_keys(settings: Settings) -> TokenKeys:
@@ -92,7 +99,7 @@ def key_set(document: bytes) -> dict[str, PyJWK]:
     """Return the signature keys of a JWK Set (RFC 7517) by id. Raises ValueError, PyJWTError."""
     keys: dict[str, PyJWK] = {}
     for jwk in _members(document):
-        id = jwk.get("kid")
+        id = jwk.get("kid", NO_ID)
         if not isinstance(id, str) or id in keys:
             raise ValueError("each key needs a `kid` of its own")
         keys[id] = _bound(jwk)

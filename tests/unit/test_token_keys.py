@@ -46,6 +46,11 @@ def jwk(key: Any, **more: Any) -> dict[str, Any]:
     return {**kind.to_jwk(key, as_dict=True), "kid": "one", **more}
 
 
+def unnamed(key: Any) -> dict[str, Any]:
+    """Return the key in JWK format, without an id."""
+    return {name: value for name, value in jwk(key).items() if name != "kid"}
+
+
 def jwks(*keys: dict[str, Any]) -> bytes:
     return json.dumps({"keys": keys}).encode()
 
@@ -158,6 +163,15 @@ def test_a_key_of_a_set_is_chosen_by_its_id_alone() -> None:
         assert_refused(keys, signed(RSA, "RS256", kid))
 
 
+@pytest.mark.parametrize("known", [jwk(RSA.public_key()), unnamed(RSA.public_key())])
+def test_a_token_needs_no_id_where_the_set_has_a_single_key(known: dict[str, Any]) -> None:
+    keys = TokenKeys(public=public_key(pem(EC)), by_id=key_set(jwks(known)))
+    Tokens(keys, 60).read(signed(RSA, "RS256"))
+    Tokens(keys, 60).read(signed(EC, "ES256"))
+    assert_refused(keys, signed(OTHER_RSA, "RS256"))
+    assert_refused(keys, signed(RSA, "RS256", "third"))
+
+
 def test_a_key_for_encryption_is_left_out() -> None:
     other = jwk(OTHER_RSA.public_key(), kid="other", use="enc", alg="RSA-OAEP")
     assert key_set(jwks(jwk(RSA.public_key(), use="sig"), other)).keys() == {"one"}
@@ -180,6 +194,7 @@ def test_a_key_for_encryption_is_left_out() -> None:
         jwks(jwk(RSA)),
         jwks(jwk(RSA.public_key(), kid=None)),
         jwks(jwk(RSA.public_key()), jwk(EC.public_key())),
+        jwks(unnamed(RSA.public_key()), unnamed(EC.public_key())),
         jwks(jwk(RSA.public_key(), alg="HS256")),
         jwks(jwk(RSA.public_key(), alg="RS512")),
         jwks(jwk(RSA.public_key(), alg="none")),
