@@ -49,12 +49,10 @@ T = TypeVar("T", bound=Body)
 
 
 async def read(request: web.Request, shape: type[T]) -> T:
-    """Read the request's body as `shape`. Raises InvalidInput naming every bad field."""
-    return validate(shape, parse(await raw(request), request.content_type))
+    """Read the request's body as `shape`; without a body, as an empty object.
 
-
-async def read_if_any(request: web.Request, shape: type[T]) -> T:
-    """Read an optional body as `shape`. Raises InvalidInput naming every bad field."""
+    Raises InvalidInput naming every bad field.
+    """
     body = await raw(request)
     return validate(shape, parse(body, request.content_type) if body else {})
 

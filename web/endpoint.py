@@ -37,7 +37,7 @@ from app.errors import (
 )
 from app.tokens import Identity
 from web.bodies import Body
-from web.body_reading import read, read_if_any
+from web.body_reading import read
 from web.problems import safe_path
 from web.query_strings import Query, read_query
 from web.requests import (
@@ -112,6 +112,7 @@ class Declaration:
     who: Who = Who.ANYONE
     body: type[Body] | None = None
     body_required: bool = True
+    """Whether an empty object, which a missing body is read as, lacks something."""
     query: type[Query] | None = Query
     """The query string's shape; by default no parameters are allowed, with None any are ignored."""
     idempotent: bool = False
@@ -183,7 +184,7 @@ class Declaration:
         elif self.query and request.query_string:
             yield "", partial(read_query, request, self.query)
         if self.body:
-            yield "body", partial(read if self.body_required else read_if_any, request, self.body)
+            yield "body", partial(read, request, self.body)
         for name in self.headers:
             yield "", partial(check_header, request, name)
         if self.conditional:

@@ -99,6 +99,24 @@ async def test_a_body_beyond_64_kib_is_refused(customer: Customer, records: Reco
     assert await records.traces_of(customer.id) == NOTHING
 
 
+MISSING_BODIES = [
+    ("POST", "/api/orders", {"#/items"}),
+    ("POST", "/api/products", {"#/productName", "#/price", "#/quantity"}),
+    ("PATCH", f"/api/products/{UNKNOWN_ID}", {"#"}),
+    ("POST", "/api/auth/register", {"#/email", "#/password"}),
+    ("POST", "/api/auth/login", {"#/email", "#/password"}),
+    ("POST", f"/api/parked/{UNKNOWN_ID}/discard", {"#/reason"}),
+]
+
+
+@pytest.mark.parametrize("method, path, fields", MISSING_BODIES)
+async def test_a_missing_body_is_told_what_it_lacks(
+    admin: Admin, method: str, path: str, fields: set[str]
+) -> None:
+    for body in (None, b""):  # without a Content-Type, and with one
+        assert pointers(await admin.ask(method, path, body)) == fields
+
+
 SURROGATE = '"\\ud800"'
 NUL = '"\\u0000 nul"'
 
@@ -147,22 +165,22 @@ async def test_an_unknown_address_is_not_found(customer: Customer, path: str) ->
 
 
 @pytest.mark.parametrize(
-    "method, path",
+    "method, path, lacks",
     [
-        ("POST", "/api/auth/login"),
-        ("GET", "/api/auth/me"),
-        ("POST", "/api/orders"),
-        ("GET", f"/api/orders/{UNKNOWN_ID}"),
-        ("GET", f"/api/orders/{UNKNOWN_ID}/explain"),
-        ("POST", f"/api/orders/{UNKNOWN_ID}/cancel"),
-        ("POST", f"/api/orders/{UNKNOWN_ID}/payments/stripe"),
-        ("GET", f"/api/products/{UNKNOWN_ID}"),
+        ("POST", "/api/auth/login", {"#/email", "#/password"}),
+        ("GET", "/api/auth/me", set()),
+        ("POST", "/api/orders", {"#/items"}),
+        ("GET", f"/api/orders/{UNKNOWN_ID}", set()),
+        ("GET", f"/api/orders/{UNKNOWN_ID}/explain", set()),
+        ("POST", f"/api/orders/{UNKNOWN_ID}/cancel", set()),
+        ("POST", f"/api/orders/{UNKNOWN_ID}/payments/stripe", set()),
+        ("GET", f"/api/products/{UNKNOWN_ID}", set()),
     ],
 )
 async def test_a_query_that_an_operation_does_not_know_is_refused(
-    customer: Customer, method: str, path: str
+    customer: Customer, method: str, path: str, lacks: set[str]
 ) -> None:
-    assert pointers(await customer.ask(method, f"{path}?reason=fraud")) == {"#/reason"}
+    assert pointers(await customer.ask(method, f"{path}?reason=fraud")) == {"#/reason", *lacks}
 
 
 @pytest.mark.parametrize(
