@@ -31,6 +31,7 @@ OWN_WORDS = {
     "too_long": "must have at most {max_length}",
     "extra_forbidden": "is not known here",
     "enum": "must be one of {expected}",
+    "uuid_type": "must be a UUID",
 }
 """Replacements for pydantic messages that speak of Python or mislead."""
 

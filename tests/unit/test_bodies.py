@@ -158,6 +158,9 @@ def test_what_is_wrong_is_told_in_words_of_json() -> None:
     with pytest.raises(InvalidInput) as error:
         validate(NewOrder, {"items": [1]})
     assert error.value.errors == [FieldError("must be a JSON object", "#/items/0")]
+    with pytest.raises(InvalidInput) as error:
+        validate(NewOrder, {"items": [{"productId": 1, "quantity": 1}]})
+    assert error.value.errors == [FieldError("must be a UUID", "#/items/0/productId")]
 
 
 async def test_a_client_that_hangs_up_while_it_sends_is_no_trouble_of_ours() -> None:
