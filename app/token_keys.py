@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
@@ -86,8 +87,10 @@ def public_key(pem: str) -> PyJWK:
     text = pem.replace("\\n", "\n") if "-----BEGIN" in pem else Path(pem).read_text()
     try:
         key = load_pem_public_key(text.encode())
-    except ValueError:
-        raise ValueError("must be the PEM text of a public key, or a file that holds it") from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise ValueError(
+            "must be the PEM text of a public key of RSA or EC P-256, or a file that holds it"
+        ) from None
     if isinstance(key, RSAPublicKey):
         return _bound(RSAAlgorithm.to_jwk(key, as_dict=True))
     if isinstance(key, EllipticCurvePublicKey):

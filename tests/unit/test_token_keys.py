@@ -27,6 +27,11 @@ SHORT_RSA = rsa.generate_private_key(65537, 1024)
 EC = ec.generate_private_key(ec.SECP256R1())
 EC_384 = ec.generate_private_key(ec.SECP384R1())
 ED = ed25519.Ed25519PrivateKey.generate()
+UNKNOWN_CURVE = """-----BEGIN PUBLIC KEY-----
+MDIwEAYHKoZIzj0CAQYFK4EEAAYDHgAElEn7dTxI5Y7xdCaFvch33hPyd+iaUBlL
+V25bdA==
+-----END PUBLIC KEY-----"""
+"""A key of secp112r1, which the library does not know."""
 
 
 def pem(private: Any) -> str:
@@ -221,6 +226,7 @@ def test_a_set_that_could_not_be_trusted_stops_the_worker(
         pem(ED),
         pem(SHORT_RSA),
         pem(EC_384),
+        UNKNOWN_CURVE,
         private_pem(RSA),
         private_pem(EC),
     ],
