@@ -315,11 +315,13 @@ def _check_hosts_and_ports(url: str) -> None:
 
 
 def load_settings() -> Settings:
-    """Load the settings, or exit with one line that names each bad variable."""
+    """Load the settings, or exit with one line that names each bad variable, or the file."""
     try:
         settings = Settings(**_without_db_url_of_file())
     except ValidationError as error:
         raise SystemExit(_one_line(error)) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SystemExit(f".env: must be a file of UTF-8 that can be read ({error})") from None
     if not settings.db_url and not (settings.db_name and settings.db_user):
         raise SystemExit("DB_URL: set it, or DB_NAME and DB_USER (and DB_PASSWORD, DB_HOST)")
     if not (settings.jwt_secret or settings.jwt_public_key or settings.jwt_jwks_file):

@@ -23,8 +23,14 @@ class Refused(Exception):
 
 
 def read_settings(checkout: Path) -> dict[str, str]:
-    """Return the environment, and `.env` for variables not in it; blank values count as unset."""
-    both = {**dotenv_values(checkout / ".env"), **os.environ}
+    """Return the environment, and `.env` for variables not in it; blank values count as unset.
+
+    Raises Refused if `.env` cannot be read.
+    """
+    try:
+        both = {**dotenv_values(checkout / ".env"), **os.environ}
+    except (OSError, UnicodeDecodeError) as error:
+        raise Refused(f".env: must be a file of UTF-8 that can be read ({error})") from None
     return {name: value for name, value in both.items() if value}
 
 

@@ -246,6 +246,20 @@ def test_the_environment_s_database_beats_that_of_the_file(
     assert (told["database"], told["user"]) == ("of_the_environment", "shop")
 
 
+def test_a_file_that_cannot_be_read_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / ".env"
+    file.write_bytes("DB_PASSWORD=złość".encode("latin2"))
+    with pytest.raises(SystemExit, match=r"^\.env: [^\n]+$"):
+        load_settings()
+    file.unlink()
+    file.symlink_to("/proc/self/mem")  # not even root can read its beginning
+    with pytest.raises(SystemExit, match=r"^\.env: [^\n]+$"):
+        load_settings()
+
+
 def test_the_currency_is_upper_cased(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STRIPE_CURRENCY", "eur")
     assert load_settings().currency == "EUR"

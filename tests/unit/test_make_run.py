@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from devstack.settings import Refused, only_one, tell_environment
+from devstack.settings import Refused, only_one, read_settings, tell_environment
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -25,3 +25,9 @@ def test_who_comes_second_is_told_how_to_stop_the_first(tmp_path: Path) -> None:
     for _ in range(2):
         with only_one(tmp_path), pytest.raises(Refused, match=f"`kill {os.getpid()}` stops it"):
             only_one(tmp_path).__enter__()
+
+
+def test_a_file_of_settings_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes("DB_PASSWORD=złość".encode("latin2"))
+    with pytest.raises(Refused, match=r"^\.env: [^\n]+$"):
+        read_settings(tmp_path)
