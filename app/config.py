@@ -3,6 +3,7 @@
 import os
 import re
 from email.message import EmailMessage
+from ipaddress import IPv6Address
 from typing import Annotated, Any, Literal, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -23,7 +24,13 @@ REDIS_SET_HERE = {
     "port",
 }
 """Options that a Redis URL must not have: they are set elsewhere, or would break the cache."""
-SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+DB_OPTIONS = {
+    "sslmode": ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
+    "target_session_attrs": (
+        *("any", "primary", "standby", "read-write", "read-only", "prefer-standby"),
+    ),
+}
+"""Options of DB_URL, and their values; others would be rejected at each connection."""
 
 ORDER_TTL_SECONDS = 1_800
 
@@ -204,11 +211,12 @@ class Settings(BaseSettings):
 
     @field_validator("db_url")
     @classmethod
-    def ssl_mode_is_one(cls, value: str | None) -> str | None:
-        """Refuse an sslmode that the client would reject at each connection. Raises ValueError."""
-        for mode in parse_qs(urlsplit(value or "").query).get("sslmode", ()):
-            if mode not in SSL_MODES:
-                raise ValueError(f"must have an sslmode of {', '.join(SSL_MODES)}")
+    def options_are_possible(cls, value: str | None) -> str | None:
+        """Refuse an option with a value that DB_OPTIONS does not have. Raises ValueError."""
+        asked = parse_qs(urlsplit(value or "").query)
+        for option, known in DB_OPTIONS.items():
+            if not set(asked.get(option, ())) <= set(known):
+                raise ValueError(f"must have a {option} of {', '.join(known)}")
         return value
 
     @field_validator("redis_url")
@@ -292,8 +300,10 @@ def _checked_host(host: str) -> str:
     if not host.startswith("/"):
         try:
             host.encode("idna")
-        except UnicodeError as error:
-            raise ValueError(f"must have a host that can have an address: {error}") from error
+            if re.search(r"[\s,:/?#@]", host):  # no name has one of these
+                IPv6Address(host)
+        except ValueError as error:
+            raise ValueError("must have a host that can have an address") from error
     return host
 
 
@@ -302,8 +312,11 @@ def _check_hosts_and_ports(url: str) -> None:
 
     A URL of PostgreSQL may have several hosts, separated by commas.
     """
-    for place in urlsplit(url).netloc.rpartition("@")[2].split(","):
+    places = urlsplit(url).netloc.rpartition("@")[2].split(",")
+    for place in places:
         parts = urlsplit(f"//{place}")
+        if not parts.hostname and len(places) > 1:
+            raise ValueError("must have a host on each side of a comma")
         _checked_host(unquote(parts.hostname or ""))
         try:
             port = parts.port
@@ -343,4 +356,5 @@ def _without_db_url_of_file() -> dict[str, Any]:
 def _one_line(error: ValidationError) -> str:
     names = {"JWT_SECRET": "JWT_SECRET (or SECRET_KEY)"}
     messages = [(str(problem["loc"][0]).upper(), problem["msg"]) for problem in error.errors()]
-    return "; ".join(f"{names.get(name, name)}: {problem}" for name, problem in messages)
+    line = "; ".join(f"{names.get(name, name)}: {problem}" for name, problem in messages)
+    return " ".join(line.split())  # a message may quote a value of several lines
