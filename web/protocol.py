@@ -12,7 +12,7 @@ from faust.web.drivers.aiohttp import Web
 
 from app import app, settings
 from app.http_site import FOR_REQUESTS
-from web.headers import add_headers
+from web.headers import SERVED_AS, add_headers
 from web.problems import http_problem, problem_response, with_request_id
 
 log = logging.getLogger(__name__)
@@ -71,8 +71,9 @@ class _Protocol(RequestHandler):
         """Answer what is not HTTP: log one line, and close the connection."""
         if status >= 500 or request.writer.output_size > 0:
             return super().handle_error(request, status, exc, message)
-        log.info("Refused what is not HTTP: %s", type(exc).__name__)
         answer = _problem(request, status)
+        id = request[SERVED_AS]
+        log.info("Refused what is not HTTP: %s", type(exc).__name__, extra={"request_id": id})
         answer.force_close()
         return answer
 

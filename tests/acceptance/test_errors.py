@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import uuid4
 
@@ -229,6 +230,13 @@ async def test_what_is_no_good_http_is_a_problem_too(customer: Customer, kind: s
     answer = await customer.ask(method, path, headers=headers)
     assert 400 <= answer.status < 500
     assert_problem(answer, answer.status)
+
+
+async def test_what_is_no_good_http_is_logged_with_the_id_of_its_answer(
+    api: Api, logged: Callable[[str], Awaitable[list[str]]]
+) -> None:
+    answer = await api.ask("FOO", "/api/orders")
+    assert await logged(f"[{answer.headers['X-Request-Id']}] Refused what is not HTTP")
 
 
 @pytest.mark.parametrize("path, status", [(f"/nothing/{UNKNOWN_ID}", 404), ("/api/orders", 400)])
