@@ -23,7 +23,7 @@ from faust.types import AgentT
 from agents.commits import Batch, commits
 from agents.dead_letters import send_dead_letter
 from agents.gate import Gate
-from agents.stream import acknowledge, batches
+from agents.stream import batches
 from app import admission, agent_pool, app
 from app.crashes import Point, crash_here
 from app.db import AWAY
@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 
 Outcome = TypeVar("Outcome")
 
+Acknowledge = Callable[[Message], Awaitable[Any]]
+"""Lets the message's offset be committed once all agents of its topic have acknowledged it."""
 Remember = Callable[[Iterable[tuple[int, Any]]], None]
 """Writes (partition, event) pairs to a table, after the commit."""
 
@@ -67,7 +69,7 @@ def on(
 
     async def run(stream: Any) -> None:
         stream = stream.noack()
-        loop = Loop(handler, remember)
+        loop = Loop(handler, stream.ack, remember)
         async for messages in batches(stream):
             with app.batch():
                 await loop.process(messages)
@@ -85,9 +87,12 @@ def on(
 class Loop:
     """Processes the messages of one handler."""
 
-    def __init__(self, handler: Handler, remember: Remember | None = None) -> None:
+    def __init__(
+        self, handler: Handler, acknowledge: Acknowledge, remember: Remember | None = None
+    ) -> None:
         self._handler = handler
         self._name = handler.name
+        self._acknowledge = acknowledge
         self._remember = remember
         self._gate = Gate(handler.name)
 
@@ -105,7 +110,7 @@ class Loop:
             with admission.taking(self._name, fresh[0].message.timestamp, len(fresh)):
                 await self._take(fresh)
         for message in messages:
-            acknowledge(message)
+            await self._acknowledge(message)
         crash_here(Point.ACKNOWLEDGED, self._name)
 
     def _is_duplicate(self, message: Message) -> bool:

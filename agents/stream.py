@@ -47,14 +47,3 @@ def _accept(stream: Stream[Any], arrived: Message) -> bool:
         cast(Any, app.consumer).track_message(message)
     monitor.on_stream_event_in(message.tp, message.offset, stream, arrived)
     return True
-
-
-def acknowledge(message: Message) -> None:
-    """Let the message's offset be committed once all agents of its topic have acknowledged it.
-
-    This is what `Stream.ack` does, which is a coroutine and calls every sensor.
-    """
-    is_last, raw = message.ack(), message.message
-    monitor.on_stream_event_out()
-    if is_last:
-        monitor.on_message_out(raw.tp, raw.offset, raw)

@@ -224,6 +224,10 @@ async def test_what_takes_too_long_together_is_done_in_parts_and_holds_up_no_nei
         transaction.notices.append(partial(done.append, [event.order_id for event in events]))
 
     acknowledged: list[Any] = []
+
+    async def acknowledge(message: Any) -> None:
+        acknowledged.append(message)
+
     _, succeeded = await captured(database)
     many = [succeeded.derive(orderId=str(uuid4())) for _ in range(4)]
     one, requested = await asked(database)
@@ -232,8 +236,7 @@ async def test_what_takes_too_long_together_is_done_in_parts_and_holds_up_no_nei
         each.message.timestamp = time()
     monkeypatch.setattr(loop, "is_marked", lambda *_: False)
     monkeypatch.setattr(loop, "mark", lambda *_: None)
-    monkeypatch.setattr(loop, "acknowledge", acknowledged.append)
-    both = (loop.Loop(one.handler).process(one.messages) for one in (slow, capture))
+    both = (loop.Loop(one.handler, acknowledge).process(one.messages) for one in (slow, capture))
     await asyncio.gather(*both)
     assert [order_id for part in done for order_id in part] == [one.order_id for one in many]
     assert [one for one in acknowledged if one not in capture.messages] == slow.messages

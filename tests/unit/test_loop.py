@@ -35,7 +35,7 @@ class Journal:
         self.most_in_time = 1000
         """The most messages that PostgreSQL can do before the timeout."""
 
-    def acknowledge(self, message: Any) -> None:
+    async def acknowledge(self, message: Any) -> None:
         self.lines.append(("ack", message.n))
 
     async def do(self, batch: Batch) -> list[Any]:
@@ -91,7 +91,7 @@ def journal(monkeypatch: pytest.MonkeyPatch) -> Journal:
     journal = Journal()
     monkeypatch.setattr(loop, "commits", journal)
     monkeypatch.setattr(loop, "Gate", journal.gate)
-    for name in ("acknowledge", "is_marked", "mark", "send_dead_letter", "park"):
+    for name in ("is_marked", "mark", "send_dead_letter", "park"):
         monkeypatch.setattr(loop, name, getattr(journal, name))
     return journal
 
@@ -124,7 +124,7 @@ def fails(journal: Journal, decide: Callable[[int], Exception | None]) -> Loop:
                 raise error
             work.append(event.sequence - 1)
 
-    return Loop(Handler("stock.reserve", OrderPaid, cast(Any, handle)))
+    return Loop(Handler("stock.reserve", OrderPaid, cast(Any, handle)), journal.acknowledge)
 
 
 async def test_a_batch_is_one_transaction_then_marks_then_acknowledgements(
@@ -145,7 +145,7 @@ async def test_a_table_is_written_after_the_commit_and_before_the_marks(journal:
         work += [event.sequence - 1 for event in events]
 
     handler = Handler("orders.both", OrderPaid, cast(Any, handle))
-    both = Loop(handler, journal.remember)
+    both = Loop(handler, journal.acknowledge, journal.remember)
     await both.process([message(n) for n in range(2)])
     assert journal.lines == [
         ("commit", [0, 1]),
@@ -157,7 +157,7 @@ async def test_a_table_is_written_after_the_commit_and_before_the_marks(journal:
 
 async def test_what_only_fills_a_table_needs_no_transaction(journal: Journal) -> None:
     handler = Handler("replays.remember", OrderPaid)
-    table = Loop(handler, journal.remember)
+    table = Loop(handler, journal.acknowledge, journal.remember)
     await table.process([message(0)])
     assert journal.lines == [("remember", [(0, 0)]), ("mark", 1), ("ack", 0)]
 
