@@ -46,12 +46,6 @@ class _Consumer(driver.Consumer):
         """Return those of the partitions whose leader is not known, or away."""
         return cast(ConsumerThread, self._thread).without_leader(tps)
 
-    def _get_active_partitions(self) -> set[TP]:
-        """Return the partitions to be fetched; Faust looks at the type of each, every time."""
-        if self._active_partitions is None:
-            self._set_active_tps(self.assignment())
-        return self._active_partitions
-
     async def _wait_next_records(self, timeout: float) -> Any:
         """Fetch and deliver at once; return the records that cannot be delivered at once.
 
