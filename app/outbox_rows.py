@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 
@@ -92,7 +91,6 @@ def event_headers(
     return list(zip(HEADER_NAMES, values, strict=True))
 
 
-@lru_cache(maxsize=4096)
 def _trace_of(request_id: str) -> str:
     """Return the request's trace id: its own id if that is a valid one, otherwise a hash of it."""
     if TRACE_ID.fullmatch(request_id):

@@ -68,9 +68,6 @@ class RedisBreaker:
             self._running.release()
 
     async def _wait(self) -> None:
-        if not self._running.locked():
-            await self._running.acquire()  # at once, without the cost of a timeout
-            return
         try:
             async with asyncio.timeout(self._patience):
                 await self._running.acquire()

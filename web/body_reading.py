@@ -86,8 +86,6 @@ async def received(request: web.Request) -> bytes:
     if (request.content_length or 0) > request.client_max_size:
         raise PayloadTooLarge
     try:
-        if request.content.is_eof():  # it came together with the head
-            return await request.read()
         async with asyncio.timeout(BODY_SECONDS):
             return await request.read()
     except TimeoutError:

@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 from urllib.parse import quote
+from uuid import uuid4
 
 import orjson
 from aiohttp import web
 from faust.web import View as FaustView
 from faust.web.exceptions import WebError
-from uuid_utils import uuid4
 
 from app.db import AWAY
 from app.errors import (

@@ -1,10 +1,8 @@
 """Kafka's client of the consumer: aiokafka's, in the worker's own event loop."""
 
-import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
-import aiokafka.util
 from aiokafka import AIOKafkaConsumer
 from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import AIOKafkaConnection, CloseReason
@@ -57,8 +55,6 @@ async def _update_or_remember(self: AIOKafkaClient, *args: Any) -> bool:
 
 AIOKafkaConnection.send = _send_or_break
 AIOKafkaClient._metadata_update = _update_or_remember
-# aiokafka's own function queries the loop's policy and the loop's state for each message.
-aiokafka.util.get_running_loop = asyncio.get_running_loop
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):

@@ -1,7 +1,6 @@
 """What a request body may contain, and how errors in it are reported."""
 
 from decimal import Decimal
-from types import SimpleNamespace
 from typing import Any, cast
 from uuid import UUID, uuid4
 
@@ -18,7 +17,6 @@ class HungUp:
     """A request whose client closes the connection before its body is whole."""
 
     client_max_size, content_length = 1000, 50
-    content = SimpleNamespace(is_eof=lambda: False)
 
     async def read(self) -> bytes:
         raise ConnectionResetError("Connection lost")
