@@ -40,18 +40,15 @@ MEMORY = 64 * 1024**2
 write buffers. Faust gives each partition 2 GiB and 192 MiB."""
 BUFFERS = 2
 
-BLOOM_RATIO = 0.05
-"""The share of a write buffer that tells which keys are not in it, as most keys looked up are."""
-
 Entries = dict[bytes, bytes]
 """Values by key, encoded."""
 
 
 class StoreOptions(RocksDBOptions):
-    """Faust's options of RocksDB, with a Bloom filter in front of write buffers, too.
+    """Faust's options of RocksDB, for a store that exists, too.
 
-    They also hold for a store that exists: rocksdict opens it with the options that it was made
-    with, and without others, such as the size of the cache, unless they are given by column family.
+    rocksdict opens one with the options that it was made with, and without others, such as the size
+    of the cache, unless they are given by column family.
     """
 
     def open(self, path: Path, *, read_only: bool = False) -> Any:
@@ -74,12 +71,6 @@ class StoreOptions(RocksDBOptions):
         )
         store.set_read_options(ReadOptions())
         return store
-
-    def as_options(self) -> Any:
-        options = super().as_options()
-        options.set_memtable_prefix_bloom_ratio(BLOOM_RATIO)
-        options.set_memtable_whole_key_filtering(True)
-        return options
 
 
 class Table(faust.Table[str, Any]):

@@ -48,7 +48,6 @@ def test_a_store_that_exists_is_opened_with_today_s_options(tmp_path: Path) -> N
     newest = max(folder.glob("OPTIONS-*"), key=lambda file: int(file.name.partition("-")[2]))
     lines = [line.strip() for line in newest.read_text().splitlines()]
     assert f"write_buffer_size={today['write_buffer_size']}" in lines
-    assert "memtable_whole_key_filtering=true" in lines
     assert "filter_policy=nullptr" not in lines
 
 
