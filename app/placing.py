@@ -145,7 +145,7 @@ def add(
     order = _add_rows(transaction, priced, command.ttl_seconds)
     if command.key:
         idempotency.store_answer(transaction, command.key, order)
-    transaction.emit_first(_created(order, command.key, command.request_id))
+    transaction.events.append(_created(order, command.key, command.request_id))
     return order
 
 

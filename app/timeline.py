@@ -97,16 +97,12 @@ class Followers:
     async def after_commit(self, transaction: Transaction) -> None:
         """Wake the followers of the orders whose events the transaction emitted."""
         # Not noted as known: this commit may have failed, and the same versions may come again.
-        if self._wakes:
-            for event in transaction.events:
-                for wake in self._wakes.get(event.order_id, ()):
-                    wake.set()
+        for event in transaction.events:
+            self._wake(event.order_id)
 
-    def _wake_if_new(self, order_id: UUID, version: int) -> None:
-        if order_id in self._wakes and version > self._known.get(order_id, 0):
-            self._known[order_id] = version
-            for wake in self._wakes[order_id]:
-                wake.set()
+    def _wake(self, order_id: UUID) -> None:
+        for wake in self._wakes.get(order_id, ()):
+            wake.set()
 
     async def _watch(self) -> None:
         while True:
@@ -125,5 +121,6 @@ class Followers:
         if changed:
             # The worker that changed them may not have evicted them yet.
             await self._cache.evict(ORDERS, changed)
-        for order_id, version in changed.items():
-            self._wake_if_new(order_id, version)
+        for order_id in changed.keys() & self._wakes.keys():
+            self._known[order_id] = changed[order_id]
+            self._wake(order_id)

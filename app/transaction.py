@@ -91,10 +91,6 @@ class Transaction:
             )
         )
 
-    def emit_first(self, event: Event) -> None:
-        """Append the first event of a new order to the outbox when this transaction commits."""
-        self.events.append(event)
-
     @property
     def order_versions(self) -> dict[UUID, int]:
         """The versions, after this transaction, of the orders it has locked or read."""

@@ -48,7 +48,8 @@ async def keep_auditing(
         try:
             async with _leadership(database, seconds) as connection:
                 due = monotonic()
-                while await sql.still_audits(connection):
+                # It answers while the session, and with it its lock, exists.
+                while await sql.ping(connection):
                     begun = monotonic()
                     if begun >= due:
                         scope = Scope(since=now() - WINDOW, patience=QUERY_TIMEOUT)

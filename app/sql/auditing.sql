@@ -2,10 +2,6 @@
 -- Try to become the session that runs the timed audits, until it ends; false if another session is.
 select pg_try_advisory_lock(7070002);
 
--- name: still_audits()$
--- Succeeds while this session, and with it its advisory lock, still exists.
-select true;
-
 -- name: limit_statements(patience)$
 -- Set the timeout of each statement in this transaction.
 select set_config(
