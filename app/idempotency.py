@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import asyncpg
 import orjson
@@ -94,35 +94,32 @@ def may_go_on(keys: Keys, free: Keys) -> Iterator[int]:
             yield n
 
 
-class Recalled(NamedTuple):
-    """The stored answer for a key; None if there is none."""
+async def recall(database: Database, key: IdempotencyKey) -> dict[str, Any]:
+    """Return the stored answer for the key without claiming it; empty if there is none.
 
-    answer: dict[str, Any] | None
-
-
-async def recall(database: Database, key: IdempotencyKey) -> Recalled:
-    """Return the stored answer for the key without claiming it. Raises IdempotencyKeyReused."""
-    [recalled] = await recall_together(database, [key])
-    if recalled is None:
+    Raises IdempotencyKeyReused.
+    """
+    [answer] = await recall_together(database, [key])
+    if answer is None:
         raise IdempotencyKeyReused
-    return recalled
+    return answer
 
 
 async def recall_together(
     database: Database, keys: Sequence[IdempotencyKey]
-) -> list[Recalled | None]:
+) -> list[dict[str, Any] | None]:
     """Recall the answer for each key; None for a key that was used for a different request."""
     async with database.connection() as connection:
         taken = await _taken(connection, keys)
     return [_recalled(taken.get(key.id), key) for key in keys]
 
 
-def _recalled(taken: Mapping[str, Any] | None, key: IdempotencyKey) -> Recalled | None:
+def _recalled(taken: Mapping[str, Any] | None, key: IdempotencyKey) -> dict[str, Any] | None:
     if taken is None or taken["answer"] is None or taken["expires_at"] <= now():
-        return Recalled(None)
+        return {}
     if taken["fingerprint"] != key.fingerprint:
         return None
-    return Recalled(_stored(taken, key))
+    return _stored(taken, key)
 
 
 async def _taken(

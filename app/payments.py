@@ -51,8 +51,8 @@ async def request_payment(database: Database, command: PayOrder) -> dict[str, An
     IdempotencyKeyReused, IdempotencyInProgress.
     """
     # A request with a key that could not be batched is mostly a replay.
-    if command.key and (answer := (await idempotency.recall(database, command.key)).answer):
-        return answer
+    if command.key and (stored := await idempotency.recall(database, command.key)):
+        return stored
     try:
         async with database.transaction("payments.request_payment") as transaction:
             if command.key and (answer := await idempotency.claim(transaction, command.key)):

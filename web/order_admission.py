@@ -31,10 +31,9 @@ async def admit_and_place(command: placing.PlaceOrder) -> tuple[dict[str, Any], 
         return await _place(command)
     except Overloaded:
         # Look-ups share transactions, because under overload there may be very many.
-        recalled = await _recalls.do(command.key) if command.key else None
-        if recalled is None or recalled.answer is None:
-            raise
-        return recalled.answer, True
+        if command.key and (answer := await _recalls.do(command.key)):
+            return answer, True
+        raise
 
 
 async def _place(command: placing.PlaceOrder) -> tuple[dict[str, Any], bool]:
