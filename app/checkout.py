@@ -56,7 +56,7 @@ async def request_checkout(database: Database, command: StartCheckout) -> dict[s
     IdempotencyInProgress.
     """
     async with database.transaction("checkout.request_checkout") as transaction:
-        if command.key and (answer := await idempotency.claim(transaction, command.key)):
+        if answer := await idempotency.claim(transaction, command.key):
             return answer
         order, _ = await order_locks.lock_one(transaction, command.order_id)
         _require_payable(order, command.user)
@@ -69,8 +69,7 @@ async def request_checkout(database: Database, command: StartCheckout) -> dict[s
             "status": _pending_status(live and live["checkout_url"]),
             "pollUrl": f"/api/orders/{order.id}/payments/stripe",
         }
-        if command.key:
-            idempotency.store_answer(transaction, command.key, answer)
+        idempotency.store_answer(transaction, command.key, answer)
     return answer
 
 

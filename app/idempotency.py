@@ -35,13 +35,15 @@ def expiry(ttl_seconds: int) -> datetime:
     return now() + timedelta(seconds=ttl_seconds)
 
 
-async def claim(transaction: Transaction, key: IdempotencyKey) -> dict[str, Any] | None:
-    """Return the stored answer for this key, or claim the key and return None.
+async def claim(transaction: Transaction, key: IdempotencyKey | None) -> dict[str, Any] | None:
+    """Return the stored answer for this key, or claim the key, if there is one, and return None.
 
     Waits for a running request with the key, on PostgreSQL's unique index, up to the lock timeout
     (2 s). Raises IdempotencyInProgress after that, IdempotencyKeyReused if the key was used for a
     different request.
     """
+    if key is None:
+        return None
     try:
         claimed = await sql.claim_key(
             transaction.connection,
@@ -145,9 +147,12 @@ def answer_to_replay(
     return answer
 
 
-def store_answer(transaction: Transaction, key: IdempotencyKey, answer: dict[str, Any]) -> None:
-    """Have the transaction store the answer that replays of the key get.
+def store_answer(
+    transaction: Transaction, key: IdempotencyKey | None, answer: dict[str, Any]
+) -> None:
+    """Have the transaction store the answer that replays of the key, if there is one, get.
 
     The transaction fails with one of CONFLICT if the key exists and was not claimed in it.
     """
-    transaction.answers.append((key, orjson.dumps(answer).decode()))
+    if key:
+        transaction.answers.append((key, orjson.dumps(answer).decode()))

@@ -58,15 +58,14 @@ async def cancel_on_request(database: Database, command: CancelOrder) -> dict[st
     IdempotencyInProgress.
     """
     async with database.transaction("orders.cancel_on_request") as transaction:
-        if command.key and (answer := await idempotency.claim(transaction, command.key)):
+        if answer := await idempotency.claim(transaction, command.key):
             return answer
         order, row = await order_locks.lock_one(transaction, command.order_id)
         _require_cancellable(order, command)
         by_whom = CANCELLED_BY_OWNER if order.user_id == command.user.id else CANCELLED_BY_ADMIN
         cancel(transaction, order, command.reason or by_whom, command.request_id)
         answer = changed_order_json(row, order)
-        if command.key:
-            idempotency.store_answer(transaction, command.key, answer)
+        idempotency.store_answer(transaction, command.key, answer)
     return answer
 
 

@@ -55,7 +55,7 @@ async def request_payment(database: Database, command: PayOrder) -> dict[str, An
         return stored
     try:
         async with database.transaction("payments.request_payment") as transaction:
-            if command.key and (answer := await idempotency.claim(transaction, command.key)):
+            if answer := await idempotency.claim(transaction, command.key):
                 return answer
             order, row = await order_locks.lock_one(transaction, command.order_id)
             _require_payable(order, command)
@@ -122,8 +122,7 @@ def _start_attempt(
         expectedAmount=to_major(order.total_minor),
     )
     answer = changed_order_json(row, order)
-    if command.key:
-        idempotency.store_answer(transaction, command.key, answer)
+    idempotency.store_answer(transaction, command.key, answer)
     return answer
 
 

@@ -96,7 +96,7 @@ async def place(database: Database, command: PlaceOrder) -> tuple[dict[str, Any]
     IdempotencyKeyReused, IdempotencyInProgress. Stores nothing when it raises.
     """
     async with database.transaction("placing.place") as transaction:
-        if command.key and (answer := await idempotency.claim(transaction, command.key)):
+        if answer := await idempotency.claim(transaction, command.key):
             return answer, True
         products = await products_of(transaction, [command.basket])
         order = add(transaction, command, products)
@@ -143,8 +143,7 @@ def add(
     """
     priced = price(command.user, command.basket, products)
     order = _add_rows(transaction, priced, command.ttl_seconds)
-    if command.key:
-        idempotency.store_answer(transaction, command.key, order)
+    idempotency.store_answer(transaction, command.key, order)
     transaction.events.append(_created(order, command.key, command.request_id))
     return order
 
