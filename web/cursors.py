@@ -11,6 +11,8 @@ from app.errors import InvalidInput
 from app.text import flaw
 
 NO_CURSOR = "is not a cursor of this list"
+NEXT_PAGE = {"cursor": "$response.body#/nextCursor"}
+"""The parameter by which a page's answer leads to the next one (OpenAPI's Link Object)."""
 
 Entries = list[tuple[dict[str, Any], list[str]]]
 """Entries of a list, each with its position."""

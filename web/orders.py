@@ -28,7 +28,7 @@ from app.tokens import Identity
 from tables.replays import recall
 from web.answers import Order, OrderPage, PlacedOrder
 from web.bodies import NewOrder
-from web.cursors import page_of
+from web.cursors import NEXT_PAGE, page_of
 from web.endpoint import Answer, Link, Who, endpoint
 from web.order_admission import admit_and_place
 from web.problems import View
@@ -45,7 +45,6 @@ NEXT_STEPS = (
     Link("listOrderEvents", WITH_ORDER),
     Link("explainOrder", WITH_ORDER),
 )
-NEXT_PAGE = {"cursor": "$response.body#/nextCursor"}
 
 
 @app.page("/api/orders")

@@ -11,13 +11,11 @@ from app.logs import request_id
 from app.operations import intervention
 from app.operations.intervention import Actor
 from app.tokens import Identity
-from web.cursors import page_of
+from web.cursors import NEXT_PAGE, page_of
 from web.endpoint import Answer, Link, Who, endpoint
 from web.parked_shapes import Discard, Outcomes, ParkedPage, ParkedQuery, Replay, WholeMessage
 from web.problems import View
 from web.responses import json_response
-
-NEXT_PAGE = {"cursor": "$response.body#/nextCursor"}
 
 
 @app.page("/api/parked")

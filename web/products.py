@@ -12,7 +12,7 @@ from app.errors import ForeignCurrency, ProductNameTaken, StockBelowReserved
 from app.tokens import Identity
 from web.answers import Product, ProductPage
 from web.bodies import NewProduct, ProductChanges
-from web.cursors import page_of
+from web.cursors import NEXT_PAGE, page_of
 from web.endpoint import Answer, Link, Who, endpoint
 from web.problems import View
 from web.query_strings import ProductsQuery
@@ -33,7 +33,7 @@ class ProductsView(View):
             "A page",
             ProductPage,
             links=(
-                Link("listProducts", {"cursor": "$response.body#/nextCursor"}),
+                Link("listProducts", NEXT_PAGE),
                 Link("getProduct", {"product_id": "$response.body#/data/0/id"}),
             ),
         ),
