@@ -176,9 +176,18 @@ class OrderApp(faust.App):
             await super()._producer_flush(logger)
 
     async def write_tables(self) -> None:
-        """Write all tables' entries to disk and hand them to the producer."""
+        """Write all tables' entries to disk and hand them to the producer.
+
+        A worker that stops goes on without what its disk does not take: it has requests to finish
+        and a group to leave, and its log has to end with what made it stop.
+        """
         for table in self.tables.values():
-            await cast(Any, table).write()
+            try:
+                await cast(Any, table).write()
+            except Exception as error:
+                if not self.should_stop:
+                    raise
+                self.log.error("Entries of %s are not written: %r", table.name, error)
 
     def _new_transport(self) -> Transport:
         return Transport(self.conf.broker_consumer, self)

@@ -1,6 +1,7 @@
 """Which offsets are committed, and what is done about gaps between them."""
 
 import asyncio
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -10,6 +11,9 @@ from faust.types import TP
 
 from app import app
 from app.kafka.consumer import _Consumer
+from app.kafka.faust_app import OrderApp
+from tables.handled import handled
+from tables.replays import replays
 
 PAID, OTHER = TP("order.paid", 0), TP("order.paid", 1)
 FAR = 50_000_000_000
@@ -36,6 +40,29 @@ async def test_no_offset_is_committed_before_the_tables_are_written(
     assert await consumer._commit_offsets({PAID: 3})
     assert done == ["written", "committed"]
     assert consumer._committed_offset == {PAID: 3, OTHER: None}, "the other has lost its end"
+
+
+@pytest.mark.parametrize("stops", [True, False])
+async def test_a_worker_that_stops_does_without_what_its_disk_does_not_take(
+    stops: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a full disk would break off the stop that it causes."""
+    written: list[str] = []
+
+    async def fail() -> None:
+        raise Exception("IO error: No space left on device")  # as rocksdict raises it
+
+    async def write() -> None:
+        written.append("the other table")
+
+    failing, other = app.tables.values()
+    assert {failing, other} == {handled, replays}
+    monkeypatch.setattr(failing, "write", fail)
+    monkeypatch.setattr(other, "write", write)
+    monkeypatch.setattr(OrderApp, "should_stop", stops)
+    with nullcontext() if stops else pytest.raises(Exception, match="No space left"):
+        await app.write_tables()
+    assert written == (["the other table"] if stops else [])
 
 
 @pytest.mark.parametrize("moves", ["joined anew", "joining", None])
