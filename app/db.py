@@ -16,6 +16,7 @@ from app.db_connecting import (
     WITHOUT_LIMITS,
     WRITABLE,
     Hosts,
+    name_the_server,
 )
 from app.transaction import Transaction, write_changes
 
@@ -146,8 +147,12 @@ class Database:
         """Acquire a pooled connection, without a transaction. Raises one of AWAY."""
         if self._pool is None:
             raise asyncpg.InterfaceError("the pool is not open")
-        async with self._pool.acquire(timeout=CONNECT_SECONDS) as connection:
-            yield connection
+        try:
+            async with self._pool.acquire(timeout=CONNECT_SECONDS) as connection:
+                yield connection
+        except TimeoutError as error:
+            name_the_server(error)
+            raise
 
     @asynccontextmanager
     async def transaction(self, *works: str) -> AsyncIterator[Transaction]:

@@ -47,6 +47,12 @@ NO_PRIMARY = asyncpg.TargetServerAttributeNotMatched
 """The server is a standby."""
 
 
+def name_the_server(error: Exception) -> None:
+    """Say in a TimeoutError that PostgreSQL is meant: a log line has no more than the error."""
+    if isinstance(error, TimeoutError) and not error.args:
+        error.args = ("PostgreSQL does not answer in time",)
+
+
 class Hosts:
     """The hosts of a database, the one that did last first."""
 
@@ -67,6 +73,7 @@ class Hosts:
                 return _noticing(await asyncpg.connect(**options | host, timeout=share))
             except self._away as error:
                 self._put_last(host)
+                name_the_server(error)
                 failures.append(error)
             except asyncio.CancelledError:
                 # Who has waited for the pool has little time left for a silent host.

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import asyncpg
 
 from app.db import Database
+from app.db_connecting import name_the_server
 
 Ask = Callable[[asyncpg.Connection], Awaitable[bool]]
 """Tries to take the lock without waiting; returns whether it did."""
@@ -25,6 +26,9 @@ async def leadership(
     try:
         await _win(connection, ask, seconds)
         yield connection
+    except TimeoutError as error:
+        name_the_server(error)
+        raise
     finally:
         connection.terminate()
 

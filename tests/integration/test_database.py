@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from app.db import AWAY, Database
+from app.leadership import leadership
+from app.queries import sql
 
 UNANSWERED = (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
 SESSIONS = "select count(*) from pg_stat_activity where application_name = 'still'"
@@ -66,6 +68,24 @@ async def test_who_has_no_time_left_for_a_silent_host_spares_it_the_others(
         assert await connection.fetchval("select 1") == 1
     await database.close()
     assert len(came) == 1
+
+
+async def test_a_timeout_tells_that_postgresql_is_meant(
+    silent_first: tuple[str, list[str]], database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log has no more than the error, and its reader has to learn which server is away."""
+    monkeypatch.setattr("app.db_connecting.CONNECT_SECONDS", 0.2)
+    url = urlsplit(silent_first[0])
+    silent = Database({"dsn": url._replace(netloc=url.netloc.rpartition(",")[0]).geturl()}, 1)
+    with pytest.raises(TimeoutError, match="PostgreSQL"):
+        await silent.connect()
+    with pytest.raises(TimeoutError, match="PostgreSQL"):
+        async with database.connection() as connection:
+            await connection.execute("select pg_sleep(60)", timeout=0.1)
+    leading = leadership(database, sql.try_to_audit, 1.0, "a leader")
+    with pytest.raises(TimeoutError, match="PostgreSQL"):
+        async with leading as connection:
+            await connection.execute("select pg_sleep(60)", timeout=0.1)
 
 
 async def test_where_one_host_is_silent_the_next_is_asked(
