@@ -197,12 +197,15 @@ class Declaration:
 def _collected(flaws: list[InvalidInput]) -> Iterator[None]:
     """Collect InvalidInput, so that the client is told of every bad part of its request at once.
 
-    Any other problem is raised, unless a flaw was found before it.
+    Any other problem is raised, unless a flaw was found before it. That a body does not come is
+    always raised: whatever else needs the body would wait for it again.
     """
     try:
         yield
     except InvalidInput as flaw:
         flaws.append(flaw)
+    except BodyTooSlow:
+        raise
     except Problem:
         if not flaws:
             raise

@@ -153,6 +153,9 @@ async def test_a_body_that_does_not_come_to_its_end_is_given_up(
     worker: Worker, customer: Customer
 ) -> None:
     sent = [send(worker, head(customer), SLOW[kind]) for kind in ("a body", "a chunk")]
+    # The key would wait for the body once more, although the query is a flaw already.
+    keyed = head(customer, "Idempotency-Key: slow", path="/api/orders?unknown=1")
+    sent.append(send(worker, keyed, SLOW["a body"]))
     for answer in await asyncio.gather(*sent):
         assert_problem(answer, 408)
         assert slug(answer) == "body-too-slow"
