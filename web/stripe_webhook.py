@@ -46,7 +46,7 @@ class StripeWebhookView(View):
             log.warning("A webhook is refused: %s", refused, extra=ONCE)
             raise
         if packing(request) != "identity":
-            raise UnsupportedMediaType
+            raise UnsupportedMediaType("The body must be as Stripe has signed it, not compressed")
         report = webhook.read(body, is_live=settings.stripe_is_live)
         if report.is_test:
             log.warning("Event %s of Stripe's test mode changes nothing", report.event_id)
