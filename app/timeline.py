@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import orjson
+from asyncpg import PostgresError
 
 from app.cache import ORDERS, Cache
 from app.db import AWAY, Database
@@ -108,7 +109,7 @@ class Followers:
         while True:
             try:
                 await self.look()
-            except AWAY as error:
+            except (*AWAY, PostgresError) as error:
                 log.debug("Followers hear of other workers later: %r", error)
             await asyncio.sleep(TICK_SECONDS)
 

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+import asyncpg
 import pytest
 
 from app import orders, placing
@@ -171,6 +172,27 @@ async def test_who_is_told_of_a_change_does_not_read_the_old_state(
         async with asyncio.timeout(PATIENCE):
             await wake.wait()
         assert await read() == "CANCELLED"
+
+
+async def test_an_error_of_one_look_does_not_end_the_watch(
+    here: tuple[Database, Followers],
+    there: tuple[Database, Followers],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    database, followers = here
+    order_id, look, failed = await new_order(database), followers.look, asyncio.Event()
+
+    async def fail_once() -> None:
+        if failed.is_set():
+            return await look()
+        failed.set()
+        raise asyncpg.InsufficientPrivilegeError("permission denied for table orders")
+
+    monkeypatch.setattr(followers, "look", fail_once)
+    async with followers.follow(order_id) as wake, asyncio.timeout(PATIENCE):
+        await failed.wait()
+        await cancel(there[0], order_id)
+        await wake.wait()
 
 
 async def test_nobody_is_woken_when_nothing_happened(here: tuple[Database, Followers]) -> None:
