@@ -88,5 +88,11 @@ def logging_config(level: str, format: str) -> dict[str, Any]:
             }
         },
         "root": {"handlers": ["stderr"], "level": level.upper()},
-        "loggers": {"aiokafka": {"level": "WARNING"}, "faust": {}, "mode": {}},
+        "loggers": {
+            "aiokafka": {"level": "WARNING"},
+            "faust": {},
+            "mode": {},
+            # While PostgreSQL is away, each run of a timer takes longer than its interval.
+            "mode.timers": {"level": "ERROR"},
+        },
     }

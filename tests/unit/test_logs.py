@@ -69,6 +69,12 @@ def test_a_warning_that_is_repeated_is_written_once_in_half_a_minute(lines: Line
     assert len(lines()) == 4
 
 
+def test_a_timer_that_waits_for_a_server_is_not_told_of(lines: Lines) -> None:
+    """Each line would have another runtime; what the timer itself logs says what it waits for."""
+    logging.getLogger("mode.timers").warning("Timer %s is overlapping (runtime=%r)", "x", 5.001)
+    assert lines() == []
+
+
 def test_what_is_no_repetition_is_written_each_time(lines: Lines) -> None:
     for id in ("a", "b"):
         log.warning("is unavailable", extra={"request_id": id})
