@@ -85,12 +85,17 @@ async def _show(self: AppCommand, id: UUID, **_: Any) -> None:
 async def _replay(self: AppCommand, id: UUID | None, **given: Any) -> None:
     dry_run = not given["apply"]
     ids = [id] if id else await parked_ids(request_pool, given["handler"])
+    outcomes: list[dict[str, Any]] = []
     for each in ids:
         # Another operator may have resolved it by now.
         with suppress(AlreadyResolved) if id is None else nullcontext():
-            _tell(self, await intervention.replay(request_pool, each, _actor(given), dry_run))
+            found = await intervention.replay(request_pool, each, _actor(given), dry_run)
+            _tell(self, found)
+            outcomes += found
     if dry_run:
         self.say("nothing was changed: this was a dry run; --apply does it")
+    elif any(outcome["error"] for outcome in outcomes):
+        raise SystemExit(1)
 
 
 async def _discard(self: AppCommand, id: UUID, **given: Any) -> None:

@@ -118,7 +118,7 @@ async def test_a_discarded_message_lets_those_behind_it_go_on(
 
 
 async def test_an_operator_does_the_same_by_command(
-    stuck: Stuck, customer: Customer, admin: Admin, environment: dict[str, str]
+    stuck: Stuck, customer: Customer, admin: Admin, rows: Rows, environment: dict[str, str]
 ) -> None:
     order = await stuck()
     (bad, waiting) = await parked(admin, order)
@@ -132,7 +132,10 @@ async def test_an_operator_does_the_same_by_command(
     assert all(message["id"] in listed for message in (bad, waiting))
     assert "order.paid" in shown and "--reason" in in_vain and "dry run" in tried
     assert len(await parked(admin, order)) == 2
-    run_command(environment, "parked", "replay", bad["id"], *why, "--apply")
+    replay = ("parked", "replay", bad["id"], *why, "--apply")
+    async with rows.unreservable(order):
+        assert "unreservable" in await asyncio.to_thread(run_in_vain, environment, *replay)
+    run_command(environment, *replay)
     await customer.wait_until(order, "COMPLETED")
     (done, _) = await parked(admin, order, state="REPLAYED")
     assert (done["resolvedBy"], done["reason"]) == ("ops", WHY)
@@ -168,6 +171,15 @@ async def test_an_operator_parks_a_message_that_a_handler_crashes_on(
     run_command(environment, "parked", "replay", id, "--reason", WHY, "--apply")
     (done,) = await parked(admin, order, state="REPLAYED")
     assert done["id"] == id
+
+    async def put_aside() -> list[Json]:
+        found = (await admin.ask("GET", "/api/parked", params={"handler": "stock.reserve"})).body
+        at = (garbage.partition, garbage.offset)
+        return [m for m in found["data"] if (m["partition"], m["offset"]) == at]
+
+    # It would be refused again by whoever replays all of the handler.
+    (bad,) = await eventually(put_aside, bool)
+    await admin.ask("POST", f"/api/parked/{bad['id']}/discard", json={"reason": WHY})
 
 
 async def test_an_operator_replays_all_of_a_handler_at_once(
