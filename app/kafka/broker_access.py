@@ -1,10 +1,11 @@
 """How the brokers are reached: their addresses, and TLS and a login where they ask for these."""
 
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
+from aiokafka import AIOKafkaConsumer
 from faust.auth import SASLCredentials, SSLCredentials
 from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
 from faust.types.auth import CredentialsT
@@ -23,6 +24,15 @@ class Brokers:
         """Return the arguments by which any of aiokafka's clients reaches the brokers."""
         reached = credentials_to_aiokafka_auth(self.credentials)
         return {"bootstrap_servers": list(self.addresses), **reached}
+
+
+async def partition_counts(consumer: AIOKafkaConsumer) -> Mapping[str, int]:
+    """Return how many partitions each topic has.
+
+    For commands: an operator's shell may lack the KAFKA_PARTITIONS of the workers.
+    """
+    cluster = await cast(Any, consumer)._client.fetch_all_metadata()
+    return {topic: len(cluster.partitions_for_topic(topic)) for topic in cluster.topics()}
 
 
 def load_brokers(settings: Settings) -> Brokers:

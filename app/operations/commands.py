@@ -167,7 +167,7 @@ async def audit(
         for name in report.unfinished:
             self.say(f"{name} was given up after {patience} s")
         if kafka:
-            found = await audit_kafka(request_pool, brokers, settings.kafka_partitions, scope)
+            found = await audit_kafka(request_pool, brokers, scope)
             _tell(self, found)
             report += found
     if not report.is_silent:

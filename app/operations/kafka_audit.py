@@ -13,11 +13,11 @@ from uuid import UUID
 import asyncpg
 import orjson
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.errors import KafkaTimeoutError
+from aiokafka.errors import KafkaTimeoutError, UnknownTopicOrPartitionError
 
 from app.db import Database
 from app.db_connecting import READ_ONLY
-from app.kafka.broker_access import Brokers
+from app.kafka.broker_access import Brokers, partition_counts
 from app.kafka.messages import order_id_of_key
 from app.kafka.producing import choose_partition
 from app.operations.audit import BEGINNING, Finding, Scope, events_kept_since
@@ -46,12 +46,10 @@ MessageRef = tuple[str, int, int]
 """(Topic, partition, offset)."""
 
 
-async def audit_kafka(
-    database: Database, brokers: Brokers, partitions: int, scope: Scope
-) -> list[Finding]:
+async def audit_kafka(database: Database, brokers: Brokers, scope: Scope) -> list[Finding]:
     """Return the invariants broken between PostgreSQL and Kafka.
 
-    `partitions` is the number of each topic's partitions. Raises one of AWAY, or KafkaError.
+    Raises one of AWAY, or KafkaError.
     """
     connection = await database.connect(
         command_timeout=scope.patience.total_seconds(),
@@ -63,7 +61,7 @@ async def audit_kafka(
         # where retention deletes what is about to be read.
         client = AIOKafkaConsumer(**brokers.client_arguments(), auto_offset_reset="earliest")
         async with client as consumer:
-            return await Comparison(connection, consumer, partitions, scope).findings()
+            return await Comparison(connection, consumer, scope).findings()
     finally:
         connection.terminate()
 
@@ -72,16 +70,12 @@ class Comparison:
     """One pass over the topics and the outbox; `connection` may be inside a transaction."""
 
     def __init__(
-        self,
-        connection: asyncpg.Connection,
-        consumer: AIOKafkaConsumer,
-        partitions: int,
-        scope: Scope,
+        self, connection: asyncpg.Connection, consumer: AIOKafkaConsumer, scope: Scope
     ) -> None:
         self._connection = connection
         self._consumer = consumer
-        self._partition_count = partitions
         self._scope = scope
+        self._partition_counts: Mapping[str, int] = {}
         self._broken: dict[str, list[tuple[str, str]]] = {name: [] for name in MEANINGS}
         self._counts = dict.fromkeys(MEANINGS, 0)
         self._strange: list[tuple[str, MessageRef, str]] = []
@@ -91,6 +85,7 @@ class Comparison:
 
     async def findings(self) -> list[Finding]:
         """Compare topics and outbox; return what is broken. Raises one of AWAY, or KafkaError."""
+        self._partition_counts = await partition_counts(self._consumer)
         until = await sql.clock(self._connection)
         topics = [record.topic_name for record in EVENTS]
         async for topic, messages in self._messages(topics):
@@ -159,7 +154,7 @@ class Comparison:
             detail = f"{row['sequence']} {row['topic']}"
             if sent is None:
                 # What is older than the retention has been deleted, so it is not missing.
-                partition = choose_partition(order_id, self._partition_count)
+                partition = choose_partition(order_id, self._partition_count(row["topic"]))
                 since = kept.get(TopicPartition(row["topic"], partition), BEGINNING)
                 if row["published_at"] > since + SLACK:
                     self._note(IN_KAFKA, str(order_id), detail)
@@ -218,8 +213,16 @@ class Comparison:
         return {one: found[one].offset if found[one] else END for one in partitions}
 
     def _partitions(self, topics: Sequence[str]) -> list[TopicPartition]:
-        numbers = range(self._partition_count)
-        return [TopicPartition(topic, number) for topic in topics for number in numbers]
+        return [
+            TopicPartition(topic, number)
+            for topic in topics
+            for number in range(self._partition_count(topic))
+        ]
+
+    def _partition_count(self, topic: str) -> int:
+        if topic not in self._partition_counts:
+            raise UnknownTopicOrPartitionError(topic)
+        return self._partition_counts[topic]
 
 
 def _time(milliseconds: int) -> datetime:

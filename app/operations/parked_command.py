@@ -17,9 +17,10 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaTimeoutError
 from faust.cli import AppCommand, argument, option
 
-from app import app, brokers, redis_cache, request_pool, settings
+from app import app, brokers, redis_cache, request_pool
 from app.errors import AlreadyResolved, Problem
 from app.handlers import HANDLERS
+from app.kafka.broker_access import partition_counts
 from app.kafka.decoding import NO_EVENT, read_event
 from app.operations import intervention
 from app.operations.commands import reached_servers
@@ -129,9 +130,9 @@ async def _park(self: AppCommand, _: None, **given: Any) -> None:
 
 
 async def _message_at(partition: TopicPartition, offset: int) -> ConsumerRecord | None:
-    if partition.partition >= settings.kafka_partitions:
-        return None
     async with AIOKafkaConsumer(**brokers.client_arguments()) as consumer:
+        if partition.partition >= (await partition_counts(consumer)).get(partition.topic, 0):
+            return None
         consumer.assign([partition])
         (first,) = (await consumer.beginning_offsets([partition])).values()
         (end,) = (await consumer.end_offsets([partition])).values()

@@ -7,7 +7,6 @@ from typing import Any
 
 import asyncpg
 
-from app import app
 from app.db import Database
 from app.kafka.broker_access import Brokers
 from app.operations.audit import Finding, Report, Scope, look
@@ -94,8 +93,8 @@ async def faults(
 
 async def kafka(deployment: Deployment) -> list[Finding]:
     """Return what the auditor finds in Kafka."""
-    database, partitions = Database({"dsn": deployment.database}, 1), app.conf.topic_partitions
-    return await audit_kafka(database, Brokers([deployment.brokers]), partitions, AT_REST)
+    database = Database({"dsn": deployment.database}, 1)
+    return await audit_kafka(database, Brokers([deployment.brokers]), AT_REST)
 
 
 def _broken_promises(orders: Mapping[str, str], promised: Mapping[str, str | None]) -> list[str]:
