@@ -59,16 +59,21 @@ def stranger(new_customer: NewCustomer) -> Customer:
 
 
 @pytest.fixture(scope="session")
-async def admin(api: Api, environment: dict[str, str]) -> Admin:
-    """An administrator, made by the command and logged in."""
+def admin_account(environment: dict[str, str]) -> dict[str, str]:
+    """Email and password of an administrator, made by the command."""
     email, password = f"admin-{uuid4()}@example.com", secrets.token_urlsafe(16)
     run_command(
         environment, "create-admin", "--email", email, "--password-stdin", stdin=f"{password}\n"
     )
-    account = {"email": email, "password": password}
-    bearer = (await api.ask("POST", "/api/auth/login", json=account)).body["token"]
+    return {"email": email, "password": password}
+
+
+@pytest.fixture(scope="session")
+async def admin(api: Api, admin_account: dict[str, str]) -> Admin:
+    """An administrator, logged in."""
+    bearer = (await api.ask("POST", "/api/auth/login", json=admin_account)).body["token"]
     me = await api.ask("GET", "/api/auth/me", headers={"Authorization": f"Bearer {bearer}"})
-    return Admin(api, bearer, me.body["id"], email)
+    return Admin(api, bearer, me.body["id"], admin_account["email"])
 
 
 @pytest.fixture

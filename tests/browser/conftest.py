@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 import pytest
 from playwright.async_api import Browser, Page, async_playwright, expect
 
-from tests.acceptance.conftest import admin, api, customer, new_customer, product
+from tests.acceptance.conftest import admin, admin_account, api, customer, new_customer, product
 from tests.missing import skip
 
-__all__ = ["admin", "api", "customer", "new_customer", "product"]
+__all__ = ["admin", "admin_account", "api", "customer", "new_customer", "product"]
 
 PATIENCE_MS = 60_000
 expect.set_options(timeout=PATIENCE_MS)

@@ -3,6 +3,7 @@ const MOST_ORDERS = 20;
 const MOST_PARKED = 20;
 const byId = (id) => document.getElementById(id);
 let token = null;
+let asOf = null;
 
 async function ask(path, options = {}) {
   const headers = { ...options.headers };
@@ -75,9 +76,10 @@ async function refresh() {
     fill("orders", orders);
     fill("parked", messages);
     byId("board").hidden = false;
-    byId("message").textContent = `As of ${monitor.timestamp}`;
+    asOf = monitor.timestamp;
+    byId("message").textContent = `As of ${asOf}`;
   } catch (error) {
-    byId("message").textContent = error.message;
+    byId("message").textContent = asOf ? `${error.message}; below is as of ${asOf}` : error.message;
     if (error.status === 401 || error.status === 403) return leave();
   }
   setTimeout(refresh, REFRESH_MS);
@@ -85,6 +87,7 @@ async function refresh() {
 
 function leave() {
   token = null;
+  asOf = null;
   byId("board").hidden = true;
   byId("login").hidden = false;
 }
