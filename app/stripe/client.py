@@ -6,9 +6,9 @@ request (https://docs.stripe.com/api/idempotent_requests).
 """
 
 import logging
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 import aiohttp
@@ -122,13 +122,12 @@ class StripeClient:
         }
         refunds = self._client.v1.refunds
         try:
-            return _refund(
-                await _answer(refunds.create_async(asked, {"idempotency_key": str(refund_id)}))
-            )
+            made = await _answer(refunds.create_async(asked, {"idempotency_key": str(refund_id)}))
+            return _refund(made, amount_minor)
         except ProviderFailed:
-            made = await self.find_refunds(payment_intent)
-            failure = ProviderFailed(NOT_REFUNDED, f"there is no refund {refund_id}", made)
-            return _find(made, refund_id, failure)
+            found = await self.find_refunds(payment_intent)
+            failure = ProviderFailed(NOT_REFUNDED, f"there is no refund {refund_id}", found)
+            return _find(found, refund_id, failure)
         except ProviderRefused as refused:
             # It may have been made before, and Stripe have forgotten its key, after a day.
             with suppress(ProviderRefused):
@@ -228,11 +227,12 @@ def _refusal(error: stripe.StripeError) -> ProviderRefused:
     return ProviderRefused(REASONS.get(error.code or "", otherwise), _said(error))
 
 
-def _refund(refund: stripe.Refund) -> Refund:
-    told = refund.to_dict()
+def _refund(refund: stripe.Refund, asked_minor: int | None = None) -> Refund:
+    told = {"amount": asked_minor} | refund.to_dict()
+    _require(told, "id", "amount")
     ours = told_id((told.get("metadata") or {}).get("refundId"))
     status = told.get("status") or "pending"
-    return Refund(refund.id, status, refund.amount, str(ours) if ours else None)
+    return Refund(told["id"], status, told["amount"], str(ours) if ours else None)
 
 
 def _find(made: Sequence[Refund], refund_id: UUID, otherwise: ProviderRefused) -> Refund:
@@ -245,10 +245,11 @@ def _find(made: Sequence[Refund], refund_id: UUID, otherwise: ProviderRefused) -
 
 def _session(session: stripe.checkout.Session) -> Session:
     told = session.to_dict()
+    _require(told, "id")
     intent = told.get("payment_intent")
     expanded = intent if isinstance(intent, dict) else {"id": intent}
     return Session(
-        id=session.id,
+        id=told["id"],
         url=told.get("url"),
         status=told.get("status") or "open",
         payment_intent=expanded["id"],
@@ -257,3 +258,9 @@ def _session(session: stripe.checkout.Session) -> Session:
         amount_minor=told.get("amount_total") or 0,
         currency=(told.get("currency") or "").upper(),
     )
+
+
+def _require(told: Mapping[str, Any], *names: str) -> None:
+    """Raise ProviderAway if an answer lacks what is needed of it, so that Stripe is asked again."""
+    if lacking := [name for name in names if told.get(name) is None]:
+        raise ProviderAway(f"An answer of Stripe lacks {' and '.join(lacking)}")

@@ -62,6 +62,8 @@ async def open_session(database: Database, api: StripeApi, call: Any) -> None:
         if locked.state.status is PaymentStatus.VOIDED:
             expire_session(transaction, payment, call["request_id"])
         elif locked.state.status is PaymentStatus.PENDING:
+            if session.status == "open" and session.url is None:
+                raise ProviderAway(f"Stripe tells no page of {session.id}")
             # The session's end cancels the order, also if no webhook tells of it.
             await sql.advance_deadline(
                 transaction.connection, order_id=payment.order_id, due_at=payment.expires_at

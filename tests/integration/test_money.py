@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -20,6 +21,7 @@ from tests.integration.money_course import (
     assert_audited,
     assert_conserved,
     course,
+    overdue,
     ready,
 )
 from tests.integration.stripe_books import Books
@@ -148,6 +150,44 @@ async def test_a_session_that_was_opened_for_a_cancelled_order_is_closed(
     await one.come_to_rest()
     assert one.bank.books[0].status == "expired"
     assert [row["status"] for row in await one.payments()] == ["VOIDED"]
+
+
+async def pageless(database: Database, monkeypatch: pytest.MonkeyPatch) -> tuple[Course, Books]:
+    """Place an order, and open its checkout; Stripe's answer tells no page."""
+    one = await course(database)
+    await one.check_out()
+    await one.handle_all()
+    create = one.bank.create_session
+
+    async def without_page(wanted: Any) -> Any:
+        return replace(await create(wanted), url=None)
+
+    monkeypatch.setattr(one.bank, "create_session", without_page)
+    await one.call()
+    (books,) = one.bank.books
+    return one, books
+
+
+async def test_a_session_is_asked_for_until_its_page_is_told(
+    database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, books = await pageless(database, monkeypatch)
+    assert f"Stripe tells no page of {books.session}" in caplog.text
+    await one.call()
+    assert await overdue(database) == 1
+    monkeypatch.undo()
+    await one.call()
+    (attempt,) = await one.payments()
+    assert attempt["checkout_url"] == f"https://stripe.example/{books.session}"
+
+
+async def test_a_session_whose_page_is_not_told_is_closed_with_its_order(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, books = await pageless(database, monkeypatch)
+    await one.cancel()
+    await one.come_to_rest()
+    assert books.status == "expired"
 
 
 async def test_missing_stock_gives_the_money_back(database: Database) -> None:

@@ -1,7 +1,8 @@
 """Provider calls to Stripe, and its webhooks, against the stand-in."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -274,13 +275,9 @@ async def test_a_provider_that_is_not_there_is_away() -> None:
     await nowhere.close()
 
 
-async def test_an_answer_needs_to_tell_no_more_than_is_read_of_it() -> None:
-    """Stripe tells more, but another stand-in may not."""
-    answers = {
-        "/v1/checkout/sessions": {"id": "cs_1", "url": "http://stripe.example/cs_1"},
-        "/v1/checkout/sessions/cs_1/expire": {"id": "cs_1", "status": "expired"},
-        "/v1/refunds": {"id": "re_1", "amount": 98},
-    }
+@asynccontextmanager
+async def answering(answers: Mapping[str, Any]) -> AsyncIterator[StripeClient]:
+    """Run another stand-in, which answers a POST by its path; yield a client of it."""
 
     async def answer(request: web.Request) -> web.Response:
         return web.json_response(answers[request.path])
@@ -289,11 +286,37 @@ async def test_an_answer_needs_to_tell_no_more_than_is_read_of_it() -> None:
     app.router.add_post("/{path:.*}", answer)
     async with TestServer(app) as server:
         ours = stripe_client(str(server.make_url("/")))
+        try:
+            yield ours
+        finally:
+            await ours.close()
+
+
+async def test_an_answer_needs_to_tell_no_more_than_is_read_of_it() -> None:
+    """Stripe tells more, but another stand-in may not."""
+    answers = {
+        "/v1/checkout/sessions": {"id": "cs_1", "url": "http://stripe.example/cs_1"},
+        "/v1/checkout/sessions/cs_1/expire": {"id": "cs_1", "status": "expired"},
+        "/v1/refunds": {"id": "re_1", "amount": 98},
+    }
+    async with answering(answers) as ours:
         opened = Session("cs_1", "http://stripe.example/cs_1", "open", None)
         assert await ours.create_session(checkout()) == opened
         assert await ours.expire_session("cs_1") == Session("cs_1", None, "expired", None)
         assert await ours.refund(uuid4(), uuid4(), "pi_1", 98) == Refund("re_1", "pending", 98)
-        await ours.close()
+
+
+async def test_a_refund_whose_amount_is_not_told_is_of_what_was_asked_for() -> None:
+    async with answering({"/v1/refunds": {"id": "re_1", "status": "succeeded"}}) as ours:
+        assert await ours.refund(uuid4(), uuid4(), "pi_1", 98) == Refund("re_1", "succeeded", 98)
+
+
+async def test_an_answer_that_lacks_what_is_needed_is_asked_for_again() -> None:
+    async with answering({"/v1/checkout/sessions": {}, "/v1/refunds": {"amount": 98}}) as ours:
+        with pytest.raises(ProviderAway, match="lacks id"):
+            await ours.create_session(checkout())
+        with pytest.raises(ProviderAway, match="lacks id"):
+            await ours.refund(uuid4(), uuid4(), "pi_1", 98)
 
 
 async def test_a_refusal_has_a_reason_that_a_customer_may_read(ours: StripeClient) -> None:
