@@ -86,6 +86,9 @@ class StripeApi(Protocol):
     async def expire_session(self, session_id: str) -> Session:
         """Expire a session, so that nobody can pay it; return it as it is then."""
 
+    async def find_session(self, session_id: str) -> Session:
+        """Return a session as it is."""
+
     async def refund(
         self, refund_id: UUID, order_id: UUID, payment_intent: str, amount_minor: int
     ) -> Refund:
@@ -111,6 +114,10 @@ class UnconfiguredStripe:
         raise ProviderRefused(NOT_CONFIGURED, "STRIPE_SECRET_KEY is not set")
 
     async def expire_session(self, session_id: str) -> Session:
+        """Raise ProviderAway."""
+        raise ProviderAway("STRIPE_SECRET_KEY is not set")
+
+    async def find_session(self, session_id: str) -> Session:
         """Raise ProviderAway."""
         raise ProviderAway("STRIPE_SECRET_KEY is not set")
 

@@ -104,9 +104,14 @@ class StripeClient:
                 return _session(await _answer(sessions.retrieve_async(session_id, asked)))
             except ProviderRefused as refused:
                 # As by a restricted key; only of a failed delayed payment an intent is needed.
-                found = _session(await _answer(sessions.retrieve_async(session_id)))
+                found = await self.find_session(session_id)
                 log.warning("Stripe does not show payment intents to this key: %s", refused)
                 return found
+
+    async def find_session(self, session_id: str) -> Session:
+        """Return a session as it is. Raises ProviderAway, ProviderRefused."""
+        sessions = self._client.v1.checkout.sessions
+        return _session(await _answer(sessions.retrieve_async(session_id)))
 
     async def refund(
         self, refund_id: UUID, order_id: UUID, payment_intent: str, amount_minor: int

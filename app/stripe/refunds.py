@@ -35,8 +35,11 @@ async def make_refund(database: Database, api: StripeApi, call: Any) -> None:
         return
     id, amount = call["subject_id"], call["amount_minor"]
     row = RefundRow(id, call["payment_id"], amount)
+    intent = call["payment_intent"]
     try:
-        refund = await api.refund(id, call["order_id"], call["payment_intent"] or "", amount)
+        if not intent:
+            intent = (await api.find_session(call["session_id"])).payment_intent
+        refund = await api.refund(id, call["order_id"], intent or "", amount)
     except ProviderRefused as refused:
         wait_for_key(refused)
         log.warning("Stripe refuses a refund of payment %s: %s", call["payment_id"], refused)
@@ -50,6 +53,7 @@ async def make_refund(database: Database, api: StripeApi, call: Any) -> None:
     row.provider_refund_id = refund.id
     again = _until_next(refund, call["succeeded_at"])
     async with answering(database, call, again=again) as (transaction, locked):
+        locked.payment.payment_intent = locked.payment.payment_intent or intent
         transaction.refunds[id] = row
         report_refund(transaction, locked, refund, str(id))
 

@@ -123,6 +123,10 @@ class Bank:
         books.expire()
         return _session(books)
 
+    async def find_session(self, session_id: str) -> Session:
+        (books,) = [one for one in self.books if one.session == session_id]
+        return _session(books)
+
     async def refund(
         self, refund_id: UUID, order_id: UUID, payment_intent: str, amount_minor: int
     ) -> Refund:

@@ -120,6 +120,18 @@ async def test_money_after_the_cancel_is_refunded_and_the_session_is_closed(
     assert (await one.topics()).count("payment.refunded") == 1
 
 
+async def test_money_that_is_told_without_its_intent_is_refunded(database: Database) -> None:
+    one, books = await ready(database)
+    await one.cancel()
+    books.pay()
+    await one.arrive(replace(books.reports[0], payment_intent=None))
+    await one.come_to_rest()
+    await assert_conserved(one)
+    (row,) = await one.payments()
+    assert (row["status"], row["payment_intent"]) == ("REFUNDED", books.intent)
+    await assert_audited(database, one.order_id)
+
+
 async def test_a_cancel_closes_the_open_session(database: Database) -> None:
     one, books = await ready(database)
     await one.cancel()

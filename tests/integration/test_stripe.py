@@ -78,6 +78,7 @@ async def test_a_paid_checkout_is_reported_with_its_order(
     (report,) = [one for one in receiver.reports if one.session_id]
     assert (report.order_id, report.attempt_id) == (wanted.order_id, wanted.attempt_id)
     assert report.session_id == session.id
+    assert (await ours.find_session(session.id)).payment_intent == report.payment_intent
     assert (receiver.money().captured_minor, receiver.money().currency) == (20_098, "PLN")
 
 
