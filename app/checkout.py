@@ -32,8 +32,8 @@ SHORTEST = timedelta(minutes=31)
 LONGEST = timedelta(hours=23, minutes=55)
 """The longest checkout: Stripe allows at most 24 hours."""
 
-MAX_ATTEMPTS = 20
-"""The most attempts to pay one order: each step of an order reads all of them."""
+MAX_ATTEMPTS, ATTEMPTS_WITHIN = 20, timedelta(minutes=10)
+"""The most attempts to pay one order in that time: each step of an order reads all of them."""
 
 NOT_REQUESTED, REQUESTED, READY = "NOT_REQUESTED", "REQUESTED", "READY"
 FAILED, EXPIRED = "FAILED", "EXPIRED"
@@ -60,7 +60,9 @@ async def request_checkout(database: Database, command: StartCheckout) -> dict[s
             return answer
         order, _ = await order_locks.lock_one(transaction, command.order_id)
         _require_payable(order, command.user)
-        rows = await sql.live_payments(transaction.connection, order_id=order.id)
+        rows = await sql.live_payments(
+            transaction.connection, order_id=order.id, within=ATTEMPTS_WITHIN
+        )
         live = _live_checkout(rows)
         if live is None:
             await _start_attempt(transaction, order, rows[0]["due_at"], command.request_id)
@@ -84,7 +86,7 @@ def _require_payable(order: Order, user: Identity) -> None:
 def _live_checkout(rows: Sequence[Any]) -> Any:
     """Return the pending checkout, if any.
 
-    Raises PaymentInProgress for any other live attempt, TooManyAttempts where no more may begin.
+    Raises PaymentInProgress for any other live attempt, TooManyAttempts where another has to wait.
     """
     live = [row for row in rows if row["status"]]
     if any((row["provider"], row["status"]) != (STRIPE, PaymentStatus.PENDING) for row in live):

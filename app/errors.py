@@ -160,7 +160,7 @@ class NothingToPay(Problem):
 
 
 class TooManyAttempts(Problem):
-    """Too many attempts to pay this order at Stripe have failed; place another order"""
+    """Too many attempts to pay this order at Stripe have failed; ask again in ten minutes"""
 
     status, slug, title = 409, "too-many-attempts", "Too many attempts to pay"
 

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import orjson
 
-from app.checkout import MAX_ATTEMPTS
+from app.checkout import ATTEMPTS_WITHIN, MAX_ATTEMPTS
 from app.db import Database
 from app.errors import OrderNotFound
 from app.lifecycle import Status, cancellable, payable
@@ -73,6 +73,8 @@ class Facts:
     It opens the checkout first, where the answer to an earlier call was lost.
     """
     attempts: Sequence[Attempt] = ()
+    tries: int = 0
+    """How many of the attempts count towards MAX_ATTEMPTS."""
     outcome: str | None = None
     """Inventory's decision, made at `decided_at`."""
     decided_at: datetime | None = None
@@ -91,7 +93,7 @@ async def explain(database: Database, order_id: UUID) -> dict[str, Any]:
     OrderNotFound, one of AWAY.
     """
     async with database.connection() as connection:
-        row = await sql.explain_order(connection, id=order_id)
+        row = await sql.explain_order(connection, id=order_id, within=ATTEMPTS_WITHIN)
         if row is None:
             raise OrderNotFound
         parked = await sql.parked_messages_of(connection, order_id=order_id, most=MAX_PARKED)
@@ -211,7 +213,7 @@ def actions(facts: Facts) -> list[str]:
     """Return the actions that the order's endpoints would allow."""
     live = [attempt for attempt in facts.attempts if attempt.status in LIVE]
     free = all(one.checkout and one.status is PaymentStatus.PENDING for one in live)
-    more = live or len(facts.attempts) < MAX_ATTEMPTS
+    more = live or facts.tries < MAX_ATTEMPTS
     allowed = {
         "pay": payable(facts.status) and not live,
         "checkout": payable(facts.status) and free and more and facts.total_minor > 0,
@@ -233,6 +235,7 @@ def _facts(row: Mapping[str, Any]) -> Facts:
         refund_due_at=row["refund_due_at"],
         closing_due_at=row["closing_due_at"],
         attempts=attempts,
+        tries=row["tries"],
         outcome=row["outcome"],
         decided_at=row["decided_at"],
         unsent=(row["topic"], row["occurred_at"]) if row["topic"] else None,

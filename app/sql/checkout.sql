@@ -11,11 +11,13 @@ left join lateral (
 ) as p on true
 where o.id = :order_id;
 
--- name: live_payments(order_id)
--- The deadline of a locked order and the number of its attempts to pay, joined with its pending and succeeded
--- payments, if any.
+-- name: live_payments(order_id, within)
+-- The deadline of a locked order and the number of its latest attempts to pay, joined with its pending and
+-- succeeded payments, if any.
 select d.due_at, p.provider, p.status, p.checkout_url,
-    (select count(*) from payments where order_id = o.id) as attempts
+    (
+        select count(*) from payments where order_id = o.id and created_at > now() - :within::interval
+    ) as attempts
 from (values (:order_id::uuid)) as o (id)
 left join order_deadlines d on d.order_id = o.id
 left join payments p on p.order_id = o.id and p.status in ('PENDING', 'SUCCEEDED');

@@ -1,4 +1,4 @@
--- name: explain_order(id)^
+-- name: explain_order(id, within)^
 -- An order with all that it may wait for: deadline, payments, reservation, refund, checkout to close (also one that a
 -- call may have opened), oldest unsent event. Of each payment: its status, its checkout's, when it was created and
 -- updated, when its checkout ended, and when the customer completed that with a delayed payment method. A call that
@@ -22,6 +22,8 @@ select o.id, o.user_id, o.status, o.total_minor, o.created_at, o.updated_at, d.d
         ) order by created_at)
         from payments where order_id = o.id
     ) as payments, (
+        select count(*) from payments where order_id = o.id and created_at > now() - :within::interval
+    ) as tries, (
         select min(c.due_at)
         from payments p
         join refunds r on r.payment_id = p.id

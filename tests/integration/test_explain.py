@@ -9,7 +9,7 @@ import pytest
 
 from app import orders, payments, stock
 from app.db import Database
-from app.errors import OrderNotFound, ProviderAway
+from app.errors import OrderNotFound, ProviderAway, TooManyAttempts
 from app.explain import explain
 from app.money.ledger import Fact
 from app.parked import park
@@ -28,6 +28,13 @@ from tests.integration.stripe_books import Books
 
 DELAYED = "checkout.session.completed"
 """Without a fact: the customer has chosen a delayed payment method."""
+FAILED = """
+    insert into payments
+        (id, order_id, provider, amount_minor, currency, status, created_at, updated_at)
+    select gen_random_uuid(), $1::uuid, 'stripe', 9999, 'PLN', 'FAILED', now(), now()
+    from generate_series(1, 20)
+"""
+OLDER = "update payments set created_at = created_at - interval '10 minutes' where order_id = $1"
 
 
 async def publish_all(database: Database) -> None:
@@ -55,6 +62,22 @@ async def test_an_order_says_at_each_step_what_comes_next(database: Database) ->
     assert await waits_for(database, order_id) == "the order-status agent, to complete it"
     await deliver(database, orders.complete, InventoryReserved, order_id)
     assert await waits_for(database, order_id) is None
+
+
+async def test_attempts_of_more_than_ten_minutes_ago_keep_nobody_from_another(
+    database: Database,
+) -> None:
+    one = await course(database)
+    async with database.connection() as connection:
+        await connection.execute(FAILED, one.order_id)
+    assert "checkout" not in (await explain(database, one.order_id))["actions"]
+    with pytest.raises(TooManyAttempts):
+        await one.check_out()
+    async with database.connection() as connection:
+        await connection.execute(OLDER, one.order_id)
+    assert "checkout" in (await explain(database, one.order_id))["actions"]
+    await one.check_out()
+    assert [row["status"] for row in await one.payments()] == ["FAILED"] * 20 + ["PENDING"]
 
 
 async def test_an_order_whose_money_failed_at_stripe_waits_for_its_cancel(
