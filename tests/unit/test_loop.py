@@ -1,6 +1,7 @@
 """The agents' loop with a handler that fails in every possible way."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from time import time
 from types import SimpleNamespace
 from typing import Any, cast
@@ -34,6 +35,12 @@ class Journal:
         """The messages that wait behind a parked one of their order."""
         self.most_in_time = 1000
         """The most messages that PostgreSQL can do before the timeout."""
+
+    @contextmanager
+    def taking(self, *told: Any) -> Iterator[None]:
+        self.lines.append(("take", told))
+        yield
+        self.lines.append(("taken", told))
 
     async def acknowledge(self, message: Any) -> None:
         self.lines.append(("ack", message.n))
@@ -140,6 +147,21 @@ async def test_a_batch_is_one_transaction_then_marks_then_acknowledgements(
     assert journal.marked == {(n % 2, messages[n].value.eventId) for n in range(3)}
 
 
+async def test_admission_control_is_told_since_when_how_many_wait_while_they_are_handled(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "admission", journal)
+    redelivered, *fresh = messages = [message(n) for n in range(4)]
+    journal.marked = {(0, redelivered.value.eventId)}
+    await fails(journal, lambda n: None).process(messages)
+    told = ("stock.reserve", fresh[0].message.timestamp, 3)
+    assert journal.told("take", "commit", "taken") == [
+        ("take", told),
+        ("commit", [1, 2, 3]),
+        ("taken", told),
+    ]
+
+
 async def test_a_table_is_written_after_the_commit_and_before_the_marks(journal: Journal) -> None:
     async def handle(work: list[int], events: Sequence[OrderPaid]) -> None:
         work += [event.sequence - 1 for event in events]
@@ -181,7 +203,9 @@ async def test_a_bad_message_is_found_and_its_neighbours_are_handled(
     assert journal.attempts == [2], "once with its neighbours, once alone"
 
 
-async def test_a_bad_message_that_came_alone_was_tried_once(journal: Journal) -> None:
+async def test_a_bad_message_that_came_alone_was_tried_once(
+    journal: Journal, caplog: pytest.LogCaptureFixture
+) -> None:
     await fails(journal, lambda n: BadEvent("no")).process([message(0)])
     assert journal.told("send_dead_letter", "park", "ack") == [
         ("send_dead_letter", 0),
@@ -189,6 +213,8 @@ async def test_a_bad_message_that_came_alone_was_tried_once(journal: Journal) ->
         ("ack", 0),
     ]
     assert journal.attempts == [1]
+    [line] = [one for one in caplog.records if one.levelname == "ERROR"]
+    assert vars(line)["request_id"] == "a request"
 
 
 async def test_a_bad_message_is_buried_once_while_servers_are_away(journal: Journal) -> None:
@@ -272,6 +298,7 @@ async def test_a_bug_leaves_the_whole_batch_unacknowledged_and_names_the_message
     assert journal.lines == [("commit", [0]), ("mark", 1)]
     [line] = [one for one in caplog.records if one.levelname == "CRITICAL"]
     assert "order.paid/1@1" in line.getMessage() and "a bug" in line.getMessage()
+    assert vars(line)["request_id"] == "a request"
 
 
 async def test_a_redelivered_event_is_only_acknowledged(journal: Journal) -> None:
