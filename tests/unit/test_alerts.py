@@ -8,7 +8,9 @@ import pytest
 import yaml
 from prometheus_client import REGISTRY
 
-from app import metrics
+from agents import checkout, inventory, notification, order_status, payment
+from app import app, metrics
+from app.topics import topic_names
 
 RULES: list[dict[str, Any]] = [
     rule
@@ -18,6 +20,7 @@ RULES: list[dict[str, Any]] = [
 MANUAL = Path("docs/operations.md").read_text()
 OF_PROMETHEUS = {"up", "process_start_time_seconds"}
 LABELS_OF_PROMETHEUS = {"job", "instance"}
+OF_HANDLERS = ("orders_dead_letters_total", "orders_retries_total")
 FUNCTIONS = {"absent", "by", "changes", "increase", "max", "min", "sum", "time"}
 
 
@@ -33,6 +36,21 @@ def test_an_alert_asks_for_metrics_that_there_are_and_stands_in_the_manual(
     assert rule["alert"] in MANUAL, "docs/operations.md does not name it"
     assert rule["labels"]["severity"] in ("page", "ticket")
     assert rule["annotations"]["summary"] and rule["annotations"]["description"]
+
+
+def test_a_counter_whose_rise_is_an_alert_is_shown_before_it_rises() -> None:
+    assert checkout and inventory and notification and order_status and payment
+    shown = {
+        **{name: [{"handler": handler} for handler in app.agents] for name in OF_HANDLERS},
+        "orders_refused_events_total": [{"topic": topic} for topic in topic_names()],
+        "orders_webhooks_total": [{"outcome": outcome} for outcome in ("missed", "refused")],
+        "orders_cache_total": [{"kind": "redis", "outcome": "away"}],
+    }
+    expressions = " ".join(rule["expr"] for rule in RULES)
+    assert shown.keys() == set(re.findall(r"increase\((orders\w+)", expressions))
+    for name, kinds in shown.items():
+        for labels in kinds:
+            assert REGISTRY.get_sample_value(name, labels) is not None, (name, labels)
 
 
 def samples() -> set[str]:
