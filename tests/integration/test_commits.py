@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from prometheus_client import REGISTRY
 
 from agents import commits, loop
 from agents.commits import Batch
@@ -177,8 +178,8 @@ async def test_of_two_batches_of_one_order_neither_is_lost(
     mark_paid, cancel = batch(orders.mark_paid, succeeded), batch(orders.cancel_unstocked, rejected)
     other, requested = await asked(database)
     capture = batch(payments.capture, requested)
-    answers = await concurrently(mark_paid, cancel, capture)
-    assert answers == [mark_paid.messages, cancel.messages, capture.messages]
+    answers = await concurrently(mark_paid, capture, cancel)
+    assert answers == [mark_paid.messages, capture.messages, cancel.messages]
     assert (committed.shared, committed.alone) == ([{order_id, other}], [{order_id}])
     assert (await topics(database, order_id))[-2:] == ["order.paid", "order.cancelled"]
     assert (await topics(database, other))[-1] == "payment.succeeded"
@@ -241,6 +242,7 @@ async def test_what_takes_too_long_together_is_done_in_parts_and_holds_up_no_nei
     assert [order_id for part in done for order_id in part] == [one.order_id for one in many]
     assert [one for one in acknowledged if one not in capture.messages] == slow.messages
     assert (await topics(database, one))[-1] == "payment.succeeded"
+    assert {one} in committed.alone, "it does not share a transaction with the slow one again"
 
 
 async def test_what_an_operator_has_parked_is_not_handled_when_it_comes(
@@ -302,6 +304,8 @@ async def test_what_comes_behind_a_parked_message_waits_while_a_neighbour_commit
     assert "payment.succeeded" not in await topics(database, one)
     waiting = await page(database, None, one, State.WAITING, None, 10)
     assert [told["offset"] for told, _ in waiting] == [behind.message.offset]
+    counted = {"handler": behind_it.handler.name}
+    assert REGISTRY.get_sample_value("orders_held_back_total", counted) == 1
 
 
 async def test_who_waits_for_a_parked_message_holds_no_order(
