@@ -61,13 +61,15 @@ class Dead:
     def __init__(self) -> None:
         self.has_ended = False
         """Whether its tasks show it."""
+        self.sent: list[asyncio.Future[None]] = []
         task = SimpleNamespace(done=lambda: self.has_ended)
         self._sender = SimpleNamespace(sender_task=task)
         cluster = SimpleNamespace(partitions_for_topic=lambda topic: {0})
         self.client = SimpleNamespace(cluster=cluster, _sync_task=task)
 
     async def send(self, *_: object, **__: object) -> asyncio.Future[None]:
-        return asyncio.get_running_loop().create_future()
+        self.sent.append(asyncio.get_running_loop().create_future())
+        return self.sent[-1]
 
 
 class Unreachable(Dead):
@@ -202,16 +204,14 @@ async def test_a_leader_that_cannot_send_gives_up_the_lead(
     ends: bool,
 ) -> None:
     @asynccontextmanager
-    async def broken(_: Relay) -> AsyncIterator[object]:
+    async def broken() -> AsyncIterator[object]:
         yield producer
 
     order_id = await cancelled_order(database)
-    with monkeypatch.context() as patch:
-        patch.setattr(Relay, "_producer", broken)
-        leader = Relay(brokers, database, Admission())
-        leading = asyncio.create_task(leader.run())
-        await leads(leader)
-    # From here on only the first relay's producer is broken.
+    leader = Relay(brokers, database, Admission())
+    monkeypatch.setattr(leader, "_producer", broken)
+    leading = asyncio.create_task(leader.run())
+    await leads(leader)
     producer.has_ended = ends
     for name, value in seconds.items():
         monkeypatch.setattr(outbox_relay, name, value)
@@ -223,6 +223,34 @@ async def test_a_leader_that_cannot_send_gives_up_the_lead(
         leading.cancel()
         with suppress(asyncio.CancelledError):
             await leading
+    assert all(sent.cancelled() for sent in producer.sent)
+
+
+@pytest.mark.parametrize("away", [ConnectionRefusedError(), KafkaConnectionError("no way")])
+async def test_a_relay_goes_on_once_what_was_away_is_back(
+    database: Database, brokers: Brokers, monkeypatch: pytest.MonkeyPatch, away: Exception
+) -> None:
+    outages, producer = [away], Relay._producer
+
+    @asynccontextmanager
+    async def back_later(relay: Relay) -> AsyncIterator[object]:
+        if outages:
+            raise outages.pop()
+        async with producer(relay) as back:
+            yield back
+
+    monkeypatch.setattr(Relay, "_producer", back_later)
+    order_id = await cancelled_order(database)
+    async with relaying(brokers, database):
+        await comes(database, order_id, [True, True])
+
+
+async def test_an_event_is_acknowledged_by_all_replicas(
+    database: Database, brokers: Brokers
+) -> None:
+    """With fewer, one that is marked as published could be lost with its broker."""
+    async with Relay(brokers, database, Admission())._producer() as producer:
+        assert cast(Any, producer)._sender._acks == -1
 
 
 async def test_a_producer_whose_flush_hangs_does_not_run_on(
