@@ -3,14 +3,18 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
 from uuid import UUID
 
+import asyncpg
 import pytest
 
-from app import background, orders, payments
+from app import background, expiry, orders, payments
 from app.db import Database
 from app.expiry import RETRY_AFTER, expire_due
 from app.quarantine import Quarantine
+from app.queries import sql
 from app.times import now
 from app.topics import PaymentRequested, PaymentSucceeded
 from tests.integration.hops import (
@@ -97,6 +101,27 @@ async def test_a_deadline_that_was_moved_counts_as_it_stands(database: Database)
     assert await expire_due(database, later) == 1
 
 
+async def test_a_deadline_that_moves_while_its_order_is_being_locked_counts_as_it_stands(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order_ids = [await new_order(database) for _ in range(2)]
+    await request_payment(database, order_ids[0])
+    later = after_the_deadline() + timedelta(hours=1)
+
+    async def lock_and_move(connection: Any, **wanted: Any) -> Any:
+        locked = await sql.lock_due_orders(connection, **wanted)
+        async with database.connection() as other:
+            await other.execute("update order_deadlines set due_at = $1", later)
+        return locked
+
+    queries = SimpleNamespace(lock_due_orders=lock_and_move, settle_deadlines=sql.settle_deadlines)
+    monkeypatch.setattr(expiry, "sql", queries)
+    assert await expire_due(database, after_the_deadline()) == 2
+    for order_id in order_ids:
+        assert await status(database, order_id) == "CREATED"
+        assert await deadline(database, order_id) == later
+
+
 async def test_an_order_that_someone_works_on_is_left_for_later(database: Database) -> None:
     order_id = await new_order(database)
     async with database.connection() as connection, connection.transaction():
@@ -162,6 +187,20 @@ async def test_orders_in_quarantine_fill_no_batch(database: Database, stuck: UUI
     assert await expire_due(database, late, 1, quarantine) == 1
     assert await status(database, other) == "CANCELLED"
     assert await expire_due(database, late, 1, quarantine) == 0
+
+
+async def test_postgres_that_is_away_or_refuses_to_look_puts_no_order_into_quarantine(
+    database: Database, hasty: Database
+) -> None:
+    order_id, quarantine = await new_order(database), Quarantine()
+    async with database.connection() as connection, connection.transaction():
+        await connection.execute("lock table outbox in exclusive mode")
+        with pytest.raises(asyncpg.LockNotAvailableError):
+            await expire_due(hasty, after_the_deadline(), quarantine=quarantine)
+    with pytest.raises(asyncpg.DataError, match="LIMIT must not be negative"):
+        await expire_due(database, after_the_deadline(), -1, quarantine)
+    assert await expire_due(database, after_the_deadline(), quarantine=quarantine) == 1
+    assert await status(database, order_id) == "CANCELLED"
 
 
 async def test_an_order_is_tried_again_after_its_quarantine(
