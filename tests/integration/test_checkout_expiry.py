@@ -12,6 +12,8 @@ from app.db import Database
 from app.errors import ProviderAway, ProviderRefused
 from app.expiry import RETRY_AFTER, expire_due
 from app.logs import WithRequestId
+from app.money.settle import call_for
+from app.rows import CallKind
 from app.stripe import calls
 from app.stripe.api import NOT_CONFIGURED, UnconfiguredStripe
 from app.stripe.calls import Calls
@@ -272,6 +274,41 @@ async def test_what_is_logged_of_a_call_tells_the_request_that_it_came_from(
     assert await one.call() == 1
     (told,) = [record for record in caplog.records if "refuses a checkout" in record.message]
     assert getattr(told, "request_id", None) == "check out"
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_done", "is_made_again"),
+    [
+        ("expire", True, True),
+        ("expire", False, False),
+        ("session", True, False),
+        ("refund", True, False),
+    ],
+)
+async def test_only_a_finished_call_that_closes_a_session_is_noted_again(
+    database: Database, kind: CallKind, is_done: bool, is_made_again: bool
+) -> None:
+    """A call under way keeps its wait, and money is not sent back a second time."""
+    one = await asked(database)
+    (payment,) = await one.payments()
+
+    async def note() -> None:
+        async with database.transaction() as transaction:
+            call_for(transaction, kind, one.order_id, payment["id"], "a request")
+
+    await one.fetch("delete from provider_calls where order_id = $1")
+    await note()
+    ended = "now()" if is_done else "null"
+    await one.fetch(
+        "update provider_calls set attempts = 3, due_at = 'infinity',"
+        f" done_at = {ended} where order_id = $1"
+    )
+    await note()
+    (call,) = await one.fetch(
+        "select attempts, due_at < 'infinity' as is_due, done_at is null as is_open"
+        " from provider_calls where order_id = $1"
+    )
+    assert tuple(call) == ((0, True, True) if is_made_again else (3, False, not is_done))
 
 
 async def test_a_call_is_overdue_from_the_second_try_until_it_is_answered(

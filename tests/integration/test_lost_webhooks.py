@@ -269,21 +269,17 @@ def refused(reason: str) -> Callable[..., Awaitable[Any]]:
 
 
 async def requested_a_month_ago(one: Course) -> None:
-    """Move the requests of refunds back by more than the time in which one may fail."""
-    await one.fetch(
-        "update refunds set created_at = now() - interval '36 days'"
-        " where payment_id in (select id from payments where order_id = $1)"
-    )
+    """Move refunds, and what is known of them, back by more than the time in which one may fail."""
+    for table in ("refunds", "provider_events"):
+        await one.fetch(
+            f"update {table} set created_at = now() - interval '36 days'"
+            " where payment_id in (select id from payments where order_id = $1)"
+        )
 
 
 async def a_month_later(one: Course) -> None:
     """Move refunds that have succeeded so far back that they are looked at for the last time."""
     await requested_a_month_ago(one)
-    await one.fetch(
-        "update provider_events set created_at = now() - interval '36 days'"
-        " where refund_status = 'succeeded'"
-        " and payment_id in (select id from payments where order_id = $1)"
-    )
     await one.fetch(
         "update provider_calls set due_at = now() where order_id = $1 and done_at is null"
     )
