@@ -22,7 +22,16 @@ from app.topics import (
     PaymentSucceeded,
     RefundRequested,
 )
-from tests.integration.hops import ANN, cancel, deliver, new_order, request_payment, reserve
+from tests.integration.hops import (
+    ANN,
+    add_product,
+    cancel,
+    deliver,
+    new_order,
+    order_of,
+    request_payment,
+    reserve,
+)
 from tests.integration.money_course import TOTAL, course, ready
 from tests.integration.stripe_books import Books
 
@@ -192,8 +201,11 @@ async def test_a_refund_that_has_succeeded_is_no_timer_of_one_that_has_not(
 
 async def test_an_event_that_is_not_sent_yet_is_waited_for_first(database: Database) -> None:
     order_id = await new_order(database)
-    await publish_all(database)
     await request_payment(database, order_id)
+    told = await explain(database, order_id)
+    assert told["waitingFor"]["what"] == "the relay, to send order.created"
+    async with database.connection() as connection:
+        await connection.execute("update outbox set published_at = now() where sequence = 1")
     told = await explain(database, order_id)
     _, order = await orders.get(database, order_id)
     assert told["waitingFor"] == {
@@ -211,6 +223,8 @@ async def test_an_unpaid_order_tells_its_owner_its_timer_and_what_may_be_done(
     assert (told["status"], told["actions"]) == ("CREATED", ["pay", "checkout", "cancel"])
     assert told["nextTimer"]["kind"] == "expiry"
     assert told["parked"] == []
+    free = await order_of(database, {await add_product(database, price_minor=0): 1})
+    assert (await explain(database, free))["actions"] == ["pay", "cancel"]
 
 
 async def test_an_unknown_order_is_not_found(database: Database) -> None:
