@@ -65,7 +65,7 @@ async def page_of(
     position = position_in(cursor, filters)
     try:
         entries = await find(position, limit + 1)
-    except (ValueError, TypeError, OverflowError, asyncpg.DataError):
+    except (ValueError, asyncpg.DataError):
         raise InvalidInput.of("#/cursor", NO_CURSOR) from None
     return page(entries, limit, filters)
 

@@ -93,6 +93,10 @@ async def test_an_administrator_lists_everybody_s_orders(
     assert [order["id"] for order in newest] == placed[::-1]
     of_ann = await admin.walk("/api/orders/admin", userId=ann.id, limit=1)
     assert [order["id"] for page in of_ann for order in page] == [placed[2], placed[0]]
+    cursor = (await admin.page("/api/orders/admin", userId=ann.id, limit=1))["nextCursor"]
+    for other in ("/api/orders/admin", f"/api/orders/admin?userId={bob.id}", "/api/orders"):
+        refused = await admin.ask("GET", other, params={"cursor": cursor})
+        assert pointers(refused) == {"#/cursor"}
 
 
 async def test_an_administrator_lists_orders_of_a_status(

@@ -132,15 +132,19 @@ async def test_a_cursor_of_no_time_is_refused(
     assert_problem(await customer.ask("GET", "/api/orders", params={"cursor": cursor}), 400)
 
 
-async def test_a_cursor_behind_a_name_that_cannot_be_is_refused(
+async def test_a_cursor_behind_a_name_or_a_price_that_cannot_be_is_refused(
     customer: Customer, admin: Admin
 ) -> None:
     await admin.adds()
     await admin.adds()
-    page = await customer.page("/api/products", limit=1)
-    cursor = forged(page["nextCursor"], page["data"][0]["productName"], "\\u0000")
-    answer = await customer.ask("GET", "/api/products", params={"cursor": cursor})
-    assert_problem(answer, 400)
+    impossible = {"productName": "\\u0000", "price": "9" * 30}
+    for sort, value in impossible.items():
+        page = await customer.page("/api/products", sort=sort, limit=1)
+        (first,) = page["data"]
+        here = {"productName": first["productName"], "price": str(int(first["price"] * 100))}
+        cursor = forged(page["nextCursor"], f'["{here[sort]}"', f'["{value}"')
+        query = {"sort": sort, "cursor": cursor}
+        assert pointers(await customer.ask("GET", "/api/products", params=query)) == {"#/cursor"}
 
 
 async def test_a_cursor_is_bound_to_its_filter(customer: Customer, five: list[str]) -> None:
