@@ -10,7 +10,7 @@ import pytest
 
 from tests.acceptance.client import Answer
 from tests.acceptance.customer import Customer, basket
-from tests.acceptance.problems import assert_problem
+from tests.acceptance.problems import assert_problem, pointers
 
 
 async def post(customer: Customer, body: bytes, packing: str, **headers: str) -> Answer:
@@ -58,5 +58,6 @@ async def test_a_body_that_does_not_unpack_is_refused(
     failures = log_lines("Unhandled exception")
     answer = await post(customer, body, packing, **{"X-Request-Id": f"packed {kind}"})
     problem = assert_problem(answer, status)
+    assert status != 400 or pointers(answer) == {"#"}
     assert (problem["instance"], problem["requestId"]) == ("/api/orders", f"packed {kind}")
     assert log_lines("Unhandled exception") == failures

@@ -166,6 +166,14 @@ async def test_a_bad_amount_in_the_query_is_named(
     assert await records.events(order) == ["order.created"]
 
 
+async def test_two_amounts_that_differ_are_refused(
+    customer: Customer, order: Order, records: Records
+) -> None:
+    path = f"/api/orders/{order['id']}/pay?amount=998"
+    assert pointers(await customer.ask("PATCH", path, '{"amount": 997}')) == {"#/amount"}
+    assert await records.events(order) == ["order.created"]
+
+
 async def test_a_payment_of_the_version_that_was_seen_is_taken(
     customer: Customer, order: Order
 ) -> None:

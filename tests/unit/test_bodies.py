@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from app.errors import FieldError, InvalidInput, UnsupportedMediaType
-from web.bodies import NewOrder, NewProduct, Register
+from web.bodies import Body, Cancel, NewOrder, NewProduct, Register
 from web.body_reading import parse, raw, validate
 
 PEN = "0b0e6c3e-6f0c-4d2f-9d0e-3f1a0e0c0a01"
@@ -152,13 +152,32 @@ def test_a_password_has_8_to_128_characters(password: str, told: str) -> None:
     assert error.value.errors == [FieldError(told, "#/password")]
 
 
-def test_what_is_wrong_is_told_in_words_of_json() -> None:
+@pytest.mark.parametrize(
+    ("shape", "value", "told"),
+    [
+        (NewOrder, {"items": [1]}, FieldError("must be a JSON object", "#/items/0")),
+        (NewOrder, {}, FieldError("is required", "#/items")),
+        (NewOrder, {"items": []}, FieldError("must have at least 1", "#/items")),
+        (NewOrder, {"items": [1] * 101}, FieldError("must have at most 100", "#/items")),
+        (
+            NewOrder,
+            {"items": [{"productId": 1, "quantity": 1}]},
+            FieldError("must be a UUID", "#/items/0/productId"),
+        ),
+        (Cancel, {"a/b~c d": 1}, FieldError("is not known here", "#/a~1b~0c%20d")),
+    ],
+)
+def test_what_is_wrong_is_told_in_words_of_json(
+    shape: type[Body], value: Any, told: FieldError
+) -> None:
     with pytest.raises(InvalidInput) as error:
-        validate(NewOrder, {"items": [1]})
-    assert error.value.errors == [FieldError("must be a JSON object", "#/items/0")]
-    with pytest.raises(InvalidInput) as error:
-        validate(NewOrder, {"items": [{"productId": 1, "quantity": 1}]})
-    assert error.value.errors == [FieldError("must be a UUID", "#/items/0/productId")]
+        validate(shape, value)
+    assert error.value.errors == [told]
+
+
+def test_spaces_around_a_name_are_no_part_of_it() -> None:
+    made = validate(NewProduct, {"productName": " a pen ", "price": 1, "quantity": 1})
+    assert made.product_name == "a pen"
 
 
 async def test_a_client_that_hangs_up_while_it_sends_is_no_trouble_of_ours() -> None:

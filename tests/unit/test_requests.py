@@ -1,12 +1,15 @@
 """What the headers of a request mean."""
 
+from uuid import UUID
+
 import pytest
 from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
 from app.errors import InvalidInput, OrderNotFound
+from app.tokens import Identity
 from tests.unit.ids import ID, MISWRITTEN_IDS
-from web.requests import is_known, path_id, required_versions
+from web.requests import bearer_token, idempotency_key, is_known, path_id, required_versions
 
 
 @pytest.mark.parametrize("text", [ID, ID.upper()])
@@ -18,6 +21,18 @@ def test_an_id_of_a_path_may_be_in_either_case(text: str) -> None:
 def test_nothing_has_an_id_that_is_written_otherwise(text: str) -> None:
     with pytest.raises(OrderNotFound):
         path_id(text, OrderNotFound)
+
+
+@pytest.mark.parametrize("header", ["Bearer a.b.c", "bearer a.b.c", "BEARER  a.b.c"])
+def test_the_scheme_of_a_token_may_be_in_either_case(header: str) -> None:
+    assert bearer_token(make_mocked_request("GET", "/", {"Authorization": header})) == "a.b.c"
+
+
+async def test_of_two_keys_neither_is_chosen() -> None:
+    headers = CIMultiDict([("Idempotency-Key", "one"), ("Idempotency-Key", "one")])
+    request = make_mocked_request("POST", "/", headers)
+    with pytest.raises(InvalidInput, match="once"):
+        await idempotency_key(request, Identity(UUID(ID), None, "USER"))
 
 
 def versions(*lines: str) -> frozenset[int] | None:
