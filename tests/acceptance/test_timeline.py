@@ -206,7 +206,7 @@ async def explained(customer: Customer, order: Order) -> dict[str, Any]:
 
 
 async def test_an_unpaid_order_waits_for_its_customer_until_it_expires(
-    customer: Customer, product: dict[str, Any]
+    customer: Customer, admin: Admin, product: dict[str, Any]
 ) -> None:
     order = await customer.placed(product)
     told = await explained(customer, order)
@@ -218,6 +218,7 @@ async def test_an_unpaid_order_waits_for_its_customer_until_it_expires(
     assert told["nextTimer"]["at"] > order["createdAt"]
     assert {"pay", "cancel"} <= set(told["actions"])
     assert told["parked"] == []
+    assert (await explained(admin, order))["actions"] == ["cancel"], "only its owner may pay"
 
 
 async def test_a_final_order_waits_for_nothing(customer: Customer, product: dict[str, Any]) -> None:
@@ -236,8 +237,11 @@ async def test_one_customer_does_not_take_all_streams(
         for _ in range(20):
             await streams.enter_async_context(streaming(worker, customer, order))
         path = f"/api/orders/{order['id']}/events"
-        refused = await customer.ask("GET", path, headers={"Accept": "text/event-stream"})
+        accept = {"headers": {"Accept": "text/event-stream"}}
+        refused = await customer.ask("GET", path, **accept)
         problem = assert_problem(refused, 429)
         assert slug(refused) == "too-many-requests"
         assert "open streams" in problem["detail"]
         assert int(refused.headers["Retry-After"]) > 0
+    await customer.cancel(order)  # what is written to a stream shows that its client has gone
+    await eventually(lambda: customer.ask("HEAD", path, **accept), lambda one: one.status == 200)

@@ -1,6 +1,8 @@
 """The headers of every answer, and the client address of a request."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 
 import pytest
 from aiohttp import web
@@ -8,6 +10,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from app import monitor
 from app.errors import OrderNotFound
+from web.endpoint import EVENT_STREAM
 from web.headers import USUAL
 from web.middlewares import surround
 
@@ -22,7 +25,8 @@ async def tell_address(request: web.Request) -> web.Response:
 
 
 async def stream(request: web.Request) -> web.StreamResponse:
-    response = web.StreamResponse(headers={"Cache-Control": "no-cache"})
+    headers = {"Cache-Control": "no-cache", "Content-Type": EVENT_STREAM}
+    response = web.StreamResponse(headers=headers)
     await response.prepare(request)
     await response.write(b"data: 1\n\n")
     return response
@@ -67,12 +71,26 @@ async def test_every_answer_carries_the_usual_headers_and_its_id(client: Client,
 )
 async def test_an_answer_is_counted_by_its_status(client: Client, path: str, status: int) -> None:
     before = dict(monitor.http_response_codes)
+    monitor.http_response_latency.clear()
     await client.get(path)
+    assert len(monitor.http_response_latency) == (path != "/stream")
     now = monitor.http_response_codes
     assert {code: now[code] - before.get(code, 0) for code in now} == {
         **dict.fromkeys(now, 0),
         status: 1,
     }
+
+
+async def test_a_worker_that_stops_closes_each_connection_after_its_answer(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "Connection" not in (await client.get("/refuse")).headers
+    monkeypatch.setattr("web.middlewares.app", SimpleNamespace(should_stop=True))
+    reader, writer = await asyncio.open_connection(client.host, client.port)
+    writer.write(b"GET /refuse HTTP/1.1\r\nHost: orders\r\n\r\n")
+    async with asyncio.timeout(20):
+        assert b"Connection: close" in await reader.read()
+    writer.close()
 
 
 async def test_a_preflight_is_told_what_may_be_sent(client: Client) -> None:
