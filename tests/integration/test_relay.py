@@ -9,6 +9,7 @@ from uuid import UUID
 
 import pytest
 from aiokafka.errors import KafkaConnectionError
+from prometheus_client import REGISTRY
 
 from app import in_flight, outbox_relay, outbox_rows
 from app.admission_control import Admission
@@ -149,6 +150,8 @@ async def test_an_event_that_the_broker_refuses_is_parked_and_holds_up_its_order
     database: Database, brokers: Brokers
 ) -> None:
     bad, other = await cancelled_order(database), await cancelled_order(database)
+    refused = "orders_refused_events_total", {"topic": "order.created"}
+    counted = REGISTRY.get_sample_value(*refused) or 0
     swell = "update outbox set payload = $2::json where order_id = $1 and sequence = 1"
     async with database.connection() as connection:
         query = "select payload from outbox where order_id = $1 and sequence = 1"
@@ -158,6 +161,7 @@ async def test_an_event_that_the_broker_refuses_is_parked_and_holds_up_its_order
         await comes(database, other, [True, True])
         (told, _), *more = await page(database, "relay", bad, None, None, 10)
         assert not more and "MessageSizeTooLarge" in told["error"]
+        assert REGISTRY.get_sample_value(*refused) == counted + 1
         assert await published(database, bad) == [False, False]
         async with database.connection() as connection:
             await connection.execute(swell, bad, payload)

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any, cast
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -23,6 +23,7 @@ class Leader:
     def __init__(self) -> None:
         self.told: list[list[str]] = []
         self.sent: list[OutboxRow] = []
+        self.marked: list[list[UUID]] = []
         self.has_room = True
         self.is_open = asyncio.Event()
         self.is_open.set()
@@ -34,6 +35,10 @@ class Leader:
     async def tell_relay(self, connection: object, payloads: list[str]) -> None:
         self.told.append(payloads)
         await self.is_open.wait()
+
+    async def mark_and_take(self, connection: object, **asked: Any) -> list[Any]:
+        self.marked.append(asked["sent_orders"])
+        return []
 
     def send_committed(self, rows: Iterable[OutboxRow]) -> bool:
         self.sent += rows
@@ -130,3 +135,20 @@ async def test_a_leader_sends_what_it_hears_and_tells_itself_nothing(leader: Lea
     assert leader.sent == [after, heard]
     relay._hear("connection", 1, "outbox", LOOK)
     assert relay._wake.is_set()
+
+
+async def test_what_is_acknowledged_when_the_lead_ends_is_marked_at_the_last(
+    leader: Leader,
+) -> None:
+    """The next leader would send it again."""
+    task = SimpleNamespace(done=lambda: False)
+    client, sender = SimpleNamespace(_sync_task=task), SimpleNamespace(sender_task=task)
+    producer, relay, one = SimpleNamespace(client=client, _sender=sender), relay_to(leader), row()
+    leading = asyncio.create_task(relay._publish_forever(cast(Any, leader), cast(Any, producer)))
+    await come_down()
+    assert relay._in_flight
+    relay._in_flight.acknowledged[one.order_id, one.sequence] = one
+    leading.cancel()
+    await asyncio.wait([leading])
+    assert leader.marked[-1] == [one.order_id]
+    assert relay._in_flight is None
