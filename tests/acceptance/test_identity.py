@@ -1,4 +1,4 @@
-"""Workers with other settings of trust: another issuer's keys, origins, proxies, low rate limits.
+"""Workers with other settings, mostly of trust: another issuer's keys, origins, low rate limits.
 
 They have their own servers, because a second worker would take partitions from the first.
 """
@@ -6,6 +6,7 @@ They have their own servers, because a second worker would take partitions from 
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -60,6 +61,7 @@ def verifying(
         "JWT_AUDIENCE": "orders",
         "AUTH_LOCAL": "false",
         "CORS_ORIGINS": f"{SHOP}, http://localhost:3000",
+        "ORDER_TTL_SECONDS": "7200",
         "PORT": str(free_port()),
     }
     with pytest.MonkeyPatch.context() as patch:
@@ -124,12 +126,25 @@ async def try_at(api: Api, path: str, address: str, email: str, password: str) -
     return await api.ask("POST", f"/api/auth/{path}", json=account, headers=headers)
 
 
-async def test_a_token_of_the_issuer_s_key_buys(verifier: Api) -> None:
+def customers_of(verifier: Api) -> tuple[Customer, Admin]:
+    """Return a customer and an administrator of the other issuer."""
     id, boss = str(uuid4()), str(uuid4())
     admin = Admin(verifier, from_elsewhere(userId=boss, role="ADMIN"), boss, None)
-    customer = Customer(verifier, from_elsewhere(userId=id), id, None)
+    return Customer(verifier, from_elsewhere(userId=id), id, None), admin
+
+
+async def test_a_token_of_the_issuer_s_key_buys(verifier: Api) -> None:
+    customer, admin = customers_of(verifier)
     order = await customer.buys(await admin.adds())
-    assert (order["userId"], order["customerEmail"]) == (id, None)
+    assert (order["userId"], order["customerEmail"]) == (customer.id, None)
+
+
+async def test_an_order_may_stay_unpaid_as_long_as_is_configured(verifier: Api) -> None:
+    customer, admin = customers_of(verifier)
+    order = await customer.placed(await admin.adds())
+    told = (await customer.ask("GET", f"/api/orders/{order['id']}/explain")).body
+    due, placed = map(datetime.fromisoformat, (told["nextTimer"]["at"], order["createdAt"]))
+    assert due - placed == timedelta(hours=2)
 
 
 async def test_any_other_token_is_refused_there(verifier: Api) -> None:
