@@ -57,6 +57,8 @@ async def test_a_cancelled_order_is_told_to_its_customer(
 ) -> None:
     await customer.cancel(order)
     assert len(await logged(f"Sending notification for cancelled order {order['id']}")) == 1
+    _, cancelled = await customer.timeline(order)
+    assert cancelled["data"]["customerEmail"] == customer.email, "where a mail goes"
 
 
 async def test_a_final_order_cannot_be_cancelled(

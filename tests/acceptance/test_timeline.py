@@ -79,6 +79,7 @@ async def test_a_timeline_tells_every_event_in_sequence(
     assert [event["sequence"] for event in told] == [1, 2, 3, 4, 5, 6]
     assert {event["requestId"] for event in told[1:]} == {"paid-by-hand"}
     assert told[0]["data"]["items"] == order["items"]
+    assert told[-1]["data"]["customerEmail"] == customer.email, "where a mail goes"
 
 
 async def test_a_timeline_keeps_what_is_internal_to_itself(
