@@ -14,13 +14,13 @@ import asyncpg
 
 from agents.gate import Gate
 from app import agent_batch_pool, agent_pool
-from app.batching import Batcher
-from app.db import AWAY
+from app.db.batching import Batcher
+from app.db.pools import AWAY
+from app.db.transaction import Transaction
 from app.errors import BadEvent
 from app.handlers import Handler
 from app.kafka.messages import Message, event_of, order_id_of
 from app.order_locks import Reads, lock_all
-from app.transaction import Transaction
 
 log = logging.getLogger(__name__)
 

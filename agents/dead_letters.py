@@ -11,7 +11,7 @@ from app.ids import new_id
 from app.kafka.messages import text_headers
 from app.kafka.producing import MAX_MESSAGE, TOO_LARGE
 from app.metrics import DEAD_LETTERS
-from app.outbox_rows import event_headers
+from app.outbox.rows import event_headers
 from app.text import MAX_ERROR
 from app.times import now, rfc3339
 from app.topics import DeadLetter

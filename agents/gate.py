@@ -6,10 +6,10 @@ from uuid import UUID
 
 from app import app
 from app.crashes import Point, crash_here
+from app.db.transaction import Transaction
 from app.kafka.messages import Message, order_id_of
 from app.metrics import HELD_BACK
 from app.parked import park_behind, parked_ahead
-from app.transaction import Transaction
 
 
 class Gate:

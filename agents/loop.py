@@ -26,14 +26,14 @@ from agents.gate import Gate
 from agents.stream import batches
 from app import admission, agent_pool, app
 from app.crashes import Point, crash_here
-from app.db import AWAY
+from app.db.pools import AWAY
 from app.handlers import HANDLERS, NO_ORDER, POISON, Handle, Handler
 from app.kafka.decoding import EventSchema, Malformed
 from app.kafka.messages import Message, event_of, message_ref, order_id_of, request_id_of
 from app.metrics import DEAD_LETTERS, DUPLICATES, HELD_BACK, RETRIES
 from app.order_locks import Reads
 from app.parked import park
-from app.timeouts import retry_delays
+from app.resilience.timeouts import retry_delays
 from app.topics import Event
 from tables.handled import is_marked, mark
 

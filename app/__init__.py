@@ -5,23 +5,23 @@ It reads the settings and the key files that they name, and opens no connections
 
 import os
 
-from app.admission_control import Admission
 from app.cache import Cache
 from app.config import load_settings
 from app.crashes import arm_from
-from app.db import FEW_ROWS, SHORT_WAITS, AfterCommit, Database
+from app.db.pools import FEW_ROWS, SHORT_WAITS, AfterCommit, Database
+from app.identity.token_keys import load_token_keys
+from app.identity.tokens import Tokens
 from app.kafka.broker_access import load_brokers
 from app.kafka.faust_app import OrderApp
 from app.kafka.monitor import new_monitor
 from app.metrics import ADMITTED
-from app.outbox_relay import Relay
-from app.rate_limits import RateLimits
+from app.outbox.relay import Relay
+from app.resilience.admission_control import Admission
+from app.resilience.rate_limits import RateLimits
 from app.stripe.api import UnconfiguredStripe
 from app.stripe.calls import Calls
 from app.stripe.client import StripeClient
 from app.timeline import Followers
-from app.token_keys import load_token_keys
-from app.tokens import Tokens
 
 AGENT_POOL_SIZE = 12
 """For batches that are committed alone, for parking, and to notify the relay's leader.
@@ -44,8 +44,8 @@ AUTODISCOVER = [
     "agents.inventory",
     "agents.order_status",
     "agents.notification",
-    "web.middlewares",
-    "web.protocol",
+    "web.http.middlewares",
+    "web.http.protocol",
     "web.accounts",
     "web.products",
     "web.orders",

@@ -14,7 +14,8 @@ from asyncpg import PostgresError
 
 from app import admission, app, redis_cache, relay, settings, stripe_calls, timer_pool
 from app.cache import ORDERS, PRODUCTS
-from app.db import AWAY
+from app.db.pools import AWAY
+from app.db.queries import sql
 from app.expiry import BATCH, expire_due
 from app.mail import Mail, send_mails
 from app.metrics import (
@@ -28,9 +29,8 @@ from app.metrics import (
 from app.operations.audit_timer import keep_auditing
 from app.operations.outbox_months import drop_months, make_months
 from app.parked import RETENTION
-from app.quarantine import Quarantine
-from app.queries import sql
-from app.redis_breaker import OPEN_SECONDS
+from app.resilience.quarantine import Quarantine
+from app.resilience.redis_breaker import OPEN_SECONDS
 from app.stripe.events import BATCH as KEPT_BATCH
 from app.stripe.events import KEPT_FOR, settle_kept
 

@@ -18,15 +18,15 @@ from uuid import UUID
 import orjson
 from redis.exceptions import RedisError
 
+from app.db.transaction import Transaction
 from app.metrics import CACHE
-from app.redis_breaker import (
+from app.resilience.redis_breaker import (
     OPEN_SECONDS,
     TIMEOUT_SECONDS,
     RedisBreaker,
     RedisUnavailable,
     connect,
 )
-from app.transaction import Transaction
 
 TTL_SECONDS = 600
 

@@ -1,11 +1,13 @@
 """The product catalogue: adding, changing, restocking and listing products."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypedDict
 from uuid import UUID
 
-from app.catalogue_sorts import Sort
-from app.db import Database
+from app.db.pools import Database
+from app.db.queries import sql
+from app.db.transaction import Transaction
 from app.errors import (
     ForeignCurrency,
     InvalidInput,
@@ -15,12 +17,45 @@ from app.errors import (
 )
 from app.ids import new_id
 from app.money.amounts import to_major
-from app.queries import sql
-from app.times import now
-from app.transaction import Transaction
+from app.times import now, parse_time
 
 MAX_IN_STOCK = 1_000_000_000_000
 """The most pieces of one product in stock, so that no sum can overflow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sort:
+    """A sort order: its column, the conversion of a cursor's value, and the queries."""
+
+    column: str
+    from_cursor: Callable[[str], Any]
+    all: Any
+    of_category: Any
+
+    def position(self, row: Mapping[str, Any]) -> list[str]:
+        """Return the row's position in this sort order, for a cursor."""
+        return [str(row[self.column]), str(row["id"])]
+
+
+SORTS = {
+    "productName": Sort("name", str, sql.list_products_by_name, sql.list_category_by_name),
+    "-productName": Sort(
+        "name", str, sql.list_products_by_name_down, sql.list_category_by_name_down
+    ),
+    "price": Sort("price_minor", int, sql.list_products_by_price, sql.list_category_by_price),
+    "-price": Sort(
+        "price_minor", int, sql.list_products_by_price_down, sql.list_category_by_price_down
+    ),
+    "createdAt": Sort(
+        "created_at", parse_time, sql.list_products_by_creation, sql.list_category_by_creation
+    ),
+    "-createdAt": Sort(
+        "created_at",
+        parse_time,
+        sql.list_products_by_creation_down,
+        sql.list_category_by_creation_down,
+    ),
+}
 
 
 async def create_product(

@@ -6,7 +6,10 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from app import idempotency, order_locks
-from app.db import Database
+from app.db.pools import Database
+from app.db.queries import sql
+from app.db.rows import IdempotencyKey, PaymentRow
+from app.db.transaction import Transaction
 from app.errors import (
     NothingToPay,
     NotPayable,
@@ -14,18 +17,15 @@ from app.errors import (
     PaymentInProgress,
     TooManyAttempts,
 )
+from app.identity.tokens import Identity
 from app.ids import new_id
 from app.lifecycle import Order, Status, payable
 from app.money.ledger import CHECKOUT_EXPIRED
 from app.money.locked_payments import STRIPE, find, lock_with_payments
 from app.money.settle import call_for, payment_fields
 from app.money.statuses import PaymentStatus
-from app.queries import sql
-from app.rows import IdempotencyKey, PaymentRow
 from app.times import now, rfc3339
-from app.tokens import Identity
 from app.topics import CheckoutRequested
-from app.transaction import Transaction
 
 SHORTEST = timedelta(minutes=31)
 """The shortest checkout: Stripe requires 30 minutes from a session's creation to its end."""

@@ -1,7 +1,7 @@
 """The errors that clients, Stripe and operators are told of.
 
 A problem's docstring is the default detail that clients read. `status`, `slug` and `title` follow
-RFC 9457: the title never changes within a type. `web.problems` turns problems into responses.
+RFC 9457: the title never changes within a type. `web.http.problems` turns problems into responses.
 """
 
 from collections.abc import Sequence

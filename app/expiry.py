@@ -15,12 +15,12 @@ from uuid import UUID, uuid4
 from asyncpg import PostgresError
 
 from app import order_locks, orders
-from app.db import AWAY, Database
+from app.db.pools import AWAY, Database
+from app.db.queries import sql
+from app.db.transaction import Transaction
 from app.lifecycle import EXPIRED, Status
 from app.money.settle import call_for
-from app.quarantine import Quarantine
-from app.queries import sql
-from app.transaction import Transaction
+from app.resilience.quarantine import Quarantine
 
 log = logging.getLogger(__name__)
 

@@ -9,11 +9,11 @@ from uuid import UUID
 import orjson
 
 from app.checkout import ATTEMPTS_WITHIN, MAX_ATTEMPTS
-from app.db import Database
+from app.db.pools import Database
+from app.db.queries import sql
 from app.errors import OrderNotFound
 from app.lifecycle import Status, cancellable, payable
 from app.money.statuses import LIVE, PaymentStatus
-from app.queries import sql
 from app.times import parse_time, rfc3339
 
 MAX_PARKED = 20

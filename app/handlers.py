@@ -5,12 +5,12 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
+from app.db.transaction import Transaction
 from app.errors import BadEvent, UnknownOrder
 from app.kafka.decoding import NO_EVENT, read_event
 from app.order_locks import Reads
-from app.outbox_relay import RELAY
+from app.outbox.relay import RELAY
 from app.topics import Event
-from app.transaction import Transaction
 
 POISON = (BadEvent, asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
 """Errors of a handler for an event that it can never handle."""

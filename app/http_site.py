@@ -49,7 +49,7 @@ class OrderWeb(Web):
     """Faust's web server with a Site, and with Faust's own pages only where they are asked for."""
 
     # The front page is our own (web/health.py). Faust's pages are served only if configured, below
-    # FAUST_PAGES, and only to administrators (web/middlewares.py).
+    # FAUST_PAGES, and only to administrators (web/http/middlewares.py).
     def _enabled_blueprints(self) -> list[tuple[str, Any]]:
         if not cast(Any, self.app).settings.faust_pages:
             return []

@@ -8,13 +8,13 @@ from typing import Any, TypeVar
 import asyncpg
 import orjson
 
-from app.db import CONFLICT, Database
+from app.db.pools import CONFLICT, Database
+from app.db.queries import sql
+from app.db.rows import IdempotencyKey, KeyId
+from app.db.transaction import Transaction
 from app.errors import IdempotencyInProgress, IdempotencyKeyReused
 from app.metrics import REPLAYS
-from app.queries import sql
-from app.rows import IdempotencyKey, KeyId
 from app.times import now
-from app.transaction import Transaction
 
 MAX_KEY_LENGTH = 255
 

@@ -9,6 +9,8 @@ import logging
 from collections.abc import Sequence
 from functools import partial
 
+from app.db.rows import NotificationRow
+from app.db.transaction import Transaction
 from app.lifecycle import (
     CANCELLED_BY_ADMIN,
     CANCELLED_BY_OWNER,
@@ -18,9 +20,7 @@ from app.lifecycle import (
 )
 from app.money.ledger import PAYMENT_FAILED
 from app.money.steps import INCORRECT_CURRENCY, REFUNDED
-from app.rows import NotificationRow
 from app.topics import OrderCancelled, OrderCompleted
-from app.transaction import Transaction
 
 log = logging.getLogger(__name__)
 

@@ -5,11 +5,11 @@ from enum import Enum, auto
 from typing import Any
 from uuid import UUID
 
+from app.db.queries import sql
+from app.db.transaction import Transaction
 from app.errors import OrderNotFound, UnknownOrder
 from app.lifecycle import Order, Status
-from app.queries import sql
 from app.topics import Event
-from app.transaction import Transaction
 
 
 class Reads(Enum):

@@ -5,8 +5,12 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from app import idempotency, order_locks
-from app.db import Database
+from app.db.pools import Database
+from app.db.queries import sql
+from app.db.rows import IdempotencyKey
+from app.db.transaction import Transaction
 from app.errors import NotCancellable, OrderNotFound, StaleVersion
+from app.identity.tokens import Identity
 from app.lifecycle import (
     CANCELLED_BY_ADMIN,
     CANCELLED_BY_OWNER,
@@ -21,10 +25,7 @@ from app.money.ledger import CHECKOUT_EXPIRED
 from app.money.locked_payments import find, lock_with_payments
 from app.money.statuses import PaymentStatus
 from app.order_json import changed_order_json, stored_order_json
-from app.queries import sql
-from app.rows import IdempotencyKey
 from app.times import parse_time
-from app.tokens import Identity
 from app.topics import (
     InventoryRejected,
     InventoryReserved,
@@ -34,7 +35,6 @@ from app.topics import (
     PaymentFailed,
     PaymentSucceeded,
 )
-from app.transaction import Transaction
 
 
 class CancelOrder(NamedTuple):

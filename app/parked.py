@@ -9,14 +9,14 @@ from uuid import UUID
 import orjson
 from faust.types import Message
 
-from app.db import Database
+from app.db.pools import Database
+from app.db.queries import sql
+from app.db.transaction import Transaction
 from app.errors import ParkedNotFound
 from app.ids import parse_id
 from app.kafka.messages import order_id_of_key, text_headers
-from app.queries import sql
 from app.text import storable_error
 from app.times import now, rfc3339
-from app.transaction import Transaction
 
 RETENTION = timedelta(days=30)
 """How long a message is kept after it was resolved."""

@@ -9,13 +9,17 @@ from uuid import UUID
 import asyncpg
 
 from app import idempotency, order_locks
-from app.db import Database
+from app.db.pools import Database
+from app.db.queries import sql
+from app.db.rows import IdempotencyKey, PaymentRow
+from app.db.transaction import Transaction
 from app.errors import (
     NotPayable,
     PaymentInProgress,
     Problem,
     StaleVersion,
 )
+from app.identity.tokens import Identity
 from app.ids import new_id
 from app.lifecycle import Order, payable, payment_flaw
 from app.money.amounts import to_major
@@ -24,11 +28,7 @@ from app.money.locked_payments import INTERNAL, find, lock_with_payments, paymen
 from app.money.settle import payment_fields, settle
 from app.money.statuses import MAX_FAILED_REFUNDS, PaymentStatus
 from app.order_json import changed_order_json
-from app.queries import sql
-from app.rows import IdempotencyKey, PaymentRow
-from app.tokens import Identity
 from app.topics import OrderCancelled, PaymentRequested, RefundRequested
-from app.transaction import Transaction
 
 
 class PayOrder(NamedTuple):

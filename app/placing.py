@@ -10,7 +10,10 @@ from uuid import UUID
 
 from app import idempotency
 from app.config import ORDER_TTL_SECONDS
-from app.db import Database
+from app.db.pools import Database
+from app.db.queries import sql
+from app.db.rows import IdempotencyKey, LineRow, OrderRow
+from app.db.transaction import Transaction
 from app.errors import (
     FieldError,
     InvalidInput,
@@ -19,16 +22,13 @@ from app.errors import (
     ProductNotFound,
     TotalMismatch,
 )
+from app.identity.tokens import Identity
 from app.ids import new_id
 from app.lifecycle import Order, Status, shortages
 from app.money.amounts import MAX_MINOR, to_major
 from app.order_json import order_json
-from app.queries import sql
-from app.rows import IdempotencyKey, LineRow, OrderRow
 from app.times import now, rfc3339
-from app.tokens import Identity
 from app.topics import OrderCreated
-from app.transaction import Transaction
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,12 @@ from uuid import UUID
 import orjson
 
 from app import order_locks
+from app.db.queries import sql
+from app.db.transaction import Transaction
 from app.ids import parse_id
 from app.lifecycle import Status, shortages
-from app.queries import sql
 from app.times import now
 from app.topics import InventoryRejected, InventoryReserved, OrderCancelled, OrderPaid
-from app.transaction import Transaction
 
 
 async def reserve(transaction: Transaction, events: Sequence[OrderPaid]) -> None:

@@ -12,10 +12,10 @@ import orjson
 from asyncpg import PostgresError
 
 from app.cache import ORDERS, Cache
-from app.db import AWAY, Database
-from app.queries import sql
+from app.db.pools import AWAY, Database
+from app.db.queries import sql
+from app.db.transaction import Transaction
 from app.times import rfc3339
-from app.transaction import Transaction
 
 log = logging.getLogger(__name__)
 

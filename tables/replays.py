@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
+from app.db.rows import IdempotencyKey
 from app.idempotency import answer_to_replay
 from app.metrics import REPLAYS
-from app.rows import IdempotencyKey
 from app.times import now, rfc3339
 from app.topics import OrderCreated
 from tables.table import table

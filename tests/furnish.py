@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 
 from app import app
-from app.db import Database
+from app.db.pools import Database
 from app.kafka.broker_access import Brokers
 from app.operations.demo_catalogue import fill_catalogue
 from app.operations.migrate import all_topics, create_topics, migrate_database

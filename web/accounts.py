@@ -4,14 +4,15 @@ from typing import Any
 
 from aiohttp import web
 
-from app import accounts, app, bearer_tokens, limiter, request_pool, settings
+from app import app, bearer_tokens, limiter, request_pool, settings
 from app.errors import EmailTaken, InvalidCredentials, Overloaded
-from app.tokens import Identity
-from web.answers import Account, RegisteredAccount, Token
-from web.bodies import Login, Register
-from web.endpoint import Answer, Link, Who, endpoint
-from web.problems import View
-from web.responses import json_response
+from app.identity import accounts
+from app.identity.tokens import Identity
+from web.http.endpoint import Answer, Link, Who, endpoint
+from web.http.problems import View
+from web.http.responses import json_response
+from web.shapes.answers import Account, RegisteredAccount, Token
+from web.shapes.bodies import Login, Register
 
 CREDENTIALS = {name: f"$request.body#/{name}" for name in ("email", "password")}
 

@@ -10,10 +10,10 @@ from aiohttp import hdrs, web
 
 from app import app
 from app.errors import NotFound
-from web.endpoint import TEXT, Answer, endpoint
+from web.http.endpoint import TEXT, Answer, endpoint
+from web.http.problems import View
+from web.http.requests import is_known
 from web.pages import STATIC
-from web.problems import View
-from web.requests import is_known
 
 MEDIA = {".css": "text/css", ".html": "text/html", ".js": "text/javascript"}
 """Media types by file extension, since the machine's own table differs between machines."""

@@ -11,7 +11,7 @@ import faust
 from pydantic import create_model
 from pydantic.json_schema import models_json_schema
 
-from app.outbox_rows import HEADER_NAMES
+from app.outbox.rows import HEADER_NAMES
 from app.topics import EVENTS, DeadLetter
 from app.version import VERSION
 

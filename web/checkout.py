@@ -5,14 +5,14 @@ from uuid import UUID
 from aiohttp import web
 
 from app import app, checkout, request_pool
+from app.db.rows import IdempotencyKey
 from app.errors import Forbidden, NothingToPay, NotPayable, PaymentInProgress, TooManyAttempts
+from app.identity.tokens import Identity
 from app.logs import request_id
-from app.rows import IdempotencyKey
-from app.tokens import Identity
-from web.answers import Checkout, CheckoutAsked
-from web.endpoint import Answer, Link, Who, endpoint
-from web.problems import View
-from web.responses import json_response
+from web.http.endpoint import Answer, Link, Who, endpoint
+from web.http.problems import View
+from web.http.responses import json_response
+from web.shapes.answers import Checkout, CheckoutAsked
 
 POLL = (Link("getCheckout", {"order_id": "$response.body#/orderId"}),)
 

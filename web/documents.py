@@ -9,10 +9,10 @@ from faust.web.drivers.aiohttp import Web
 
 from app import app
 from web import asyncapi, openapi
-from web.endpoint import HTML, TEXT, Answer, Declaration, endpoint
+from web.http.endpoint import HTML, TEXT, Answer, Declaration, endpoint
+from web.http.problems import View
+from web.http.responses import json_response
 from web.pages import STATIC, html
-from web.problems import View
-from web.responses import json_response
 
 OBJECT = {"type": "object"}
 

@@ -10,16 +10,16 @@ from faust.tables.manager import TableManager
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from app import app, health_pool, monitor
-from app.batching import Batcher
-from app.db import AWAY
-from app.queries import sql
+from app.db.batching import Batcher
+from app.db.pools import AWAY
+from app.db.queries import sql
 from app.times import now, rfc3339
 from app.version import VERSION
-from web.answers import Checks, Front, Health
-from web.endpoint import TEXT, Answer, endpoint
-from web.problems import View
-from web.query_strings import ChecksQuery
-from web.responses import json_response
+from web.http.endpoint import TEXT, Answer, endpoint
+from web.http.problems import View
+from web.http.responses import json_response
+from web.shapes.answers import Checks, Front, Health
+from web.shapes.query_strings import ChecksQuery
 
 TIMEOUT_SECONDS = 2.0
 LINKS = {

@@ -6,15 +6,15 @@ from typing import Any, cast
 from aiohttp import web
 
 from app import app, monitor, request_pool
-from app.queries import sql
+from app.db.queries import sql
+from app.identity.tokens import Identity
 from app.times import now, rfc3339
-from app.tokens import Identity
 from app.version import VERSION
-from web.answers import Monitor
-from web.endpoint import HTML, TEXT, Answer, Who, endpoint
+from web.http.endpoint import HTML, TEXT, Answer, Who, endpoint
+from web.http.problems import View
+from web.http.responses import json_response
 from web.pages import STATIC, html
-from web.problems import View
-from web.responses import json_response
+from web.shapes.answers import Monitor
 
 
 @app.page("/api/monitor")

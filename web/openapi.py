@@ -14,8 +14,7 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from app.errors import Problem
 from app.version import VERSION
-from web.answers import ProblemDetails
-from web.endpoint import (
+from web.http.endpoint import (
     JSON,
     NOT_FOUND,
     PROBLEM_JSON,
@@ -26,8 +25,9 @@ from web.endpoint import (
     Who,
     declaration_of,
 )
-from web.problems import TYPES
-from web.requests import FORMS, KEY, TAGS
+from web.http.problems import TYPES
+from web.http.requests import FORMS, KEY, TAGS
+from web.shapes.answers import ProblemDetails
 
 Json = dict[str, Any]
 

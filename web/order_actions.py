@@ -7,17 +7,17 @@ from uuid import UUID
 from aiohttp import web
 
 from app import admission, app, orders, payments, request_batch_pool, request_pool
-from app.batching import Batcher
+from app.db.batching import Batcher
+from app.db.rows import IdempotencyKey
 from app.errors import Forbidden, InvalidInput, NotCancellable, NotPayable, PaymentInProgress
+from app.identity.tokens import Identity
 from app.logs import request_id
-from app.rows import IdempotencyKey
-from app.tokens import Identity
-from web.answers import Order
-from web.bodies import Cancel, Pay
-from web.endpoint import Answer, Who, endpoint
-from web.problems import View
-from web.query_strings import PayQuery
-from web.responses import etag, json_response
+from web.http.endpoint import Answer, Who, endpoint
+from web.http.problems import View
+from web.http.responses import etag, json_response
+from web.shapes.answers import Order
+from web.shapes.bodies import Cancel, Pay
+from web.shapes.query_strings import PayQuery
 
 
 def _note_wait(seconds: float) -> None:

@@ -4,9 +4,9 @@ from functools import partial
 from typing import Any
 
 from app import admission, idempotency, placing, request_batch_pool, request_pool
-from app.batching import Batcher
-from app.bulkhead import Bulkhead
+from app.db.batching import Batcher
 from app.errors import Overloaded, Problem
+from app.resilience.bulkhead import Bulkhead
 
 _bulkhead = Bulkhead(concurrent=64, waiting=200)
 """With more creations at once, new orders would delay accepted ones. A burst waits for its turn,

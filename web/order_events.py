@@ -12,17 +12,17 @@ import orjson
 from aiohttp import hdrs, web
 
 from app import app, followers, request_pool, timeline
-from app.db import AWAY
+from app.db.pools import AWAY
 from app.errors import Forbidden, Overloaded, TooManyRequests
 from app.explain import explain
-from app.tokens import Identity
+from app.identity.tokens import Identity
 from app.topics import OrderIntervened
-from web.accept import prefers
-from web.answers import Explanation, ParkedMessage, Timeline
-from web.endpoint import EVENT_STREAM, JSON, Answer, Who, endpoint
+from web.http.accept import prefers
+from web.http.endpoint import EVENT_STREAM, JSON, Answer, Who, endpoint
+from web.http.problems import View
+from web.http.responses import json_response
 from web.orders import shown
-from web.problems import View
-from web.responses import json_response
+from web.shapes.answers import Explanation, ParkedMessage, Timeline
 
 MAX_STREAMS = 1000
 """The most live streams of one worker."""

@@ -15,6 +15,7 @@ from app import (
     settings,
 )
 from app.cache import ORDERS
+from app.db.rows import IdempotencyKey
 from app.errors import (
     Forbidden,
     NotEnoughStock,
@@ -22,19 +23,18 @@ from app.errors import (
     ProductNotFound,
     TotalMismatch,
 )
+from app.identity.tokens import Identity
 from app.logs import request_id
-from app.rows import IdempotencyKey
-from app.tokens import Identity
 from tables.replays import recall
-from web.answers import Order, OrderPage, PlacedOrder
-from web.bodies import NewOrder
-from web.cursors import NEXT_PAGE, page_of
-from web.endpoint import Answer, Link, Who, endpoint
+from web.http.cursors import NEXT_PAGE, page_of
+from web.http.endpoint import Answer, Link, Who, endpoint
+from web.http.problems import View
+from web.http.requests import is_known
+from web.http.responses import etag, json_response
 from web.order_admission import admit_and_place
-from web.problems import View
-from web.query_strings import AllOrdersQuery, OrdersQuery
-from web.requests import is_known
-from web.responses import etag, json_response
+from web.shapes.answers import Order, OrderPage, PlacedOrder
+from web.shapes.bodies import NewOrder
+from web.shapes.query_strings import AllOrdersQuery, OrdersQuery
 
 WITH_ORDER = {"order_id": "$response.body#/id"}
 NEXT_STEPS = (

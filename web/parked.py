@@ -7,15 +7,15 @@ from aiohttp import web
 
 from app import app, parked, request_pool
 from app.errors import AlreadyResolved
+from app.identity.tokens import Identity
 from app.logs import request_id
 from app.operations import intervention
 from app.operations.intervention import Actor
-from app.tokens import Identity
-from web.cursors import NEXT_PAGE, page_of
-from web.endpoint import Answer, Link, Who, endpoint
-from web.parked_shapes import Discard, Outcomes, ParkedPage, ParkedQuery, Replay, WholeMessage
-from web.problems import View
-from web.responses import json_response
+from web.http.cursors import NEXT_PAGE, page_of
+from web.http.endpoint import Answer, Link, Who, endpoint
+from web.http.problems import View
+from web.http.responses import json_response
+from web.shapes.parked import Discard, Outcomes, ParkedPage, ParkedQuery, Replay, WholeMessage
 
 
 @app.page("/api/parked")

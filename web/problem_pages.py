@@ -7,9 +7,9 @@ from aiohttp import web
 from app import app
 from app.errors import NotFound, Problem, every_problem
 from web.documents import declared_operations
-from web.endpoint import HTML, TEXT, Answer, endpoint
+from web.http.endpoint import HTML, TEXT, Answer, endpoint
+from web.http.problems import TYPES, View
 from web.pages import html, page
-from web.problems import TYPES, View
 
 
 @app.page("/problems")

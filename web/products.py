@@ -7,16 +7,16 @@ from aiohttp import web
 
 from app import app, catalogue, redis_cache, request_pool, settings
 from app.cache import PRODUCTS
-from app.catalogue_sorts import SORTS
+from app.catalogue import SORTS
 from app.errors import ForeignCurrency, ProductNameTaken, StockBelowReserved
-from app.tokens import Identity
-from web.answers import Product, ProductPage
-from web.bodies import NewProduct, ProductChanges
-from web.cursors import NEXT_PAGE, page_of
-from web.endpoint import Answer, Link, Who, endpoint
-from web.problems import View
-from web.query_strings import ProductsQuery
-from web.responses import json_response
+from app.identity.tokens import Identity
+from web.http.cursors import NEXT_PAGE, page_of
+from web.http.endpoint import Answer, Link, Who, endpoint
+from web.http.problems import View
+from web.http.responses import json_response
+from web.shapes.answers import Product, ProductPage
+from web.shapes.bodies import NewProduct, ProductChanges
+from web.shapes.query_strings import ProductsQuery
 
 WITH_PRODUCT = {"product_id": "$response.body#/id"}
 ONE_PIECE = {"items": [{"productId": "$response.body#/id", "quantity": 1}]}

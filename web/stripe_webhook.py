@@ -10,11 +10,11 @@ from app.logs import ONCE, request_id
 from app.metrics import WEBHOOKS
 from app.stripe import events, webhook
 from app.times import now
-from web.answers import Taken
-from web.body_reading import packing, received
-from web.endpoint import Answer, endpoint
-from web.problems import View
-from web.responses import json_response
+from web.http.body_reading import packing, received
+from web.http.endpoint import Answer, endpoint
+from web.http.problems import View
+from web.http.responses import json_response
+from web.shapes.answers import Taken
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from mode.utils.futures import maybe_async
 
 from app.kafka.coordination import crash_with
 from app.kafka.fetching import NOWHERE, FetchSessions
-from app.timeouts import leave_after
+from app.resilience.timeouts import leave_after
 
 STOP_SECONDS = 5.0
 """How long a worker that stops waits for Kafka, each time: to commit, to leave, to flush."""

@@ -10,7 +10,7 @@ from faust.types import TP
 
 from app.kafka.client import STOP_SECONDS, ConsumerThread
 from app.kafka.coordination import crash_with
-from app.timeouts import leave_after
+from app.resilience.timeouts import leave_after
 
 NO_PARTITION_SECONDS = 0.05
 """How often a worker whose partitions are all paused looks whether one is resumed."""

@@ -15,14 +15,14 @@ from mode.supervisors import CrashingSupervisor
 from mode.types import ServiceT
 
 from app.config import Settings
-from app.db import Database
+from app.db.pools import Database
 from app.http_site import OrderWeb
 from app.kafka.broker_access import Brokers
 from app.kafka.consumer import Transport
 from app.kafka.producing import MAX_BATCH, MAX_MESSAGE
 from app.kafka.recovery import Tables
 from app.logs import logging_config
-from app.timeouts import move_on_after
+from app.resilience.timeouts import move_on_after
 
 WRITE_SECONDS = 5.0
 """How long a rebalance waits for the tables' last entries: once to write them, once to flush."""

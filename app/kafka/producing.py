@@ -14,7 +14,7 @@ from aiokafka.errors import (
 )
 from aiokafka.partitioner import murmur2
 
-from app.timeouts import move_on_after
+from app.resilience.timeouts import move_on_after
 
 MAX_MESSAGE = 2 * 1024**2
 """The largest message, in bytes: a dead letter holds one of up to 1 MiB in base64."""

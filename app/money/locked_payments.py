@@ -8,15 +8,15 @@ from uuid import UUID
 import orjson
 
 from app import order_locks
+from app.db.rows import PaymentRow, ReportRow
+from app.db.transaction import Transaction
 from app.ids import parse_id
 from app.lifecycle import Order
 from app.money.ledger import Fact, Kind, money_of
 from app.money.statuses import PaymentStatus
 from app.money.steps import PaymentState
-from app.rows import PaymentRow, ReportRow
 from app.times import parse_time
 from app.topics import Event
-from app.transaction import Transaction
 
 INTERNAL, STRIPE = "internal", "stripe"
 

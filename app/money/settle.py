@@ -11,6 +11,8 @@ from typing import Any
 from uuid import UUID
 
 from app import orders
+from app.db.rows import CallKind, DueCall, PaymentRow, RefundRow
+from app.db.transaction import Transaction
 from app.ids import new_id
 from app.lifecycle import Order, Status
 from app.money.amounts import to_major, to_major_in
@@ -28,9 +30,7 @@ from app.money.steps import (
     apply,
     steps_of,
 )
-from app.rows import CallKind, DueCall, PaymentRow, RefundRow
 from app.topics import Event, PaymentFailed, PaymentRefunded, PaymentSucceeded, RefundRequested
-from app.transaction import Transaction
 
 log = logging.getLogger(__name__)
 

@@ -15,10 +15,10 @@ from typing import Any
 
 import asyncpg
 
-from app.db import Database
-from app.db_connecting import READ_ONLY
+from app.db.connecting import READ_ONLY
+from app.db.pools import Database
+from app.db.queries import sql
 from app.money.amounts import THOUSANDTHS, WHOLE
-from app.queries import sql
 from app.times import now
 
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)

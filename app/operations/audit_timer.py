@@ -13,11 +13,11 @@ from time import monotonic
 
 import asyncpg
 
-from app.db import AWAY, Database
-from app.leadership import leadership
+from app.db.leadership import leadership
+from app.db.pools import AWAY, Database
+from app.db.queries import sql
 from app.metrics import AUDIT_FINDINGS, AUDIT_TIME, AUDIT_UNFINISHED
 from app.operations.audit import Report, Scope, audit, invariants
-from app.queries import sql
 from app.times import now
 
 log = logging.getLogger(__name__)

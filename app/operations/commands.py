@@ -14,8 +14,9 @@ import click
 from aiokafka.errors import KafkaError
 from faust.cli import AppCommand, argument, option
 
-from app import accounts, app, brokers, redis_cache, request_pool, settings
-from app.db import AWAY, Database
+from app import app, brokers, redis_cache, request_pool, settings
+from app.db.pools import AWAY, Database
+from app.identity import accounts
 from app.operations.audit import BEGINNING, Finding, Scope
 from app.operations.audit import audit as run_audit
 from app.operations.demo_catalogue import fill_catalogue

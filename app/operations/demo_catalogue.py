@@ -1,7 +1,7 @@
 """The demo catalogue."""
 
 from app import catalogue
-from app.db import Database
+from app.db.pools import Database
 from app.errors import ProductNameTaken
 
 DEMO = [

@@ -13,16 +13,16 @@ from typing import Any
 from uuid import UUID
 
 from app import order_locks
-from app.db import AWAY, Database
+from app.db.pools import AWAY, Database
+from app.db.queries import sql
+from app.db.transaction import Transaction
 from app.errors import AlreadyResolved, BadEvent, ParkedNotFound
 from app.handlers import HANDLERS, POISON
-from app.outbox_relay import RELAY
+from app.outbox.relay import RELAY
 from app.parked import State
-from app.queries import sql
 from app.text import storable_error
 from app.times import now
 from app.topics import OrderIntervened
-from app.transaction import Transaction
 
 log = logging.getLogger(__name__)
 

@@ -15,13 +15,13 @@ import orjson
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaTimeoutError, UnknownTopicOrPartitionError
 
-from app.db import Database
-from app.db_connecting import READ_ONLY
+from app.db.connecting import READ_ONLY
+from app.db.pools import Database
+from app.db.queries import sql
 from app.kafka.broker_access import Brokers, partition_counts
 from app.kafka.messages import order_id_of_key
 from app.kafka.producing import choose_partition
 from app.operations.audit import BEGINNING, Finding, Scope, events_kept_since
-from app.queries import sql
 from app.times import now, parse_time
 from app.topics import EVENTS, DeadLetter
 

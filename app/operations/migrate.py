@@ -9,10 +9,10 @@ import asyncpg
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
-from app.db import Database
+from app.db.pools import Database
+from app.db.queries import sql
 from app.kafka.broker_access import Brokers
 from app.kafka.producing import MAX_MESSAGE
-from app.queries import sql
 from app.topics import DeadLetter, topic_names
 
 DAY_MS = 24 * 3600 * 1000

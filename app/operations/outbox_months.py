@@ -2,9 +2,9 @@
 
 from datetime import timedelta
 
-from app.db import Database
-from app.db_connecting import OWN_LIMITS
-from app.queries import sql
+from app.db.connecting import OWN_LIMITS
+from app.db.pools import Database
+from app.db.queries import sql
 
 SHORT_WAIT = "50ms"
 """How long a worker waits for a lock of a month. Placing and paying would queue behind it."""

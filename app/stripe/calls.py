@@ -13,17 +13,17 @@ from datetime import timedelta
 from typing import Any
 
 from app.crashes import Point, crash_here
-from app.db import AWAY, Database
+from app.db.pools import AWAY, Database
+from app.db.queries import sql
+from app.db.transaction import Transaction
 from app.errors import ProviderAway
 from app.logs import request_id
-from app.queries import sql
+from app.resilience.timeouts import move_on_after
 from app.stripe.answers import work_of
 from app.stripe.api import StripeApi
 from app.stripe.refunds import make_refund
 from app.stripe.sessions import close_session, open_session
 from app.text import storable_error
-from app.timeouts import move_on_after
-from app.transaction import Transaction
 
 log = logging.getLogger(__name__)
 

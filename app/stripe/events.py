@@ -13,19 +13,19 @@ from uuid import UUID
 import asyncpg
 
 from app import order_locks
-from app.db import AWAY, Database
+from app.db.pools import AWAY, Database
+from app.db.queries import sql
+from app.db.rows import PaymentRow
+from app.db.transaction import Transaction
 from app.ids import new_id
 from app.lifecycle import Order, Status
 from app.money.ledger import Fact, Kind
 from app.money.locked_payments import STRIPE, LockedPayment, payments_of
 from app.money.settle import settle
 from app.money.statuses import PaymentStatus
-from app.quarantine import Quarantine
-from app.queries import sql
-from app.rows import PaymentRow
+from app.resilience.quarantine import Quarantine
 from app.stripe.webhook import Report
 from app.times import now
-from app.transaction import Transaction
 
 log = logging.getLogger(__name__)
 

@@ -5,16 +5,16 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
-from app.db import Database
+from app.db.pools import Database
+from app.db.rows import RefundRow
+from app.db.transaction import Transaction
 from app.errors import ProviderAway, ProviderRefused
 from app.money.ledger import LOST_STATUSES, Fact
 from app.money.locked_payments import LockedPayment, report
 from app.money.statuses import PaymentStatus
-from app.rows import RefundRow
 from app.stripe.answers import answering, wait_for_key
 from app.stripe.api import Refund, StripeApi
 from app.times import now
-from app.transaction import Transaction
 
 log = logging.getLogger(__name__)
 

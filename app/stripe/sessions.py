@@ -8,19 +8,19 @@ from typing import Any
 import orjson
 
 from app.crashes import Point, crash_here
-from app.db import Database
+from app.db.pools import Database
+from app.db.queries import sql
+from app.db.transaction import Transaction
 from app.errors import ProviderAway, ProviderRefused
 from app.metrics import WEBHOOKS
 from app.money.ledger import PAYMENT_FAILED, Fact, Kind
 from app.money.locked_payments import report
 from app.money.settle import expire_session
 from app.money.statuses import PaymentStatus
-from app.queries import sql
 from app.stripe.answers import answering, note_again, note_done, subject_of, wait_for_key, work_of
 from app.stripe.api import Checkout, Line, Refund, Session, StripeApi
 from app.stripe.refunds import report_refunds
 from app.times import now
-from app.transaction import Transaction
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import asyncpg
 
-from app.db import Database
+from app.db.pools import Database
 from app.kafka.broker_access import Brokers
 from app.operations.audit import Finding, Report, Scope, look
 from app.operations.kafka_audit import audit_kafka

@@ -9,7 +9,7 @@ import aiohttp
 import jwt
 
 from app import placing
-from app.tokens import USER, Identity
+from app.identity.tokens import USER, Identity
 from tests.acceptance.stripe_stand_in import as_bytes, session_event, signed
 from tests.acceptance.tokens import token
 from tests.chaos.crash_stage import Stage

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from aiokafka import AIOKafkaProducer
 
-from app.db import Database
+from app.db.pools import Database
 from app.operations.intervention import Actor, discard
 from app.topics import OrderCreated
 from tests.acceptance.broker import stray

@@ -5,9 +5,9 @@ import random
 from uuid import UUID, uuid4
 
 from app import orders, payments, placing
-from app.db import Database
+from app.db.pools import Database
 from app.errors import NotCancellable
-from app.tokens import USER, Identity
+from app.identity.tokens import USER, Identity
 from tests.chaos.audit import audit, count, reading
 from tests.chaos.deployment import Deployment
 from tests.chaos.load import PLENTIFUL

@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 from uuid import UUID, uuid4
 
 from app import payments, placing
-from app.db import Database
-from app.tokens import USER, Identity
+from app.db.pools import Database
+from app.identity.tokens import USER, Identity
 from devstack.worker import Worker
 from tests.chaos.audit import audit, count, reading, rest
 from tests.chaos.deployment import Deployment, frozen

@@ -7,11 +7,11 @@ from typing import Any
 from uuid import uuid4
 
 from app import payments, placing
-from app.batching import Batcher
-from app.db import Database
+from app.db.batching import Batcher
+from app.db.pools import Database
+from app.db.rows import IdempotencyKey
 from app.payments import PayOrder
 from app.placing import PlaceOrder
-from app.rows import IdempotencyKey
 from app.times import now
 from tests.integration.hops import ANN
 

@@ -9,11 +9,11 @@ from uuid import UUID, uuid4
 import asyncpg
 
 from app import orders, payments, placing, stock
-from app.db import Database
+from app.db.pools import Database
+from app.db.rows import IdempotencyKey
 from app.idempotency import expiry
 from app.notify import Notifier
 from app.operations.migrate import migrate_database
-from app.rows import IdempotencyKey
 from app.topics import (
     InventoryRejected,
     InventoryReserved,

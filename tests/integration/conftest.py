@@ -6,10 +6,10 @@ from uuid import UUID, uuid4
 import pytest
 
 from app import catalogue
-from app.db import SHORT_WAITS, Database
+from app.db.pools import SHORT_WAITS, Database
+from app.identity.tokens import Identity
 from app.kafka.broker_access import Brokers
 from app.placing import Basket, PlaceOrder, place
-from app.tokens import Identity
 from devstack.redis import Redis
 from devstack.stack import Stack
 from tests.conftest import SECRET

@@ -5,10 +5,10 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from app import catalogue, orders, payments, placing, stock
-from app.db import Database
+from app.db.pools import Database
+from app.identity.tokens import Identity
 from app.kafka.decoding import read_event
 from app.placing import Basket
-from app.tokens import Identity
 from app.topics import Event, OrderPaid, PaymentRequested, PaymentSucceeded
 
 ANN = Identity(uuid4(), "ann@example.com", "USER")

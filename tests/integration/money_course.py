@@ -10,12 +10,12 @@ from typing import Any
 from uuid import UUID
 
 from app import checkout, orders, payments, stock
-from app.db import Database
+from app.db.pools import Database
+from app.db.queries import sql
 from app.errors import NotCancellable, NotPayable, PaymentInProgress
 from app.expiry import expire_due
 from app.kafka.decoding import read_event
 from app.operations.audit import Scope, look
-from app.queries import sql
 from app.stripe import events
 from app.stripe.calls import Calls
 from app.stripe.webhook import Report

@@ -7,11 +7,11 @@ from uuid import uuid4
 
 import pytest
 
-from app import accounts
-from app.accounts import log_in, register
-from app.db import Database
+from app.db.pools import Database
 from app.errors import InvalidCredentials
-from app.rate_limits import RateLimits
+from app.identity import accounts
+from app.identity.accounts import log_in, register
+from app.resilience.rate_limits import RateLimits
 
 PASSWORD = "correct horse"
 
@@ -38,7 +38,7 @@ async def test_a_wrong_login_hashes_once_whether_or_not_there_is_such_an_account
     hashes = []
     verify = accounts._hasher.verify
     monkeypatch.setattr(
-        "app.accounts._hasher",
+        "app.identity.accounts._hasher",
         SimpleNamespace(verify=lambda *asked: hashes.append(asked) or verify(*asked)),
     )
     with pytest.raises(InvalidCredentials):

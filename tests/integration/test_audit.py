@@ -14,10 +14,10 @@ import asyncpg
 import pytest
 from prometheus_client import REGISTRY
 
+from app.db.queries import sql
 from app.operations import audit_timer
 from app.operations.audit import Finding, Report, Scope, audit, invariants, look
 from app.operations.audit_timer import keep_auditing
-from app.queries import sql
 from app.times import now
 from devstack.ports import free_port
 from tests.chaos.waiting import until

@@ -10,8 +10,9 @@ import asyncpg
 import pytest
 
 from app import idempotency, orders, payments, placing
-from app.batching import Batcher
-from app.db import Database
+from app.db.batching import Batcher
+from app.db.pools import Database
+from app.db.transaction import Transaction
 from app.errors import (
     Forbidden,
     IdempotencyKeyReused,
@@ -20,10 +21,9 @@ from app.errors import (
     PaymentInProgress,
     ProductNotFound,
 )
+from app.identity.tokens import USER, Identity
 from app.payments import PayOrder
 from app.placing import Basket, PlaceOrder
-from app.tokens import USER, Identity
-from app.transaction import Transaction
 from tests.integration.batchers import done, key_of, paying_in, placing_in
 from tests.integration.hops import ANN, add_product
 

@@ -10,9 +10,9 @@ import asyncpg
 import pytest
 
 from app.cache import PRODUCTS, Cache, Load
-from app.db import AWAY, Database
+from app.db.pools import AWAY, Database
+from app.db.transaction import Transaction
 from app.metrics import CACHE
-from app.transaction import Transaction
 from devstack.redis import Redis
 from tests.chaos.waiting import until
 from tests.integration.hanging_redis import hanging
@@ -27,7 +27,7 @@ async def workers(
     redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[tuple[Cache, Cache]]:
     """The caches of two workers, which are patient with a busy machine."""
-    for module in ("app.redis_breaker", "app.cache"):
+    for module in ("app.resilience.redis_breaker", "app.cache"):
         monkeypatch.setattr(f"{module}.TIMEOUT_SECONDS", PATIENCE)
     one, other = Cache(redis.url), Cache(redis.url)
     yield one, other

@@ -7,13 +7,13 @@ from uuid import UUID, uuid4
 import pytest
 
 from app import catalogue, orders, payments, stock
-from app.db import Database
+from app.db.pools import Database
+from app.db.rows import IdempotencyKey
+from app.db.transaction import Transaction
 from app.errors import Forbidden, NotCancellable, OrderNotFound, StaleVersion
-from app.rows import IdempotencyKey
+from app.identity.tokens import Identity
 from app.times import now
-from app.tokens import Identity
 from app.topics import InventoryReserved, OrderCancelled, OrderPaid, PaymentRequested
-from app.transaction import Transaction
 from tests.integration.hops import (
     ADMIN,
     add_product,

@@ -14,7 +14,8 @@ from agents import commits, loop
 from agents.commits import Batch
 from agents.gate import Gate
 from app import orders, payments, stock
-from app.db import FEW_ROWS, SHORT_WAITS, Database
+from app.db.pools import FEW_ROWS, SHORT_WAITS, Database
+from app.db.transaction import Transaction
 from app.errors import UnknownOrder
 from app.handlers import Handle, Handler
 from app.kafka.decoding import read_event
@@ -29,7 +30,6 @@ from app.topics import (
     PaymentRequested,
     PaymentSucceeded,
 )
-from app.transaction import Transaction
 from tests.chaos.waiting import until
 from tests.integration.hops import ANN, cancel, deliver, new_order, request_payment, status, topics
 from tests.integration.test_parked import message
@@ -72,7 +72,7 @@ async def note(found: list[set[UUID]], transaction: Transaction) -> None:
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let statements of pools that are opened from here on take half a second at most."""
-    monkeypatch.setattr("app.db.COMMAND_SECONDS", 0.5)
+    monkeypatch.setattr("app.db.pools.COMMAND_SECONDS", 0.5)
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from app.db import AWAY, Database
-from app.leadership import leadership
-from app.queries import sql
+from app.db.leadership import leadership
+from app.db.pools import AWAY, Database
+from app.db.queries import sql
 
 UNANSWERED = (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
 SESSIONS = "select count(*) from pg_stat_activity where application_name = 'still'"
@@ -74,7 +74,7 @@ async def test_a_timeout_tells_that_postgresql_is_meant(
     silent_first: tuple[str, list[str]], database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The log has no more than the error, and its reader has to learn which server is away."""
-    monkeypatch.setattr("app.db_connecting.CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr("app.db.connecting.CONNECT_SECONDS", 0.2)
     url = urlsplit(silent_first[0])
     silent = Database({"dsn": url._replace(netloc=url.netloc.rpartition(",")[0]).geturl()}, 1)
     with pytest.raises(TimeoutError, match="PostgreSQL"):

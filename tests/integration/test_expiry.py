@@ -11,10 +11,10 @@ import asyncpg
 import pytest
 
 from app import background, expiry, orders, payments
-from app.db import Database
+from app.db.pools import Database
+from app.db.queries import sql
 from app.expiry import RETRY_AFTER, expire_due
-from app.quarantine import Quarantine
-from app.queries import sql
+from app.resilience.quarantine import Quarantine
 from app.times import now
 from app.topics import PaymentRequested, PaymentSucceeded
 from tests.integration.hops import (

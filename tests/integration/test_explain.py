@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from app import orders, payments, stock
-from app.db import Database
+from app.db.pools import Database
 from app.errors import OrderNotFound, ProviderAway, TooManyAttempts
 from app.explain import explain
 from app.money.ledger import Fact

@@ -6,7 +6,7 @@ import pytest
 from prometheus_client import Gauge
 
 from app import background
-from app.db import Database
+from app.db.pools import Database
 from app.metrics import FAILED_REFUNDS, FAILING_MAILS, OUTBOX_AGE, OVERDUE_CALLS, POSTGRES_UP
 from devstack.ports import free_port
 

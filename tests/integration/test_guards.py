@@ -9,8 +9,8 @@ import asyncpg
 import pytest
 
 from app import order_locks, orders, payments, placing
-from app.batching import Batcher
-from app.db import AWAY, Database
+from app.db.batching import Batcher
+from app.db.pools import AWAY, Database
 from app.errors import NotPayable
 from app.payments import PayOrder
 from app.placing import Basket, PlaceOrder

@@ -12,8 +12,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
-from app.admission_control import Admission
-from app.db import Database
+from app.db.pools import Database
 from app.kafka.broker_access import Brokers
 from app.kafka.producing import choose_partition
 from app.operations.audit import Scope
@@ -26,8 +25,9 @@ from app.operations.kafka_audit import (
     Comparison,
     audit_kafka,
 )
-from app.outbox_relay import Relay
-from app.outbox_rows import as_row, headers_of
+from app.outbox.relay import Relay
+from app.outbox.rows import as_row, headers_of
+from app.resilience.admission_control import Admission
 from app.times import now, rfc3339
 from app.topics import DeadLetter, OrderCancelled, OrderPaid
 from tests.chaos.waiting import until

@@ -9,13 +9,13 @@ import pytest
 
 from app import placing
 from app.background import LATELY
-from app.db import Database
+from app.db.pools import Database
+from app.db.transaction import Transaction, write_changes
 from app.placing import Basket
-from app.quarantine import Quarantine
+from app.resilience.quarantine import Quarantine
 from app.stripe import events
 from app.stripe.events import KEPT_FOR, settle_kept
 from app.stripe.webhook import read
-from app.transaction import Transaction, write_changes
 from tests.integration.hops import ANN, add_product
 from tests.integration.money_course import (
     TOTAL,

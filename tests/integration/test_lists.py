@@ -11,10 +11,10 @@ import orjson
 import pytest
 
 from app import orders
-from app.catalogue_sorts import SORTS
-from app.db import Database
+from app.catalogue import SORTS
+from app.db.pools import Database
+from app.db.queries import sql
 from app.lifecycle import Status
-from app.queries import sql
 from app.times import rfc3339
 
 MANY = 100_000

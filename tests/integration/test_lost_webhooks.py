@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from app import payments
-from app.db import Database
+from app.db.pools import Database
 from app.errors import ProviderAway, ProviderRefused
 from app.expiry import expire_due
 from app.explain import explain

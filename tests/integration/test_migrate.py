@@ -8,7 +8,8 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from app.db import AWAY, Database
+from app.db.pools import AWAY, Database
+from app.db.queries import sql
 from app.kafka.broker_access import Brokers
 from app.operations import migrate
 from app.operations.migrate import (
@@ -18,7 +19,6 @@ from app.operations.migrate import (
     create_topics,
     migrate_database,
 )
-from app.queries import sql
 from devstack.stack import Stack
 
 

@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from app import orders, payments
-from app.db import Database
+from app.db.pools import Database
 from app.payments import PayOrder
 from app.times import now, rfc3339
 from app.topics import (

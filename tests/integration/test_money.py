@@ -11,10 +11,10 @@ import orjson
 import pytest
 
 from app import payments
-from app.db import Database
+from app.db.pools import Database
+from app.db.transaction import Transaction
 from app.errors import ProviderRefused
 from app.stripe.api import Refund
-from app.transaction import Transaction
 from tests.integration.money_course import (
     TOTAL,
     Course,

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from app import payments
-from app.db import Database
+from app.db.pools import Database
 from app.money.ledger import Fact
 from tests.integration.money_course import (
     TOTAL,

@@ -8,10 +8,10 @@ from uuid import UUID
 
 import pytest
 
-from app.db import Database
+from app.db.pools import Database
+from app.db.queries import sql
 from app.errors import ProviderAway
-from app.quarantine import Quarantine
-from app.queries import sql
+from app.resilience.quarantine import Quarantine
 from app.stripe.api import Refund
 from app.stripe.events import record, settle_kept
 from app.stripe.refunds import make_refund

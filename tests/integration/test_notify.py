@@ -12,10 +12,10 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from app.db import Database
+from app.db.pools import Database
+from app.db.queries import sql
 from app.mail import Mail, send_due
 from app.notify import Notifier
-from app.queries import sql
 from app.times import now
 from app.topics import OrderCancelled, OrderCompleted
 from tests.integration.mailbox import Mailbox, mail_server

@@ -9,10 +9,11 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from app import background, db
-from app.db import FEW_ROWS, Database
+from app import background
+from app.db import pools
+from app.db.pools import FEW_ROWS, Database
+from app.db.queries import sql
 from app.operations import migrate
-from app.queries import sql
 from app.times import now, rfc3339
 from tests.conftest import run_command
 
@@ -69,7 +70,7 @@ async def timers(
     empty: asyncpg.Connection, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Database]:
     """A worker's pool for timers on that database; a statement may take half a second."""
-    monkeypatch.setattr(db, "COMMAND_SECONDS", 0.5)
+    monkeypatch.setattr(pools, "COMMAND_SECONDS", 0.5)
     timers = Database({"dsn": environment["DB_URL"].replace("/orders", "/outbox_alone")}, 1)
     await timers.open()
     monkeypatch.setattr(background, "timer_pool", timers)

@@ -10,15 +10,15 @@ import pytest
 from agents import inventory, notification
 from agents.gate import Gate
 from app import app, orders
-from app.db import Database
+from app.db.pools import Database
+from app.db.queries import sql
 from app.errors import AlreadyResolved, ParkedNotFound
 from app.handlers import HANDLERS
 from app.kafka.decoding import read_event
 from app.operations import intervention
 from app.operations.intervention import Actor
-from app.outbox_relay import RELAY
+from app.outbox.relay import RELAY
 from app.parked import State, get, page, park, park_again, parked_ids
-from app.queries import sql
 from app.timeline import events_after
 from app.times import now, rfc3339
 from app.topics import OrderCompleted, OrderPaid

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from app import db
-from app.db import Database
+from app.db import pools
+from app.db.pools import Database
 
 PREPARED = """
     select prepare_time from pg_prepared_statements where statement like '%pg_prepared_statements%'
@@ -18,7 +18,7 @@ async def connection(
     request: pytest.FixtureRequest, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[asyncpg.Connection]:
     """A connection that keeps plans only briefly."""
-    monkeypatch.setattr(db, "PLAN_SECONDS", 0.1)
+    monkeypatch.setattr(pools, "PLAN_SECONDS", 0.1)
     other = Database(database._dsn, 1)
     if request.param == "pooled":
         await other.open()

@@ -8,7 +8,7 @@ import pytest
 from limits import parse
 
 from app.errors import InvalidCredentials, Overloaded, TooManyRequests
-from app.rate_limits import MAX_ARRIVALS, RateLimits
+from app.resilience.rate_limits import MAX_ARRIVALS, RateLimits
 from devstack.redis import Redis
 from tests.integration.hanging_redis import hanging
 
@@ -136,7 +136,7 @@ async def test_all_workers_count_together(workers: list[RateLimits]) -> None:
 
 async def test_a_burst_is_counted_in_redis(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a worker would count for itself, nobody else would know of."""
-    monkeypatch.setattr("app.redis_breaker.TIMEOUT_SECONDS", PATIENCE)
+    monkeypatch.setattr("app.resilience.redis_breaker.TIMEOUT_SECONDS", PATIENCE)
     one, other = (RateLimits(redis.url, MANY, PER_ACCOUNT) for _ in range(2))
     address = new_address()
     burst = (one.count_request(address) for _ in range(AT_ONCE))
@@ -151,7 +151,7 @@ async def test_a_burst_is_counted_in_redis(redis: Redis, monkeypatch: pytest.Mon
 async def test_a_flood_that_waits_for_redis_is_refused_and_then_counted(
     redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.redis_breaker.TIMEOUT_SECONDS", PATIENCE)
+    monkeypatch.setattr("app.resilience.redis_breaker.TIMEOUT_SECONDS", PATIENCE)
     limits = RateLimits(redis.url, parse(f"{MAX_ARRIVALS}/minute"), PER_ACCOUNT)
     address = new_address()
     with hanging(redis):

@@ -6,10 +6,10 @@ from uuid import UUID, uuid4
 import pytest
 
 from app import background, idempotency, placing
-from app.db import Database
+from app.db.pools import Database
+from app.db.queries import sql
 from app.parked import RETENTION
 from app.placing import Basket
-from app.queries import sql
 from app.times import now
 from tests.integration.batchers import key_of
 from tests.integration.hops import ANN, add_product

@@ -11,15 +11,17 @@ import pytest
 from aiokafka.errors import KafkaConnectionError
 from prometheus_client import REGISTRY
 
-from app import in_flight, outbox_relay, outbox_rows
-from app.admission_control import Admission
-from app.db import Database
+from app.db.pools import Database
 from app.kafka import producing
 from app.kafka.broker_access import Brokers
 from app.operations import intervention
 from app.operations.intervention import Actor
-from app.outbox_relay import Relay
+from app.outbox import in_flight
+from app.outbox import relay as outbox_relay
+from app.outbox import rows as outbox_rows
+from app.outbox.relay import Relay
 from app.parked import page
+from app.resilience.admission_control import Admission
 from tests.integration.hops import cancel, new_order
 
 BOSS = Actor("boss@example.com", "the limit was raised", "a request")

@@ -7,9 +7,9 @@ import pytest
 
 from app import catalogue
 from app.catalogue import MAX_IN_STOCK, ProductChanges
-from app.db import Database
+from app.db.pools import Database
+from app.db.transaction import Transaction
 from app.errors import ForeignCurrency, InvalidInput, ProductNotFound, StockBelowReserved
-from app.transaction import Transaction
 from tests.integration.hops import add_product, order_of, pay, reserve
 
 

@@ -12,10 +12,10 @@ import pytest
 
 from app import orders, placing
 from app.cache import ORDERS, Cache
-from app.db import Database
+from app.db.pools import Database
+from app.db.rows import IdempotencyKey
 from app.placing import Basket
-from app.redis_breaker import RedisUnavailable
-from app.rows import IdempotencyKey
+from app.resilience.redis_breaker import RedisUnavailable
 from app.timeline import Followers, events_after
 from app.times import now
 from devstack.stack import Stack

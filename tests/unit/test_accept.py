@@ -2,7 +2,7 @@
 
 import pytest
 
-from web.accept import prefers
+from web.http.accept import prefers
 
 STREAM, JSON = "text/event-stream", "application/json"
 

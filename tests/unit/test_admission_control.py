@@ -9,7 +9,11 @@ from prometheus_client import REGISTRY, Gauge
 
 import app
 from agents import order_status
-from app.admission_control import (
+from app.errors import NotEnoughStock, Problem, ProductNotFound
+from app.identity.tokens import Identity
+from app.metrics import ADMITTED, WAIT
+from app.placing import Basket, PlaceOrder
+from app.resilience.admission_control import (
     AIM_SECONDS,
     BURST_SECONDS,
     EASY_SECONDS,
@@ -22,10 +26,6 @@ from app.admission_control import (
     USUAL_SECONDS,
     Admission,
 )
-from app.errors import NotEnoughStock, Problem, ProductNotFound
-from app.metrics import ADMITTED, WAIT
-from app.placing import Basket, PlaceOrder
-from app.tokens import Identity
 from web import order_actions, order_admission
 
 STEP = 0.004

@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from app.batching import Batcher
+from app.db.batching import Batcher
 
 who: ContextVar[str] = ContextVar("who", default="nobody")
 
@@ -101,7 +101,7 @@ async def test_when_postgresql_is_away_nobody_waits_behind_for_the_same_answer()
 
 
 async def test_who_has_not_begun_in_time_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.batching.TIMEOUT_SECONDS", -1.0)
+    monkeypatch.setattr("app.db.batching.TIMEOUT_SECONDS", -1.0)
     journal = Journal()
     answers = await concurrently(batcher(journal), "a", "b")
     assert [type(answer) for answer in answers] == [TimeoutError, TimeoutError]
@@ -109,13 +109,13 @@ async def test_who_has_not_begun_in_time_leaves(monkeypatch: pytest.MonkeyPatch)
 
 
 async def test_who_waits_behind_what_hangs_leaves_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.batching.LOOK_SECONDS", 0.001)
+    monkeypatch.setattr("app.db.batching.LOOK_SECONDS", 0.001)
     journal = Journal()
     journal.gate.clear()
     one = batcher(journal)
     hanging = asyncio.create_task(ask(one, "first"))
     await journal.begun.wait()
-    monkeypatch.setattr("app.batching.TIMEOUT_SECONDS", 0.0)
+    monkeypatch.setattr("app.db.batching.TIMEOUT_SECONDS", 0.0)
     assert [type(answer) for answer in await concurrently(one, "a", "b")] == [TimeoutError] * 2
     journal.gate.set()
     assert await hanging == "first done"
@@ -123,7 +123,7 @@ async def test_who_waits_behind_what_hangs_leaves_in_time(monkeypatch: pytest.Mo
 
 async def test_it_is_told_how_long_a_batch_has_waited(monkeypatch: pytest.MonkeyPatch) -> None:
     moment, waits = 100.0, []
-    monkeypatch.setattr("app.batching.monotonic", lambda: moment)
+    monkeypatch.setattr("app.db.batching.monotonic", lambda: moment)
     journal = Journal()
     one = Batcher(journal.do_together, journal.do_alone, waits.append)
     journal.gate.clear()

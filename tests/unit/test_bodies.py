@@ -7,8 +7,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from app.errors import FieldError, InvalidInput, UnsupportedMediaType
-from web.bodies import Body, Cancel, NewOrder, NewProduct, Register
-from web.body_reading import parse, raw, validate
+from web.http.body_reading import parse, raw, validate
+from web.shapes.bodies import Body, Cancel, NewOrder, NewProduct, Register
 
 PEN = "0b0e6c3e-6f0c-4d2f-9d0e-3f1a0e0c0a01"
 

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from app.bulkhead import Bulkhead
 from app.errors import Overloaded
+from app.resilience.bulkhead import Bulkhead
 
 
 async def test_who_comes_to_a_full_queue_is_refused() -> None:

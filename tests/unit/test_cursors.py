@@ -9,8 +9,8 @@ import pytest
 from multidict import MultiDict
 
 from app.errors import InvalidInput
-from web.cursors import Cursor, page, position_in, read_cursor
-from web.query_strings import PageQuery, read_query
+from web.http.cursors import Cursor, page, position_in, read_cursor
+from web.shapes.query_strings import PageQuery, read_query
 
 HERE = Cursor(["ann", None], ["Zażółć", "17"])
 

@@ -10,9 +10,9 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from app import monitor
 from app.errors import OrderNotFound
-from web.endpoint import EVENT_STREAM
-from web.headers import USUAL
-from web.middlewares import surround
+from web.http.endpoint import EVENT_STREAM
+from web.http.headers import USUAL
+from web.http.middlewares import surround
 
 SHOP = "https://shop.example.com"
 PREFLIGHT = {"Access-Control-Request-Method": "PATCH"}
@@ -85,7 +85,7 @@ async def test_a_worker_that_stops_closes_each_connection_after_its_answer(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "Connection" not in (await client.get("/refuse")).headers
-    monkeypatch.setattr("web.middlewares.app", SimpleNamespace(should_stop=True))
+    monkeypatch.setattr("web.http.middlewares.app", SimpleNamespace(should_stop=True))
     reader, writer = await asyncio.open_connection(client.host, client.port)
     writer.write(b"GET /refuse HTTP/1.1\r\nHost: orders\r\n\r\n")
     async with asyncio.timeout(20):

@@ -8,9 +8,9 @@ from uuid import UUID, uuid4
 import pytest
 from aiokafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
 
-from app import in_flight
-from app.in_flight import MAX_BACKOFF, MAX_IN_FLIGHT, MIN_BACKOFF, InFlight
-from app.rows import OutboxRow
+from app.db.rows import OutboxRow
+from app.outbox import in_flight
+from app.outbox.in_flight import MAX_BACKOFF, MAX_IN_FLIGHT, MIN_BACKOFF, InFlight
 
 ANN, BOB = uuid4(), uuid4()
 

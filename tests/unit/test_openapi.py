@@ -18,9 +18,10 @@ from app.errors import (
     every_problem,
 )
 from tests.acceptance.documented import closed
-from web import openapi, origins
-from web.bodies import MONEY_SCHEMA
-from web.problems import TYPES
+from web import openapi
+from web.http import origins
+from web.http.problems import TYPES
+from web.shapes.bodies import MONEY_SCHEMA
 
 Json = dict[str, Any]
 

@@ -4,14 +4,14 @@ from uuid import uuid4
 
 import pytest
 
-from app.outbox_rows import (
+from app.db.rows import OutboxRow
+from app.outbox.rows import (
     LOOK,
     MAX_NOTIFY_BYTES,
     decode_from_notify,
     encode_for_notify,
     headers_of,
 )
-from app.rows import OutboxRow
 
 
 def row(payload: str) -> OutboxRow:

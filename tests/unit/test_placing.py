@@ -12,11 +12,11 @@ from app.errors import (
     ProductNotFound,
     TotalMismatch,
 )
+from app.identity.tokens import USER, Identity
 from app.money.amounts import MAX_MINOR
 from app.placing import Basket, price
-from app.tokens import USER, Identity
-from web.bodies import NewOrder
-from web.body_reading import validate
+from web.http.body_reading import validate
+from web.shapes.bodies import NewOrder
 
 ANN = Identity(uuid4(), None, USER)
 PEN, CUP, MAP = uuid4(), uuid4(), uuid4()

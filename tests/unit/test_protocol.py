@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from aiohttp import web
 
-from web import protocol
+from web.http import protocol
 
 BODY = bytes(8_000_000)
 

@@ -8,7 +8,7 @@ import pytest
 from redis.exceptions import AuthenticationError
 from redis.exceptions import ConnectionError as NoConnection
 
-from app.redis_breaker import CONCURRENT, RedisBreaker, RedisUnavailable
+from app.resilience.redis_breaker import CONCURRENT, RedisBreaker, RedisUnavailable
 
 
 async def answers() -> str:

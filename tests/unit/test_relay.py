@@ -9,12 +9,12 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from app import outbox_relay
-from app.admission_control import Admission
+from app.db.rows import OutboxRow
 from app.kafka.broker_access import Brokers
-from app.outbox_relay import Relay
-from app.outbox_rows import LOOK, decode_from_notify, encode_for_notify
-from app.rows import OutboxRow
+from app.outbox import relay as outbox_relay
+from app.outbox.relay import Relay
+from app.outbox.rows import LOOK, decode_from_notify, encode_for_notify
+from app.resilience.admission_control import Admission
 
 
 class Leader:

@@ -7,9 +7,9 @@ from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
 from app.errors import InvalidInput, OrderNotFound
-from app.tokens import Identity
+from app.identity.tokens import Identity
 from tests.unit.ids import ID, MISWRITTEN_IDS
-from web.requests import bearer_token, idempotency_key, is_known, path_id, required_versions
+from web.http.requests import bearer_token, idempotency_key, is_known, path_id, required_versions
 
 
 @pytest.mark.parametrize("text", [ID, ID.upper()])

@@ -16,9 +16,9 @@ from jwt.utils import base64url_encode
 
 from app.config import load_settings
 from app.errors import TokenExpired, Unauthorized
+from app.identity.token_keys import TokenKeys, key_set, load_token_keys, public_key, secret_key
+from app.identity.tokens import Tokens
 from app.times import now
-from app.token_keys import TokenKeys, key_set, load_token_keys, public_key, secret_key
-from app.tokens import Tokens
 
 SECRET = "s" * 48
 RSA = rsa.generate_private_key(65537, 2048)

@@ -10,9 +10,9 @@ import jwt
 import pytest
 
 from app.errors import TokenExpired, Unauthorized
+from app.identity.token_keys import TokenKeys, secret_key
+from app.identity.tokens import Identity, Tokens
 from app.times import now
-from app.token_keys import TokenKeys, secret_key
-from app.tokens import Identity, Tokens
 from tests.unit.ids import MISWRITTEN_IDS
 
 SECRET = "s" * 48

@@ -17,10 +17,10 @@ from uuid import UUID
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import InvalidTopicError
 
+from app.db.rows import OutboxRow
 from app.kafka.producing import TOO_LARGE, Sent, begin
 from app.metrics import PUBLISHED
-from app.outbox_rows import headers_of
-from app.rows import OutboxRow
+from app.outbox.rows import headers_of
 
 MAX_IN_FLIGHT = 5000
 """The most events in flight."""

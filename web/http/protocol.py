@@ -12,8 +12,8 @@ from faust.web.drivers.aiohttp import Web
 
 from app import app, settings
 from app.http_site import FOR_REQUESTS
-from web.headers import SERVED_AS, add_headers
-from web.problems import http_problem, problem_response, with_request_id
+from web.http.headers import SERVED_AS, add_headers
+from web.http.problems import http_problem, problem_response, with_request_id
 
 log = logging.getLogger(__name__)
 
@@ -115,8 +115,8 @@ _web._runner = _Runner(
     _web.web_app,
     access_log=None,
     keepalive_timeout=KEEPALIVE_SECONDS,
-    # web.body_reading decompresses: aiohttp's parser reports a body that it cannot decompress as a
-    # request that is not HTTP.
+    # web.http.body_reading decompresses: aiohttp's parser reports a body that it cannot decompress
+    # as a request that is not HTTP.
     auto_decompress=False,
     shutdown_timeout=settings.shutdown_grace_seconds * FOR_REQUESTS,
 )

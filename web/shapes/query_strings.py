@@ -15,13 +15,13 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from app.catalogue_sorts import SORTS
+from app.catalogue import SORTS
 from app.errors import FieldError, InvalidInput
 from app.lifecycle import Status
 from app.money.amounts import to_minor
-from web.bodies import MONEY_SCHEMA, BaseShape, Text
-from web.body_reading import MAX_NAMES, field_errors, pointer
-from web.cursors import Cursor, read_cursor
+from web.http.body_reading import MAX_NAMES, field_errors, pointer
+from web.http.cursors import Cursor, read_cursor
+from web.shapes.bodies import MONEY_SCHEMA, BaseShape, Text
 
 DEFAULT_LIMIT, MAX_LIMIT = 20, 100
 

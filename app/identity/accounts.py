@@ -7,15 +7,15 @@ import email_validator
 from argon2 import PasswordHasher
 from argon2.exceptions import VerifyMismatchError
 
-from app.bulkhead import Bulkhead
-from app.db import Database
+from app.db.pools import Database
+from app.db.queries import sql
 from app.errors import EmailTaken, InvalidCredentials
+from app.identity.tokens import USER, Identity
 from app.ids import new_id
 from app.metrics import FAILED_LOGINS
-from app.queries import sql
-from app.rate_limits import RateLimits
+from app.resilience.bulkhead import Bulkhead
+from app.resilience.rate_limits import RateLimits
 from app.times import now
-from app.tokens import USER, Identity
 
 _hasher = PasswordHasher()
 _NO_ONES_HASH = _hasher.hash("the password of an account that does not exist")

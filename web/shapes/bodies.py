@@ -17,10 +17,10 @@ from pydantic.alias_generators import to_camel
 from pydantic.config import JsonDict
 
 from app import catalogue
-from app.accounts import canonical_email
 from app.errors import (
     InvalidInput,
 )
+from app.identity.accounts import canonical_email
 from app.money.amounts import MAX_MINOR, to_minor
 from app.placing import Basket
 from app.text import flaw

@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 
 import asyncpg
 
-from app.db import Database
-from app.db_connecting import name_the_server
+from app.db.connecting import name_the_server
+from app.db.pools import Database
 
 Ask = Callable[[asyncpg.Connection], Awaitable[bool]]
 """Tries to take the lock without waiting; returns whether it did."""

@@ -7,8 +7,8 @@ from typing import Any
 
 import orjson
 
+from app.db.rows import OutboxRow
 from app.ids import parse_id
-from app.rows import OutboxRow
 from app.times import rfc3339
 
 LOOK = ""

@@ -22,10 +22,10 @@ from limits.aio.storage import MemoryStorage, RedisStorage
 from limits.aio.strategies import MovingWindowRateLimiter
 from limits.util import WindowStats
 
-from app.bulkhead import Bulkhead
 from app.errors import InvalidCredentials, TooManyRequests
 from app.metrics import RATE_LIMITED
-from app.redis_breaker import RedisBreaker, RedisUnavailable, connect
+from app.resilience.bulkhead import Bulkhead
+from app.resilience.redis_breaker import RedisBreaker, RedisUnavailable, connect
 
 T = TypeVar("T")
 

@@ -14,7 +14,7 @@ from aiohttp import web
 from faust.web import View as FaustView
 from faust.web.exceptions import WebError
 
-from app.db import AWAY
+from app.db.pools import AWAY
 from app.errors import (
     ExpectationFailed,
     InvalidInput,
@@ -27,8 +27,8 @@ from app.errors import (
     Unavailable,
 )
 from app.logs import request_id
-from web.headers import REQUEST_ID, SERVED_AS
-from web.requests import bearer_token
+from web.http.headers import REQUEST_ID, SERVED_AS
+from web.http.requests import bearer_token
 
 log = logging.getLogger(__name__)
 

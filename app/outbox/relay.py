@@ -20,22 +20,22 @@ import asyncpg
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from app.admission_control import RELAYED, Admission
 from app.crashes import Point, crash_here
-from app.db import AWAY, FEW_ROWS, Database
-from app.in_flight import InFlight
+from app.db.leadership import leadership
+from app.db.pools import AWAY, FEW_ROWS, Database
+from app.db.queries import sql
+from app.db.rows import OutboxRow
+from app.db.transaction import Transaction
 from app.kafka import producing
 from app.kafka.broker_access import Brokers
-from app.leadership import leadership
 from app.metrics import REFUSED
-from app.outbox_rows import LOOK, as_row, decode_from_notify, encode_for_notify
-from app.queries import sql
-from app.rows import OutboxRow
+from app.outbox.in_flight import InFlight
+from app.outbox.rows import LOOK, as_row, decode_from_notify, encode_for_notify
+from app.resilience.admission_control import RELAYED, Admission
+from app.resilience.timeouts import move_on_after, retry_delays
 from app.text import storable_error
-from app.timeouts import move_on_after, retry_delays
 from app.times import now, parse_time
 from app.topics import topic_names
-from app.transaction import Transaction
 
 log = logging.getLogger(__name__)
 

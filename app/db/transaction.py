@@ -10,11 +10,8 @@ import asyncpg
 import orjson
 from orjson import Fragment
 
-from app.ids import new_id
-from app.lifecycle import Order
-from app.money.statuses import LIVE
-from app.queries import sql
-from app.rows import (
+from app.db.queries import sql
+from app.db.rows import (
     DueCall,
     IdempotencyKey,
     LineRow,
@@ -25,6 +22,9 @@ from app.rows import (
     RefundRow,
     ReportRow,
 )
+from app.ids import new_id
+from app.lifecycle import Order
+from app.money.statuses import LIVE
 from app.times import now, rfc3339
 from app.topics import Event
 

@@ -6,8 +6,8 @@ Faust's own `web_cors_options` would drop every PATCH route.
 from aiohttp import web
 from aiohttp_middlewares.cors import cors_middleware
 
-from web.headers import REQUEST_ID
-from web.problems import Handler
+from web.http.headers import REQUEST_ID
+from web.http.problems import Handler
 
 ALLOWED_HEADERS = (
     "accept",

@@ -6,12 +6,12 @@ from uuid import UUID
 from aiohttp import web
 
 from app import bearer_tokens, settings
+from app.db.rows import IdempotencyKey
 from app.errors import Forbidden, InvalidInput, Problem, Unauthorized
 from app.idempotency import MAX_KEY_LENGTH, expiry, fingerprint
+from app.identity.tokens import Identity
 from app.ids import read_id
-from app.rows import IdempotencyKey
-from app.tokens import Identity
-from web.body_reading import raw
+from web.http.body_reading import raw
 
 _INSIDE = f"[ !#-~]{{0,{MAX_KEY_LENGTH - 2}}}"
 KEY = re.compile(f'"([ -~]{{1,{MAX_KEY_LENGTH}}})"|([!#-~](?:{_INSIDE}[!#-~])?)')

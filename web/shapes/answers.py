@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, EmailStr, Field, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
 from app.lifecycle import Status
-from web.bodies import MONEY_SCHEMA
+from web.shapes.bodies import MONEY_SCHEMA
 
 MajorUnits = Annotated[float, WithJsonSchema(MONEY_SCHEMA)]
 Pieces = Annotated[int, Field(ge=0)]

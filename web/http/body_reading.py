@@ -20,7 +20,7 @@ from app.errors import (
     UnsupportedMediaType,
 )
 from app.text import storable_error
-from web.bodies import Body
+from web.shapes.bodies import Body
 
 OWN_WORDS = {
     "missing": "is required",

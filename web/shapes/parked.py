@@ -7,9 +7,9 @@ from uuid import UUID
 from pydantic import Field
 
 from app.parked import State
-from web.answers import Shape
-from web.bodies import Body, Reason, Text
-from web.query_strings import PageQuery
+from web.shapes.answers import Shape
+from web.shapes.bodies import Body, Reason, Text
+from web.shapes.query_strings import PageQuery
 
 
 class ParkedQuery(PageQuery):

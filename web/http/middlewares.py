@@ -9,12 +9,12 @@ from faust.web.drivers.aiohttp import Web
 from app import app, monitor, settings
 from app.errors import NotFound
 from app.http_site import FAUST_PAGES
-from web.addresses import ForwardedFor
-from web.endpoint import EVENT_STREAM
-from web.headers import before_sending
-from web.origins import allow_origins
-from web.problems import Handler, answer_problems
-from web.requests import authenticate_admin
+from web.http.addresses import ForwardedFor
+from web.http.endpoint import EVENT_STREAM
+from web.http.headers import before_sending
+from web.http.origins import allow_origins
+from web.http.problems import Handler, answer_problems
+from web.http.requests import authenticate_admin
 
 
 @web.middleware

@@ -35,12 +35,10 @@ from app.errors import (
     Unavailable,
     UnsupportedMediaType,
 )
-from app.tokens import Identity
-from web.bodies import Body
-from web.body_reading import read
-from web.problems import safe_path
-from web.query_strings import Query, read_query
-from web.requests import (
+from app.identity.tokens import Identity
+from web.http.body_reading import read
+from web.http.problems import safe_path
+from web.http.requests import (
     authenticate,
     authenticate_admin,
     check_header,
@@ -48,6 +46,8 @@ from web.requests import (
     path_id,
     required_versions,
 )
+from web.shapes.bodies import Body
+from web.shapes.query_strings import Query, read_query
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 
 from app.crashes import Point, crash_here
-from app.db_connecting import (
+from app.db.connecting import (
     CONNECT_SECONDS,
     DEAD_PEERS,
     OWN_LIMITS,
@@ -18,7 +18,7 @@ from app.db_connecting import (
     Hosts,
     name_the_server,
 )
-from app.transaction import Transaction, write_changes
+from app.db.transaction import Transaction, write_changes
 
 log = logging.getLogger(__name__)
 

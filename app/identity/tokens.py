@@ -12,10 +12,10 @@ from uuid import UUID, uuid4
 import jwt
 
 from app.errors import Forbidden, TokenExpired, Unauthorized
+from app.identity.token_keys import HS256, TokenKeys
 from app.ids import read_id
 from app.text import flaw
 from app.times import now
-from app.token_keys import HS256, TokenKeys
 
 USER, ADMIN = "USER", "ADMIN"
 TOKENS_REMEMBERED = 4096

@@ -1,0 +1,1 @@
+"""Identity: accounts, and the tokens that tell who asks."""

@@ -1,0 +1,1 @@
+"""The outbox: events as rows, and the relay that publishes them."""

@@ -1,0 +1,1 @@
+"""How every operation speaks HTTP: declared, read, checked, answered."""
