@@ -151,7 +151,7 @@ class StripeClient:
         refunds = self._client.v1.refunds
         page = await refunds.list_async({"payment_intent": payment_intent, "limit": 100})
         found = [refund async for refund in page.auto_paging_iter()]
-        return [_refund(refund) for refund in found if refund.payment_intent == payment_intent]
+        return [_refund(refund) for refund in found if _is_of(refund, payment_intent)]
 
     async def find_refund(self, id: str) -> Refund:
         """Return a refund's current state. Raises ProviderAway, ProviderRefused."""
@@ -238,6 +238,11 @@ def _refund(refund: stripe.Refund, asked_minor: int | None = None) -> Refund:
     ours = told_id((told.get("metadata") or {}).get("refundId"))
     status = told.get("status") or "pending"
     return Refund(told["id"], status, told["amount"], str(ours) if ours else None)
+
+
+def _is_of(refund: stripe.Refund, payment_intent: str) -> bool:
+    """Return whether a listed refund is of the intent that was asked for, or tells none."""
+    return bool(refund.to_dict().get("payment_intent", payment_intent) == payment_intent)
 
 
 def _find(made: Sequence[Refund], refund_id: UUID, otherwise: ProviderRefused) -> Refund:

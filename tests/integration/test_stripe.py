@@ -278,13 +278,13 @@ async def test_a_provider_that_is_not_there_is_away() -> None:
 
 @asynccontextmanager
 async def answering(answers: Mapping[str, Any]) -> AsyncIterator[StripeClient]:
-    """Run another stand-in, which answers a POST by its path; yield a client of it."""
+    """Run another stand-in, which answers by path; yield a client of it."""
 
     async def answer(request: web.Request) -> web.Response:
         return web.json_response(answers[request.path])
 
     app = web.Application()
-    app.router.add_post("/{path:.*}", answer)
+    app.router.add_route("*", "/{path:.*}", answer)
     async with TestServer(app) as server:
         ours = stripe_client(str(server.make_url("/")))
         try:
@@ -310,6 +310,13 @@ async def test_an_answer_needs_to_tell_no_more_than_is_read_of_it() -> None:
 async def test_a_refund_whose_amount_is_not_told_is_of_what_was_asked_for() -> None:
     async with answering({"/v1/refunds": {"id": "re_1", "status": "succeeded"}}) as ours:
         assert await ours.refund(uuid4(), uuid4(), "pi_1", 98) == Refund("re_1", "succeeded", 98)
+
+
+async def test_a_listed_refund_that_tells_no_intent_is_of_the_one_that_was_asked_for() -> None:
+    others = {"id": "re_2", "amount": 2, "payment_intent": "pi_2"}
+    listed = {"object": "list", "has_more": False, "data": [{"id": "re_1", "amount": 98}, others]}
+    async with answering({"/v1/refunds": listed}) as ours:
+        assert await ours.find_refunds("pi_1") == [Refund("re_1", "pending", 98)]
 
 
 async def test_an_answer_that_lacks_what_is_needed_is_asked_for_again() -> None:
