@@ -29,8 +29,8 @@ async def regular(new_customer: NewCustomer, admin: Admin) -> Customer:
     """A customer with 101 orders."""
     regular, product = new_customer(), await admin.adds()
     for _ in range(10):
-        await asyncio.gather(*[regular.placed(product) for _ in range(10)])
-    await regular.placed(product)
+        await asyncio.gather(*[regular.admitted(product) for _ in range(10)])
+    await regular.admitted(product)
     return regular
 
 
