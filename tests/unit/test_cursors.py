@@ -10,7 +10,8 @@ from multidict import MultiDict
 
 from app.errors import InvalidInput
 from web.http.cursors import Cursor, page, position_in, read_cursor
-from web.shapes.query_strings import PageQuery, read_query
+from web.http.query_reading import read_query
+from web.shapes.query_strings import PageQuery
 
 HERE = Cursor(["ann", None], ["Zażółć", "17"])
 

@@ -38,6 +38,7 @@ from app.errors import (
 from app.identity.tokens import Identity
 from web.http.body_reading import read
 from web.http.problems import safe_path
+from web.http.query_reading import read_query
 from web.http.requests import (
     authenticate,
     authenticate_admin,
@@ -47,7 +48,7 @@ from web.http.requests import (
     required_versions,
 )
 from web.shapes.bodies import Body
-from web.shapes.query_strings import Query, read_query
+from web.shapes.query_strings import Query
 
 log = logging.getLogger(__name__)
 

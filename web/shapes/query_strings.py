@@ -1,25 +1,15 @@
-"""The shapes of query strings, and how they are read."""
+"""The shapes of query strings."""
 
 import re
 from decimal import Decimal
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 from uuid import UUID
 
-from aiohttp import web
-from pydantic import (
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainValidator,
-    ValidationError,
-    WithJsonSchema,
-)
+from pydantic import BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema
 
 from app.catalogue import SORTS
-from app.errors import FieldError, InvalidInput
 from app.lifecycle import Status
 from app.money.amounts import to_minor
-from web.http.body_reading import MAX_NAMES, field_errors, pointer
 from web.http.cursors import Cursor, read_cursor
 from web.shapes.bodies import MONEY_SCHEMA, BaseShape, Text
 
@@ -105,24 +95,3 @@ class ChecksQuery(Query):
     """`verbose`, with or without a value, lists each check."""
 
     verbose: str | None = None
-
-
-Q = TypeVar("Q", bound=Query)
-
-
-def read_query(request: web.Request, shape: type[Q]) -> Q:
-    """Read the query string as `shape`. Raises InvalidInput naming every bad parameter."""
-    if len(request.query) > MAX_NAMES:
-        raise InvalidInput.of("#", f"The query must have at most {MAX_NAMES} parameters")
-    given: dict[str, Any] = dict(request.query)
-    twice = [name for name in given if len(request.query.getall(name)) > 1]
-    errors = [FieldError("must be given once", pointer([name])) for name in twice]
-    try:
-        query = shape.model_validate(given)
-    except ValidationError as error:
-        found = field_errors(error)
-        told = {one.pointer for one in errors}
-        raise InvalidInput([*errors, *(one for one in found if one.pointer not in told)]) from None
-    if errors:
-        raise InvalidInput(errors)
-    return query
