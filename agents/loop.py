@@ -62,7 +62,6 @@ def on(
     work = handle or remember
     assert work is not None
     name = f"{work.__module__.split('.')[-1]}.{work.__name__}"
-
     handler = HANDLERS[name] = Handler(name, record, handle, reads, moves_stock)
     for counter in (DEAD_LETTERS, DUPLICATES, HELD_BACK, RETRIES):
         counter.labels(name)  # shown as 0 from the start, so that an alert sees the first rise

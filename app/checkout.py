@@ -10,13 +10,7 @@ from app.db.pools import Database
 from app.db.queries import sql
 from app.db.rows import IdempotencyKey, PaymentRow
 from app.db.transaction import Transaction
-from app.errors import (
-    NothingToPay,
-    NotPayable,
-    OrderNotFound,
-    PaymentInProgress,
-    TooManyAttempts,
-)
+from app.errors import NothingToPay, NotPayable, OrderNotFound, PaymentInProgress, TooManyAttempts
 from app.identity.tokens import Identity
 from app.ids import new_id
 from app.lifecycle import Order, Status, payable

@@ -18,7 +18,6 @@ from app.times import now
 
 MAX_KEY_LENGTH = 255
 
-
 Keys = Sequence[IdempotencyKey | None]
 """The keys of requests that are done in one batch; None for a request without one."""
 Done = TypeVar("Done")

@@ -35,7 +35,6 @@ IDLE_SECONDS = 1.0
 MAIL = "mail"
 """The name of this task in crash points."""
 
-
 _threads = ThreadPoolExecutor(BATCH, "mail")
 """Their own: a mail server that hangs must not hold up the hashing of passwords."""
 

@@ -6,23 +6,10 @@ from uuid import UUID
 
 from aiohttp import web
 
-from app import (
-    app,
-    orders,
-    placing,
-    redis_cache,
-    request_pool,
-    settings,
-)
+from app import app, orders, placing, redis_cache, request_pool, settings
 from app.cache import ORDERS
 from app.db.rows import IdempotencyKey
-from app.errors import (
-    Forbidden,
-    NotEnoughStock,
-    Overloaded,
-    ProductNotFound,
-    TotalMismatch,
-)
+from app.errors import Forbidden, NotEnoughStock, Overloaded, ProductNotFound, TotalMismatch
 from app.identity.tokens import Identity
 from app.logs import request_id
 from tables.replays import recall

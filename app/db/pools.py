@@ -22,7 +22,6 @@ from app.db.transaction import Transaction, write_changes
 
 log = logging.getLogger(__name__)
 
-
 IN_DOUBT = (
     OSError,
     TimeoutError,
@@ -76,7 +75,6 @@ looking up rows; it would keep that plan until the table is analysed, which may 
 
 COMMAND_SECONDS = 10.0
 """How long a statement of a pool may take; then it is cancelled, and raises TimeoutError."""
-
 
 AfterCommit = Callable[[Transaction], Awaitable[None]]
 

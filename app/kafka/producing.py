@@ -7,11 +7,7 @@ from typing import Any, cast
 from uuid import UUID
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import (
-    MessageSizeTooLargeError,
-    RecordListTooLargeError,
-    RecordTooLargeError,
-)
+from aiokafka.errors import MessageSizeTooLargeError, RecordListTooLargeError, RecordTooLargeError
 from aiokafka.partitioner import murmur2
 
 from app.resilience.timeouts import move_on_after

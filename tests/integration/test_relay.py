@@ -17,8 +17,6 @@ from app.kafka.broker_access import Brokers
 from app.operations import intervention
 from app.operations.intervention import Actor
 from app.outbox import in_flight
-from app.outbox import relay as outbox_relay
-from app.outbox import rows as outbox_rows
 from app.outbox.relay import Relay
 from app.parked import page
 from app.resilience.admission_control import Admission
@@ -117,7 +115,7 @@ async def test_what_another_worker_commits_is_sent_as_it_is_told(
     brokers: Brokers,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(outbox_relay, "BATCH", 0)  # looks find nothing
+    monkeypatch.setattr("app.outbox.relay.BATCH", 0)  # looks find nothing
     async with relaying(brokers, database) as leader:
         await leads(leader)
         await comes(database, await cancelled_order(elsewhere), [True, True])
@@ -129,7 +127,7 @@ async def test_what_is_too_long_to_be_told_is_looked_for_at_once(
     brokers: Brokers,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(outbox_rows, "MAX_NOTIFY_BYTES", 100)
+    monkeypatch.setattr("app.outbox.rows.MAX_NOTIFY_BYTES", 100)
     looked, look = asyncio.Event(), Relay._look
 
     async def note(relay: Relay, *arguments: Any) -> None:
@@ -141,7 +139,7 @@ async def test_what_is_too_long_to_be_told_is_looked_for_at_once(
     await nothing_is_unsent(database)
     async with relaying(brokers, database) as leader:
         await leads(leader)
-        monkeypatch.setattr(outbox_relay, "LOOK_SECONDS", 3600)
+        monkeypatch.setattr("app.outbox.relay.LOOK_SECONDS", 3600)
         looked.clear()
         leader._wake.set()
         await looked.wait()  # the last unprompted look
@@ -174,7 +172,7 @@ async def test_an_event_that_the_broker_refuses_is_parked_and_holds_up_its_order
 async def test_a_topic_that_cannot_be_written_leaves_room_for_all_others(
     database: Database, brokers: Brokers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox_relay, "BATCH", 20)
+    monkeypatch.setattr("app.outbox.relay.BATCH", 20)
     monkeypatch.setattr(in_flight, "MAX_IN_FLIGHT", 50)
     monkeypatch.setattr(in_flight, "MAX_PER_PARTITION", 10)
     stuck = """
@@ -220,7 +218,7 @@ async def test_a_leader_that_cannot_send_gives_up_the_lead(
     await leads(leader)
     producer.has_ended = ends
     for name, value in seconds.items():
-        monkeypatch.setattr(outbox_relay, name, value)
+        monkeypatch.setattr(f"app.outbox.relay.{name}", value)
     try:
         async with relaying(brokers, database):
             await comes(database, order_id, [True, True])

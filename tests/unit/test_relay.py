@@ -11,7 +11,6 @@ import pytest
 
 from app.db.rows import OutboxRow
 from app.kafka.broker_access import Brokers
-from app.outbox import relay as outbox_relay
 from app.outbox.relay import Relay
 from app.outbox.rows import LOOK, decode_from_notify, encode_for_notify
 from app.resilience.admission_control import Admission
@@ -48,8 +47,8 @@ class Leader:
 @pytest.fixture
 async def leader(monkeypatch: pytest.MonkeyPatch) -> Leader:
     leader = Leader()
-    monkeypatch.setattr(outbox_relay, "sql", leader)
-    monkeypatch.setattr(outbox_relay, "GATHER_SECONDS", 0)
+    monkeypatch.setattr("app.outbox.relay.sql", leader)
+    monkeypatch.setattr("app.outbox.relay.GATHER_SECONDS", 0)
     return leader
 
 

@@ -12,13 +12,7 @@ from urllib.parse import quote
 from aiohttp import web
 from pydantic import ValidationError
 
-from app.errors import (
-    BodyTooSlow,
-    FieldError,
-    InvalidInput,
-    PayloadTooLarge,
-    UnsupportedMediaType,
-)
+from app.errors import BodyTooSlow, FieldError, InvalidInput, PayloadTooLarge, UnsupportedMediaType
 from app.text import storable_error
 from web.shapes.bodies import Body
 

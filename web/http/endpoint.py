@@ -74,7 +74,6 @@ JSON, PROBLEM_JSON, EVENT_STREAM = (
     "text/event-stream",
 )
 
-
 READING = ("GET", "HEAD")
 HTML = ("text/html",)
 TEXT: Mapping[str, Any] = {"type": "string"}

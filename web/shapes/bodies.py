@@ -5,21 +5,12 @@ from decimal import Decimal
 from typing import Annotated, Any, cast
 from uuid import UUID
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    WithJsonSchema,
-)
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic.alias_generators import to_camel
 from pydantic.config import JsonDict
 
 from app import catalogue
-from app.errors import (
-    InvalidInput,
-)
+from app.errors import InvalidInput
 from app.identity.accounts import canonical_email
 from app.money.amounts import MAX_MINOR, to_minor
 from app.placing import Basket
