@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Any, NoReturn, Protocol
 from uuid import UUID
 
 from app.errors import ProviderAway, ProviderRefused
 
 NOT_CONFIGURED = "Stripe is not configured"
+NO_KEY = "STRIPE_SECRET_KEY is not set"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,26 +112,10 @@ class UnconfiguredStripe:
 
     async def create_session(self, checkout: Checkout) -> Session:
         """Raise ProviderRefused."""
-        raise ProviderRefused(NOT_CONFIGURED, "STRIPE_SECRET_KEY is not set")
+        raise ProviderRefused(NOT_CONFIGURED, NO_KEY)
 
-    async def expire_session(self, session_id: str) -> Session:
+    async def _wait(self, *_: Any, **__: Any) -> NoReturn:
         """Raise ProviderAway."""
-        raise ProviderAway("STRIPE_SECRET_KEY is not set")
+        raise ProviderAway(NO_KEY)
 
-    async def find_session(self, session_id: str) -> Session:
-        """Raise ProviderAway."""
-        raise ProviderAway("STRIPE_SECRET_KEY is not set")
-
-    async def refund(
-        self, refund_id: UUID, order_id: UUID, payment_intent: str, amount_minor: int
-    ) -> Refund:
-        """Raise ProviderAway."""
-        raise ProviderAway("STRIPE_SECRET_KEY is not set")
-
-    async def find_refunds(self, payment_intent: str) -> list[Refund]:
-        """Raise ProviderAway."""
-        raise ProviderAway("STRIPE_SECRET_KEY is not set")
-
-    async def find_refund(self, id: str) -> Refund:
-        """Raise ProviderAway."""
-        raise ProviderAway("STRIPE_SECRET_KEY is not set")
+    expire_session = find_session = refund = find_refunds = find_refund = _wait
