@@ -33,29 +33,33 @@ async def make_refund(database: Database, api: StripeApi, call: Any) -> None:
     if call["provider_refund_id"]:
         await _poll_refund(database, api, call)
         return
-    id, amount = call["subject_id"], call["amount_minor"]
-    row = RefundRow(id, call["payment_id"], amount)
-    intent = call["payment_intent"]
+    id, amount, intent = call["subject_id"], call["amount_minor"], call["payment_intent"]
     try:
         if not intent:
             intent = (await api.find_session(call["session_id"])).payment_intent
         refund = await api.refund(id, call["order_id"], intent or "", amount)
     except ProviderRefused as refused:
         wait_for_key(refused)
-        log.warning("Stripe refuses a refund of payment %s: %s", call["payment_id"], refused)
-        row.refused_reason = refused.reason
-        async with answering(database, call, str(refused)) as (transaction, locked):
-            transaction.refunds[id] = row
-            locked.refuse(str(id), refused.reason)
-            # A person may have refunded some of it, of which no webhook has told.
-            report_refunds(transaction, locked, refused.refunds)
+        await _note_refusal(database, call, refused)
         return
-    row.provider_refund_id = refund.id
+    row = RefundRow(id, call["payment_id"], amount, provider_refund_id=refund.id)
     again = _until_next(refund, call["succeeded_at"])
     async with answering(database, call, again=again) as (transaction, locked):
         locked.payment.payment_intent = locked.payment.payment_intent or intent
         transaction.refunds[id] = row
         report_refund(transaction, locked, refund, str(id))
+
+
+async def _note_refusal(database: Database, call: Any, refused: ProviderRefused) -> None:
+    """Record that Stripe has refused the refund; settling the order may request another."""
+    log.warning("Stripe refuses a refund of payment %s: %s", call["payment_id"], refused)
+    id, reason = call["subject_id"], refused.reason
+    row = RefundRow(id, call["payment_id"], call["amount_minor"], refused_reason=reason)
+    async with answering(database, call, str(refused)) as (transaction, locked):
+        transaction.refunds[id] = row
+        locked.refuse(str(id), reason)
+        # A person may have refunded some of it, of which no webhook has told.
+        report_refunds(transaction, locked, refused.refunds)
 
 
 async def _poll_refund(database: Database, api: StripeApi, call: Any) -> None:
