@@ -1,14 +1,12 @@
 """Send messages that a handler cannot take to the topic `dead_letter`."""
 
 import base64
-from typing import Any
 
 from aiokafka.errors import MessageSizeTooLargeError
-from faust.types import EventT, Message
 
 from app import app
 from app.ids import new_id
-from app.kafka.messages import text_headers
+from app.kafka.messages import Message, RawMessage, text_headers
 from app.kafka.producing import MAX_MESSAGE, TOO_LARGE
 from app.metrics import DEAD_LETTERS
 from app.outbox.rows import event_headers
@@ -23,7 +21,7 @@ MAX_REQUEST_ID = 128
 """The most characters of a request's id that a letter's headers repeat: anybody may send one."""
 
 
-async def send_dead_letter(message: EventT[Any], handler: str, error: str, attempts: int) -> None:
+async def send_dead_letter(message: Message, handler: str, error: str, attempts: int) -> None:
     """Send the raw message to `dead_letter` and wait for the broker's acknowledgement.
 
     A message that is too large, for a producer or for the topic, is sent without its key, value and
@@ -64,7 +62,7 @@ def _headers(letter: DeadLetter) -> list[tuple[str, bytes]]:
     return event_headers(id, letter.topic_name, subject, letter.occurredAt, request_id)
 
 
-def dead_letter(message: Message, handler: str, error: str, attempts: int) -> DeadLetter:
+def dead_letter(message: RawMessage, handler: str, error: str, attempts: int) -> DeadLetter:
     """Build the dead letter: the raw message, its origin, and why `handler` cannot take it."""
     return DeadLetter(
         topic=message.topic,

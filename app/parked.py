@@ -7,14 +7,13 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from faust.types import Message
 
 from app.db.pools import Database
 from app.db.queries import sql
 from app.db.transaction import Transaction
 from app.errors import ParkedNotFound
 from app.ids import parse_id
-from app.kafka.messages import order_id_of_key, text_headers
+from app.kafka.messages import RawMessage, order_id_of_key, text_headers
 from app.text import storable_error
 from app.times import now, rfc3339
 
@@ -36,7 +35,7 @@ UNRESOLVED = (State.PARKED, State.WAITING)
 
 async def park(
     database: Database,
-    message: Message,
+    message: RawMessage,
     handler: str,
     error: str,
     attempts: int,
@@ -67,7 +66,9 @@ async def park(
         return id
 
 
-async def park_again(database: Database, message: Message, handler: str, error: str) -> UUID | None:
+async def park_again(
+    database: Database, message: RawMessage, handler: str, error: str
+) -> UUID | None:
     """Park a message that was replayed or discarded before; return its id, None if there is none.
 
     Raises one of AWAY.
@@ -100,7 +101,7 @@ async def parked_ahead(
 
 
 async def park_behind(
-    transaction: Transaction, handler: str, messages: Sequence[tuple[UUID, Message]]
+    transaction: Transaction, handler: str, messages: Sequence[tuple[UUID, RawMessage]]
 ) -> None:
     """Park messages, given with their orders, behind parked ones of their orders; each once."""
     raw = [message for _, message in messages]
@@ -200,5 +201,5 @@ def _text(raw: bytes | None) -> str | None:
     return None if raw is None else raw.decode(errors="replace")
 
 
-def _headers_json(message: Message) -> str:
+def _headers_json(message: RawMessage) -> str:
     return orjson.dumps(text_headers(message)).decode()

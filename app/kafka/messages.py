@@ -3,13 +3,14 @@
 from typing import Any, cast
 from uuid import UUID
 
-from faust.types import EventT
-from faust.types import Message as RawMessage
+import faust.types
 
 from app.topics import Event
 
-Message = EventT[Any]
-"""A message as Faust delivers it; its `value` is an Event or Malformed."""
+Message = faust.types.EventT[Any]
+"""A message as Faust delivers it to an agent; its `value` is an Event or Malformed."""
+RawMessage = faust.types.Message
+"""The bytes of a message, and where they are in Kafka: what is parked."""
 
 
 def event_of(message: Message) -> Event:
