@@ -234,7 +234,8 @@ def _answer(answer: Answer) -> Json:
     }
     described: Json = {"description": answer.description, "headers": _headers(answer.headers)}
     described |= {"content": content} if answer.shape is not None else {}
-    return described | ({"links": _links(answer.links)} if answer.links else {})
+    links = {link.operation: _link(link) for link in answer.links}
+    return described | ({"links": links} if links else {})
 
 
 def _schema(shape: Any) -> Json:
@@ -245,10 +246,6 @@ def _schema(shape: Any) -> Json:
 
 def _headers(names: Iterable[str]) -> Json:
     return {name: {"$ref": f"#/components/headers/{name}"} for name in ("X-Request-Id", *names)}
-
-
-def _links(links: Iterable[Link]) -> Json:
-    return {link.operation: _link(link) for link in links}
 
 
 def _link(link: Link) -> Json:

@@ -44,10 +44,11 @@ FEW_ROWS = {
     "enable_mergejoin": "off",
     "plan_cache_mode": "force_generic_plan",
 }
-"""Planner settings of all connections; as in the worker. MAX_BATCH is the producer's, in bytes."""
+"""Planner settings of all connections; as in the worker."""
 PLAN_SECONDS = 10
 """How long a connection keeps a statement's plan; as in the worker."""
 MAX_BATCH = 64 * 1024
+"""Bytes of one producer batch for one partition; as in the worker."""
 RAMP_SECONDS = 2.0
 
 
