@@ -54,18 +54,9 @@ def _record(pid: int | None, length: Length, native: bool) -> str:
     RESULTS.mkdir(exist_ok=True)
     command = [
         str(Path(sys.executable).with_name("py-spy")),
-        *(
-            "record",
-            "--gil",
-            *(["--native"] if native else []),
-            "--pid",
-            str(pid),
-            "--rate",
-            str(RATE),
-            "--format",
-            "raw",
-        ),
+        *("record", "--gil", "--pid", str(pid), "--rate", str(RATE), "--format", "raw"),
         *("--duration", str(int(length.warm_up + length.seconds)), "--output", str(out)),
+        *(["--native"] if native else []),
     ]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
