@@ -15,7 +15,7 @@ import asyncpg
 from agents.gate import Gate
 from app import agent_batch_pool, agent_pool
 from app.db.batching import Batcher
-from app.db.pools import AWAY
+from app.db.errors import AWAY
 from app.db.transaction import Transaction
 from app.errors import BadEvent
 from app.handlers import Handler

@@ -26,7 +26,7 @@ from agents.gate import Gate
 from agents.stream import batches
 from app import admission, agent_pool, app
 from app.crashes import Point, crash_here
-from app.db.pools import AWAY
+from app.db.errors import AWAY
 from app.handlers import HANDLERS, NO_ORDER, POISON, Handle, Handler
 from app.kafka.decoding import EventSchema, Malformed
 from app.kafka.messages import Message, event_of, message_ref, order_id_of, request_id_of

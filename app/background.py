@@ -14,7 +14,7 @@ from asyncpg import PostgresError
 
 from app import admission, app, redis_cache, relay, settings, stripe_calls, timer_pool
 from app.cache import ORDERS, PRODUCTS
-from app.db.pools import AWAY
+from app.db.errors import AWAY
 from app.db.queries import sql
 from app.expiry import BATCH, expire_due
 from app.mail import Mail, send_mails

@@ -15,7 +15,8 @@ from uuid import UUID, uuid4
 from asyncpg import PostgresError
 
 from app import order_locks, orders
-from app.db.pools import AWAY, Database
+from app.db.errors import AWAY
+from app.db.pools import Database
 from app.db.queries import sql
 from app.db.transaction import Transaction
 from app.lifecycle import EXPIRED, Status

@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 import asyncpg
 import orjson
 
-from app.db.pools import CONFLICT, Database
+from app.db.errors import CONFLICT
+from app.db.pools import Database
 from app.db.queries import sql
 from app.db.rows import IdempotencyKey, KeyId
 from app.db.transaction import Transaction

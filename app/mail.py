@@ -17,7 +17,8 @@ from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
 from app.crashes import Point, crash_here
-from app.db.pools import AWAY, Database
+from app.db.errors import AWAY
+from app.db.pools import Database
 from app.db.queries import sql
 from app.times import now
 

@@ -12,7 +12,8 @@ import orjson
 from asyncpg import PostgresError
 
 from app.cache import ORDERS, Cache
-from app.db.pools import AWAY, Database
+from app.db.errors import AWAY
+from app.db.pools import Database
 from app.db.queries import sql
 from app.db.transaction import Transaction
 from app.times import rfc3339

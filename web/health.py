@@ -11,7 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from app import app, health_pool, monitor
 from app.db.batching import Batcher
-from app.db.pools import AWAY
+from app.db.errors import AWAY
 from app.db.queries import sql
 from app.times import now, rfc3339
 from app.version import VERSION

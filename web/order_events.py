@@ -12,7 +12,7 @@ import orjson
 from aiohttp import hdrs, web
 
 from app import app, followers, request_pool, timeline
-from app.db.pools import AWAY
+from app.db.errors import AWAY
 from app.errors import Forbidden, Overloaded, TooManyRequests
 from app.explain import explain
 from app.identity.tokens import Identity

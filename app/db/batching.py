@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 import asyncpg
 
-from app.db.pools import AWAY
+from app.db.errors import AWAY
 
 log = logging.getLogger(__name__)
 

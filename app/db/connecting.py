@@ -8,6 +8,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
+from app.db.errors import AWAY
+
 CONNECT_SECONDS = 5.0
 """How long connecting may take. Each host has an equal part of it."""
 
@@ -56,22 +58,20 @@ def name_the_server(error: Exception) -> None:
 class Hosts:
     """The hosts of a database, the one that did last first."""
 
-    def __init__(self, dsn: dict[str, Any], away: tuple[type[Exception], ...]) -> None:
-        """After one of the errors `away` the next host is tried."""
+    def __init__(self, dsn: dict[str, Any]) -> None:
         self._hosts = _each_host(dsn)
-        self._away = away
 
     async def connect(self, *_: None, **options: Any) -> asyncpg.Connection:
-        """Connect to the first host that will do. Raises one of `away`.
+        """Connect to the first host that will do, trying the next after one of AWAY.
 
-        asyncpg itself would wait for a silent host until all time is up.
+        asyncpg itself would wait for a silent host until all time is up. Raises one of AWAY.
         """
         share = CONNECT_SECONDS / len(self._hosts)
         failures: list[Exception] = []
         for host in list(self._hosts):
             try:
                 return _noticing(await asyncpg.connect(**options | host, timeout=share))
-            except self._away as error:
+            except AWAY as error:
                 self._put_last(host)
                 name_the_server(error)
                 failures.append(error)

@@ -18,42 +18,10 @@ from app.db.connecting import (
     Hosts,
     name_the_server,
 )
+from app.db.errors import IN_DOUBT
 from app.db.transaction import Transaction, write_changes
 
 log = logging.getLogger(__name__)
-
-IN_DOUBT = (
-    OSError,
-    TimeoutError,
-    asyncpg.InterfaceError,
-    # Raised by a query on a connection that the server is just closing.
-    asyncpg.InternalClientError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.TransactionTimeoutError,
-    asyncpg.IdleInTransactionSessionTimeoutError,
-)
-"""The connection broke: the last statement may or may not have been executed."""
-
-AWAY = (
-    *IN_DOUBT,
-    asyncpg.InsufficientResourcesError,
-    # A migration has changed a table since the statement was prepared; asyncpg prepares it anew.
-    asyncpg.InvalidCachedStatementError,
-    asyncpg.InvalidAuthorizationSpecificationError,
-    asyncpg.InvalidCatalogNameError,
-    asyncpg.ObjectNotInPrerequisiteStateError,
-    asyncpg.PostgresSystemError,
-    asyncpg.ReadOnlySQLTransactionError,
-    asyncpg.TransactionRollbackError,
-)
-"""PostgreSQL is unavailable, refuses the connection, or asks for a retry.
-
-The same work may be repeated: if its commit did arrive, the stored states show it.
-"""
-
-CONFLICT = (asyncpg.UniqueViolationError, asyncpg.NotNullViolationError)
-"""Rows that were read without a lock have changed since: nothing was written."""
 
 SHORT_WAITS = {"lock_timeout": "50ms"}
 """Settings for batch transactions, so that one member's lock does not hold up the others."""
@@ -94,7 +62,7 @@ class Database:
         `settings` are PostgreSQL settings for each connection of the pool.
         """
         self._dsn = dsn
-        self._hosts = Hosts(dsn, AWAY)
+        self._hosts = Hosts(dsn)
         self._settings = {**OWN_LIMITS, **DEAD_PEERS, **settings, "application_name": name}
         self._name = name
         self._pool_size = pool_size

@@ -13,8 +13,9 @@ from time import monotonic
 
 import asyncpg
 
+from app.db.errors import AWAY
 from app.db.leadership import leadership
-from app.db.pools import AWAY, Database
+from app.db.pools import Database
 from app.db.queries import sql
 from app.metrics import AUDIT_FINDINGS, AUDIT_TIME, AUDIT_UNFINISHED
 from app.operations.audit import Report, Scope, audit, invariants

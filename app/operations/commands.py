@@ -15,7 +15,8 @@ from aiokafka.errors import KafkaError
 from faust.cli import AppCommand, argument, option
 
 from app import app, brokers, redis_cache, request_pool, settings
-from app.db.pools import AWAY, Database
+from app.db.errors import AWAY
+from app.db.pools import Database
 from app.identity import accounts
 from app.operations.audit import BEGINNING, Finding, Scope
 from app.operations.audit import audit as run_audit

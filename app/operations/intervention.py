@@ -13,7 +13,8 @@ from typing import Any
 from uuid import UUID
 
 from app import order_locks
-from app.db.pools import AWAY, Database
+from app.db.errors import AWAY
+from app.db.pools import Database
 from app.db.queries import sql
 from app.db.transaction import Transaction
 from app.errors import AlreadyResolved, BadEvent, ParkedNotFound

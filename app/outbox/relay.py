@@ -21,8 +21,9 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from app.crashes import Point, crash_here
+from app.db.errors import AWAY
 from app.db.leadership import leadership
-from app.db.pools import AWAY, FEW_ROWS, Database
+from app.db.pools import FEW_ROWS, Database
 from app.db.queries import sql
 from app.db.rows import OutboxRow
 from app.db.transaction import Transaction

@@ -13,7 +13,8 @@ from datetime import timedelta
 from typing import Any
 
 from app.crashes import Point, crash_here
-from app.db.pools import AWAY, Database
+from app.db.errors import AWAY
+from app.db.pools import Database
 from app.db.queries import sql
 from app.db.transaction import Transaction
 from app.errors import ProviderAway

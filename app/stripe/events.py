@@ -13,7 +13,8 @@ from uuid import UUID
 import asyncpg
 
 from app import order_locks
-from app.db.pools import AWAY, Database
+from app.db.errors import AWAY
+from app.db.pools import Database
 from app.db.queries import sql
 from app.db.rows import PaymentRow
 from app.db.transaction import Transaction

@@ -10,7 +10,7 @@ from time import monotonic
 
 from aiokafka.errors import KafkaError
 
-from app.db.pools import AWAY
+from app.db.errors import AWAY
 from devstack.server import ServerFailed
 from tests.chaos.audit import faults as audit_faults
 from tests.chaos.counting import Counting

@@ -10,7 +10,8 @@ import asyncpg
 import pytest
 
 from app.cache import PRODUCTS, Cache, Load
-from app.db.pools import AWAY, Database
+from app.db.errors import AWAY
+from app.db.pools import Database
 from app.db.transaction import Transaction
 from app.metrics import CACHE
 from devstack.redis import Redis

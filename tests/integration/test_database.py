@@ -7,8 +7,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from app.db.errors import AWAY
 from app.db.leadership import leadership
-from app.db.pools import AWAY, Database
+from app.db.pools import Database
 from app.db.queries import sql
 
 UNANSWERED = (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)

@@ -10,7 +10,8 @@ import pytest
 
 from app import order_locks, orders, payments, placing
 from app.db.batching import Batcher
-from app.db.pools import AWAY, Database
+from app.db.errors import AWAY
+from app.db.pools import Database
 from app.errors import NotPayable
 from app.payments import PayOrder
 from app.placing import Basket, PlaceOrder

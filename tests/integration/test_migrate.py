@@ -8,7 +8,8 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from app.db.pools import AWAY, Database
+from app.db.errors import AWAY
+from app.db.pools import Database
 from app.db.queries import sql
 from app.kafka.broker_access import Brokers
 from app.operations import migrate

@@ -14,7 +14,7 @@ from aiohttp import web
 from faust.web import View as FaustView
 from faust.web.exceptions import WebError
 
-from app.db.pools import AWAY
+from app.db.errors import AWAY
 from app.errors import (
     ExpectationFailed,
     InvalidInput,
