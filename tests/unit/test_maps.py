@@ -1,8 +1,10 @@
-"""The reading guide names what is in the code, and the maps of events show what agents read."""
+"""The documents name what is in the code, and the maps of events show what agents read."""
 
 import re
 from collections import Counter
 from pathlib import Path
+
+import pytest
 
 from app import app, topics
 from app.handlers import HANDLERS
@@ -10,6 +12,9 @@ from app.handlers import HANDLERS
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 CODE = ("app", "agents", "tables", "web", "migrations", "devstack", "bench", "tests")
+PATH = re.compile(rf"(?<![\w./])(?:{'|'.join(CODE)})/[\w./-]*\w")
+MADE = "bench/results"
+"""Where measurements are written, which is not in the repository."""
 ARROW = re.compile(r"-\. ([a-z]+\.[a-z_]+) \.-> (\w+)")
 
 
@@ -26,13 +31,23 @@ def test_the_map_beside_the_records_names_each_event() -> None:
     assert {event.topic_name for event in topics.EVENTS} <= named
 
 
-def test_the_names_in_the_reading_guide_are_in_the_code() -> None:
+@pytest.mark.parametrize("page", ["reading", "extending", "architecture", "reliability"])
+def test_the_names_in_the_guides_are_in_the_code(page: str) -> None:
     files = [
         file for end in ("py", "sql") for name in CODE for file in (ROOT / name).rglob(f"*.{end}")
     ]
     known = {word for file in files for word in re.findall(r"\w+", file.read_text().lower())}
-    told = re.findall(r"`([^`]+)`", (DOCS / "reading.md").read_text())
+    known |= {file.stem for file in files}
+    told = re.findall(r"`([^`]+)`", (DOCS / f"{page}.md").read_text())
     names = {
         name for text in told for name in re.findall(r"(?<![…\w])\w+\b(?!\.sql)", text.lower())
     }
     assert {name for name in names if "_" in name} - known == set()
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *DOCS.rglob("*.md")], ids=lambda page: page.stem
+)
+def test_the_paths_in_the_documents_exist(page: Path) -> None:
+    told = {path for path in PATH.findall(page.read_text()) if not path.startswith(MADE)}
+    assert {path for path in told if not (ROOT / path).exists()} == set()
