@@ -60,13 +60,13 @@ MAX_ADDED_PIECES = 1_000_000_000
 """The most pieces that one request may add to a product, or take away."""
 
 
-class BaseShape(BaseModel):
+class RequestShape(BaseModel):
     """The base of request shapes, in camelCase."""
 
     model_config = ConfigDict(alias_generator=to_camel, frozen=True)
 
 
-class Body(BaseShape):
+class Body(RequestShape):
     """A JSON object; unknown fields are ignored."""
 
 

@@ -11,7 +11,7 @@ from app.catalogue import SORTS
 from app.lifecycle import Status
 from app.money.amounts import to_minor
 from web.http.cursors import Cursor, read_cursor
-from web.shapes.bodies import MONEY_SCHEMA, BaseShape, Text
+from web.shapes.bodies import MONEY_SCHEMA, RequestShape, Text
 
 DEFAULT_LIMIT, MAX_LIMIT = 20, 100
 
@@ -38,7 +38,7 @@ def _sort(text: object) -> str:
     return str(text)
 
 
-class Query(BaseShape):
+class Query(RequestShape):
     """The parameters of a query string, each given at most once.
 
     Unknown ones are refused, because ignoring a misspelt filter would return too much.
