@@ -1,6 +1,5 @@
 """The operator's commands: `faust -A app <command>`."""
 
-import asyncio
 import getpass
 import sys
 from collections.abc import Iterable, Iterator
@@ -20,6 +19,7 @@ from app.db.pools import Database
 from app.identity import accounts
 from app.operations.audit import BEGINNING, Finding, Scope
 from app.operations.audit import audit as run_audit
+from app.operations.command import Command
 from app.operations.demo_catalogue import fill_catalogue
 from app.operations.kafka_audit import audit_kafka
 from app.operations.migrate import (
@@ -65,7 +65,7 @@ async def _with_database(work: Any) -> Any:
         await request_pool.close()
 
 
-@app.command()
+@app.command(base=Command)
 async def migrate(self: AppCommand) -> None:
     """Migrate PostgreSQL's schema and create the Kafka topics that this version needs."""
     try:
@@ -84,7 +84,7 @@ async def migrate(self: AppCommand) -> None:
     self.say(f"{len(files)} migrations applied, {len(created)} topics created")
 
 
-@app.command()
+@app.command(base=Command)
 async def demo_catalogue(self: AppCommand) -> None:
     """Add the demo products; products that exist are left unchanged."""
     added = await _with_database(fill_catalogue(request_pool, settings.currency))
@@ -94,6 +94,7 @@ async def demo_catalogue(self: AppCommand) -> None:
 @app.command(
     option("--email", required=True, help="the administrator's email"),
     option("--password-stdin", is_flag=True, help="read the password from standard input"),
+    base=Command,
 )
 async def create_admin(self: AppCommand, email: str, password_stdin: bool) -> None:
     """Create an administrator, or make the account of that email one, with this password."""
@@ -103,10 +104,7 @@ async def create_admin(self: AppCommand, email: str, password_stdin: bool) -> No
         email = accounts.canonical_email(email)
     except ValueError as error:
         raise SystemExit(f"{email!r} is not an email: {error}") from None
-    if password_stdin:
-        password = sys.stdin.readline().rstrip("\n")
-    else:
-        password = await asyncio.to_thread(getpass.getpass, "Password: ")
+    password = sys.stdin.readline().rstrip("\n") if password_stdin else _ask_password()
     if not 8 <= len(password) <= 128:
         raise SystemExit("The password must have 8 to 128 characters")
     if reason := flaw(password):
@@ -115,7 +113,15 @@ async def create_admin(self: AppCommand, email: str, password_stdin: bool) -> No
     self.say(f"{email} is an administrator")
 
 
-@app.command(argument("payment"))
+def _ask_password() -> str:
+    """Ask in this thread: no other takes signals, and Ctrl-C has to end the prompt."""
+    try:
+        return getpass.getpass()
+    except EOFError:
+        return ""
+
+
+@app.command(argument("payment"), base=Command)
 async def retry_refund(self: AppCommand, payment: str) -> None:
     """Retry a failed refund; PAYMENT is the payment's id, from the log or the table payments."""
     # Without the worker's other hooks: the relay and the calls of Stripe are the workers'. But the
@@ -145,6 +151,7 @@ async def retry_refund(self: AppCommand, payment: str) -> None:
     option("--days", type=click.FloatRange(0, 100_000), help="only what changed in so many days"),
     option("--most", type=click.IntRange(1, MOST), default=20, help="ids told of each invariant"),
     option("--patience", type=click.IntRange(1, MOST), default=300, help="seconds for each query"),
+    base=Command,
 )
 async def audit(
     self: AppCommand,

@@ -23,6 +23,7 @@ from app.handlers import HANDLERS
 from app.kafka.broker_access import partition_counts
 from app.kafka.decoding import NO_EVENT, read_event
 from app.operations import intervention
+from app.operations.command import Command
 from app.operations.commands import reached_servers
 from app.operations.intervention import Actor
 from app.parked import State, get, page, park, park_again, parked_ids
@@ -44,6 +45,7 @@ LINE = "{id}  {state}  {handler}  {topic}/{partition}@{offset}  order {orderId} 
     option("--reason", help="replay, discard, park (required): why"),
     option("--by", help="replay, discard, park: who; by default the OS user"),
     option("--apply", is_flag=True, help="replay: do it; without, it is only tried out"),
+    base=Command,
 )
 async def parked(self: AppCommand, action: str, id: UUID | None, **given: Any) -> None:
     """List or show parked messages, replay them in order, discard them, or park one by hand."""
