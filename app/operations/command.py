@@ -1,6 +1,8 @@
 """What the operator's commands share: how they end early."""
 
+import os
 import signal
+import sys
 from typing import Any, ClassVar, NoReturn
 
 from faust.cli import AppCommand
@@ -23,3 +25,12 @@ class Command(AppCommand):
 
     abstract: ClassVar[bool] = True
     _Worker = _Runner
+
+    def say(self, message: str, *args: Any, **options: Any) -> None:
+        """Write a line to standard output; end if nobody reads it, as behind `| head`."""
+        try:
+            super().say(message, *args, **options)
+        except BrokenPipeError:
+            # Python writes what is left when it exits, and would complain.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _end(signal.SIGPIPE)

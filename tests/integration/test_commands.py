@@ -1,4 +1,4 @@
-"""Commands that a signal ends early."""
+"""Commands that a signal, or a reader that leaves, ends early."""
 
 import asyncio
 import os
@@ -63,3 +63,12 @@ async def test_ctrl_c_ends_the_prompt_for_a_password(environment: dict[str, str]
     _, status = await ending
     os.close(terminal)
     assert os.waitstatus_to_exitcode(status) == 128 + signal.SIGINT
+
+
+async def test_no_server_is_blamed_for_a_reader_that_leaves(environment: dict[str, str]) -> None:
+    reader, writer = os.pipe()
+    listing = launch(environment, "parked", "list", stdout=writer, stderr=subprocess.PIPE)
+    for end in (reader, writer):
+        os.close(end)
+    _, complaint = await asyncio.to_thread(listing.communicate)
+    assert (complaint, listing.returncode) == ("", 128 + signal.SIGPIPE)
