@@ -88,6 +88,8 @@ async def _show(self: AppCommand, id: UUID, **_: Any) -> None:
 async def _replay(self: AppCommand, id: UUID | None, **given: Any) -> None:
     dry_run = not given["apply"]
     ids = [id] if id else await parked_ids(request_pool, given["handler"])
+    if not ids:
+        self.say("nothing is parked")
     outcomes: list[dict[str, Any]] = []
     for each in ids:
         # Another operator may have resolved it by now.

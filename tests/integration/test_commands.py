@@ -13,6 +13,7 @@ import pytest
 from app.db.pools import Database
 from app.db.queries import sql
 from devstack.worker import faust
+from tests.conftest import run_command
 
 
 def launch(environment: Mapping[str, str], *arguments: str, **files: Any) -> subprocess.Popen[str]:
@@ -72,3 +73,10 @@ async def test_no_server_is_blamed_for_a_reader_that_leaves(environment: dict[st
         os.close(end)
     _, complaint = await asyncio.to_thread(listing.communicate)
     assert (complaint, listing.returncode) == ("", 128 + signal.SIGPIPE)
+
+
+async def test_a_replay_of_a_handler_that_nothing_is_parked_for_says_so(
+    environment: dict[str, str],
+) -> None:
+    replay = ("parked", "replay", "--all", "--handler", "stock.reserved", "--reason", "x")
+    assert "nothing is parked" in run_command(environment, *replay, "--apply")
