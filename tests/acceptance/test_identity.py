@@ -246,6 +246,7 @@ async def test_an_account_that_was_guessed_at_is_closed_for_a_while(
 
 
 FAUST_PAGES = ["", "assignment/", "router/", "router/handled/", "table/", "table/handled/"]
+KEYS_OF_TABLES = ["table/handled/key/", "router/handled/key/", "table/nothing/key/"]
 
 
 async def test_faust_s_pages_where_they_are_asked_for_are_the_administrators(
@@ -257,5 +258,5 @@ async def test_faust_s_pages_where_they_are_asked_for_are_the_administrators(
         assert (await boss.ask("GET", f"/faust/{page}")).status == 200, page
         assert_problem(await customer.ask("GET", f"/faust/{page}"), 403)
         assert_problem(await limiter.ask("GET", f"/faust/{page}"), 401)
-    for unknown in ("table/nothing/", "router/nothing/", "nothing/"):
+    for unknown in ("table/nothing/", "router/nothing/", "nothing/", *KEYS_OF_TABLES):
         assert_problem(await boss.ask("GET", f"/faust/{unknown}"), 404)

@@ -35,11 +35,15 @@ async def count_answers(request: web.Request, handler: Handler) -> web.StreamRes
 async def only_administrators(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Let only administrators see Faust's own pages, where these are served.
 
-    Faust answers an unknown table with its own 404 page or a KeyError; both become NotFound.
+    Faust answers an unknown table with its own 404 page or a KeyError; both become NotFound. So is
+    a table's key: Faust asks the worker that the key's hash names, but an entry is at the one that
+    has its order's partition (`tables/table.py`).
     """
     if not request.path.startswith(FAUST_PAGES):
         return await handler(request)
     authenticate_admin(request)
+    if "key" in request.match_info:
+        raise NotFound
     try:
         response = await handler(request)
     except KeyError:
