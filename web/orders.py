@@ -13,7 +13,7 @@ from app.errors import Forbidden, NotEnoughStock, Overloaded, ProductNotFound, T
 from app.identity.tokens import Identity
 from app.logs import request_id
 from tables.replays import recall
-from web.http.cursors import NEXT_PAGE, page_of
+from web.cursors import NEXT_PAGE, page_of
 from web.http.endpoint import Answer, Link, Who, endpoint
 from web.http.problems import View
 from web.http.requests import is_known

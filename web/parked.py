@@ -11,7 +11,7 @@ from app.identity.tokens import Identity
 from app.logs import request_id
 from app.operations import intervention
 from app.operations.intervention import Actor
-from web.http.cursors import NEXT_PAGE, page_of
+from web.cursors import NEXT_PAGE, page_of
 from web.http.endpoint import Answer, Link, Who, endpoint
 from web.http.problems import View
 from web.http.responses import json_response

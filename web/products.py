@@ -10,7 +10,7 @@ from app.cache import PRODUCTS
 from app.catalogue import SORTS
 from app.errors import ForeignCurrency, ProductNameTaken, StockBelowReserved
 from app.identity.tokens import Identity
-from web.http.cursors import NEXT_PAGE, page_of
+from web.cursors import NEXT_PAGE, page_of
 from web.http.endpoint import Answer, Link, Who, endpoint
 from web.http.problems import View
 from web.http.responses import json_response

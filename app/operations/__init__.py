@@ -1,1 +1,1 @@
-"""Operations: commands, migrations, replays of parked messages, and audits."""
+"""Operations: commands, migrations, months of the outbox, replays of parked messages, audits."""

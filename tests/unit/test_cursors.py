@@ -9,7 +9,7 @@ import pytest
 from multidict import MultiDict
 
 from app.errors import InvalidInput
-from web.http.cursors import Cursor, page, position_in, read_cursor
+from web.cursors import Cursor, page, position_in, read_cursor
 from web.http.query_reading import read_query
 from web.shapes.query_strings import PageQuery
 

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, PlainValidator, WithJso
 from app.catalogue import SORTS
 from app.lifecycle import Status
 from app.money.amounts import to_minor
-from web.http.cursors import Cursor, read_cursor
+from web.cursors import Cursor, read_cursor
 from web.shapes.bodies import MONEY_SCHEMA, RequestShape, Text
 
 DEFAULT_LIMIT, MAX_LIMIT = 20, 100
