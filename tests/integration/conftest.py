@@ -1,17 +1,19 @@
 """PostgreSQL with the schema, used by the code under test in this process."""
 
 from collections.abc import AsyncIterator, Iterator
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
+from app import catalogue
 from app.db.pools import SHORT_WAITS, Database
+from app.identity.tokens import Identity
 from app.kafka.broker_access import Brokers
+from app.placing import Basket, PlaceOrder, place
 from devstack.redis import Redis
 from devstack.stack import Stack
 from tests.conftest import SECRET
 from tests.furnish import furnish
-from tests.integration.hops import add_product, order_of
 from tests.integration.money_course import forget_what_is_due
 
 
@@ -69,5 +71,17 @@ async def nothing_due(database: Database) -> None:
 
 @pytest.fixture
 async def order_id(database: Database) -> UUID:
-    """A placed order of two pieces."""
-    return await order_of(database, {await add_product(database): 2})
+    """A placed order."""
+    product = await catalogue.create_product(
+        database,
+        name=f"Product {uuid4()}",
+        price_minor=9999,
+        currency="PLN",
+        quantity=10,
+        description=None,
+        category=None,
+    )
+    customer = Identity(uuid4(), "ann@example.com", "USER")
+    basket = Basket({UUID(product["id"]): 2}, None)
+    order, _ = await place(database, PlaceOrder(customer, basket, None, "a request"))
+    return UUID(order["id"])
