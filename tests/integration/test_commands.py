@@ -37,11 +37,12 @@ async def test_a_command_that_a_signal_ends_is_not_taken_for_done(
     other = await database.connect()
     await sql.lock_migrations(other)
     migration = launch(environment, "migrate")
-    await waits_for_lock(database, 7070004)
-    migration.send_signal(number)
     try:
+        await waits_for_lock(database, 7070004)
+        migration.send_signal(number)
         assert await asyncio.to_thread(migration.wait, 30) == 128 + number
     finally:
+        migration.kill()
         await other.close()
 
 
