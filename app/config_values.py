@@ -176,7 +176,7 @@ def _two_decimals(value: str) -> str:
 
 NotEmpty = Annotated[str, Field(min_length=1)]
 UNSET_IF_BLANK = BeforeValidator(_blank_is_unset)
-Possible = AfterValidator(_possible_places)
+POSSIBLE_PLACES = AfterValidator(_possible_places)
 
 Limit = Annotated[RateLimitItem, BeforeValidator(_limit)]
 """One rate limit, like `10/15 minutes`."""
@@ -193,17 +193,22 @@ Secrets = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 Secret = Annotated[str, AfterValidator(_secret)]
 """A secret of at least 32 bytes (RFC 7518, section 3.2), and no PEM text."""
 PostgresUrl = Annotated[
-    str, Field(pattern="^postgres(ql)?://"), Possible, AfterValidator(_possible_options)
+    str, Field(pattern="^postgres(ql)?://"), POSSIBLE_PLACES, AfterValidator(_possible_options)
 ]
 """A URL of PostgreSQL whose options have values that DB_OPTIONS knows."""
 RedisUrl = Annotated[
-    str, Field(pattern="^(rediss?|unix)://"), Possible, AfterValidator(_understood_by_redis)
+    str, Field(pattern="^(rediss?|unix)://"), POSSIBLE_PLACES, AfterValidator(_understood_by_redis)
 ]
 """A URL that redis-py understands, without REDIS_SET_HERE."""
 SmtpUrl = Annotated[
-    str, Field(pattern=r"^smtps?://[^/?#]+:[0-9]+/?$"), Possible, AfterValidator(_ascii_login)
+    str,
+    Field(pattern=r"^smtps?://[^/?#]+:[0-9]+/?$"),
+    POSSIBLE_PLACES,
+    AfterValidator(_ascii_login),
 ]
-WebUrl = Annotated[str, Field(pattern=r"^https?://\S+$"), AfterValidator(_has_host), Possible]
+WebUrl = Annotated[
+    str, Field(pattern=r"^https?://\S+$"), AfterValidator(_has_host), POSSIBLE_PLACES
+]
 Sender = Annotated[str, AfterValidator(_sender)]
 """One address of mail, with a display name or without."""
 Currency = Annotated[str, AfterValidator(_two_decimals)]
