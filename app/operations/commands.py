@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from math import isnan
 from typing import Any, NoReturn
 from uuid import UUID, uuid4
 
@@ -142,13 +143,23 @@ async def retry_refund(self: AppCommand, payment: str) -> None:
     self.say(f"the refund of {payment} is asked for again")
 
 
+class _Days(click.FloatRange):
+    """A number of days. FloatRange lets NaN pass, which is outside of no range."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        days: float = super().convert(value, param, ctx)
+        if isnan(days):
+            self.fail(f"{value!r} is not a number of days", param, ctx)
+        return days
+
+
 @app.command(
     option("--kafka", is_flag=True, help="hold the topics to the outbox, too"),
     option(
         "--bound", type=click.IntRange(0, MOST), default=300, help="seconds that anything may wait"
     ),
     option("--at-rest", is_flag=True, help="nothing is on its way: the same as --bound 0"),
-    option("--days", type=click.FloatRange(0, 100_000), help="only what changed in so many days"),
+    option("--days", type=_Days(0, 100_000), help="only what changed in so many days"),
     option("--most", type=click.IntRange(1, MOST), default=20, help="ids told of each invariant"),
     option("--patience", type=click.IntRange(1, MOST), default=300, help="seconds for each query"),
     base=Command,

@@ -313,7 +313,7 @@ async def test_a_command_says_in_one_line_that_postgresql_refuses(commands: dict
 
 async def test_the_command_refuses_what_nobody_asks_for(commands: dict[str, str]) -> None:
     options = ("--days", "--bound", "--most", "--patience")
-    asked = [f"audit {option} 99999999999999999999" for option in options]
+    asked = [f"audit {option} {value}" for option in options for value in (str(10**20), "nan")]
     for command, done in await at_once(commands, *asked):
         assert done.returncode == 2, command
         assert f"Invalid value for '{command.split()[1]}'" in done.stderr
