@@ -152,6 +152,14 @@ def test_a_password_has_8_to_128_characters(password: str, told: str) -> None:
     assert error.value.errors == [FieldError(told, "#/password")]
 
 
+def test_an_email_longer_than_any_is_refused_before_it_is_normalised() -> None:
+    """Normalising thousands of combining marks holds up the whole worker."""
+    email = "a" + "\u0301\u0327" * 200 + "@example.com"
+    with pytest.raises(InvalidInput) as error:
+        validate(Register, {"email": email, "password": "correct horse"})
+    assert error.value.errors == [FieldError("must have at most 320 characters", "#/email")]
+
+
 @pytest.mark.parametrize(
     ("shape", "value", "told"),
     [
