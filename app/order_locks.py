@@ -44,8 +44,8 @@ async def lock_all(
 ) -> None:
     """Lock the orders that exist and that the transaction has not locked yet.
 
-    Also reads the payments of `money_of`, and the lines of `stock_of` that inventory has not
-    decided on.
+    Also reads the payments of `money_of`, the lines of `stock_of` that inventory has not decided
+    on, and its decisions on PAID orders.
     """
     money_of = money_of - transaction.payments_json.keys()
     stock_of = stock_of - transaction.undecided.keys()
@@ -57,6 +57,7 @@ async def lock_all(
     ):
         if row["id"] not in transaction.orders:
             note_order(transaction, row)
+            transaction.decisions[row["id"]] = row["decision"]
         if row["id"] in money_of:
             transaction.payments_json[row["id"]] = row["payments"]
         if row["id"] in stock_of:

@@ -162,11 +162,11 @@ async def cancel_unpaid(transaction: Transaction, events: Sequence[PaymentFailed
 
 
 async def complete(transaction: Transaction, events: Sequence[InventoryReserved]) -> None:
-    """Complete PAID orders whose stock is reserved."""
+    """Complete PAID orders, if PostgreSQL confirms that their stock is reserved."""
     orders = await order_locks.lock(transaction, events)
     for event in events:
         order = orders[event.order_id]
-        if order.may_become(Status.COMPLETED):
+        if order.may_become(Status.COMPLETED) and transaction.decisions[order.id] == "RESERVED":
             order.become(Status.COMPLETED)
             transaction.emit(
                 OrderCompleted,
@@ -178,9 +178,9 @@ async def complete(transaction: Transaction, events: Sequence[InventoryReserved]
 
 
 async def cancel_unstocked(transaction: Transaction, events: Sequence[InventoryRejected]) -> None:
-    """Cancel PAID orders whose stock could not be reserved."""
+    """Cancel PAID orders, if PostgreSQL confirms that their stock could not be reserved."""
     orders = await order_locks.lock(transaction, events)
     for event in events:
         order = orders[event.order_id]
-        if order.status is Status.PAID:
+        if order.status is Status.PAID and transaction.decisions[order.id] == "REJECTED":
             cancel(transaction, order, OUT_OF_STOCK, event.requestId)

@@ -46,6 +46,8 @@ class Transaction:
     """The payments (JSON) by locked order, for orders whose payments were read."""
     undecided: dict[UUID, str | None] = field(default_factory=dict)
     """The lines (JSON) that inventory has not decided on, by locked order, where read."""
+    decisions: dict[UUID, str | None] = field(default_factory=dict)
+    """Inventory's decision by locked order, if it is PAID and its event was locked."""
     payments: dict[UUID, PaymentRow] = field(default_factory=dict)
     """Payment attempts that are new or changed."""
     reports: list[ReportRow] = field(default_factory=list)

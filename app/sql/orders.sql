@@ -1,7 +1,11 @@
 -- name: lock_orders(ids, money_of, stock_of)
 -- Lock and read orders; those in money_of with their payments, and those in stock_of with the lines
--- that inventory has not decided on, as JSON.
-select * from lock_orders(:ids, :money_of, :stock_of);
+-- that inventory has not decided on, as JSON; PAID ones with inventory's decision, if it has been
+-- committed before the statement began, as the decision of every event has.
+select o.*, case when o.status = 'PAID' then (
+    select outcome from reservations where order_id = o.id
+) end as decision
+from lock_orders(:ids, :money_of, :stock_of) as o;
 
 -- name: lock_whole_order(id)^
 -- Lock and read one order with its lines.

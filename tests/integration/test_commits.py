@@ -23,7 +23,6 @@ from app.order_locks import Reads
 from app.parked import State, page, park
 from app.topics import (
     Event,
-    InventoryRejected,
     OrderCancelled,
     OrderPaid,
     PaymentFailed,
@@ -173,15 +172,17 @@ async def test_of_two_batches_of_one_order_neither_is_lost(
 ) -> None:
     order_id, succeeded = await captured(database)
     stamp = {**succeeded.asdict(), "eventId": str(uuid4())}
-    shared_by_all = ("eventId", "orderId", "sequence", "occurredAt", "requestId")
-    rejected = InventoryRejected(shortages=[], **{name: stamp[name] for name in shared_by_all})
-    mark_paid, cancel = batch(orders.mark_paid, succeeded), batch(orders.cancel_unstocked, rejected)
+    shared = ("eventId", "orderId", "sequence", "occurredAt", "requestId", "paymentId", "currency")
+    paid = OrderPaid(
+        userId=str(ANN.id), totalAmount=succeeded.amount, **{name: stamp[name] for name in shared}
+    )
+    mark_paid, reserve = batch(orders.mark_paid, succeeded), batch(stock.reserve, paid)
     other, requested = await asked(database)
     capture = batch(payments.capture, requested)
-    answers = await concurrently(mark_paid, capture, cancel)
-    assert answers == [mark_paid.messages, capture.messages, cancel.messages]
+    answers = await concurrently(mark_paid, capture, reserve)
+    assert answers == [mark_paid.messages, capture.messages, reserve.messages]
     assert (committed.shared, committed.alone) == ([{order_id, other}], [{order_id}])
-    assert (await topics(database, order_id))[-2:] == ["order.paid", "order.cancelled"]
+    assert (await topics(database, order_id))[-2:] == ["order.paid", "inventory.reserved"]
     assert (await topics(database, other))[-1] == "payment.succeeded"
 
 

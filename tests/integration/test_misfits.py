@@ -31,13 +31,19 @@ from tests.integration.hops import (
 )
 
 
-def told(order_id: UUID, payment_id: object) -> dict[str, Any]:
+def said(order_id: UUID) -> dict[str, Any]:
     return {
         "eventId": str(uuid4()),
         "orderId": str(order_id),
         "sequence": 3,
         "occurredAt": rfc3339(now()),
         "requestId": "a request",
+    }
+
+
+def told(order_id: UUID, payment_id: object) -> dict[str, Any]:
+    return {
+        **said(order_id),
         "paymentId": str(payment_id),
         "provider": "internal",
         "amount": 99.99,
@@ -89,6 +95,29 @@ async def test_only_a_payment_that_failed_cancels(
         stray = PaymentFailed(**told(pending, payment), reason="a whim")
         await orders.cancel_unpaid(transaction, [stray])
     assert await status(database, pending) == "CREATED"
+
+
+async def test_only_inventory_itself_decides_on_a_paid_order(database: Database) -> None:
+    """Whoever may write to the topics could complete an order whose pieces nobody has reserved."""
+    product = await add_product(database)
+    ahead, short, undecided = [await order_of(database, {product: 10}) for _ in range(3)]
+    await pay(database, ahead, short, undecided)
+    await reserve(database, ahead, short)
+    async with database.transaction() as transaction:
+        stray = [InventoryReserved(**said(order_id), items=[]) for order_id in (short, undecided)]
+        await orders.complete(transaction, stray)
+    async with database.transaction() as transaction:
+        stray = [
+            InventoryRejected(**said(order_id), shortages=[]) for order_id in (ahead, undecided)
+        ]
+        await orders.cancel_unstocked(transaction, stray)
+    three = (ahead, short, undecided)
+    assert [await status(database, order_id) for order_id in three] == ["PAID"] * 3
+    await reserve(database, undecided)
+    await deliver(database, orders.complete, InventoryReserved, ahead)
+    await deliver(database, orders.cancel_unstocked, InventoryRejected, short, undecided)
+    ends = ["COMPLETED", "CANCELLED", "CANCELLED"]
+    assert [await status(database, order_id) for order_id in three] == ends
 
 
 async def test_an_event_that_comes_again_changes_nothing(database: Database) -> None:
