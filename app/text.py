@@ -1,4 +1,4 @@
-"""Checks for text that PostgreSQL and UTF-8 can represent."""
+"""Checks for text: what PostgreSQL and UTF-8 can represent, and what may be a request's id."""
 
 
 def flaw(text: str) -> str | None:
@@ -8,6 +8,11 @@ def flaw(text: str) -> str | None:
     if any("\ud800" <= character <= "\udfff" for character in text):
         return "must not contain lone surrogates"
     return None
+
+
+def is_request_id(text: str) -> bool:
+    """Return whether the text may be a request's id: 1 to 128 printable ASCII characters."""
+    return 0 < len(text) <= 128 and text.isascii() and text.isprintable()
 
 
 MAX_ERROR = 500

@@ -11,7 +11,7 @@ from faust.models.fields import FloatField, IntegerField, StringField
 from faust.types import AppT, Message
 
 from app.ids import parse_id
-from app.text import MAX_ERROR
+from app.text import MAX_ERROR, is_request_id
 from app.topics import Event
 
 NO_EVENT = (ValueError, TypeError, AttributeError, LookupError)
@@ -56,6 +56,9 @@ def read_event(record: type[Event], value: bytes) -> Event:
         parse_id(getattr(event, field))
     if event.sequence < 1:
         raise ValueError("sequence must be positive")
+    # It stands in each line of the log, and in what follows from the event.
+    if not is_request_id(event.requestId):
+        raise ValueError("requestId must be 1 to 128 printable ASCII characters")
     return event
 
 

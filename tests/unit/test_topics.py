@@ -135,6 +135,9 @@ def test_each_field_that_yesterday_did_not_know_is_optional(record: type[Event])
         json.dumps({**envelope(), **PAYMENT, "paymentId": {"a": 1}}).encode(),
         json.dumps({**envelope(), **PAYMENT, "sequence": "third"}).encode(),
         json.dumps({**envelope(), **PAYMENT, "sequence": 0}).encode(),
+        json.dumps({**envelope(), **PAYMENT, "requestId": "x\n2026-01-03 INFO [y] z"}).encode(),
+        json.dumps({**envelope(), **PAYMENT, "requestId": "x" * 129}).encode(),
+        json.dumps({**envelope(), **PAYMENT, "requestId": ""}).encode(),
     ],
 )
 def test_what_is_no_event_is_told_as_malformed(value: bytes | None) -> None:

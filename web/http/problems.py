@@ -27,6 +27,7 @@ from app.errors import (
     Unavailable,
 )
 from app.logs import request_id
+from app.text import is_request_id
 from web.http.headers import REQUEST_ID, SERVED_AS
 from web.http.requests import bearer_token
 
@@ -74,7 +75,7 @@ def with_request_id(request: web.BaseRequest) -> Iterator[None]:
 
 def _offered_id(request: web.BaseRequest) -> str | None:
     offered = request.headers.get(REQUEST_ID, "")
-    return offered if re.fullmatch(r"[\x20-\x7e]{1,128}", offered) else None
+    return offered if is_request_id(offered) else None
 
 
 def _trace_id(request: web.BaseRequest) -> str | None:
