@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NoReturn
 from uuid import UUID
 
 from stripe import SignatureVerificationError, WebhookSignature
@@ -77,7 +77,7 @@ def read(payload: bytes, *, is_live: bool = False) -> Report:
     Raises InvalidInput if it is not an event.
     """
     try:
-        event = json.loads(payload)
+        event = json.loads(payload, parse_constant=_refuse)
         bare = Report(_text(event["id"]), _text(event["type"]))
         try:
             return _whole_report(event, is_live)
@@ -106,6 +106,11 @@ def _whole_report(event: Mapping[str, Any], is_live: bool) -> Report:
         fact=speaks(found) if speaks and not (event.get("account") or is_test) else None,
         is_test=is_test,
     )
+
+
+def _refuse(constant: str) -> NoReturn:
+    """Refuse NaN and Infinity, which Python reads and PostgreSQL does not store as JSON."""
+    raise ValueError(f"{constant} is not JSON")
 
 
 def _text(value: object) -> str:

@@ -337,6 +337,7 @@ def test_the_money_is_known_by_our_attempt_its_session_and_its_intent() -> None:
         event("refund.created", **{**REFUND, "status": 5}),
         event("charge.refunded", **{**CHARGE, "amount_refunded": "500"}),
         session("completed", id="cs\u0000"),
+        b'{"id": "evt_1", "type": "customer.created", "data": NaN}',
     ],
 )
 def test_what_is_no_event_is_refused(payload: bytes) -> None:
