@@ -1,6 +1,7 @@
 """Accounts: register, log in, and the command that makes an administrator."""
 
 import asyncio
+from unicodedata import normalize
 
 import asyncpg
 import email_validator
@@ -40,7 +41,8 @@ def canonical_email(text: str) -> str:
         valid = email_validator.validate_email(text, check_deliverability=False)
     except email_validator.EmailNotValidError as error:
         raise ValueError(f"value is not a valid email address: {error}") from None
-    return valid.normalized.lower()
+    # Some letters have one character only in lower case, as the Greek iota with two accents.
+    return normalize("NFC", valid.normalized.lower())
 
 
 async def _hash(password: str) -> str:

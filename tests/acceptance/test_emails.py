@@ -28,6 +28,7 @@ async def test_an_email_is_one_account_in_whatever_case(api: Api) -> None:
         ("{}@xn--mnchen-3ya.de", "{}@MÜNCHEN.de"),
         ("{}@bücher.example.com", "{}@XN--BCHER-KVA.example.com"),
         ("{}-e\u0301@example.com", "{}-\u00c9@example.com"),
+        ("{}-\u0390@example.com", "{}-\u0399\u0308\u0301@example.com"),
     ],
 )
 async def test_an_email_is_one_account_in_whatever_spelling(
