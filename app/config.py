@@ -90,6 +90,7 @@ class Settings(BaseSettings):
     outbox_retention_days: int = Field(90, ge=1, le=36_500)
     idempotency_ttl_seconds: int = Field(86_400, ge=1, le=315_360_000)
 
+    internal_payments: Annotated[bool | None, UNSET_IF_BLANK] = None
     currency: Currency = Field("pln", validation_alias="STRIPE_CURRENCY")
     stripe_secret_key: Annotated[str | None, UNSET_IF_BLANK] = Field(
         None, pattern="^[!-~]+$", repr=False
@@ -105,6 +106,12 @@ class Settings(BaseSettings):
     def stripe_is_live(self) -> bool:
         """Whether Stripe moves real money for the key: https://docs.stripe.com/keys."""
         return "_live_" in (self.stripe_secret_key or "")
+
+    @property
+    def pays_internally(self) -> bool:
+        """Whether the internal provider, which moves no money, pays orders that have a price."""
+        asked = self.internal_payments
+        return not self.stripe_is_live if asked is None else asked
 
     @property
     def checkout_return_urls(self) -> tuple[str, str]:

@@ -159,6 +159,12 @@ class NothingToPay(Problem):
     status, slug, title = 409, "nothing-to-pay", "Nothing to pay"
 
 
+class PayAtStripe(Problem):
+    """This order has to be paid at Stripe; only one of 0 is paid here"""
+
+    status, slug, title = 409, "pay-at-stripe", "Pay at Stripe"
+
+
 class TooManyAttempts(Problem):
     """Too many attempts to pay this order at Stripe have failed; ask again in ten minutes"""
 

@@ -80,9 +80,13 @@ class Facts:
     decided_at: datetime | None = None
     unsent: tuple[str, datetime] | None = None
     """Topic and time of the oldest event that is not marked as published."""
+    pays_internally: bool = True
+    """Whether the internal provider pays more than orders of 0."""
 
 
-async def explain(database: Database, order_id: UUID) -> dict[str, Any]:
+async def explain(
+    database: Database, order_id: UUID, pays_internally: bool = True
+) -> dict[str, Any]:
     """Return what the order waits for, its next timer, parked messages and allowed actions.
 
     {orderId, userId, status, waitingFor: {what, since} | null, nextTimer: {kind, at} | null
@@ -97,7 +101,10 @@ async def explain(database: Database, order_id: UUID) -> dict[str, Any]:
         if row is None:
             raise OrderNotFound
         parked = await sql.parked_messages_of(connection, order_id=order_id, most=MAX_PARKED)
-    return {**explanation(_facts(row)), "parked": [_parked(message) for message in parked]}
+    return {
+        **explanation(_facts(row, pays_internally)),
+        "parked": [_parked(message) for message in parked],
+    }
 
 
 def explanation(facts: Facts) -> dict[str, Any]:
@@ -214,15 +221,16 @@ def actions(facts: Facts) -> list[str]:
     live = [attempt for attempt in facts.attempts if attempt.status in LIVE]
     free = all(one.checkout and one.status is PaymentStatus.PENDING for one in live)
     more = live or facts.tries < MAX_ATTEMPTS
+    internal = facts.pays_internally or facts.total_minor == 0
     allowed = {
-        "pay": payable(facts.status) and not live,
+        "pay": payable(facts.status) and not live and internal,
         "checkout": payable(facts.status) and free and more and facts.total_minor > 0,
         "cancel": cancellable(facts.status),
     }
     return [action for action, may in allowed.items() if may]
 
 
-def _facts(row: Mapping[str, Any]) -> Facts:
+def _facts(row: Mapping[str, Any], pays_internally: bool) -> Facts:
     attempts = [_attempt(*told) for told in orjson.loads(row["payments"] or "[]")]
     return Facts(
         order_id=row["id"],
@@ -239,6 +247,7 @@ def _facts(row: Mapping[str, Any]) -> Facts:
         outcome=row["outcome"],
         decided_at=row["decided_at"],
         unsent=(row["topic"], row["occurred_at"]) if row["topic"] else None,
+        pays_internally=pays_internally,
     )
 
 

@@ -13,7 +13,7 @@ from app.db.pools import Database
 from app.db.queries import sql
 from app.db.rows import IdempotencyKey, PaymentRow
 from app.db.transaction import Transaction
-from app.errors import NotPayable, PaymentInProgress, Problem, StaleVersion
+from app.errors import NotPayable, PayAtStripe, PaymentInProgress, Problem, StaleVersion
 from app.identity.tokens import Identity
 from app.ids import new_id
 from app.lifecycle import Order, payable, payment_flaw
@@ -37,12 +37,14 @@ class PayOrder(NamedTuple):
     """The order's version must be one of these; None accepts any."""
     key: IdempotencyKey | None
     request_id: str
+    pays_internally: bool = True
+    """Whether the internal provider pays more than orders of 0."""
 
 
 async def request_payment(database: Database, command: PayOrder) -> dict[str, Any]:
     """Start a payment attempt; return the order, which is still CREATED.
 
-    Raises OrderNotFound, Forbidden, StaleVersion, NotPayable, PaymentInProgress,
+    Raises OrderNotFound, Forbidden, StaleVersion, NotPayable, PayAtStripe, PaymentInProgress,
     IdempotencyKeyReused, IdempotencyInProgress.
     """
     # A request with a key that could not be batched is mostly a replay.
@@ -100,6 +102,8 @@ def _require_payable(order: Order, command: PayOrder) -> None:
         raise StaleVersion
     if not payable(order.status):
         raise NotPayable
+    if order.total_minor and not command.pays_internally:
+        raise PayAtStripe
 
 
 def _start_attempt(

@@ -6,10 +6,17 @@ from uuid import UUID
 
 from aiohttp import web
 
-from app import admission, app, orders, payments, request_batch_pool, request_pool
+from app import admission, app, orders, payments, request_batch_pool, request_pool, settings
 from app.db.batching import Batcher
 from app.db.rows import IdempotencyKey
-from app.errors import Forbidden, InvalidInput, NotCancellable, NotPayable, PaymentInProgress
+from app.errors import (
+    Forbidden,
+    InvalidInput,
+    NotCancellable,
+    NotPayable,
+    PayAtStripe,
+    PaymentInProgress,
+)
 from app.identity.tokens import Identity
 from app.logs import request_id
 from web.http.endpoint import Answer, Who, endpoint
@@ -45,7 +52,7 @@ class PayView(View):
         body_required=False,
         idempotent=True,
         conditional=True,
-        own_problems=(Forbidden, NotPayable, PaymentInProgress),
+        own_problems=(Forbidden, NotPayable, PayAtStripe, PaymentInProgress),
     )
     async def patch(
         self,
@@ -59,9 +66,10 @@ class PayView(View):
     ) -> web.Response:
         """Request the payment, which is made asynchronously; without an amount, the exact total."""
         amount = _amount(query, body)
-        order = await _payments.do(
-            payments.PayOrder(user, order_id, amount, versions, key, request_id.get())
+        command = payments.PayOrder(
+            user, order_id, amount, versions, key, request_id.get(), settings.pays_internally
         )
+        order = await _payments.do(command)
         return json_response(order, headers={"ETag": etag(order)})
 
 

@@ -11,7 +11,7 @@ from uuid import UUID
 import orjson
 from aiohttp import hdrs, web
 
-from app import app, followers, request_pool, timeline
+from app import app, followers, request_pool, settings, timeline
 from app.db.errors import AWAY
 from app.errors import Forbidden, Overloaded, TooManyRequests
 from app.explain import explain
@@ -144,7 +144,7 @@ class ExplainView(View):
         Administrators also get the origin and the error of parked messages.
         """
         await shown(user, order_id)
-        explained = await explain(request_pool, order_id)
+        explained = await explain(request_pool, order_id, settings.pays_internally)
         if explained.pop("userId") != str(user.id):
             explained["actions"] = [act for act in explained["actions"] if act == "cancel"]
         if not user.is_admin:

@@ -13,6 +13,7 @@ from devstack.stack import Stack
 from devstack.worker import Worker
 from tests.acceptance.client import Api
 from tests.acceptance.customer import Admin, Customer
+from tests.acceptance.problems import slug
 from tests.acceptance.stripe_stand_in import as_bytes, session_event, signed
 from tests.acceptance.tokens import token
 from tests.conftest import SECRET
@@ -37,6 +38,19 @@ def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
         yield environment
 
 
+async def assert_only_what_costs_nothing_is_paid_here(admin: Admin, customer: Customer) -> None:
+    """Assert that the internal provider, which moves no money, pays nothing that has a price."""
+    priced = await customer.placed(await admin.adds())
+    free = await customer.placed(await admin.adds(price=0))
+    assert slug(await customer.pay(priced)) == "pay-at-stripe"
+    assert slug(await customer.pay(priced, key="a key")) == "pay-at-stripe"
+    for order, actions in ((priced, ["checkout", "cancel"]), (free, ["pay", "cancel"])):
+        answer = await customer.ask("GET", f"/api/orders/{order['id']}/explain")
+        assert answer.body["actions"] == actions
+    await customer.paid(free)
+    await customer.wait_until(free, "COMPLETED")
+
+
 async def test_an_order_is_paid_with_real_money_alone(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
@@ -56,6 +70,7 @@ async def test_an_order_is_paid_with_real_money_alone(
                 answer = await api.ask("POST", "/api/stripe/webhook", body, headers=headers)
                 assert answer.status == 200
             await customer.wait_until(order, "COMPLETED")
+            await assert_only_what_costs_nothing_is_paid_here(admin, customer)
     connection = await asyncpg.connect(environment["DB_URL"])
     query = "select event_id, kind from provider_events where payload is not null"
     kinds = {row["event_id"]: row["kind"] for row in await connection.fetch(query)}

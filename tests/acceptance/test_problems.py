@@ -220,6 +220,7 @@ PROVOKED: dict[type[Problem], Provoke] = {
 ELSEWHERE: dict[type[Problem], str] = {
     errors.Overloaded: "test_overload.py: it takes a flood",
     errors.TooManyRequests: "test_identity.py: it takes a worker with low limits",
+    errors.PayAtStripe: "test_live_key.py: it takes a live key",
     errors.ForeignCurrency: "tests/integration/test_restock.py: it takes another STRIPE_CURRENCY",
     errors.BodyTooSlow: "test_limits.py: it takes half a body, as no HTTP client sends it",
 }

@@ -93,6 +93,7 @@ from app.kafka.faust_app import OrderApp
         ("MAIL_FROM", "the shop"),
         ("MAIL_FROM", "shop@example.com\nBcc: all@example.com"),
         ("MAIL_FROM", ".:"),
+        ("INTERNAL_PAYMENTS", "perhaps"),
         ("STRIPE_SECRET_KEY", "sk_test_\n"),
         ("STRIPE_WEBHOOK_SECRET", " ,"),
         ("STRIPE_API_BASE", "localhost:12111"),
@@ -314,6 +315,27 @@ def test_the_key_tells_whether_money_is_real(
 ) -> None:
     monkeypatch.setenv("STRIPE_SECRET_KEY", key)
     assert load_settings().stripe_is_live is is_live
+
+
+@pytest.mark.parametrize(
+    ("key", "asked", "pays"),
+    [
+        ("sk_live_x", None, False),
+        ("sk_live_x", "true", True),
+        ("sk_test_x", None, True),
+        ("sk_test_x", "false", False),
+        ("", None, True),
+        ("", "false", False),
+        ("sk_live_x", "", False),
+    ],
+)
+def test_beside_real_money_nothing_is_paid_without_any_unless_asked_for(
+    monkeypatch: pytest.MonkeyPatch, key: str, asked: str | None, pays: bool
+) -> None:
+    monkeypatch.setenv("STRIPE_SECRET_KEY", key)
+    if asked is not None:
+        monkeypatch.setenv("INTERNAL_PAYMENTS", asked)
+    assert load_settings().pays_internally is pays
 
 
 def new_app() -> OrderApp:
