@@ -162,24 +162,23 @@ async def _send(database: Database, mail: Mail, row: Any) -> None:
     crash_here(Point.SENT, MAIL)
     if failure:
         log.warning("No mail for %s order %s: %s", row["kind"], row["order_id"], failure)
-    while not await _note(database, row, failure):
-        pass
+    await _note(database, row, failure)
 
 
-async def _note(database: Database, row: Any, failure: str | None) -> bool:
-    """Note that the mail is sent; return False, after a while, if the note is to be tried again.
+async def _note(database: Database, row: Any, failure: str | None) -> None:
+    """Note that the mail is sent, or why it never will be; wait while PostgreSQL is unavailable.
 
-    Without it the mail would be sent again, once its lease is over.
+    Without the note it would be sent again, once its lease is over.
     """
-    try:
-        async with database.connection() as connection:
-            key = {"order_id": row["order_id"], "kind": row["kind"]}
-            await sql.note_sent(connection, **key, failure=failure)
-    except AWAY as error:
-        log.warning("A mail that was sent is noted later: %r", error)
-        await asyncio.sleep(IDLE_SECONDS)
-        return False
-    return True
+    key = {"order_id": row["order_id"], "kind": row["kind"]}
+    while True:
+        try:
+            async with database.connection() as connection:
+                await sql.note_sent(connection, **key, failure=failure)
+                return
+        except AWAY as error:
+            log.warning("A mail that was sent is noted later: %r", error)
+            await asyncio.sleep(IDLE_SECONDS)
 
 
 async def _failure(mail: Mail, row: Any) -> str | None:

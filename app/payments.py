@@ -86,13 +86,14 @@ async def _request_those(
         orders = {id: read for id, read in orders.items() if not read[1]["live_payment"]}
         for n in idempotency.may_go_on([command.key for command in commands], free):
             command = commands[n]
+            if command.order_id not in orders:
+                continue
+            order, row = orders[command.order_id]
             with suppress(Problem):
-                if command.order_id in orders:
-                    order, row = orders[command.order_id]
-                    _require_payable(order, command)
-                    answers[n] = _start_attempt(transaction, order, row, command)
-                    # A second payment of the same order in this batch has to be requested alone.
-                    del orders[command.order_id]
+                _require_payable(order, command)
+                answers[n] = _start_attempt(transaction, order, row, command)
+                # A second payment of the same order in this batch has to be requested alone.
+                del orders[command.order_id]
     return [answers.get(n) for n in range(len(commands))]
 
 

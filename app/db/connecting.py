@@ -91,11 +91,12 @@ class Hosts:
 def _noticing(connection: asyncpg.Connection) -> asyncpg.Connection:
     """Have the kernel end the connection when the server's machine is gone."""
     end = connection._transport.get_extra_info("socket")
-    if end.family in (socket.AF_INET, socket.AF_INET6):
-        for name, (level, value) in SOCKET_OPTIONS.items():
-            if option := getattr(socket, name, None):
-                with suppress(OSError):
-                    end.setsockopt(level, option, value)
+    if end.family not in (socket.AF_INET, socket.AF_INET6):
+        return connection
+    for name, (level, value) in SOCKET_OPTIONS.items():
+        if option := getattr(socket, name, None):
+            with suppress(OSError):
+                end.setsockopt(level, option, value)
     return connection
 
 

@@ -48,21 +48,27 @@ async def keep_auditing(
     while True:
         try:
             async with _leadership(database, seconds) as connection:
-                due = monotonic()
-                # It answers while the session, and with it its lock, exists.
-                while await sql.ping(connection):
-                    begun = monotonic()
-                    if begun >= due:
-                        scope = Scope(since=now() - WINDOW, patience=QUERY_TIMEOUT)
-                        tell(report := await audit(database, scope))
-                        times = min(rest, REST_WHEN_BROKEN) if _hastens(report) else rest
-                        due = begun + min(times * (monotonic() - begun), HOUR)
-                    await asyncio.sleep(seconds)
+                await _audit_while_leading(database, connection, seconds, rest)
         except AWAY as error:
             log.warning("The audit waits: %r", error)
         except asyncpg.PostgresError:
             # Perhaps the schema is newer. Nothing else in the worker depends on the audit.
             log.exception("The audit failed")
+        await asyncio.sleep(seconds)
+
+
+async def _audit_while_leading(
+    database: Database, connection: asyncpg.Connection, seconds: float, rest: float
+) -> None:
+    due = monotonic()
+    # It answers while the session, and with it its lock, exists.
+    while await sql.ping(connection):
+        begun = monotonic()
+        if begun >= due:
+            scope = Scope(since=now() - WINDOW, patience=QUERY_TIMEOUT)
+            tell(report := await audit(database, scope))
+            times = min(rest, REST_WHEN_BROKEN) if _hastens(report) else rest
+            due = begun + min(times * (monotonic() - begun), HOUR)
         await asyncio.sleep(seconds)
 
 

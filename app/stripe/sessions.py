@@ -14,7 +14,7 @@ from app.db.transaction import Transaction
 from app.errors import ProviderAway, ProviderRefused
 from app.metrics import WEBHOOKS
 from app.money.ledger import PAYMENT_FAILED, Fact, Kind
-from app.money.locked_payments import report
+from app.money.locked_payments import LockedPayment, report
 from app.money.settle import expire_session
 from app.money.statuses import PaymentStatus
 from app.stripe.answers import answering, note_again, note_done, subject_of, wait_for_key, work_of
@@ -55,19 +55,29 @@ async def open_session(database: Database, api: StripeApi, call: Any) -> None:
         await _no_session(database, call, refused)
         return
     async with answering(database, call) as (transaction, locked):
-        payment = locked.payment
-        payment.session_id = payment.session_id or session.id
-        payment.payment_intent = payment.payment_intent or session.payment_intent
-        payment.checkout_url = session.url
-        if locked.state.status is PaymentStatus.VOIDED:
-            expire_session(transaction, payment, call["request_id"])
-        elif locked.state.status is PaymentStatus.PENDING:
-            if session.status == "open" and session.url is None:
-                raise ProviderAway(f"Stripe tells no page of {session.id}")
-            # The session's end cancels the order, also if no webhook tells of it.
-            await sql.advance_deadline(
-                transaction.connection, order_id=payment.order_id, due_at=payment.expires_at
-            )
+        await _note_session(transaction, locked, session, call["request_id"])
+
+
+async def _note_session(
+    transaction: Transaction, locked: LockedPayment, session: Session, request_id: str
+) -> None:
+    """Record the attempt's session; close it if the attempt was voided meanwhile.
+
+    Raises ProviderAway if an open session has no page.
+    """
+    payment = locked.payment
+    payment.session_id = payment.session_id or session.id
+    payment.payment_intent = payment.payment_intent or session.payment_intent
+    payment.checkout_url = session.url
+    if locked.state.status is PaymentStatus.VOIDED:
+        expire_session(transaction, payment, request_id)
+    elif locked.state.status is PaymentStatus.PENDING:
+        if session.status == "open" and session.url is None:
+            raise ProviderAway(f"Stripe tells no page of {session.id}")
+        # The session's end cancels the order, also if no webhook tells of it.
+        await sql.advance_deadline(
+            transaction.connection, order_id=payment.order_id, due_at=payment.expires_at
+        )
 
 
 async def _checkout(connection: Any, call: Any, success_url: str, cancel_url: str) -> Checkout:
