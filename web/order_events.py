@@ -21,7 +21,7 @@ from web.http.accept import prefers
 from web.http.endpoint import EVENT_STREAM, JSON, Answer, Who, endpoint
 from web.http.problems import View
 from web.http.responses import json_response
-from web.orders import shown
+from web.orders import visible_order
 from web.shapes.answers import Explanation, ParkedMessage, Timeline
 
 MAX_STREAMS = 1000
@@ -56,7 +56,7 @@ class OrderEventsView(View):
         and to which message. https://html.spec.whatwg.org/multipage/server-sent-events.html
         """
         last = int(request.headers.get("Last-Event-ID", "0"))
-        await shown(user, order_id)
+        await visible_order(user, order_id)
         accept = ",".join(request.headers.getall("Accept", []))
         if prefers(accept, EVENT_STREAM, JSON):
             return await _stream(request, user, order_id, last)
@@ -143,7 +143,7 @@ class ExplainView(View):
 
         Administrators also get the origin and the error of parked messages.
         """
-        await shown(user, order_id)
+        await visible_order(user, order_id)
         explained = await explain(request_pool, order_id, settings.pays_internally)
         if explained.pop("userId") != str(user.id):
             explained["actions"] = [act for act in explained["actions"] if act == "cancel"]

@@ -117,14 +117,14 @@ class OrderView(View):
     )
     async def get(self, request: web.Request, user: Identity, order_id: UUID) -> web.Response:
         """Return the order, to its owner or an administrator."""
-        order = await shown(user, order_id)
+        order = await visible_order(user, order_id)
         headers = {"ETag": etag(order)}
         if is_known(request, headers["ETag"]):
             return web.Response(status=304, headers=headers)
         return json_response(order, headers=headers)
 
 
-async def shown(user: Identity, order_id: UUID) -> dict[str, Any]:
+async def visible_order(user: Identity, order_id: UUID) -> dict[str, Any]:
     """Return the order, from the cache or PostgreSQL, if `user` may see it.
 
     Raises OrderNotFound, Forbidden.

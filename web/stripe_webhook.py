@@ -10,7 +10,7 @@ from app.logs import ONCE, request_id
 from app.metrics import WEBHOOKS
 from app.stripe import events, webhook
 from app.times import now
-from web.http.body_reading import packing, received
+from web.http.body_reading import content_encoding, received_body
 from web.http.endpoint import Answer, endpoint
 from web.http.problems import View
 from web.http.responses import json_response
@@ -37,7 +37,7 @@ class StripeWebhookView(View):
     async def post(self, request: web.Request) -> web.Response:
         """Accept a Stripe event; a duplicate changes nothing."""
         # Stripe signs the bytes that it sends, and does not compress them.
-        body = await received(request.clone(client_max_size=MAX_BODY))
+        body = await received_body(request.clone(client_max_size=MAX_BODY))
         signature = request.headers.get("Stripe-Signature")
         try:
             webhook.verify(body, signature, settings.stripe_webhook_secrets, now())
@@ -45,7 +45,7 @@ class StripeWebhookView(View):
             WEBHOOKS.labels("refused").inc()
             log.warning("A webhook is refused: %s", refused, extra=ONCE)
             raise
-        if packing(request) != "identity":
+        if content_encoding(request) != "identity":
             raise UnsupportedMediaType("The body must be as Stripe has signed it, not compressed")
         report = webhook.read(body, is_live=settings.stripe_is_live)
         if report.is_test:

@@ -70,7 +70,7 @@ class Hosts:
         failures: list[Exception] = []
         for host in list(self._hosts):
             try:
-                return _noticing(await asyncpg.connect(**options | host, timeout=share))
+                return _with_socket_options(await asyncpg.connect(**options | host, timeout=share))
             except AWAY as error:
                 self._put_last(host)
                 name_the_server(error)
@@ -88,7 +88,7 @@ class Hosts:
         self._hosts.append(host)
 
 
-def _noticing(connection: asyncpg.Connection) -> asyncpg.Connection:
+def _with_socket_options(connection: asyncpg.Connection) -> asyncpg.Connection:
     """Have the kernel end the connection when the server's machine is gone."""
     end = connection._transport.get_extra_info("socket")
     if end.family not in (socket.AF_INET, socket.AF_INET6):

@@ -62,7 +62,7 @@ class Fetch(FetchRequest):
             topics[tp.topic].append((tp.partition, self.offsets[tp], self._most))
         return list(topics.items())
 
-    def is_answered(self, answered: Iterable[TopicPartition]) -> None:
+    def note_answer(self, answered: Iterable[TopicPartition]) -> None:
         """Note that the answer contains these partitions only."""
         self._answered = list(answered)
 
@@ -113,7 +113,7 @@ class FetchSessions:
         self._sessions[node_id] = Session(session.id)
         answer = await self._send(node_id, request, **options)
         if answer.API_VERSION >= FetchRequest_v11.API_VERSION:
-            request.is_answered(
+            request.note_answer(
                 TopicPartition(topic, partition[0])
                 for topic, partitions in answer.topics
                 for partition in partitions

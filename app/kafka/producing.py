@@ -45,7 +45,7 @@ def partition_of(producer: AIOKafkaProducer, topic: str, order_id: UUID) -> int 
     return choose_partition(order_id, len(partitions)) if partitions else None
 
 
-def begin(send: Send) -> Sent:
+def begin_send(send: Send) -> Sent:
     """Send; return a future for the acknowledgement. Raises an error that needed no waiting.
 
     The producer seldom has to wait (for metadata, or for room in a batch) before it takes what it

@@ -78,7 +78,7 @@ class Comparison:
         self._partition_counts: Mapping[str, int] = {}
         self._broken: dict[str, list[tuple[str, str]]] = {name: [] for name in MEANINGS}
         self._counts = dict.fromkeys(MEANINGS, 0)
-        self._strange: list[tuple[str, MessageRef, str]] = []
+        self._suspects: list[tuple[str, MessageRef, str]] = []
         """Suspect messages: the invariant that each breaks, where it is, and its key."""
         self._first_sent: dict[int, int] = {}
         """The timestamp (ms) of each event's first copy in Kafka, by the event's outbox id."""
@@ -92,7 +92,7 @@ class Comparison:
             await self._compare(topic, messages)
         # After reading, since retention goes on meanwhile.
         await self._look_for_events(until, await self._kept_since(topics))
-        await self._forgive_parked()
+        await self._report_suspects()
         return [
             Finding(name, MEANINGS[name], count, self._broken[name])
             for name, count in self._counts.items()
@@ -113,35 +113,35 @@ class Comparison:
             if event := events.get(_event_id(message)):
                 self._first_sent.setdefault(event["id"], message.timestamp)
                 if not _is_of(message, event):
-                    self._wonder(SAME, message)
+                    self._suspect(SAME, message)
             else:
                 unknown.append(message)
         if unknown:
-            await self._wonder_whose(unknown)
+            await self._suspect_unless_dropped(unknown)
 
-    async def _wonder_whose(self, messages: Sequence[ConsumerRecord]) -> None:
+    async def _suspect_unless_dropped(self, messages: Sequence[ConsumerRecord]) -> None:
         """Note messages that are of no event, unless their events may have been dropped by age."""
         # Asked after the events were: those that were gone by then are of before this time.
         kept = await events_kept_since(self._connection)
         for message in messages:
             if _occurred_at(message) >= kept:
-                self._wonder(NOTHING_ELSE, message)
+                self._suspect(NOTHING_ELSE, message)
 
-    def _wonder(self, invariant: str, message: ConsumerRecord) -> None:
+    def _suspect(self, invariant: str, message: ConsumerRecord) -> None:
         """Note a suspect message, if it is old enough for handlers to have dead-lettered it."""
         sent = _time(message.timestamp)
         if self._scope.since <= sent <= now() - self._scope.bound:
             ref = (message.topic, message.partition, message.offset)
             key = (message.key or b"").decode(errors="replace")
-            self._strange.append((invariant, ref, key))
+            self._suspects.append((invariant, ref, key))
 
-    async def _forgive_parked(self) -> None:
+    async def _report_suspects(self) -> None:
         """Report the suspect messages, except those that are in dead_letter."""
         parked: set[MessageRef] = set()
-        if self._strange:
+        if self._suspects:
             async for _, letters in self._messages([DeadLetter.topic_name]):
                 parked |= set(map(_origin, letters))
-        for invariant, ref, key in self._strange:
+        for invariant, ref, key in self._suspects:
             if ref not in parked:
                 self._note(invariant, key, "{} {} at {}".format(*ref))
 

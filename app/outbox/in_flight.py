@@ -18,7 +18,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import InvalidTopicError
 
 from app.db.rows import OutboxRow
-from app.kafka.producing import TOO_LARGE, Sent, begin
+from app.kafka.producing import TOO_LARGE, Sent, begin_send
 from app.metrics import PUBLISHED
 from app.outbox.rows import headers_of
 
@@ -200,7 +200,7 @@ class InFlight:
                 partition=partition,
                 headers=headers_of(row),
             )
-            return begin(send)
+            return begin_send(send)
         except Exception as error:
             failed: Sent = asyncio.get_running_loop().create_future()
             failed.set_exception(error.with_traceback(None))

@@ -114,7 +114,7 @@ async def close_session(database: Database, api: StripeApi, call: Any) -> None:
     except ProviderRefused as refused:
         wait_for_key(refused)
         log.warning("Stripe does not expire %s: %s", call["session_id"], refused)
-        await _conclude(database, call, _fact_of_none(call["status"], late), str(refused))
+        await _conclude(database, call, _fact_of_hidden(call["status"], late), str(refused))
         return
     fact = _fact_of(session, late)
     refunds = await _refunds_of(api, session, fact)
@@ -150,7 +150,7 @@ async def _conclude(
         report_refunds(transaction, locked, refunds)
 
 
-def _fact_of_none(status: str, late: timedelta) -> Fact | None:
+def _fact_of_hidden(status: str, late: timedelta) -> Fact | None:
     """Return the outcome of a session that Stripe does not show, `late` after its end.
 
     None while it might have been paid: for 30 days if the payment is pending, else for an hour. A

@@ -163,7 +163,7 @@ def _not_paid(session: Mapping[str, Any]) -> Fact | None:
     return Fact.failed(PAYMENT_FAILED) if _is_single(session) else None
 
 
-def _left(session: Mapping[str, Any]) -> Fact | None:
+def _expired(session: Mapping[str, Any]) -> Fact | None:
     return Fact.expired() if _is_single(session) else None
 
 
@@ -187,7 +187,7 @@ FACTS: Mapping[str, Callable[[Mapping[str, Any]], Fact | None]] = {
     "checkout.session.completed": _paid,
     "checkout.session.async_payment_succeeded": _paid,
     "checkout.session.async_payment_failed": _not_paid,
-    "checkout.session.expired": _left,
+    "checkout.session.expired": _expired,
     "charge.refunded": _charge,
     "charge.refund.updated": _refund,
     "refund.created": _refund,

@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from app.errors import FieldError, InvalidInput, UnsupportedMediaType
-from web.http.body_reading import parse, raw, validate
+from web.http.body_reading import parse, unpacked_body, validate
 from web.shapes.bodies import Body, Cancel, NewOrder, NewProduct, Register
 
 PEN = "0b0e6c3e-6f0c-4d2f-9d0e-3f1a0e0c0a01"
@@ -190,4 +190,4 @@ def test_spaces_around_a_name_are_no_part_of_it() -> None:
 
 async def test_a_client_that_hangs_up_while_it_sends_is_no_trouble_of_ours() -> None:
     with pytest.raises(InvalidInput):
-        await raw(cast(Any, HungUp()))
+        await unpacked_body(cast(Any, HungUp()))

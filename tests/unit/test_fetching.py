@@ -165,9 +165,9 @@ def test_what_is_asked_for_is_told_as_aiokafka_reads_it() -> None:
     ((_, fetch),) = fetcher()._get_actions_per_node(assigned(_0=at(5), _1=at(6)))[0]
     assert isinstance(fetch, FetchRequest)
     assert fetch.topics == [("order.paid", [(0, 5, 100), (1, 6, 100)])]
-    fetch.is_answered([ONE])
+    fetch.note_answer([ONE])
     assert fetch.topics == [("order.paid", [(1, 6, 100)])]
-    fetch.is_answered([])
+    fetch.note_answer([])
     assert fetch.topics == []
 
 

@@ -32,7 +32,7 @@ OWN_WORDS = {
 IN_FRAGMENTS = "!$&'()*+,;=:@"
 """The characters not escaped in a fragment, besides letters, digits, `-._~` (RFC 3986, 3.5)."""
 
-PACKED_AS = {"gzip", "x-gzip", "deflate"}
+SUPPORTED_ENCODINGS = {"gzip", "x-gzip", "deflate"}
 """The supported values of Content-Encoding (RFC 9110, 8.4.1)."""
 ZLIB_OR_GZIP = zlib.MAX_WBITS | 32
 MAX_NAMES = 100
@@ -48,30 +48,30 @@ async def read(request: web.Request, shape: type[T]) -> T:
 
     Raises InvalidInput naming every bad field.
     """
-    body = await raw(request)
+    body = await unpacked_body(request)
     return validate(shape, parse(body, request.content_type) if body else {})
 
 
-async def raw(request: web.Request) -> bytes:
+async def unpacked_body(request: web.Request) -> bytes:
     """Return the decompressed body. Raises InvalidInput, UnsupportedMediaType, BodyTooSlow.
 
     For a body that is too large, raises PayloadTooLarge by its declared or decompressed size, or
     aiohttp's 413 while it is read.
     """
-    body, how = await received(request), packing(request)
-    if how == "identity" or not body:
+    body, encoding = await received_body(request), content_encoding(request)
+    if encoding == "identity" or not body:
         return body
-    if how not in PACKED_AS:
+    if encoding not in SUPPORTED_ENCODINGS:
         raise UnsupportedMediaType
     return _unpacked(body, request.client_max_size)
 
 
-def packing(request: web.Request) -> str:
+def content_encoding(request: web.Request) -> str:
     """Return the request's Content-Encoding; `identity` is none."""
     return request.headers.get("Content-Encoding", "identity").strip().lower()
 
 
-async def received(request: web.Request) -> bytes:
+async def received_body(request: web.Request) -> bytes:
     """Return the body as it came, maybe compressed. Raises InvalidInput, BodyTooSlow.
 
     For a body that is too large, raises PayloadTooLarge by its declared size, or aiohttp's 413

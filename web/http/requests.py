@@ -11,7 +11,7 @@ from app.errors import Forbidden, InvalidInput, Problem, Unauthorized
 from app.idempotency import MAX_KEY_LENGTH, expiry, fingerprint
 from app.identity.tokens import Identity
 from app.ids import read_id
-from web.http.body_reading import raw
+from web.http.body_reading import unpacked_body
 
 _INSIDE = f"[ !#-~]{{0,{MAX_KEY_LENGTH - 2}}}"
 KEY = re.compile(f'"([ -~]{{1,{MAX_KEY_LENGTH}}})"|([!#-~](?:{_INSIDE}[!#-~])?)')
@@ -75,7 +75,7 @@ async def idempotency_key(request: web.Request, user: Identity) -> IdempotencyKe
         user_id=user.id,
         key=match[1] or match[2],
         fingerprint=fingerprint(
-            request.method, request.path, request.query_string, await raw(request)
+            request.method, request.path, request.query_string, await unpacked_body(request)
         ),
         expires_at=expiry(settings.idempotency_ttl_seconds),
     )
