@@ -1,4 +1,4 @@
-"""The errors that clients, Stripe and operators are told of.
+"""Problems, which are answers to clients, and errors of events that no handler can take.
 
 A problem's docstring is the default detail that clients read. `status`, `slug` and `title` follow
 RFC 9457: the title never changes within a type. `web.http.problems` turns problems into responses.
@@ -6,7 +6,7 @@ RFC 9457: the title never changes within a type. `web.http.problems` turns probl
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 
 class Problem(Exception):
@@ -262,30 +262,3 @@ class BadEvent(Exception):
 
 class UnknownOrder(BadEvent):
     """Raised when an event speaks of an order that was never placed."""
-
-
-class ProviderAway(Exception):
-    """Raised when a payment provider did not answer, or asks to be asked again.
-
-    Whether it has done the work is unknown: the same call is repeated with the same key.
-    """
-
-
-class ProviderRefused(Exception):
-    """Raised when a payment provider will never do what was asked; `reason` is for the customer.
-
-    The text is for the log alone. `refunds` are all that the provider has made of the payment, if a
-    refund was asked for and the provider tells them.
-    """
-
-    def __init__(self, reason: str, detail: str, refunds: Sequence[Any] = ()) -> None:
-        self.reason = reason
-        self.refunds = refunds
-        super().__init__(detail)
-
-
-class ProviderFailed(ProviderRefused):
-    """Raised when a payment provider failed at the work, and keeps that as the answer to its key.
-
-    Whether it has done the work is unknown, and the same key will never tell.
-    """

@@ -13,11 +13,11 @@ from app.crashes import Point, crash_here
 from app.db.pools import Database
 from app.db.queries import sql
 from app.db.transaction import Transaction
-from app.errors import ProviderAway, ProviderRefused
 from app.lifecycle import Order
 from app.money.locked_payments import LockedPayment, payments_of
 from app.money.settle import settle
 from app.stripe.api import NOT_CONFIGURED
+from app.stripe.errors import ProviderAway, ProviderRefused
 from app.stripe.events import assign_kept
 from app.text import storable_error
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, NoReturn, Protocol
 from uuid import UUID
 
-from app.errors import ProviderAway, ProviderRefused
+from app.stripe.errors import ProviderAway, ProviderRefused
 
 NOT_CONFIGURED = "Stripe is not configured"
 NO_KEY = "STRIPE_SECRET_KEY is not set"

@@ -17,11 +17,11 @@ from app.db.errors import AWAY
 from app.db.pools import Database
 from app.db.queries import sql
 from app.db.transaction import Transaction
-from app.errors import ProviderAway
 from app.logs import request_id
 from app.resilience.timeouts import move_on_after
 from app.stripe.answers import work_of
 from app.stripe.api import StripeApi
+from app.stripe.errors import ProviderAway
 from app.stripe.refunds import make_refund
 from app.stripe.sessions import close_session, open_session
 from app.text import storable_error

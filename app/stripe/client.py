@@ -6,16 +6,17 @@ request (https://docs.stripe.com/api/idempotent_requests).
 """
 
 import logging
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import aiohttp
 import stripe
 
-from app.errors import ProviderAway, ProviderFailed, ProviderRefused
-from app.stripe.api import NOT_CONFIGURED, Checkout, Line, Refund, Session, told_id
+from app.stripe.api import Checkout, Line, Refund, Session, told_id
+from app.stripe.errors import ProviderAway, ProviderFailed, ProviderRefused
+from app.stripe.failures import answer_of
 
 if TYPE_CHECKING:
     from stripe.params import RefundCreateParams
@@ -28,19 +29,7 @@ if TYPE_CHECKING:
 TIMEOUT_SECONDS = 10.0
 """The timeout of one request, from connecting to the last byte."""
 
-NOT_ACCEPTED = "Stripe does not accept this payment"
-NOT_IN_TIME = "The checkout could not be opened in time; ask for another"
-FAILED = "Stripe could not open the checkout; ask for another"
 NOT_REFUNDED = "Stripe could not make the refund"
-REASONS = {
-    "amount_too_small": "The amount is too small for Stripe",
-    "amount_too_large": "The amount is too large for Stripe",
-    "charge_already_refunded": "The payment is refunded already",
-    "charge_disputed": "The payment is disputed",
-}
-"""Messages for customers, by Stripe's error code: https://docs.stripe.com/error-codes."""
-
-Answer = TypeVar("Answer")
 
 log = logging.getLogger(__name__)
 
@@ -76,32 +65,25 @@ class StripeClient:
 
     async def create_session(self, checkout: Checkout) -> Session:
         """Create a Checkout Session. Raises ProviderAway, ProviderRefused."""
+        asked, key = self._session_params(checkout), str(checkout.attempt_id)
         sessions = self._client.v1.checkout.sessions
-        return _session(
-            await _answer(
-                sessions.create_async(
-                    self._session_params(checkout),
-                    {"idempotency_key": str(checkout.attempt_id)},
-                )
-            )
-        )
+        call = sessions.create_async(asked, {"idempotency_key": key})
+        return _session(await answer_of(call))
 
     async def expire_session(self, session_id: str) -> Session:
         """Expire the session, so that nobody can pay it, and return it as it is then.
 
         It is expired, or complete if the customer was faster; then its intent's status is told, if
-        the key may read it.
-
-        Raises ProviderAway, ProviderRefused.
+        the key may read it. Raises ProviderAway, ProviderRefused.
         """
         sessions = self._client.v1.checkout.sessions
         try:
-            return _session(await _answer(sessions.expire_async(session_id)))
+            return _session(await answer_of(sessions.expire_async(session_id)))
         except ProviderRefused:
             # Stripe expires only open sessions; the caller decides by what this one is instead.
             asked: SessionRetrieveParams = {"expand": ["payment_intent"]}
             try:
-                return _session(await _answer(sessions.retrieve_async(session_id, asked)))
+                return _session(await answer_of(sessions.retrieve_async(session_id, asked)))
             except ProviderRefused as refused:
                 # As by a restricted key; only of a failed delayed payment an intent is needed.
                 found = await self.find_session(session_id)
@@ -111,7 +93,7 @@ class StripeClient:
     async def find_session(self, session_id: str) -> Session:
         """Return a session as it is. Raises ProviderAway, ProviderRefused."""
         sessions = self._client.v1.checkout.sessions
-        return _session(await _answer(sessions.retrieve_async(session_id)))
+        return _session(await answer_of(sessions.retrieve_async(session_id)))
 
     async def refund(
         self, refund_id: UUID, order_id: UUID, payment_intent: str, amount_minor: int
@@ -127,7 +109,7 @@ class StripeClient:
         }
         refunds = self._client.v1.refunds
         try:
-            made = await _answer(refunds.create_async(asked, {"idempotency_key": str(refund_id)}))
+            made = await answer_of(refunds.create_async(asked, {"idempotency_key": str(refund_id)}))
             return _refund(made, amount_minor)
         except ProviderFailed:
             found = await self.find_refunds(payment_intent)
@@ -136,13 +118,13 @@ class StripeClient:
         except ProviderRefused as refused:
             # It may have been made before, and Stripe have forgotten its key, after a day.
             with suppress(ProviderRefused):
-                refused.refunds = await _answer(self._refunds_of(payment_intent))
+                refused.refunds = await answer_of(self._refunds_of(payment_intent))
             return _find(refused.refunds, refund_id, refused)
 
     async def find_refunds(self, payment_intent: str) -> list[Refund]:
         """Return all refunds of a payment, whoever made them. Raises ProviderAway."""
         try:
-            return await _answer(self._refunds_of(payment_intent))
+            return await answer_of(self._refunds_of(payment_intent))
         except ProviderRefused as refused:
             # Only the look was refused: refunds may have been made.
             raise ProviderAway(str(refused)) from refused
@@ -155,7 +137,7 @@ class StripeClient:
 
     async def find_refund(self, id: str) -> Refund:
         """Return a refund's current state. Raises ProviderAway, ProviderRefused."""
-        return _refund(await _answer(self._client.v1.refunds.retrieve_async(id)))
+        return _refund(await answer_of(self._client.v1.refunds.retrieve_async(id)))
 
     def _session_params(self, checkout: Checkout) -> "SessionCreateParams":
         order_id = str(checkout.order_id)
@@ -181,55 +163,6 @@ def _line_item(line: Line, currency: str) -> "SessionCreateParamsLineItem":
             "product_data": {"name": line.name},
         },
     }
-
-
-async def _answer(call: Awaitable[Answer]) -> Answer:
-    """Await a call and return its answer. Raises ProviderAway, ProviderRefused.
-
-    The library reads bodies outside of its own error handling, so aiohttp's errors come through.
-    """
-    try:
-        return await call
-    except stripe.StripeError as error:
-        is_final = _is_final(error) and not isinstance(error, stripe.RateLimitError)
-        # The key was used before, with other parameters: what was done then is not known.
-        is_used = is_final and isinstance(error, stripe.IdempotencyError)
-        if is_final and not is_used:
-            raise _refusal(error) from error
-        if is_used or _is_kept(error):
-            raise ProviderFailed(FAILED, _said(error)) from error
-        raise ProviderAway(_said(error)) from error
-    except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        raise ProviderAway(repr(error)) from error
-
-
-def _said(error: stripe.StripeError) -> str:
-    """Return the error's text in one line of the log: the library's own have several."""
-    return " ".join(str(error).split())
-
-
-def _is_kept(error: stripe.StripeError) -> bool:
-    """Return whether the answer is stored under the idempotency key, so that Stripe repeats it."""
-    headers = {name.lower(): value for name, value in (error.headers or {}).items()}
-    return (error.http_status or 0) >= 400 and headers.get("idempotent-replayed") == "true"
-
-
-def _is_final(error: stripe.StripeError) -> bool:
-    """Return whether Stripe did nothing and a retry would not help.
-
-    An answer without an error object comes from a proxy, not from Stripe.
-    """
-    status = error.http_status or 0
-    return error.error is not None and 400 <= status < 500 and status not in (408, 409, 424, 429)
-
-
-def _refusal(error: stripe.StripeError) -> ProviderRefused:
-    if isinstance(error, stripe.AuthenticationError | stripe.PermissionError):
-        return ProviderRefused(NOT_CONFIGURED, _said(error))
-    # The expiry was far enough away when the customer asked, but too near once the call was made.
-    too_late = isinstance(error, stripe.InvalidRequestError) and error.param == "expires_at"
-    otherwise = NOT_IN_TIME if too_late else NOT_ACCEPTED
-    return ProviderRefused(REASONS.get(error.code or "", otherwise), _said(error))
 
 
 def _refund(refund: stripe.Refund, asked_minor: int | None = None) -> Refund:

@@ -8,12 +8,12 @@ from typing import Any
 from app.db.pools import Database
 from app.db.rows import RefundRow
 from app.db.transaction import Transaction
-from app.errors import ProviderAway, ProviderRefused
 from app.money.ledger import LOST_STATUSES, Fact
 from app.money.locked_payments import LockedPayment, report
 from app.money.statuses import PaymentStatus
 from app.stripe.answers import answering, wait_for_key
 from app.stripe.api import Refund, StripeApi
+from app.stripe.errors import ProviderAway, ProviderRefused
 from app.times import now
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,6 @@ from app.crashes import Point, crash_here
 from app.db.pools import Database
 from app.db.queries import sql
 from app.db.transaction import Transaction
-from app.errors import ProviderAway, ProviderRefused
 from app.metrics import WEBHOOKS
 from app.money.ledger import PAYMENT_FAILED, Fact, Kind
 from app.money.locked_payments import LockedPayment, report
@@ -19,6 +18,7 @@ from app.money.settle import expire_session
 from app.money.statuses import PaymentStatus
 from app.stripe.answers import answering, note_again, note_done, subject_of, wait_for_key, work_of
 from app.stripe.api import Checkout, Line, Refund, Session, StripeApi
+from app.stripe.errors import ProviderAway, ProviderRefused
 from app.stripe.refunds import report_refunds
 from app.times import now
 

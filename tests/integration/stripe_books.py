@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field, replace
 from uuid import UUID, uuid4
 
-from app.errors import ProviderRefused
 from app.money.ledger import Fact
 from app.stripe.api import Checkout, Refund, Session
+from app.stripe.errors import ProviderRefused
 from app.stripe.webhook import Report
 from app.times import now
 

@@ -10,13 +10,13 @@ import pytest
 from app import checkout
 from app.db.pools import Database
 from app.db.rows import CallKind
-from app.errors import ProviderAway, ProviderRefused
 from app.expiry import RETRY_AFTER, expire_due
 from app.logs import WithRequestId
 from app.money.settle import call_for
 from app.stripe import calls
 from app.stripe.api import NOT_CONFIGURED, UnconfiguredStripe
 from app.stripe.calls import Calls
+from app.stripe.errors import ProviderAway, ProviderRefused
 from app.times import now
 from tests.integration.hops import ANN
 from tests.integration.money_course import (

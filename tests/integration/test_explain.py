@@ -9,11 +9,12 @@ import pytest
 
 from app import orders, payments, stock
 from app.db.pools import Database
-from app.errors import OrderNotFound, ProviderAway, TooManyAttempts
+from app.errors import OrderNotFound, TooManyAttempts
 from app.explain import explain
 from app.money.ledger import Fact
 from app.parked import park
 from app.stripe.api import Checkout, Session
+from app.stripe.errors import ProviderAway
 from app.times import rfc3339
 from app.topics import (
     InventoryReserved,

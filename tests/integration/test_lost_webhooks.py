@@ -9,11 +9,11 @@ from prometheus_client import REGISTRY
 
 from app import payments
 from app.db.pools import Database
-from app.errors import ProviderAway, ProviderRefused
 from app.expiry import expire_due
 from app.explain import explain
 from app.money.ledger import Fact
 from app.stripe.api import NOT_CONFIGURED
+from app.stripe.errors import ProviderAway, ProviderRefused
 from app.stripe.webhook import Report
 from app.times import now
 from tests.integration.money_course import (

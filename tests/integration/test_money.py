@@ -13,8 +13,8 @@ import pytest
 from app import payments
 from app.db.pools import Database
 from app.db.transaction import Transaction
-from app.errors import ProviderRefused
 from app.stripe.api import Refund
+from app.stripe.errors import ProviderRefused
 from tests.integration.money_course import (
     TOTAL,
     Course,

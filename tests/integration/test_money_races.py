@@ -10,9 +10,9 @@ import pytest
 
 from app.db.pools import Database
 from app.db.queries import sql
-from app.errors import ProviderAway
 from app.resilience.quarantine import Quarantine
 from app.stripe.api import Refund
+from app.stripe.errors import ProviderAway
 from app.stripe.events import record, settle_kept
 from app.stripe.refunds import make_refund
 from tests.integration.money_course import (

@@ -14,9 +14,9 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from app.errors import ProviderAway, ProviderFailed, ProviderRefused
 from app.stripe.api import Line, Refund, Session
 from app.stripe.client import StripeClient
+from app.stripe.errors import ProviderAway, ProviderFailed, ProviderRefused
 from app.times import now
 from devstack.stripe import Stripe
 from tests.integration.stripe_stand_in import SECRET, Receiver, StandIn, checkout, stripe_client

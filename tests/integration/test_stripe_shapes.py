@@ -7,9 +7,9 @@ from uuid import uuid4
 
 import pytest
 
-from app.errors import ProviderRefused
 from app.stripe.api import Line
 from app.stripe.client import StripeClient
+from app.stripe.errors import ProviderRefused
 from devstack.server import ServerFailed
 from devstack.stripe_mock import StripeMock, install
 from tests.integration.stripe_stand_in import checkout, stripe_client
