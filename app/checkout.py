@@ -17,7 +17,7 @@ from app.lifecycle import Order, Status, payable
 from app.money.ledger import CHECKOUT_EXPIRED
 from app.money.locked_payments import STRIPE, find, lock_with_payments
 from app.money.settle import call_for, payment_fields
-from app.money.statuses import PaymentStatus
+from app.money.statuses import ATTEMPTS_WITHIN, MAX_ATTEMPTS, PaymentStatus
 from app.times import now, rfc3339
 from app.topics import CheckoutRequested
 
@@ -25,9 +25,6 @@ SHORTEST = timedelta(minutes=31)
 """The shortest checkout: Stripe requires 30 minutes from a session's creation to its end."""
 LONGEST = timedelta(hours=23, minutes=55)
 """The longest checkout: Stripe allows at most 24 hours."""
-
-MAX_ATTEMPTS, ATTEMPTS_WITHIN = 20, timedelta(minutes=10)
-"""The most attempts to pay one order in that time: each step of an order reads all of them."""
 
 NOT_REQUESTED, REQUESTED, READY = "NOT_REQUESTED", "REQUESTED", "READY"
 FAILED, EXPIRED = "FAILED", "EXPIRED"

@@ -1,5 +1,6 @@
-"""The statuses of a payment, and how often a refund of it may fail. Pure values."""
+"""The statuses of a payment, and how often paying and refunding may be tried. Pure values."""
 
+from datetime import timedelta
 from enum import StrEnum
 
 
@@ -22,5 +23,7 @@ class PaymentStatus(StrEnum):
 LIVE = frozenset({PaymentStatus.PENDING, PaymentStatus.SUCCEEDED})
 """The statuses of a live attempt. An order has at most one live attempt that was requested here."""
 
+MAX_ATTEMPTS, ATTEMPTS_WITHIN = 20, timedelta(minutes=10)
+"""The most attempts to pay one order in that time: each step of an order reads all of them."""
 MAX_FAILED_REFUNDS = 5
 """How many refunds of a payment may fail before it is left to an operator."""

@@ -6,10 +6,10 @@ from uuid import uuid4
 
 import pytest
 
-from app.checkout import MAX_ATTEMPTS
-from app.explain import Attempt, Facts, actions, explanation, waiting_for
+from app.explain import explanation
 from app.lifecycle import Status
-from app.money.statuses import PaymentStatus
+from app.money.statuses import MAX_ATTEMPTS, PaymentStatus
+from app.waiting import Attempt, Facts, actions, waiting_for
 
 PLACED = datetime(2026, 1, 3, 12, tzinfo=UTC)
 TRIED, MOVED, CHANGED = (PLACED + timedelta(minutes=n) for n in (1, 2, 3))
