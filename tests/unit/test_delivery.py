@@ -9,7 +9,7 @@ import pytest
 from faust.types import TP
 from mode.utils.queues import FlowControlEvent, FlowControlQueue
 
-from app.kafka.consumer import _Consumer
+from app.kafka.delivery import Delivery
 
 PAID, OTHER = TP("order.paid", 0), TP("order.paid", 1)
 ROOM = 4
@@ -74,10 +74,10 @@ class Consumer:
         return SimpleNamespace(tp=tp, refcount=0, **vars(record))
 
     def delivers(self, *offsets: int, tp: TP = PAID) -> bool:
-        return _Consumer._deliver(cast(Any, self), tp, [record(offset) for offset in offsets])
+        return Delivery._deliver(cast(Any, self), tp, [record(offset) for offset in offsets])
 
     def waits(self, *offsets: int) -> bool:
-        return _Consumer._put_back_if_full(
+        return Delivery._put_back_if_full(
             cast(Any, self), PAID, [record(offset) for offset in offsets]
         )
 
@@ -85,16 +85,16 @@ class Consumer:
         self.put_back += [one.offset for one in fetched[PAID]]
 
     def meets(self, offset: int) -> None:
-        _Consumer._forget_if_lost(cast(Any, self), PAID, offset)
+        Delivery._forget_if_lost(cast(Any, self), PAID, offset)
 
     def _waiting(self, tp: TP) -> Any:
-        return _Consumer._waiting(cast(Any, self), tp)
+        return Delivery._waiting(cast(Any, self), tp)
 
     def _streams(self, tp: TP) -> Any:
-        return _Consumer._streams(cast(Any, self), tp)
+        return Delivery._streams(cast(Any, self), tp)
 
     def is_next(self, offset: int) -> bool:
-        return _Consumer._is_next(cast(Any, self), PAID, offset)
+        return Delivery._is_next(cast(Any, self), PAID, offset)
 
     def received(self) -> list[list[Any]]:
         """Return the events in each stream's queue."""
