@@ -18,8 +18,8 @@ from app.version import VERSION
 from web.http.endpoint import TEXT, Answer, endpoint
 from web.http.problems import View
 from web.http.responses import json_response
-from web.shapes.answers import Checks, Front, Health
 from web.shapes.query_strings import ChecksQuery
+from web.shapes.worker import Checks, Front, Health
 
 TIMEOUT_SECONDS = 2.0
 LINKS = {

@@ -14,7 +14,7 @@ from web.http.endpoint import HTML, TEXT, Answer, Who, endpoint
 from web.http.problems import View
 from web.http.responses import json_response
 from web.pages import STATIC, html
-from web.shapes.answers import Monitor
+from web.shapes.worker import Monitor
 
 
 @app.page("/api/monitor")

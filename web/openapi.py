@@ -26,76 +26,13 @@ from web.http.endpoint import (
     declaration_of,
 )
 from web.http.problems import TYPES
-from web.http.requests import FORMS, KEY, TAGS
+from web.http.requests import FORMS
+from web.openapi_headers import ANSWER_HEADERS, EVERY_REQUEST, IDEMPOTENCY_KEY, IF_MATCH, Json
 from web.shapes.answers import ProblemDetails
-
-Json = dict[str, Any]
 
 METHODS = ("get", "post", "patch", "put", "delete")
 REFERENCE = "#/components/schemas/{model}"
 BEARER = "bearer"
-
-HEADERS: dict[str, Json] = {
-    "X-Request-Id": {
-        "description": "The id of the request: the client's, where it sent a valid one, else the "
-        "trace id of its `traceparent` (W3C Trace Context), else a new one",
-        "required": True,
-        "schema": {"type": "string", "pattern": "^[ -~]{1,128}$"},
-    },
-    "Location": {
-        "description": "The address of what was created",
-        "required": True,
-        "schema": {"type": "string", "format": "uri-reference"},
-    },
-    "ETag": {
-        "description": "The version of what is answered (RFC 9110), for If-None-Match; that of an "
-        "order is its `version`, for If-Match",
-        "required": True,
-        "schema": {"type": "string", "pattern": '^"[0-9a-f]+"$'},
-    },
-    "Retry-After": {
-        "description": "Seconds after which the same request may succeed, where that is known",
-        "schema": {"type": "integer", "minimum": 1},
-    },
-    "WWW-Authenticate": {
-        "description": "The scheme to authenticate with (RFC 9110), and what is wrong with the "
-        "token that was sent (RFC 6750)",
-        "required": True,
-        "schema": {"type": "string"},
-    },
-}
-
-IDEMPOTENCY_KEY: Json = {
-    "name": "Idempotency-Key",
-    "in": "header",
-    "description": "The same key with the same request gets the first answer again, for 24 hours "
-    "unless configured otherwise; with another request it is refused. Bare or quoted.",
-    "schema": {"type": "string", "pattern": f"^(?:{KEY.pattern})$"},
-}
-IF_MATCH: Json = {
-    "name": "If-Match",
-    "in": "header",
-    "description": "`*`, or ETags (RFC 9110), of which the order must have one; weak ones never "
-    "match",
-    "schema": {"type": "string", "anyOf": [{"const": "*"}, {"pattern": f"^{TAGS.pattern}$"}]},
-}
-EVERYWHERE: list[Json] = [
-    {
-        "name": "X-Request-Id",
-        "in": "header",
-        "description": "The id that the request is to have in answers, logs and events: 1 to 128 "
-        "printable ASCII characters, else it is replaced",
-        "schema": {"type": "string"},
-    },
-    {
-        "name": "traceparent",
-        "in": "header",
-        "description": "The trace that the request belongs to (W3C Trace Context): its id is the "
-        "request's where `X-Request-Id` gives none",
-        "schema": {"type": "string"},
-    },
-]
-"""Headers that every request may have; no value is refused."""
 
 
 def document(views: Iterable[tuple[str, Any]]) -> Json:
@@ -117,7 +54,7 @@ def document(views: Iterable[tuple[str, Any]]) -> Json:
         "paths": dict(paths),
         "components": {
             "schemas": _schemas([declaration for _, _, declaration, _ in declared]),
-            "headers": HEADERS,
+            "headers": ANSWER_HEADERS,
             "securitySchemes": {
                 BEARER: {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
             },
@@ -191,7 +128,7 @@ def _parameters(path: str, declared: Declaration) -> Iterator[Json]:
         form = {"pattern": f"^{FORMS[name][0]}$"} if name in FORMS else {}
         schema = {"type": "string", **form}
         yield {"name": name, "in": "header", "description": told, "schema": schema}
-    yield from EVERYWHERE
+    yield from EVERY_REQUEST
 
 
 def _query_parameters(shape: type[BaseModel]) -> Iterator[Json]:
