@@ -9,7 +9,7 @@ from app.db.transaction import Transaction
 from app.errors import BadEvent, UnknownOrder
 from app.kafka.decoding import NO_EVENT, read_event
 from app.order_locks import Reads
-from app.outbox.relay import RELAY
+from app.outbox.rows import RELAY
 from app.topics import Event
 
 POISON = (BadEvent, asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)

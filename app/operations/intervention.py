@@ -19,7 +19,7 @@ from app.db.queries import sql
 from app.db.transaction import Transaction
 from app.errors import AlreadyResolved, BadEvent, ParkedNotFound
 from app.handlers import HANDLERS, POISON
-from app.outbox.relay import RELAY
+from app.outbox.rows import RELAY
 from app.parked import State
 from app.text import storable_error
 from app.times import now

@@ -209,25 +209,26 @@ class InFlight:
     def _finish(self, sending: Sending, sent: Sent) -> None:
         if sent.cancelled():
             return
-        order_id, error = sending.row.order_id, sent.exception()
-        del self._sending[order_id]
+        del self._sending[sending.row.order_id]
         self._per_partition[sending.destination] -= 1
+        error = sent.exception()
         if error is None:
             self._acknowledge(sending)
+            self._end_silence(sending.destination)
+        elif isinstance(error, REFUSALS):
+            self._refuse(sending, error)
+            self._end_silence(sending.destination)
         else:
-            self._behind.pop(order_id, None)
-            if isinstance(error, REFUSALS):
-                self._backoffs.pop(order_id, None)
-                self.refused.append((sending.row, error))
-            else:
-                self._fail(sending, error)
-        if error is None or isinstance(error, REFUSALS):
-            if not self._sending:
-                self._silent_since = None
-            self._stuck_since.pop(sending.destination, None)
-            if self._per_partition[sending.destination] and sending.destination[1] is not None:
-                self._stuck_since[sending.destination] = monotonic()
+            self._fail(sending, error)
         self._on_result()
+
+    def _end_silence(self, destination: Destination) -> None:
+        """Note that the broker has answered; what is in flight is waited for from now on."""
+        if not self._sending:
+            self._silent_since = None
+        self._stuck_since.pop(destination, None)
+        if self._per_partition[destination] and destination[1] is not None:
+            self._stuck_since[destination] = monotonic()
 
     def _acknowledge(self, sending: Sending) -> None:
         row = sending.row
@@ -246,7 +247,13 @@ class InFlight:
         if not behind or not self._begin(behind.popleft()):
             self._behind.pop(row.order_id, None)
 
+    def _refuse(self, sending: Sending, error: BaseException) -> None:
+        self._behind.pop(sending.row.order_id, None)
+        self._backoffs.pop(sending.row.order_id, None)
+        self.refused.append((sending.row, error))
+
     def _fail(self, sending: Sending, error: BaseException) -> None:
+        self._behind.pop(sending.row.order_id, None)
         if self._last_acknowledged < sending.begun:
             self._last_failed = monotonic()
         self._back_off(sending.row.order_id)

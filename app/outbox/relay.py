@@ -10,11 +10,10 @@ refuses for good is parked, and its order waits; all other orders go on.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
-from uuid import UUID
 
 import asyncpg
 from aiokafka import AIOKafkaProducer
@@ -29,19 +28,15 @@ from app.db.rows import OutboxRow
 from app.db.transaction import Transaction
 from app.kafka import producing
 from app.kafka.broker_access import Brokers
-from app.metrics import REFUSED
 from app.outbox.in_flight import InFlight
-from app.outbox.rows import LOOK, as_row, decode_from_notify, encode_for_notify
+from app.outbox.marks import mark_and_take, park
+from app.outbox.rows import LOOK, RELAY, decode_from_notify, encode_for_notify
 from app.resilience.admission_control import RELAYED, Admission
 from app.resilience.timeouts import move_on_after, retry_delays
-from app.text import storable_error
-from app.times import now, parse_time
-from app.topics import topic_names
+from app.times import parse_time
 
 log = logging.getLogger(__name__)
 
-RELAY = "relay"
-"""The relay's name in parked messages and crash points."""
 BATCH = 1000
 """The most events taken from the outbox at once."""
 GATHER_SECONDS = 0.005
@@ -67,9 +62,6 @@ LAST_MARK_SECONDS = 1.0
 SETTINGS = {**FEW_ROWS, "synchronous_commit": "off", "idle_session_timeout": "10s"}
 """A lost mark costs no more than a duplicate, so marking need not wait for the disk. A leader that
 stands still, and does not look for so long, loses the lead."""
-
-for _topic in topic_names():
-    REFUSED.labels(_topic)  # shown as 0 from the start, so that an alert sees the first rise
 
 
 class _CannotSend(Exception):
@@ -212,7 +204,7 @@ class Relay:
             in_flight.abandon()
             with suppress(*AWAY):
                 await asyncio.wait_for(
-                    _mark_and_take(connection, in_flight, [], 0), LAST_MARK_SECONDS
+                    mark_and_take(connection, in_flight, [], 0), LAST_MARK_SECONDS
                 )
 
     def _mark_soon(self) -> None:
@@ -227,13 +219,13 @@ class Relay:
     async def _look(self, connection: asyncpg.Connection, in_flight: InFlight) -> None:
         """Mark and park what has been answered, and send what waits in the outbox."""
         while in_flight.refused:
-            await _park(connection, *in_flight.refused.pop(0))
+            await park(connection, *in_flight.refused.pop(0))
         if in_flight.failed:
             log.warning("%d events are sent later: %r", len(in_flight.failed), in_flight.failed[0])
             in_flight.failed.clear()
         excluded = in_flight.excluded()
         limit = min(BATCH, in_flight.room)
-        rows = await _mark_and_take(connection, in_flight, excluded, limit)
+        rows = await mark_and_take(connection, in_flight, excluded, limit)
         if rows:
             if len(rows) == limit:
                 self._wake.set()  # there may be more
@@ -253,38 +245,3 @@ def _check(producer: AIOKafkaProducer, in_flight: InFlight) -> None:
         raise _CannotSend(f"a partition acknowledged nothing for {STUCK_SECONDS:.0f} s")
     if producing.has_ended(producer):
         raise _CannotSend("a task of the producer has ended")
-
-
-async def _mark_and_take(
-    connection: asyncpg.Connection, in_flight: InFlight, excluded: Sequence[UUID], batch: int
-) -> list[OutboxRow]:
-    sent = list(in_flight.acknowledged.values())
-    if sent:
-        crash_here(Point.SENT, RELAY)
-    rows = await sql.mark_and_take(
-        connection,
-        sent_orders=[row.order_id for row in sent],
-        sent_sequences=[row.sequence for row in sent],
-        sent_times=[row.occurred_at for row in sent],
-        excluded=excluded,
-        batch=batch,
-    )
-    in_flight.marked(sent)
-    return [as_row(row) for row in rows]
-
-
-async def _park(connection: asyncpg.Connection, row: OutboxRow, error: BaseException) -> None:
-    """Park an event that the broker refuses for good, for an operator to decide."""
-    extra = {"request_id": row.request_id}
-    log.error("The broker refuses %s of order %s: %r", row.topic, row.order_id, error, extra=extra)
-    REFUSED.labels(row.topic).inc()
-    crash_here(Point.REFUSED, RELAY)
-    await sql.park_refused(
-        connection,
-        order_id=row.order_id,
-        sequence=row.sequence,
-        occurred_at=row.occurred_at,
-        error=storable_error(f"{type(error).__name__}: {error}"),
-        now=now(),
-    )
-    crash_here(Point.PARKED, RELAY)

@@ -11,6 +11,8 @@ from app.db.rows import OutboxRow
 from app.ids import parse_id
 from app.times import rfc3339
 
+RELAY = "relay"
+"""The relay's name in parked messages and crash points."""
 LOOK = ""
 """The notification that makes the leader read the outbox."""
 MAX_NOTIFY_BYTES = 7999

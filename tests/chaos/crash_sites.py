@@ -8,7 +8,7 @@ import app
 from app.crashes import Point
 from app.handlers import HANDLERS
 from app.mail import MAIL
-from app.outbox.relay import RELAY
+from app.outbox.rows import RELAY
 from app.stripe.calls import KINDS
 from tests.chaos.messages import handlers
 

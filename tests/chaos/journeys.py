@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaProducer
 from app.crashes import Point
 from app.handlers import HANDLERS
 from app.mail import MAIL
-from app.outbox.relay import RELAY
+from app.outbox.rows import RELAY
 from tests.chaos import customers, operators
 from tests.chaos.crash_sites import CrashPoint
 from tests.chaos.crash_stage import Stage

@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 import aiohttp
 
-from app.outbox.relay import RELAY
+from app.outbox.rows import RELAY
 from tests.chaos.crash_stage import Stage
 from tests.chaos.load import PLENTIFUL, SCARCE
 from tests.chaos.steps import empty_shelf, press, stock, waits

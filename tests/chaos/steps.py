@@ -4,7 +4,7 @@ from uuid import UUID
 
 import aiohttp
 
-from app.outbox.relay import RELAY
+from app.outbox.rows import RELAY
 from tests.chaos.crash_stage import Stage
 from tests.chaos.load import SCARCE, Json
 from tests.chaos.waiting import until

@@ -17,7 +17,7 @@ from app.handlers import HANDLERS
 from app.kafka.decoding import read_event
 from app.operations import intervention
 from app.operations.intervention import Actor
-from app.outbox.relay import RELAY
+from app.outbox.rows import RELAY
 from app.parked import State, get, page, park, park_again, parked_ids
 from app.timeline import events_after
 from app.times import now, rfc3339

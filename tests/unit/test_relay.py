@@ -47,7 +47,8 @@ class Leader:
 @pytest.fixture
 async def leader(monkeypatch: pytest.MonkeyPatch) -> Leader:
     leader = Leader()
-    monkeypatch.setattr("app.outbox.relay.sql", leader)
+    for module in ("relay", "marks"):
+        monkeypatch.setattr(f"app.outbox.{module}.sql", leader)
     monkeypatch.setattr("app.outbox.relay.GATHER_SECONDS", 0)
     return leader
 
