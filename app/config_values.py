@@ -1,4 +1,4 @@
-"""The values that settings may have: types whose checks raise ValueError with what is wanted."""
+"""The values that settings may have: types whose checks raise ValueError and say what is wanted."""
 
 import re
 from email.message import EmailMessage
@@ -23,10 +23,16 @@ REDIS_SET_HERE = {
     "port",
 }
 """Options that a Redis URL must not have: they are set elsewhere, or would break the cache."""
+
 DB_OPTIONS = {
     "sslmode": ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
     "target_session_attrs": (
-        *("any", "primary", "standby", "read-write", "read-only", "prefer-standby"),
+        "any",
+        "primary",
+        "standby",
+        "read-write",
+        "read-only",
+        "prefer-standby",
     ),
 }
 """Options of DB_URL, and their values; others would be rejected at each connection."""
@@ -54,13 +60,13 @@ def _split(value: object) -> object:
     if isinstance(value, str):
         parts = [part.strip() for part in value.split(",")]
         if value.strip() and not any(parts):
-            raise ValueError("must not be commas alone")
+            raise ValueError("must not consist of commas alone")
         return [part for part in parts if part]
     return value
 
 
 def _possible_host(host: str) -> str:
-    """Refuse a host like `a..b`, which cannot have an address; a socket's folder is one, too."""
+    """Refuse a host like `a..b`, which cannot have an address; a socket's folder is accepted."""
     if not host.startswith("/"):
         try:
             host.encode("idna")
@@ -111,7 +117,7 @@ def _understood_by_redis(value: str) -> str:
     if url.scheme != "unix" and re.fullmatch("/?|/[0-9]+", url.path) is None:
         raise ValueError("must have a number as its database, or none")
     if taken := REDIS_SET_HERE & parse_qs(url.query).keys():
-        raise ValueError(f"must leave {', '.join(sorted(taken))} out")
+        raise ValueError(f"must not have {', '.join(sorted(taken))}")
     try:
         _ = cast(Any, ConnectionPool.from_url(value)).make_connection()
     except Exception as error:

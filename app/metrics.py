@@ -29,14 +29,16 @@ ADMITTED = Gauge(
     "New orders that this worker would take; a million while it takes all.",
 )
 PUBLISHED = Counter(
-    "orders_published_total", "Events acknowledged by the broker, and marked so.", ["topic"]
+    "orders_published_total",
+    "Events that the broker acknowledged and that are marked as published.",
+    ["topic"],
 )
 REFUSED = Counter(
     "orders_refused_events_total", "Events that the broker refused for good.", ["topic"]
 )
 REPLAYS = Counter(
     "orders_idempotent_replays_total",
-    "Requests that got the answer of the first with their Idempotency-Key, by what knew it.",
+    "Requests answered as the first one with their Idempotency-Key, by where the answer was.",
     ["source"],
 )
 CACHE = Counter(
@@ -75,11 +77,11 @@ FAILING_MAILS = Gauge(
 )
 AUDIT_FINDINGS = Gauge(
     "orders_audit_findings",
-    "What breaks an invariant, as the worker that audits saw it last; other workers tell nothing.",
+    "Violations of each invariant, as last seen by the worker that audits; absent on all others.",
     ["invariant"],
 )
 AUDIT_UNFINISHED = Gauge(
-    "orders_audit_unfinished", "Invariants that the last audit gave up for their time."
+    "orders_audit_unfinished", "Invariants that the last audit had no time to finish."
 )
 AUDIT_TIME = Gauge("orders_audit_timestamp_seconds", "When this worker last finished an audit.")
 

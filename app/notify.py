@@ -27,11 +27,17 @@ log = logging.getLogger(__name__)
 LOG, MAIL = "log", "mail"
 
 REASONS = {
-    *(EXPIRED, INCORRECT_AMOUNT, INCORRECT_CURRENCY, OUT_OF_STOCK, PAYMENT_FAILED, REFUNDED),
-    *(CANCELLED_BY_OWNER, CANCELLED_BY_ADMIN),
+    CANCELLED_BY_ADMIN,
+    CANCELLED_BY_OWNER,
+    EXPIRED,
+    INCORRECT_AMOUNT,
+    INCORRECT_CURRENCY,
+    OUT_OF_STOCK,
+    PAYMENT_FAILED,
+    REFUNDED,
 }
-"""The reasons that a mail may give: ours. One that a customer wrote could be anything, and its mail
-goes to an address that nobody has confirmed."""
+"""The reasons that a mail may give: those of the service. A customer could write anything, and the
+mail goes to an address that nobody has confirmed."""
 
 Ended = OrderCompleted | OrderCancelled
 

@@ -55,7 +55,7 @@ class LoginView(View):
 class MeView(View):
     """The caller's account."""
 
-    @endpoint("whoAmI", Answer(200, "Who asks", Account), who=Who.USER, needs_servers=False)
+    @endpoint("whoAmI", Answer(200, "The account", Account), who=Who.USER, needs_servers=False)
     async def get(self, request: web.Request, user: Identity) -> web.Response:
         """Return the account of the bearer token."""
         return json_response(_account_json(user))
@@ -65,7 +65,7 @@ class MeView(View):
 class ProfileView(View):
     """The caller's account, at the address that older clients use."""
 
-    @endpoint("profile", Answer(200, "Who asks", Account), who=Who.USER, needs_servers=False)
+    @endpoint("profile", Answer(200, "The account", Account), who=Who.USER, needs_servers=False)
     async def get(self, request: web.Request, user: Identity) -> web.Response:
         """Return the account of the bearer token."""
         return json_response(_account_json(user))

@@ -16,9 +16,9 @@ from web.http.requests import is_known
 from web.pages import STATIC
 
 MEDIA = {".css": "text/css", ".html": "text/html", ".js": "text/javascript"}
-"""Media types by file extension, since the machine's own table differs between machines."""
+"""Media types by file extension, since each machine has a table of its own."""
 CHUNK = 32 * 1024
-"""aiohttp waits for the client once 64 KiB are written: no more than that is kept for each."""
+"""aiohttp waits for the client once 64 KiB are written, so no more than that is kept for each."""
 WRITE_SECONDS = 30.0
 """How long a client may read nothing before its connection is closed."""
 

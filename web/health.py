@@ -39,7 +39,9 @@ LINKS = {
 class FrontView(View):
     """The front page."""
 
-    @endpoint("front", Answer(200, "Where to go on", Front), query=None, needs_servers=False)
+    @endpoint(
+        "front", Answer(200, "Name, version and links", Front), query=None, needs_servers=False
+    )
     async def get(self, request: web.Request) -> web.Response:
         """Return the service's name, version and links."""
         return json_response({"name": "faust-orders", "version": VERSION, "links": LINKS})
@@ -129,7 +131,7 @@ def _checks(query: ChecksQuery, checks: dict[str, bool]) -> web.Response:
 
 
 async def _postgres_answers() -> bool:
-    """Return whether PostgreSQL answers this probe, or those that it came with, in time."""
+    """Return whether PostgreSQL answers in time; probes that come together share one answer."""
     try:
         # A query that times out has to be cancelled at the server, which may take longer than it.
         async with asyncio.timeout(TIMEOUT_SECONDS):

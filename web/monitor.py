@@ -21,7 +21,7 @@ from web.shapes.worker import Monitor
 class MonitorView(View):
     """The state of this worker."""
 
-    @endpoint("monitor", Answer(200, "How this worker does", Monitor), who=Who.ADMIN)
+    @endpoint("monitor", Answer(200, "The state of this worker", Monitor), who=Who.ADMIN)
     async def get(self, request: web.Request, user: Identity) -> web.Response:
         """Return this worker's rates and consumer lag, and the events that wait in the outbox."""
         async with request_pool.connection() as connection:

@@ -27,9 +27,9 @@ from web.shapes.answers import Explanation, ParkedMessage, Timeline
 MAX_STREAMS = 1000
 """The most live streams of one worker."""
 MAX_STREAMS_OF_A_USER = 20
-TOO_MANY_STREAMS = f"You have {MAX_STREAMS_OF_A_USER} open streams at this worker; close one"
+TOO_MANY_STREAMS = f"You have {MAX_STREAMS_OF_A_USER} open streams on this worker; close one"
 HEARTBEAT_SECONDS = 15.0
-"""How often an idle stream sends a comment, by which a disconnected client is noticed, too."""
+"""How often an idle stream sends a comment, which also shows whether the client is still there."""
 CUSTOMER_FIELDS = {field.alias for field in ParkedMessage.model_fields.values()}
 CUSTOMER_EVENT_FIELDS = {OrderIntervened.topic_name: {"action"}}
 """The fields that customers see, of events that are not theirs to see whole."""
@@ -72,9 +72,9 @@ async def _stream(
     that reconnects with an expired token gets 401. Raises Overloaded, TooManyRequests.
     """
     if _streams.total() >= MAX_STREAMS:
-        raise Overloaded("This worker has all the streams it can serve; ask again")
+        raise Overloaded("This worker cannot serve more streams; try again shortly")
     if _streams[user.id] >= MAX_STREAMS_OF_A_USER:
-        # By then it is noticed that a client has gone.
+        # By then a client that has gone is noticed.
         raise TooManyRequests(ceil(HEARTBEAT_SECONDS), TOO_MANY_STREAMS)
     response = web.StreamResponse(headers=STREAM_HEADERS)
     if request.method == hdrs.METH_HEAD:

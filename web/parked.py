@@ -52,7 +52,7 @@ class ReplayView(View):
 
     @endpoint(
         "replayParked",
-        Answer(200, "What came of each message, or would have", Outcomes),
+        Answer(200, "The outcome of each message, or what it would have been", Outcomes),
         who=Who.ADMIN,
         body=Replay,
         own_problems=(AlreadyResolved,),
@@ -77,7 +77,7 @@ class DiscardView(View):
 
     @endpoint(
         "discardParked",
-        Answer(200, "What came of each message", Outcomes),
+        Answer(200, "The outcome of each message", Outcomes),
         who=Who.ADMIN,
         body=Discard,
         own_problems=(AlreadyResolved,),

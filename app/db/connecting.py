@@ -56,7 +56,7 @@ def name_the_server(error: Exception) -> None:
 
 
 class Hosts:
-    """The hosts of a database, the one that did last first."""
+    """The hosts of a database; one that fails moves to the end."""
 
     def __init__(self, dsn: dict[str, Any]) -> None:
         self._hosts = _each_host(dsn)
@@ -76,10 +76,10 @@ class Hosts:
                 name_the_server(error)
                 failures.append(error)
             except asyncio.CancelledError:
-                # Who has waited for the pool has little time left for a silent host.
+                # A request that has waited for the pool has little time left for a silent host.
                 self._put_last(host)
                 raise
-        # That a standby will not do is no news where the primary has refused.
+        # A standby is always refused: that is the reason only if there is no other.
         reasons = (one for one in failures if not isinstance(one, NO_PRIMARY))
         raise next(reasons, failures[0])
 

@@ -15,7 +15,7 @@ from app.config import Settings
 
 @dataclass(frozen=True, slots=True)
 class Brokers:
-    """Addresses (`host:port`) of brokers; without credentials they are asked in plain text."""
+    """Addresses (`host:port`) of brokers; without credentials, connections are in plain text."""
 
     addresses: Sequence[str]
     credentials: CredentialsT | None = None

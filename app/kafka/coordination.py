@@ -32,7 +32,7 @@ def crash_with(service: Service, *tasks: "asyncio.Task[Any]") -> None:
 
 
 class Coordinator(GroupCoordinator):
-    """aiokafka's, which tells errors instead of waiting for calls that Faust does not make."""
+    """aiokafka's coordinator, except that it raises errors which Faust would never ask for."""
 
     service: Service | None = None
     """What crashes of an error; None until the consumer has started."""

@@ -1,4 +1,4 @@
-"""Producers of aiokafka: their limits; where the relay sends an event, and how; and the end."""
+"""aiokafka's producers: their limits, how the relay sends an event, and how to stop one."""
 
 import asyncio
 from collections.abc import Callable, Coroutine

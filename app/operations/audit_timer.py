@@ -100,4 +100,4 @@ def tell(report: Report) -> None:
     for finding in report.findings:
         log.error("%s", finding)
     if report.unfinished:
-        log.warning("The audit gave up for their time: %s", ", ".join(report.unfinished))
+        log.warning("The audit ran out of time for: %s", ", ".join(report.unfinished))

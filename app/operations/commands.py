@@ -140,7 +140,7 @@ async def retry_refund(self: AppCommand, payment: str) -> None:
         await redis_cache.close()
     if not found:
         raise SystemExit(f"{payment} is not a payment whose refund has failed")
-    self.say(f"the refund of {payment} is asked for again")
+    self.say(f"the refund of {payment} is requested again")
 
 
 class _Days(click.FloatRange):
@@ -154,13 +154,15 @@ class _Days(click.FloatRange):
 
 
 @app.command(
-    option("--kafka", is_flag=True, help="hold the topics to the outbox, too"),
+    option("--kafka", is_flag=True, help="also compare the topics with the outbox"),
     option(
         "--bound", type=click.IntRange(0, MOST), default=300, help="seconds that anything may wait"
     ),
     option("--at-rest", is_flag=True, help="nothing is on its way: the same as --bound 0"),
-    option("--days", type=_Days(0, 100_000), help="only what changed in so many days"),
-    option("--most", type=click.IntRange(1, MOST), default=20, help="ids told of each invariant"),
+    option("--days", type=_Days(0, 100_000), help="only what has changed in that many days"),
+    option(
+        "--most", type=click.IntRange(1, MOST), default=20, help="ids listed for each invariant"
+    ),
     option("--patience", type=click.IntRange(1, MOST), default=300, help="seconds for each query"),
     base=Command,
 )

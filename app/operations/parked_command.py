@@ -41,10 +41,14 @@ LINE = "{id}  {state}  {handler}  {topic}/{partition}@{offset}  order {orderId} 
     option("--message", help="park: which one in Kafka, like order.paid/2@117"),
     option("--all", "every", is_flag=True, help="replay: all of --handler, the first parked first"),
     option("--order", type=click.UUID, help="list: of this order"),
-    option("--state", type=click.Choice(list(State)), help="list: otherwise what is unresolved"),
+    option(
+        "--state",
+        type=click.Choice(list(State)),
+        help="list: in this state; by default what is unresolved",
+    ),
     option("--reason", help="replay, discard, park (required): why"),
     option("--by", help="replay, discard, park: who; by default the OS user"),
-    option("--apply", is_flag=True, help="replay: do it; without, it is only tried out"),
+    option("--apply", is_flag=True, help="replay: do it; without this it is a dry run"),
     base=Command,
 )
 async def parked(self: AppCommand, action: str, id: UUID | None, **given: Any) -> None:

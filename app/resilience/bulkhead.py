@@ -1,4 +1,4 @@
-"""A bulkhead: so much of some work is done at once, some more waits, and the rest is refused."""
+"""A bulkhead: some work is done at once, some more waits, and the rest is refused."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -16,7 +16,7 @@ class Bulkhead:
 
     @property
     def is_full(self) -> bool:
-        """Whether who comes now is refused."""
+        """Whether work that comes now is refused."""
         return self._let_in.locked()
 
     @asynccontextmanager

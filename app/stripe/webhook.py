@@ -19,7 +19,7 @@ from app.money.ledger import PAYMENT_FAILED, Fact
 from app.stripe.api import told_id
 
 TOLERANCE_SECONDS = 300
-NOT_NOW = f"The Stripe-Signature is of a time more than {TOLERANCE_SECONDS} seconds from ours"
+NOT_NOW = f"The time of the Stripe-Signature is more than {TOLERANCE_SECONDS} seconds from ours"
 
 
 def verify(payload: bytes, header: str | None, secrets: Sequence[str], now: datetime) -> None:

@@ -36,7 +36,7 @@ SUPPORTED_ENCODINGS = {"gzip", "x-gzip", "deflate"}
 """The supported values of Content-Encoding (RFC 9110, 8.4.1)."""
 ZLIB_OR_GZIP = zlib.MAX_WBITS | 32
 MAX_NAMES = 100
-"""Fields of an object, or parameters of a query: each unknown one would be an error to be told."""
+"""The most fields of an object, or parameters of a query: each unknown one is an error."""
 BODY_SECONDS = 10.0
 """How long a body may take to arrive; a slower client only occupies a connection."""
 
@@ -85,7 +85,7 @@ async def received_body(request: web.Request) -> bytes:
     except TimeoutError:
         raise BodyTooSlow from None
     except (web.RequestPayloadError, ConnectionError):
-        raise InvalidInput.of("#", "The body did not arrive whole") from None
+        raise InvalidInput.of("#", "The body arrived incomplete") from None
 
 
 def _unpacked(body: bytes, most: int) -> bytes:
@@ -101,7 +101,7 @@ def _unpacked(body: bytes, most: int) -> bytes:
     if len(whole) > most:
         raise PayloadTooLarge
     if not unpacker.eof or unpacker.unused_data:
-        raise InvalidInput.of("#", "The body does not unpack as its Content-Encoding")
+        raise InvalidInput.of("#", "The body cannot be unpacked as its Content-Encoding says")
     return whole
 
 

@@ -43,7 +43,7 @@ class _Protocol(RequestHandler):
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, limit)
 
     def pause_writing(self) -> None:
-        """Give the client time to read; one that reads a byte now and then would take for ever."""
+        """Give the client time to read; one that reads a byte now and then would take forever."""
         super().pause_writing()
         transport = cast(asyncio.WriteTransport, self.transport)
         self._read_limit = self._loop.call_later(UNREAD_SECONDS, transport.abort)

@@ -138,7 +138,7 @@ class ProductChanges(StrictBody):
         """Return only the fields that the client sent. Raises InvalidInput if there are none."""
         named = self.model_dump(exclude_unset=True)
         if not named:
-            raise InvalidInput.of("#", "Nothing is to change")
+            raise InvalidInput.of("#", "There is nothing to change")
         if "price" in named:
             named["price_minor"] = named.pop("price")
         return cast(catalogue.ProductChanges, named)
