@@ -76,14 +76,22 @@ def _take(
             refund = transaction.refunds[refund_id] = RefundRow(refund_id, payment.id, amount)
             _request_refund(transaction, order, locked, refund, request_id)
         case GiveUpRefund(amount_minor=amount):
-            line = "An operator has to give back %s of payment %s (order %s): %s"
-            money = "{amount} {currency}".format(**_money(locked, amount))
-            which = money, payment.id, order.id, locked.refusal or FAILED
-            extra = {"request_id": request_id}
-            transaction.notices.append(partial(log.error, line, *which, extra=extra))
+            _call_operator(transaction, locked, amount, request_id)
         case AnnounceRefund(amount_minor=amount):
             told = _money(locked, amount)
             _emit_payment_event(transaction, PaymentRefunded, order, payment, request_id, **told)
+
+
+def _call_operator(
+    transaction: Transaction, locked: LockedPayment, amount_minor: int, request_id: str
+) -> None:
+    """Have it logged, right before the commit, that an operator has to refund the money."""
+    payment, reason = locked.payment, locked.refusal or FAILED
+    money = "{amount} {currency}".format(**_money(locked, amount_minor))
+    line = "An operator has to give back %s of payment %s (order %s): %s"
+    extra = {"request_id": request_id}
+    notice = partial(log.error, line, money, payment.id, payment.order_id, reason, extra=extra)
+    transaction.notices.append(notice)
 
 
 def expire_session(transaction: Transaction, payment: PaymentRow, request_id: str) -> None:

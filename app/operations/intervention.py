@@ -95,26 +95,34 @@ async def _go_through(
     With `only_waiting`, also stop at a message that was parked itself.
     """
     outcomes: list[dict[str, Any]] = []
-    while True:
-        row = None
-        try:
-            async with step() as transaction:
-                row = await _next(transaction, named)
-                if row is None or (only_waiting and row["state"] != State.WAITING):
-                    return outcomes
-                outcome = await _replay_one(transaction, row, actor)
-            outcomes.append(outcome)
-        except AWAY:
+    while outcome := await _replay_next(step, named, actor, only_waiting):
+        outcomes.append(outcome)
+        if outcome["error"]:
+            await _note_refusal(step, outcome)
+            break
+    return outcomes
+
+
+async def _replay_next(
+    step: Step, named: Any, actor: Actor, only_waiting: bool
+) -> dict[str, Any] | None:
+    """Replay the next message in a transaction; return its outcome, None if none is left."""
+    row = None
+    try:
+        async with step() as transaction:
+            row = await _next(transaction, named)
+            if row is None or (only_waiting and row["state"] != State.WAITING):
+                return None
+            return await _replay_one(transaction, row, actor)
+    except AWAY:
+        raise
+    except Exception as error:
+        if row is None:
             raise
-        except Exception as error:
-            if row is None:
-                raise
-            if not isinstance(error, POISON):
-                # Perhaps the bug for which an operator parked it: others can be replayed.
-                log.exception("%s fails on parked message %s", row["handler"], row["id"])
-            outcomes.append(_outcome(row, State.PARKED, f"{type(error).__name__}: {error}"))
-            await _note_refusal(step, outcomes[-1])
-            return outcomes
+        if not isinstance(error, POISON):
+            # Perhaps the bug for which an operator parked it: others can be replayed.
+            log.exception("%s fails on parked message %s", row["handler"], row["id"])
+        return _outcome(row, State.PARKED, f"{type(error).__name__}: {error}")
 
 
 async def _next(transaction: Transaction, named: Any) -> Any:
