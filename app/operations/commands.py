@@ -20,7 +20,7 @@ from app.db.pools import Database
 from app.identity import accounts
 from app.operations.audit import BEGINNING, Finding, Scope
 from app.operations.audit import audit as run_audit
-from app.operations.command import Command
+from app.operations.base_command import Command
 from app.operations.demo_catalogue import fill_catalogue
 from app.operations.kafka_audit import audit_kafka
 from app.operations.migrate import (

@@ -23,7 +23,7 @@ from app.handlers import HANDLERS
 from app.kafka.broker_access import partition_counts
 from app.kafka.decoding import NO_EVENT, read_event
 from app.operations import intervention
-from app.operations.command import Command
+from app.operations.base_command import Command
 from app.operations.commands import reached_servers
 from app.operations.intervention import Actor
 from app.parked import State, get, page, park, park_again, parked_ids

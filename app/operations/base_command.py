@@ -1,4 +1,4 @@
-"""What the operator's commands share: how they end early."""
+"""The base of the operator's commands: how they end early."""
 
 import os
 import signal
