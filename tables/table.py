@@ -45,7 +45,7 @@ Entries = dict[bytes, bytes]
 
 
 class StoreOptions(RocksDBOptions):
-    """Faust's options of RocksDB, for a store that exists, too.
+    """Faust's options of RocksDB, applied also to a store that exists already.
 
     rocksdict opens one with the options that it was made with, and without others, such as the size
     of the cache, unless they are given by column family.

@@ -1,1 +1,1 @@
-"""Identity: accounts, and the tokens that tell who asks."""
+"""Identity: accounts, and the tokens that say who is asking."""

@@ -35,8 +35,8 @@ NEVER_SECONDS = 10 * 365 * 24 * 3600
 makes none, nor one whose queues are full because PostgreSQL is away."""
 
 METADATA_SECONDS = 20
-"""How often a worker asks unprompted which topics there are: one that was missing, and is made, is
-read from then on. With aiokafka's five minutes, orders would stand still that long."""
+"""How often a worker asks which topics exist, so that it reads one that is made meanwhile. With
+aiokafka's five minutes, orders would stand still that long."""
 
 FOR_BATCHES = 0.4
 """The share of SHUTDOWN_GRACE_SECONDS for batches in progress. `http_site.FOR_REQUESTS` is another;

@@ -14,7 +14,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 
 
 class Monitor(PrometheusMonitor):
-    """Faust's monitor, told of answers by the web server's own middleware."""
+    """Faust's monitor; the web server's own middleware reports answers to it."""
 
     on_message_in = faust.Monitor.on_message_in
     on_message_out = faust.Monitor.on_message_out

@@ -114,7 +114,7 @@ def money_of(facts: Iterable[Fact]) -> Money:
     total = capture.amount_minor if capture else 0
     refunds = _latest(told)
     refunded = min(total, _refunded(told, refunds))
-    # Any report of a refund tells that it is ours: its metadata at the provider may have changed.
+    # A refund is ours if any report of it says so: its metadata may have changed since.
     ours = [fact for fact in told if fact.refund_id]
     lost = {one.provider_refund_id for one in refunds if _stage(one) == LOST}
     return Money(

@@ -122,8 +122,8 @@ class AnnounceRefund:
 class Follow:
     """The payment's status follows its money, about which no event is emitted.
 
-    REFUNDING: refunds are on their way, whoever requested them. REFUNDED: events told of all of it
-    while a refund of it had not settled yet.
+    REFUNDING: refunds are on their way, whoever requested them. REFUNDED: all of it was announced
+    before the last of its refunds had settled.
     """
 
     payment: UUID
@@ -239,7 +239,7 @@ def _unwanted(payment: PaymentState) -> list[Step]:
         return [*_announce(payment, wholly=False), GiveUpRefund(payment.id, owed)]
     if payment.money.kept_minor:
         return [*_announce(payment, wholly=False), *_follow(payment, PaymentStatus.REFUNDING)]
-    # A payment of 0 has nothing to refund, and an event tells of its refund once all the same.
+    # A payment of 0 has nothing to refund, but its refund is announced once all the same.
     if payment.money.refunded_minor and payment.announced_minor == payment.money.refunded_minor:
         return _follow(payment, PaymentStatus.REFUNDED)
     return _announce(payment, wholly=True)

@@ -79,7 +79,7 @@ def _hastens(report: Report) -> bool:
 
 @asynccontextmanager
 async def _leadership(database: Database, seconds: float) -> AsyncIterator[asyncpg.Connection]:
-    """Hold the audit lock; on leaving, clear what this worker tells, which is outdated then."""
+    """Hold the audit lock; on leaving, clear this worker's metrics, which are outdated then."""
     try:
         async with leadership(database, sql.try_to_audit, seconds, "orders auditor") as connection:
             yield connection

@@ -3,7 +3,7 @@
 The windows are kept in Redis and shared by all workers. While Redis is unavailable or slow, each
 worker counts for itself; the failed logins of that time count on afterwards. A burst waits for
 Redis as long as Redis answers: the worker's own counts know nothing of what Redis has counted, so
-whoever could bring them in would have more attempts.
+whoever could make a worker use them would have more attempts.
 """
 
 import asyncio

@@ -35,7 +35,7 @@ async def answering(
 ) -> AsyncIterator[Answering]:
     """Open the transaction in which the body records an answer, then settle the order.
 
-    Events that waited for the payment's intent are assigned if the answer tells it. After that the
+    Events that waited for the payment's intent are assigned if the answer names it. After that the
     call is finished, or is made once more after `again`.
     """
     work = work_of(call)

@@ -41,8 +41,8 @@ class Checkout:
 class Session:
     """A Checkout Session: `status` is open, complete or expired; `url` is set while it is open.
 
-    A complete one is paid at once or days later, depending on the payment method; until then the
-    payment intent's status tells whether it still may be. None if Stripe has not told it.
+    A complete one is paid at once or days later, depending on the payment method; until then
+    `intent_status` says whether it may still be paid. It is None if Stripe has not shown it.
     """
 
     id: str
@@ -67,7 +67,7 @@ class Refund:
 
 
 def told_id(told: object) -> UUID | None:
-    """Return the id that Stripe tells; None for anything else, since others write metadata too."""
+    """Return the id that Stripe gives; None for anything else, since others write metadata too."""
     try:
         return UUID(told) if isinstance(told, str) else None
     except ValueError:
@@ -93,7 +93,7 @@ class StripeApi(Protocol):
     async def refund(
         self, refund_id: UUID, order_id: UUID, payment_intent: str, amount_minor: int
     ) -> Refund:
-        """Refund an amount (minor units) of a payment. A refusal tells the payment's refunds."""
+        """Refund an amount (minor units) of a payment. A refusal has the payment's refunds."""
 
     async def find_refunds(self, payment_intent: str) -> list[Refund]:
         """Return all refunds of a payment, whoever made them. Raises only ProviderAway."""

@@ -73,7 +73,7 @@ class StripeClient:
     async def expire_session(self, session_id: str) -> Session:
         """Expire the session, so that nobody can pay it, and return it as it is then.
 
-        It is expired, or complete if the customer was faster; then its intent's status is told, if
+        It is expired, or complete if the customer was faster; then it has its intent's status, if
         the key may read it. Raises ProviderAway, ProviderRefused.
         """
         sessions = self._client.v1.checkout.sessions
@@ -100,7 +100,7 @@ class StripeClient:
     ) -> Refund:
         """Refund `amount_minor` of a payment; `refund_id` is the idempotency key.
 
-        Raises ProviderAway, or ProviderRefused with the payment's refunds, if Stripe tells them.
+        Raises ProviderAway, or ProviderRefused with the payment's refunds, if Stripe shows them.
         """
         asked: RefundCreateParams = {
             "payment_intent": payment_intent,
@@ -174,7 +174,7 @@ def _refund(refund: stripe.Refund, asked_minor: int | None = None) -> Refund:
 
 
 def _is_of(refund: stripe.Refund, payment_intent: str) -> bool:
-    """Return whether a listed refund is of the intent that was asked for, or tells none."""
+    """Return whether a listed refund is of the intent that was asked for, or names none."""
     return bool(refund.to_dict().get("payment_intent", payment_intent) == payment_intent)
 
 

@@ -15,7 +15,7 @@ class ProviderRefused(Exception):
     """Raised when a payment provider will never do what was asked; `reason` is for the customer.
 
     The text is for the log alone. `refunds` are all that the provider has made of the payment, if a
-    refund was asked for and the provider tells them.
+    refund was asked for and the provider shows them.
     """
 
     def __init__(self, reason: str, detail: str, refunds: Sequence[Any] = ()) -> None:

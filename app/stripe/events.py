@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 BATCH = 100
 KEPT_FOR = timedelta(days=35)
 """How long kept events are looked at. Older ones are left to what else happens to an order: a
-session tells its intent within 30 days."""
+session names its intent within 30 days."""
 
 
 async def record(database: Database, report: Report, payload: bytes, request_id: str) -> bool:

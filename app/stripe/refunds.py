@@ -58,7 +58,7 @@ async def _note_refusal(database: Database, call: Any, refused: ProviderRefused)
     async with answering(database, call, str(refused)) as (transaction, locked):
         transaction.refunds[id] = row
         locked.refuse(str(id), reason)
-        # A person may have refunded some of it, of which no webhook has told.
+        # A person may have refunded some of it, which no webhook has reported.
         report_refunds(transaction, locked, refused.refunds)
 
 
@@ -95,7 +95,7 @@ def _until_next(refund: Refund, succeeded_at: datetime | None) -> timedelta | No
 def report_refunds(
     transaction: Transaction, locked: LockedPayment, refunds: Iterable[Refund]
 ) -> None:
-    """Record refunds that Stripe told of when it was asked for all of a payment."""
+    """Record refunds that Stripe listed when it was asked for all of a payment."""
     for refund in refunds:
         report_refund(transaction, locked, refund, refund.refund_id)
 
@@ -103,6 +103,6 @@ def report_refunds(
 def report_refund(
     transaction: Transaction, locked: LockedPayment, refund: Refund, refund_id: str | None
 ) -> None:
-    """Record what Stripe told of a refund; `refund_id` is ours of it, if we requested it."""
+    """Record what Stripe says of a refund; `refund_id` is our id of it, if we requested it."""
     fact = Fact.refund(refund.id, refund.amount_minor, refund.status, refund_id)
     report(transaction, locked, fact, f"refund {refund.id} {refund.status}")

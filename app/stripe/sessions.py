@@ -42,7 +42,7 @@ async def open_session(database: Database, api: StripeApi, call: Any) -> None:
 
     From the second try on, Stripe is called even if the attempt is not pending: an earlier call may
     have opened a session whose answer was lost. That session must be closed, and only the answer to
-    this call tells its id.
+    this call gives its id.
     """
     async with database.connection() as connection:
         if call["status"] != PaymentStatus.PENDING and call["attempts"] == 1:
@@ -73,8 +73,8 @@ async def _note_session(
         expire_session(transaction, payment, request_id)
     elif locked.state.status is PaymentStatus.PENDING:
         if session.status == "open" and session.url is None:
-            raise ProviderAway(f"Stripe tells no page of {session.id}")
-        # The session's end cancels the order, also if no webhook tells of it.
+            raise ProviderAway(f"Stripe gives no page for {session.id}")
+        # The session's end cancels the order, even if no webhook reports it.
         await sql.advance_deadline(
             transaction.connection, order_id=payment.order_id, due_at=payment.expires_at
         )
@@ -124,7 +124,7 @@ async def close_session(database: Database, api: StripeApi, call: Any) -> None:
 async def _refunds_of(api: StripeApi, session: Session, fact: Fact | None) -> Sequence[Refund]:
     """Return the refunds of a session that was paid. Raises ProviderAway.
 
-    A person may have refunded the money before anyone asks, of which no webhook has told either.
+    A person may have refunded the money before anyone asks, and that webhook may be missing, too.
     """
     if fact is None or fact.kind is not Kind.CAPTURED or session.payment_intent is None:
         return ()
@@ -182,7 +182,7 @@ def _fact_of(session: Session, late: timedelta) -> Fact | None:
 def _note_if_missed(
     transaction: Transaction, session_id: str, fact: Fact, known: Sequence[Fact]
 ) -> None:
-    """Note that no webhook told of the outcome, if one should have."""
+    """Note that no webhook reported the outcome, if one should have."""
     if fact == Fact.expired() or any(one.kind is fact.kind for one in known):
         return
     what = "which is paid" if fact.kind is Kind.CAPTURED else "whose payment failed"

@@ -57,7 +57,7 @@ class Report:
     event_id: str
     type: str
     created: datetime | None = None
-    """None if the event does not tell it, or tells it otherwise and reports nothing about money."""
+    """None if the event has none; or if it is not about money, and cannot be read as a whole."""
     order_id: UUID | None = None
     attempt_id: UUID | None = None
     session_id: str | None = None
@@ -72,7 +72,7 @@ UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, RecursionError
 
 
 def read(payload: bytes, *, is_live: bool = False) -> Report:
-    """Read the report in a verified payload; `is_live` tells that the service takes real money.
+    """Read the report in a verified payload; `is_live` says that the service takes real money.
 
     Raises InvalidInput if it is not an event.
     """

@@ -165,7 +165,7 @@ async def test_a_session_that_was_opened_for_a_cancelled_order_is_closed(
 
 
 async def pageless(database: Database, monkeypatch: pytest.MonkeyPatch) -> tuple[Course, Books]:
-    """Place an order, and open its checkout; Stripe's answer tells no page."""
+    """Place an order, and open its checkout; Stripe's answer has no page."""
     one = await course(database)
     await one.check_out()
     await one.handle_all()
@@ -184,7 +184,7 @@ async def test_a_session_is_asked_for_until_its_page_is_told(
     database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     one, books = await pageless(database, monkeypatch)
-    assert f"Stripe tells no page of {books.session}" in caplog.text
+    assert f"Stripe gives no page for {books.session}" in caplog.text
     await one.call()
     assert await overdue(database) == 1
     monkeypatch.undo()

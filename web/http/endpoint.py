@@ -165,7 +165,7 @@ class Declaration:
         return given
 
     def _identify(self, request: web.Request) -> Identity:
-        """Return who asks, and log what administrators change. Raises Unauthorized, Forbidden."""
+        """Return the caller, and log what administrators change. Raises Unauthorized, Forbidden."""
         identify = authenticate_admin if self.who is Who.ADMIN else authenticate
         user = identify(request)
         if user.is_admin and request.method not in READING:

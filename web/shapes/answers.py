@@ -84,7 +84,7 @@ class Order(Shape):
 
 
 class PlacedOrder(Order):
-    """An order; `isDuplicate` tells that this is the answer to a replayed request."""
+    """An order; `isDuplicate` says whether this is the answer to a replayed request."""
 
     is_duplicate: bool
 
