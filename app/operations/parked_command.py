@@ -78,7 +78,7 @@ async def _list(self: AppCommand, _: None, **given: Any) -> None:
         request_pool, given["handler"], given["order"], given["state"], None, MAX_LISTED + 1
     )
     for message, _position in found[:MAX_LISTED]:
-        self.say(LINE.format(**message))
+        self.say(LINE.format(**message).replace("\n", " "))
     if len(found) > MAX_LISTED:
         self.say(f"… and more than these {MAX_LISTED}: narrow it by --handler or --order")
     if not found:
