@@ -163,21 +163,24 @@ async def refund(transaction: Transaction, events: Sequence[RefundRequested]) ->
             settle(transaction, order, payments, event.requestId)
 
 
-async def retry_refund(database: Database, payment_id: UUID, request_id: str) -> bool:
-    """Retry the refund of a payment; return whether it had failed.
+async def retry_refund(
+    database: Database, payment_id: UUID, request_id: str
+) -> PaymentStatus | None:
+    """Retry the refund of a payment; return the payment's status then, None if it had not failed.
 
-    It may fail as often as at first before it is left to an operator again.
+    It may fail as often as at first before it is left to an operator again. Nothing is asked for
+    if the money went back by then; the payment is not REFUNDING in that case.
     """
     async with database.transaction("payments.retry_refund") as transaction:
         order_id = await sql.order_of_payment(transaction.connection, id=payment_id)
         if order_id is None:
-            return False
+            return None
         order, _ = await order_locks.lock_one(transaction, order_id)
         payments = await payments_of(transaction, order_id)
         locked = next(one for one in payments if one.payment.id == payment_id)
         if locked.state.status is not PaymentStatus.REFUND_FAILED:
-            return False
+            return None
         locked.payment.max_failed_refunds = locked.state.failed_refunds + MAX_FAILED_REFUNDS
         locked.state.max_failed_refunds = locked.payment.max_failed_refunds
         settle(transaction, order, payments, request_id)
-    return True
+    return locked.state.status

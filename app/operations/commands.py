@@ -18,6 +18,7 @@ from app import app, brokers, redis_cache, request_pool, settings
 from app.db.errors import AWAY
 from app.db.pools import Database
 from app.identity import accounts
+from app.money.statuses import PaymentStatus
 from app.operations.audit import BEGINNING, Finding, Scope
 from app.operations.audit import audit as run_audit
 from app.operations.base_command import Command
@@ -132,15 +133,18 @@ async def retry_refund(self: AppCommand, payment: str) -> None:
     await own.open()
     try:
         with reached_servers():
-            found = await ask_again(own, UUID(payment), str(uuid4()))
+            status = await ask_again(own, UUID(payment), str(uuid4()))
     except ValueError:
         raise SystemExit(f"{payment} is not the id of a payment") from None
     finally:
         await own.close()
         await redis_cache.close()
-    if not found:
+    if status is None:
         raise SystemExit(f"{payment} is not a payment whose refund has failed")
-    self.say(f"the refund of {payment} is requested again")
+    if status is PaymentStatus.REFUNDING:
+        self.say(f"the refund of {payment} is requested again")
+    else:
+        self.say(f"nothing of {payment} is owed any more: it is {status}")
 
 
 class _Days(click.FloatRange):
