@@ -211,9 +211,11 @@ async def tend_outbox() -> None:
 
 
 async def _tend_outbox() -> None:
-    async with timer_pool.connection() as connection:
-        OUTBOX_AHEAD.set(await sql.outbox_days_ahead(connection))
-    await make_months(timer_pool)
+    try:
+        await make_months(timer_pool)
+    finally:
+        async with timer_pool.connection() as connection:
+            OUTBOX_AHEAD.set(await sql.outbox_days_ahead(connection))
     if dropped := await drop_months(timer_pool, timedelta(days=settings.outbox_retention_days)):
         app.log.info("%d partitions of the outbox were dropped for their age", dropped)
 

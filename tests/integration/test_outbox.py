@@ -13,6 +13,7 @@ from app import background
 from app.db import pools
 from app.db.pools import FEW_ROWS, Database
 from app.db.queries import sql
+from app.metrics import OUTBOX_AHEAD
 from app.operations import migrate
 from app.times import now, rfc3339
 from tests.conftest import run_command
@@ -100,6 +101,16 @@ async def test_what_waits_for_a_month_s_lock_holds_up_others_for_a_moment_only(
     await empty.execute(INSTEAD_OF_MAKING.format(told))
     with pytest.raises(asyncpg.RaiseError, match="waits for 50ms"):
         await background._tend_outbox()
+
+
+async def test_a_worker_tells_how_far_the_months_reach_that_it_has_made(
+    empty: asyncpg.Connection, timers: Database
+) -> None:
+    last = max(name for name in await partitions(empty) if name != "outbox_other")
+    await empty.execute(f"drop table {last}")
+    await background._tend_outbox()
+    [metric] = OUTBOX_AHEAD.collect()
+    assert metric.samples[0].value == pytest.approx(await sql.outbox_days_ahead(empty), abs=0.01)
 
 
 async def test_a_month_may_take_longer_than_other_statements(
