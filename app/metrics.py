@@ -1,5 +1,7 @@
 """Prometheus metrics, in addition to those of Faust's own monitor."""
 
+from math import nan
+
 from prometheus_client import Counter, Gauge
 
 DUPLICATES = Counter(
@@ -59,7 +61,10 @@ OVERDUE_CALLS = Gauge(
     "orders_provider_calls_overdue",
     "Calls of Stripe, of all workers, that were tried in vain or that nobody made in time.",
 )
-POSTGRES_UP = Gauge("orders_postgres_up", "1 while PostgreSQL answers this worker, otherwise 0.")
+POSTGRES_UP = Gauge(
+    "orders_postgres_up",
+    "1 while PostgreSQL answers this worker, otherwise 0; NaN until it was asked.",
+)
 OUTBOX_AGE = Gauge(
     "orders_outbox_oldest_seconds",
     "The age of the oldest event that waits to be sent, of all workers; 0 if none waits.",
@@ -89,3 +94,6 @@ AUDIT_TIME = Gauge("orders_audit_timestamp_seconds", "When this worker last fini
 CACHE.labels("redis", "away")
 WEBHOOKS.labels("refused")
 WEBHOOKS.labels("missed")
+
+# Else a worker that crashes right after each start would call PostgreSQL away.
+POSTGRES_UP.set(nan)

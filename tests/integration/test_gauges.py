@@ -1,5 +1,8 @@
 """The gauges of what waits in PostgreSQL tell nothing old while it does not answer."""
 
+import os
+import subprocess
+import sys
 from math import isnan
 
 import pytest
@@ -25,6 +28,13 @@ async def test_a_worker_without_postgresql_tells_no_old_numbers(
         assert told(POSTGRES_UP) == up
         assert [isnan(told(gauge)) for gauge in WAITING] == [not up] * len(WAITING)
     await nowhere.close()
+
+
+def test_a_worker_that_starts_does_not_call_postgresql_away(environment: dict[str, str]) -> None:
+    """It asks some seconds later, and one that crashes again and again may never come to that."""
+    show = "from app.metrics import POSTGRES_UP; print(POSTGRES_UP.collect()[0].samples[0].value)"
+    command, variables = [sys.executable, "-c", show], {**os.environ, **environment}
+    assert subprocess.check_output(command, env=variables, text=True, timeout=60) == "nan\n"
 
 
 def told(gauge: Gauge) -> float:
