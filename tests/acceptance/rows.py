@@ -1,12 +1,15 @@
 """Insert rows that no client can, for a worker to come across."""
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import asyncpg
 
+MANUAL = (Path(__file__).parents[2] / "docs/operations.md").read_text()
 _PENDING = """
     insert into payments
         (id, order_id, provider, amount_minor, currency, status, created_at, updated_at)
@@ -48,6 +51,11 @@ class Rows:
     async def add_unsettled_key(self, user_id: str, key: str) -> None:
         """Add the key of a finished request without an answer, a state the service never leaves."""
         await self._connection.execute(_CLAIMED, user_id, key)
+
+    async def send_again(self, order: dict[str, Any]) -> None:
+        """Have the order's events sent again, by the statement of the manual."""
+        (statement,) = re.findall("update outbox .* order_id = 'ORDER';", MANUAL)
+        await self._connection.execute(statement.replace("ORDER", order["id"]))
 
     async def park(self, order: dict[str, Any]) -> str:
         """Park the order's creation, though nothing is wrong with it; return the message's id."""

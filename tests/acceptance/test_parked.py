@@ -128,6 +128,27 @@ async def test_a_discarded_message_lets_those_behind_it_go_on(
     assert order["id"] in kept["value"] and kept["headers"]["ce_type"] == "order.paid"
 
 
+async def test_an_order_whose_step_was_discarded_takes_it_once_its_events_are_sent_again(
+    customer: Customer, product: Json, admin: Admin, rows: Rows
+) -> None:
+    order = await customer.placed(product)
+    async with rows.unreservable(order):
+        await customer.paid(order)
+        [bad] = await eventually(lambda: parked(admin, order), lambda found: len(found) == 1)
+    await admin.ask("POST", f"/api/parked/{bad['id']}/discard", json={"reason": WHY})
+
+    async def awaited() -> str:
+        explained = (await customer.ask("GET", f"/api/orders/{order['id']}/explain")).body
+        return str(explained["waitingFor"]["what"])
+
+    await eventually(awaited, lambda what: what == "the inventory agent, to reserve the stock")
+    await rows.send_again(order)
+    await customer.wait_until(order, "COMPLETED")
+    assert (await admin.see_product(product))["availableQuantity"] == 9
+    types = [event["type"] for event in await customer.timeline(order)]
+    assert len(types) == len({*types}) == 7, "each step once, and the discard"
+
+
 async def test_an_operator_does_the_same_by_command(
     stuck: Stuck, customer: Customer, admin: Admin, rows: Rows, environment: dict[str, str]
 ) -> None:
