@@ -46,11 +46,17 @@ class WithoutRepeats(logging.Filter):
         if not 0 <= record.created - self._begun < REPEATED_SECONDS:
             self._written.clear()
             self._begun = record.created
-        line = record.name, str(record.msg), str(record.args)
+        line = record.name, str(record.msg), _words(record.args)
         if line in self._written:
             return False
         self._written.add(line)
         return True
+
+
+def _words(arguments: Any) -> str:
+    """Return the arguments as text, lists in order: aiokafka shuffles the brokers that it names."""
+    each = arguments if isinstance(arguments, tuple) else (arguments,)
+    return str([sorted(map(str, one)) if isinstance(one, list) else one for one in each])
 
 
 FORMATTERS: Mapping[str, Mapping[str, Any]] = {

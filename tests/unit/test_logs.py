@@ -69,6 +69,12 @@ def test_a_warning_that_is_repeated_is_written_once_in_half_a_minute(lines: Line
     assert len(lines()) == 4
 
 
+def test_brokers_that_are_named_in_another_order_are_a_repetition(lines: Lines) -> None:
+    for nodes in ([1, 2, "kafka:9092"], ["kafka:9092", 2, 1], [2, 1, "kafka:9092"], [1, 2]):
+        logging.getLogger("aiokafka").error("Unable to update metadata from %s", nodes)
+    assert len(lines()) == 2, "all three, and two of them"
+
+
 def test_a_timer_that_waits_for_a_server_is_not_told_of(lines: Lines) -> None:
     """Each line would have another runtime; what the timer itself logs says what it waits for."""
     logging.getLogger("mode.timers").warning("Timer %s is overlapping (runtime=%r)", "x", 5.001)
