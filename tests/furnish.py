@@ -28,9 +28,10 @@ def furnish(environment: Mapping[str, str], *, catalogue: bool) -> None:
 async def _furnish(environment: Mapping[str, str], catalogue: bool) -> None:
     brokers = Brokers(environment["KAFKA_BROKERS"].split(","))
     topics = all_topics(app.tables.changelog_topics)
+    replication = int(environment.get("KAFKA_REPLICATION", REPLICATION))
     await asyncio.gather(
         _fill(environment["DB_URL"], catalogue),
-        create_topics(brokers, topics, PARTITIONS, REPLICATION),
+        create_topics(brokers, topics, PARTITIONS, replication),
     )
 
 

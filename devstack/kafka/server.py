@@ -16,11 +16,16 @@ _LOGGING = Path(__file__).with_name("log4j2.properties")
 
 
 class Kafka(Broker):
-    """One Kafka node that is its own controller, with its data on disk."""
+    """One Kafka node, both broker and controller, with its data on disk; alone or in a cluster."""
 
     name = "Apache Kafka"
     remedy = REMEDY
     version = VERSION
+    number = 1
+    controllers: Mapping[int, int] = MappingProxyType({})
+    """The controllers' ports of all nodes of its cluster, by node; none if it is alone."""
+    cluster: str | None = None
+    """The id of its cluster, the same at all nodes; None for a new one."""
     advertised_port: int | None = None
     """The port that clients are told to use instead of its own, such as that of a proxy."""
     secured_ports: Mapping[str, int] = MappingProxyType({})
@@ -51,7 +56,7 @@ class Kafka(Broker):
         return self.folder / "server.properties"
 
     def _format(self) -> None:
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes)[:22].decode()
+        cluster = self.cluster or new_cluster()
         tool = self._java("kafka.tools.StorageTool", "format", f"--cluster-id={cluster}")
         users = [
             f"--add-scram=SCRAM-SHA-512=[name={name},password={password}]"
@@ -73,16 +78,19 @@ class Kafka(Broker):
         ]
 
     def _configuration(self) -> str:
-        controller = free_port()
-        listeners = {"CLIENTS": self.port, "CONTROLLER": controller, **self.secured_ports}
+        # A static list of voters is not stored, so the port of a lonely controller may change.
+        controllers = self.controllers or {self.number: free_port()}
+        voters = ",".join(f"{node}@127.0.0.1:{port}" for node, port in controllers.items())
+        replicas, in_sync = len(controllers), max(1, len(controllers) - 1)
+        listeners = {"CLIENTS": self.port, "CONTROLLER": controllers[self.number]}
+        listeners |= self.secured_ports
         advertised = {"CLIENTS": self.advertised_port or self.port, **self.secured_ports}
         protocols = {"CLIENTS": "PLAINTEXT", "CONTROLLER": "PLAINTEXT"}
         protocols |= {name: name for name in self.secured_ports}
         settings = {
             "process.roles": "broker,controller",
-            "node.id": 1,
-            # A static list of voters is not stored, so the controller's port may change.
-            "controller.quorum.voters": f"1@127.0.0.1:{controller}",
+            "node.id": self.number,
+            "controller.quorum.voters": voters,
             "controller.listener.names": "CONTROLLER",
             "listener.security.protocol.map": ",".join(f"{n}:{p}" for n, p in protocols.items()),
             "inter.broker.listener.name": "CLIENTS",
@@ -92,12 +100,12 @@ class Kafka(Broker):
             # So that a misspelt topic is an error, and none is created with the wrong partitions.
             "auto.create.topics.enable": "false",
             "offsets.topic.num.partitions": 8,
-            "offsets.topic.replication.factor": 1,
+            "offsets.topic.replication.factor": replicas,
             "transaction.state.log.num.partitions": 8,
-            "transaction.state.log.replication.factor": 1,
-            "transaction.state.log.min.isr": 1,
-            "share.coordinator.state.topic.replication.factor": 1,
-            "share.coordinator.state.topic.min.isr": 1,
+            "transaction.state.log.replication.factor": replicas,
+            "transaction.state.log.min.isr": in_sync,
+            "share.coordinator.state.topic.replication.factor": replicas,
+            "share.coordinator.state.topic.min.isr": in_sync,
             # A single worker need not wait for others to join.
             "group.initial.rebalance.delay.ms": 0,
             # A killed broker can register again only when its old session has timed out.
@@ -108,6 +116,11 @@ class Kafka(Broker):
             **self.security,
         }
         return "".join(f"{key}={value}\n" for key, value in settings.items())
+
+
+def new_cluster() -> str:
+    """Return an id for a new cluster."""
+    return base64.urlsafe_b64encode(uuid.uuid4().bytes)[:22].decode()
 
 
 def _listeners(ports: Mapping[str, int]) -> str:

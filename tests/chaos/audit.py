@@ -94,7 +94,7 @@ async def faults(
 async def kafka(deployment: Deployment) -> list[Finding]:
     """Return what the auditor finds in Kafka."""
     database = Database({"dsn": deployment.database}, 1)
-    return await audit_kafka(database, Brokers([deployment.brokers]), AT_REST)
+    return await audit_kafka(database, Brokers(deployment.brokers.split(",")), AT_REST)
 
 
 def _broken_promises(orders: Mapping[str, str], promised: Mapping[str, str | None]) -> list[str]:

@@ -46,8 +46,8 @@ class Deployment:
 
     @property
     def brokers(self) -> str:
-        """Kafka's address."""
-        return self.stack.broker.brokers
+        """Kafka's addresses."""
+        return self._environment["KAFKA_BROKERS"]
 
     def urls(self) -> list[str]:
         """Return the addresses of the workers."""
