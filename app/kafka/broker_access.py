@@ -12,6 +12,11 @@ from faust.types.auth import CredentialsT
 
 from app.config import Settings
 
+METADATA_SECONDS = 20
+"""How often a worker asks unprompted which topics there are, and which brokers lead them: a topic
+that was missing, and is made, is read from then on, and a broker that stands still is not asked for
+what another one leads. With aiokafka's five minutes, orders would stand still that long."""
+
 
 @dataclass(frozen=True, slots=True)
 class Brokers:

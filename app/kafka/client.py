@@ -16,10 +16,13 @@ from mode.utils.futures import maybe_async
 
 from app.kafka.coordination import crash_with
 from app.kafka.fetching import NOWHERE, FetchSessions
-from app.resilience.timeouts import leave_after
+from app.resilience.timeouts import leave_after, move_on_after
 
 STOP_SECONDS = 5.0
 """How long a worker that stops waits for Kafka, each time: to commit, to leave, to flush."""
+
+ANSWER_SECONDS, TRIES = 5.0, 3
+"""How long a broker may take to tell which brokers there are, and how often one is asked."""
 
 _send = AIOKafkaConnection.send
 
@@ -43,9 +46,15 @@ _update = AIOKafkaClient._metadata_update
 async def _update_or_remember(self: AIOKafkaClient, *args: Any) -> bool:
     """Update the metadata; if no broker can be asked, ask those of KAFKA_BROKERS as well next time.
 
-    aiokafka asks only brokers that it knows from others, for ever, though all have moved.
+    aiokafka asks only brokers that it knows from others, for ever, though all have moved. And it
+    would wait for one that stands still as long as for any request: nobody would learn that others
+    lead its partitions. It asks in random order, so the next try mostly begins with another one.
     """
-    updated: bool = await _update(self, *args)
+    updated = False
+    for _ in range(TRIES):
+        async with move_on_after(ANSWER_SECONDS):
+            updated = await _update(self, *args)
+            break
     if not updated:
         for host, port, _ in self.hosts:
             id = f"{host}:{port}"

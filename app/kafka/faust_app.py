@@ -17,7 +17,7 @@ from mode.types import ServiceT
 from app.config import Settings
 from app.db.pools import Database
 from app.http_site import OrderWeb
-from app.kafka.broker_access import Brokers
+from app.kafka.broker_access import METADATA_SECONDS, Brokers
 from app.kafka.consumer import Transport
 from app.kafka.producing import MAX_BATCH, MAX_MESSAGE
 from app.kafka.recovery import Tables
@@ -33,10 +33,6 @@ must be longer than a rebalance may take."""
 NEVER_SECONDS = 10 * 365 * 24 * 3600
 """aiokafka leaves the group, for good, after so long without a fetch: a worker without partitions
 makes none, nor one whose queues are full because PostgreSQL is away."""
-
-METADATA_SECONDS = 20
-"""How often a worker asks which topics exist, so that it reads one that is made meanwhile. With
-aiokafka's five minutes, orders would stand still that long."""
 
 FOR_BATCHES = 0.4
 """The share of SHUTDOWN_GRACE_SECONDS for batches in progress. `http_site.FOR_REQUESTS` is another;
@@ -119,6 +115,7 @@ class OrderApp(faust.App):
             broker_max_poll_records=1000,
             consumer_metadata_max_age_ms=METADATA_SECONDS * 1000,
             producer_request_timeout=30,
+            producer_metadata_max_age_ms=METADATA_SECONDS * 1000,
             producer_max_request_size=MAX_MESSAGE,
             producer_max_batch_size=MAX_BATCH,
             stream_wait_empty=False,

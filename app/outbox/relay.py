@@ -27,7 +27,7 @@ from app.db.queries import sql
 from app.db.rows import OutboxRow
 from app.db.transaction import Transaction
 from app.kafka import producing
-from app.kafka.broker_access import Brokers
+from app.kafka.broker_access import METADATA_SECONDS, Brokers
 from app.outbox.in_flight import InFlight
 from app.outbox.marks import mark_and_take, park
 from app.outbox.rows import LOOK, RELAY, decode_from_notify, encode_for_notify
@@ -174,6 +174,7 @@ class Relay:
             **self._brokers.client_arguments(),
             acks="all",
             request_timeout_ms=30_000,
+            metadata_max_age_ms=METADATA_SECONDS * 1000,
             max_batch_size=producing.MAX_BATCH,
         )
         try:
