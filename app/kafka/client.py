@@ -21,7 +21,7 @@ from app.resilience.timeouts import leave_after, move_on_after
 STOP_SECONDS = 5.0
 """How long a worker that stops waits for Kafka, each time: to commit, to leave, to flush."""
 
-ANSWER_SECONDS, TRIES = 5.0, 3
+ANSWER_SECONDS, TRIES = 2.0, 3
 """How long a broker may take to tell which brokers there are, and how often one is asked."""
 
 _send = AIOKafkaConnection.send

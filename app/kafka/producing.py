@@ -20,6 +20,8 @@ commit together would take several requests. A topic whose max.message.bytes is 
 whole batch, valid events included."""
 TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError, RecordTooLargeError)
 """Errors of a message that is larger than the producer or its topic allows."""
+LEARN_SECONDS = 6.0
+"""How long a producer may take to learn the leaders: long enough to ask three brokers."""
 STOP_SECONDS = 5.0
 """How long a producer may take to stop, and then each of its parts."""
 
@@ -62,6 +64,15 @@ def begin_send(send: Send) -> Sent:
 
 async def _wait(send: Send) -> Any:
     return await (await send())
+
+
+async def learn_leaders(producer: AIOKafkaProducer) -> None:
+    """Ask which brokers lead the partitions, for a few seconds at most.
+
+    A producer that has only waited may take a broker for their leader that stands still since.
+    """
+    async with move_on_after(LEARN_SECONDS):
+        await cast(Any, producer).client.force_metadata_update()
 
 
 def has_ended(producer: AIOKafkaProducer) -> bool:

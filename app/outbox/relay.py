@@ -148,6 +148,7 @@ class Relay:
                 # lead; and the lead ends before the producer stops, which may take long.
                 async with self._producer() as producer, self._leadership() as connection:
                     delays = retry_delays()
+                    await producing.learn_leaders(producer)
                     await self._publish_forever(connection, producer)
             except _CannotSend as error:
                 log.warning("This worker gives up the lead: %s", error)

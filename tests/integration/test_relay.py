@@ -66,7 +66,12 @@ class Dead:
         task = SimpleNamespace(done=lambda: self.has_ended)
         self._sender = SimpleNamespace(sender_task=task)
         cluster = SimpleNamespace(partitions_for_topic=lambda topic: {0})
-        self.client = SimpleNamespace(cluster=cluster, _sync_task=task)
+        self.client = SimpleNamespace(
+            cluster=cluster, _sync_task=task, force_metadata_update=self._update
+        )
+
+    async def _update(self) -> bool:
+        return False
 
     async def send(self, *_: object, **__: object) -> asyncio.Future[None]:
         self.sent.append(asyncio.get_running_loop().create_future())

@@ -152,3 +152,30 @@ async def test_what_is_acknowledged_when_the_lead_ends_is_marked_at_the_last(
     await asyncio.wait([leading])
     assert leader.marked[-1] == [one.order_id]
     assert relay._in_flight is None
+
+
+async def test_who_takes_the_lead_asks_who_leads_the_partitions_before_it_sends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its producer has waited since, and may know a broker that stands still as their leader."""
+    done: list[str] = []
+
+    async def asked() -> None:
+        done.append("asked")
+
+    @asynccontextmanager
+    async def entered(*_: object) -> AsyncIterator[Any]:
+        yield SimpleNamespace(client=SimpleNamespace(force_metadata_update=asked))
+
+    async def publish(*_: object) -> None:
+        done.append("sends")
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Relay, "_producer", entered)
+    monkeypatch.setattr(Relay, "_leadership", entered)
+    monkeypatch.setattr(Relay, "_publish_forever", publish)
+    leading = asyncio.create_task(Relay(Brokers([]), cast(Any, None), Admission()).run())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    leading.cancel()
+    assert done == ["asked", "sends"]
