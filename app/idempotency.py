@@ -56,7 +56,7 @@ async def claim(transaction: Transaction, key: IdempotencyKey | None) -> dict[st
         raise IdempotencyInProgress from None
     if claimed:
         return None
-    taken = (await _taken(transaction.connection, [key])).get(key.id)
+    taken = (await _taken(transaction.connection, [key.id])).get(key.id)
     if taken is None:  # it has expired, and was reaped meanwhile
         raise IdempotencyInProgress
     return _stored(taken, key)
@@ -78,7 +78,7 @@ async def try_together(
 async def _free(database: Database, keys: Keys) -> Keys:
     wanted = [key for key in keys if key]
     async with database.connection() as connection:
-        taken = await _taken(connection, wanted)
+        taken = await _taken(connection, [key.id for key in wanted])
     return [key for key in wanted if key.id not in taken]
 
 
@@ -94,6 +94,22 @@ def may_go_on(keys: Keys, free: Keys) -> Iterator[int]:
         elif key.id in left:
             left.remove(key.id)
             yield n
+
+
+async def is_known(database: Database, key: KeyId) -> bool:
+    """Return whether a request with the key was answered."""
+    return (await are_known(database, [key]))[0]
+
+
+async def are_known(database: Database, keys: Sequence[KeyId]) -> list[bool]:
+    """Return for each key whether a request with it was answered."""
+    async with database.connection() as connection:
+        taken = await _taken(connection, keys)
+    return [_is_answered(taken.get(key)) for key in keys]
+
+
+def _is_answered(taken: Mapping[str, Any] | None) -> bool:
+    return taken is not None and taken["answer"] is not None and taken["expires_at"] > now()
 
 
 async def recall(database: Database, key: IdempotencyKey) -> dict[str, Any]:
@@ -112,22 +128,20 @@ async def recall_together(
 ) -> list[dict[str, Any] | None]:
     """Recall the answer for each key; None for a key that was used for a different request."""
     async with database.connection() as connection:
-        taken = await _taken(connection, keys)
+        taken = await _taken(connection, [key.id for key in keys])
     return [_recalled(taken.get(key.id), key) for key in keys]
 
 
 def _recalled(taken: Mapping[str, Any] | None, key: IdempotencyKey) -> dict[str, Any] | None:
-    if taken is None or taken["answer"] is None or taken["expires_at"] <= now():
+    if taken is None or not _is_answered(taken):
         return {}
     if taken["fingerprint"] != key.fingerprint:
         return None
     return _stored(taken, key)
 
 
-async def _taken(
-    connection: asyncpg.Connection, keys: Sequence[IdempotencyKey]
-) -> dict[KeyId, Any]:
-    user_ids, names = [key.user_id for key in keys], [key.key for key in keys]
+async def _taken(connection: asyncpg.Connection, keys: Sequence[KeyId]) -> dict[KeyId, Any]:
+    user_ids, names = [user_id for user_id, _ in keys], [name for _, name in keys]
     rows = await sql.taken_keys(connection, user_ids=user_ids, keys=names)
     return {(row["user_id"], row["key"]): row for row in rows}
 

@@ -32,6 +32,11 @@ def remember(events: Iterable[tuple[int, OrderCreated]]) -> None:
     replays.put(answers)
 
 
+def is_known(user_id: UUID, key: str) -> bool:
+    """Return whether an answer for the key is known here; it may have expired."""
+    return replays.find(_entry_key(user_id, key)) is not None
+
+
 def recall(key: IdempotencyKey) -> dict[str, Any] | None:
     """Return the answer to replay for `key`, if it is known here and has not expired.
 

@@ -18,7 +18,7 @@ from web.http.endpoint import Answer, Link, Who, endpoint
 from web.http.problems import View
 from web.http.requests import is_known
 from web.http.responses import etag, json_response
-from web.order_admission import admit_and_place
+from web.order_admission import admit_and_place, shed
 from web.shapes.answers import Order, OrderPage, PlacedOrder
 from web.shapes.bodies import NewOrder
 from web.shapes.query_strings import AllOrdersQuery, OrdersQuery
@@ -44,6 +44,7 @@ class OrdersView(View):
         Answer(200, "The answer to the first request", PlacedOrder, ("Location", "ETag")),
         who=Who.USER,
         body=NewOrder,
+        sheds=shed,
         idempotent=True,
         own_problems=(ProductNotFound, NotEnoughStock, TotalMismatch, Overloaded),
     )

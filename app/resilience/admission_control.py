@@ -141,10 +141,14 @@ class Admission:
         wait = self._waits.get(handler)
         return wait.seconds(self._clock()) if wait else 0.0
 
+    def has_room(self) -> bool:
+        """Return whether one more new order may be admitted as of now."""
+        self._update()
+        return self._room >= 1
+
     def try_admit(self) -> bool:
         """Return whether one more new order may be admitted, and count it if so."""
-        self._update()
-        if self._room < 1:
+        if not self.has_room():
             return False
         self._room -= 1
         self._admitted.count(self._updated)

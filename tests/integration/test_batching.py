@@ -24,6 +24,7 @@ from app.errors import (
 from app.identity.tokens import USER, Identity
 from app.payments import PayOrder
 from app.placing import Basket, PlaceOrder
+from app.times import now
 from tests.integration.batchers import done, key_of, paying_in, placing_in
 from tests.integration.hops import ANN, add_product
 
@@ -87,6 +88,18 @@ async def test_a_key_of_another_request_is_told_apart_from_its_neighbours(
     keys = [one.key, replace(one.key, fingerprint=b"other"), key_of(b"unused")]
     recalled = await idempotency.recall_together(database, keys)
     assert recalled == [order, None, {}]
+
+
+async def test_whether_a_key_was_answered_is_told_without_its_request(database: Database) -> None:
+    basket = Basket({await add_product(database): 1}, None)
+    answered, expired = key_of(b"answered"), replace(key_of(b"expired"), expires_at=now())
+    for key in (answered, expired):
+        await placing.place(database, PlaceOrder(ANN, basket, key, "one"))
+    others = [(answered.user_id, "unused"), (BOB.id, answered.key)]
+    asked = [answered.id, expired.id, *others]
+    assert await idempotency.are_known(database, asked) == [True, False, False, False]
+    assert await idempotency.is_known(database, answered.id)
+    assert not await idempotency.is_known(database, expired.id)
 
 
 async def test_a_refused_order_leaves_its_key_free(database: Database) -> None:

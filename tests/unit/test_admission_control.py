@@ -1,15 +1,17 @@
 """The longer a worker's events wait, the fewer new orders it takes."""
 
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
 from prometheus_client import REGISTRY, Gauge
 
 import app
 from agents import order_status
-from app.errors import NotEnoughStock, Problem, ProductNotFound
+from app.errors import NotEnoughStock, Overloaded, Problem, ProductNotFound
 from app.identity.tokens import Identity
 from app.metrics import ADMITTED, WAIT
 from app.placing import Basket, PlaceOrder
@@ -27,6 +29,8 @@ from app.resilience.admission_control import (
     Admission,
 )
 from web import order_actions, order_admission
+from web.http.endpoint import declaration_of
+from web.orders import OrdersView
 
 STEP = 0.004
 LEARNING = 60.0
@@ -34,6 +38,7 @@ LEARNING = 60.0
 OFFERED = 5000
 """Orders offered per second."""
 HANDLER = "stock.reserve"
+ANN = Identity(uuid4(), None, "USER")
 
 
 class Clock:
@@ -200,12 +205,64 @@ async def test_only_a_new_order_is_counted_as_one(
     admission, moment = worker.admission, worker.clock.now
     monkeypatch.setattr(order_admission, "admission", admission)
     monkeypatch.setattr(order_admission, "_creations", Creations(end))
-    user = Identity(uuid4(), None, "USER")
     with suppress(Problem, TimeoutError):
         await order_admission.admit_and_place(
-            PlaceOrder(user, Basket({uuid4(): 1}, None), None, "a request")
+            PlaceOrder(ANN, Basket({uuid4(): 1}, None), None, "a request")
         )
     assert (admission._admitted.at(moment) > 0) is is_new
+
+
+@pytest.fixture
+def overloaded(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker.admitted(wait=AIM_SECONDS)
+    worker.wait(AIM_SECONDS)
+    monkeypatch.setattr(order_admission, "admission", worker.admission)
+
+
+class LookUps:
+    """Stands in for PostgreSQL: one key is known."""
+
+    async def do(self, key: tuple[UUID, str]) -> bool:
+        return key == (ANN.id, "in PostgreSQL")
+
+
+def new_order(key: str | None = None) -> web.Request:
+    """Return a request without the body that it needs."""
+    headers = {"Idempotency-Key": key} if key else {}
+    return make_mocked_request("POST", "/api/orders", headers)
+
+
+@pytest.mark.parametrize(
+    ("key", "goes_on"),
+    [(None, False), ("new", False), ('"in PostgreSQL"', True), ("in the table", True)],
+)
+async def test_in_overload_only_replays_go_on(
+    overloaded: None, monkeypatch: pytest.MonkeyPatch, key: str | None, goes_on: bool
+) -> None:
+    monkeypatch.setattr(order_admission, "_look_ups", LookUps())
+    monkeypatch.setattr(
+        order_admission.replays, "is_known", lambda *key: key == (ANN.id, "in the table")
+    )
+    with nullcontext() if goes_on else pytest.raises(Overloaded):
+        await order_admission.shed(new_order(key), ANN)
+
+
+async def test_a_new_order_is_refused_before_its_body_is_read(
+    overloaded: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("web.http.endpoint.authenticate", lambda request: ANN)
+    declared = declaration_of(OrdersView.post)
+    assert declared
+    with pytest.raises(Overloaded):
+        await declared.read(new_order(), {})
+
+
+async def test_while_there_is_room_no_key_is_looked_up(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(order_admission, "admission", worker.admission)
+    monkeypatch.setattr(order_admission, "_look_ups", None)
+    await order_admission.shed(new_order("new"), ANN)
 
 
 def test_ever_more_are_taken_once_it_has_caught_up(worker: Worker) -> None:

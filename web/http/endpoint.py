@@ -115,6 +115,8 @@ class Declaration:
     """Whether an empty object, which a missing body is read as, lacks something."""
     query: type[Query] | None = Query
     """The query string's shape; by default no parameters are allowed, with None any are ignored."""
+    sheds: Callable[[web.Request, Identity], Awaitable[None]] | None = None
+    """Raises Overloaded for a user's request that is refused before its body is read."""
     idempotent: bool = False
     conditional: bool = False
     limited: bool = False
@@ -143,13 +145,16 @@ class Declaration:
     async def read(self, request: web.Request, path: Mapping[str, str]) -> dict[str, Any]:
         """Check the request and return the handler's arguments. Raises one of `problems`.
 
-        The checks run in the order that clients expect: rate limit, authentication, then input.
+        The checks run in the order that clients expect: rate limit, authentication, overload, then
+        input.
         """
         given: dict[str, Any] = {}
         if self.limited:
             await limiter.count_request(request.remote)
         if self.who is not Who.ANYONE:
             given["user"] = self._identify(request)
+            if self.sheds:
+                await self.sheds(request, given["user"])
         given |= {
             n: path_id(text, NOT_FOUND[n]) if n in NOT_FOUND else text for n, text in path.items()
         }

@@ -61,8 +61,8 @@ def check_header(request: web.Request, name: str) -> None:
             raise InvalidInput.of("#", f"{name} must be {meaning}")
 
 
-async def idempotency_key(request: web.Request, user: Identity) -> IdempotencyKey | None:
-    """Return the Idempotency-Key, if any, with the request's fingerprint. Raises InvalidInput."""
+def key_name(request: web.Request) -> str | None:
+    """Return the text of the Idempotency-Key, if there is one. Raises InvalidInput."""
     headers = request.headers.getall("Idempotency-Key", [])
     if len(headers) > 1:
         raise InvalidInput.of("#", "Idempotency-Key must be given once")
@@ -71,9 +71,17 @@ async def idempotency_key(request: web.Request, user: Identity) -> IdempotencyKe
     match = KEY.fullmatch(headers[0])
     if match is None:
         raise InvalidInput.of("#", "Idempotency-Key must be 1 to 255 printable ASCII characters")
+    return match[1] or match[2]
+
+
+async def idempotency_key(request: web.Request, user: Identity) -> IdempotencyKey | None:
+    """Return the Idempotency-Key, if any, with the request's fingerprint. Raises InvalidInput."""
+    name = key_name(request)
+    if name is None:
+        return None
     return IdempotencyKey(
         user_id=user.id,
-        key=match[1] or match[2],
+        key=name,
         fingerprint=fingerprint(
             request.method, request.path, request.query_string, await unpacked_body(request)
         ),
