@@ -44,6 +44,9 @@ WITHOUT_LIMITS = {"statement_timeout": "0", "idle_session_timeout": "0"}
 READ_ONLY = {"default_transaction_read_only": "on"}
 WRITABLE = {"target_session_attrs": "read-write"}
 """Connect to a primary: a former one may be back as a standby, where every write would fail."""
+PRIMARY = {"target_session_attrs": "primary"}
+"""The same for a connection that is READ_ONLY, which WRITABLE would refuse. A standby may lack what
+has been committed since: an audit would find that Kafka has events and PostgreSQL has not."""
 
 NO_PRIMARY = asyncpg.TargetServerAttributeNotMatched
 """The server is a standby."""

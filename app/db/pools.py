@@ -12,6 +12,7 @@ from app.db.connecting import (
     CONNECT_SECONDS,
     DEAD_PEERS,
     OWN_LIMITS,
+    PRIMARY,
     READ_ONLY,
     WITHOUT_LIMITS,
     WRITABLE,
@@ -92,10 +93,9 @@ class Database:
     ) -> asyncpg.Connection:
         """Open a connection outside the pool, for long-lived uses: advisory locks and LISTEN.
 
-        `command_timeout` is in seconds; None means no timeout. A standby will do for a connection
-        whose settings are READ_ONLY.
+        `command_timeout` is in seconds; None means no timeout.
         """
-        server = {} if READ_ONLY.items() <= server_settings.items() else WRITABLE
+        server = PRIMARY if READ_ONLY.items() <= server_settings.items() else WRITABLE
         return await self._hosts.connect(
             **server,
             command_timeout=command_timeout,
