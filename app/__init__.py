@@ -114,3 +114,5 @@ after_commit: list[AfterCommit] = [
 ]
 for pool in app.pools:
     pool.after_commit = after_commit
+    # A pool that is not used while the primary is replaced learns of it from the others.
+    pool.hosts = request_pool.hosts

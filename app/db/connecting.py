@@ -5,6 +5,7 @@ import socket
 from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
+from weakref import WeakSet
 
 import asyncpg
 
@@ -59,10 +60,17 @@ def name_the_server(error: Exception) -> None:
 
 
 class Hosts:
-    """The hosts of a database; one that fails moves to the end."""
+    """The hosts of a database; one that fails moves to the end.
+
+    All connections are to one host, and end when another one takes its place: a former primary that
+    only stood still would answer with what is no longer true.
+    """
 
     def __init__(self, dsn: dict[str, Any]) -> None:
         self._hosts = _each_host(dsn)
+        self._chosen = self._hosts[0]
+        self._connections: WeakSet[asyncpg.Connection] = WeakSet()
+        """The connections to the chosen host."""
 
     async def connect(self, *_: None, **options: Any) -> asyncpg.Connection:
         """Connect to the first host that will do, trying the next after one of AWAY.
@@ -73,7 +81,9 @@ class Hosts:
         failures: list[Exception] = []
         for host in list(self._hosts):
             try:
-                return _with_socket_options(await asyncpg.connect(**options | host, timeout=share))
+                connection = await asyncpg.connect(**options | host, timeout=share)
+                self._choose(host, connection)
+                return _with_socket_options(connection)
             except AWAY as error:
                 self._put_last(host)
                 name_the_server(error)
@@ -85,6 +95,18 @@ class Hosts:
         # A standby is always refused: that is the reason only if there is no other.
         reasons = (one for one in failures if not isinstance(one, NO_PRIMARY))
         raise next(reasons, failures[0])
+
+    def _choose(self, host: dict[str, Any], connection: asyncpg.Connection) -> None:
+        """End the connections to another host. Raises OSError if this one answers too late."""
+        if host is not self._chosen:
+            if host is not self._hosts[0]:
+                connection.terminate()
+                raise ConnectionAbortedError("it was given up for another host")
+            self._chosen = host
+            for former in list(self._connections):
+                former.terminate()
+            self._connections.clear()
+        self._connections.add(connection)
 
     def _put_last(self, host: dict[str, Any]) -> None:
         self._hosts.remove(host)

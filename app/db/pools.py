@@ -63,7 +63,8 @@ class Database:
         `settings` are PostgreSQL settings for each connection of the pool.
         """
         self._dsn = dsn
-        self._hosts = Hosts(dsn)
+        self.hosts = Hosts(dsn)
+        """Where it connects to; pools that share it are connected to the same host."""
         self._settings = {**OWN_LIMITS, **DEAD_PEERS, **settings, "application_name": name}
         self._name = name
         self._pool_size = pool_size
@@ -73,7 +74,7 @@ class Database:
     async def open(self) -> None:
         """Create the pool; connections are opened when they are needed."""
         self._pool = await asyncpg.create_pool(
-            connect=self._hosts.connect,
+            connect=self.hosts.connect,
             **WRITABLE,
             min_size=0,
             max_size=self._pool_size,
@@ -96,7 +97,7 @@ class Database:
         `command_timeout` is in seconds; None means no timeout.
         """
         server = PRIMARY if READ_ONLY.items() <= server_settings.items() else WRITABLE
-        return await self._hosts.connect(
+        return await self.hosts.connect(
             **server,
             command_timeout=command_timeout,
             max_cached_statement_lifetime=PLAN_SECONDS,

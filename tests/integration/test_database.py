@@ -11,6 +11,7 @@ from app.db.errors import AWAY
 from app.db.leadership import leadership
 from app.db.pools import Database
 from app.db.queries import sql
+from tests.chaos.proxy import Proxy
 
 UNANSWERED = (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
 SESSIONS = "select count(*) from pg_stat_activity where application_name = 'still'"
@@ -103,6 +104,56 @@ async def test_where_one_host_is_silent_the_next_is_asked(
     await connection.close()
     await database.close()
     assert len(came) == 1, "the others began with the host that answers"
+
+
+@pytest.fixture
+async def stalling_first(environment: dict[str, str]) -> AsyncIterator[tuple[str, Proxy]]:
+    """A URL of two hosts, and the first one, which may be stalled."""
+    url = urlsplit(environment["DB_URL"])
+    assert url.port
+    proxy = Proxy(asyncio.get_running_loop(), lambda: url.port or 0)
+    await proxy.open()
+    both = url.netloc.replace("@", f"@127.0.0.1:{proxy.port},")
+    yield url._replace(netloc=both).geturl(), proxy
+    await proxy.close()
+
+
+async def test_once_another_host_takes_its_place_nobody_waits_for_the_former(
+    stalling_first: tuple[str, Proxy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be back, and tell what was true before the failover."""
+    monkeypatch.setattr("app.db.connecting.CONNECT_SECONDS", 0.4)
+    url, former = stalling_first
+    database, seldom_used = Database({"dsn": url}, 1), Database({"dsn": url}, 1)
+    seldom_used.hosts = database.hosts
+    await seldom_used.open()
+    async with seldom_used.connection() as connection:
+        assert await connection.fetchval("select 1") == 1
+    leader = await database.connect()
+    former.stall()
+    await (await database.connect()).close()
+    assert leader.is_closed()
+    async with seldom_used.connection() as connection:
+        assert await connection.fetchval("select 2", timeout=1) == 2
+    await seldom_used.close()
+
+
+async def test_a_host_that_was_given_up_is_too_late_with_its_answer(
+    stalling_first: tuple[str, Proxy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new primary's connections are not ended for it."""
+    monkeypatch.setattr("app.db.connecting.CONNECT_SECONDS", 1.0)
+    url, former = stalling_first
+    database = Database({"dsn": url}, 1)
+    former.stall()
+    first = asyncio.create_task(database.connect())
+    await asyncio.sleep(0.3)
+    late = asyncio.create_task(database.connect())
+    connection = await first
+    former.flow()
+    await (await late).close()
+    assert await connection.fetchval("select 1") == 1
+    await connection.close()
 
 
 async def test_it_may_stand_still_for_as_long_as_a_consumer(database: Database) -> None:
