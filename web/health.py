@@ -133,7 +133,7 @@ def _checks(query: ChecksQuery, checks: dict[str, bool]) -> web.Response:
 async def _postgres_answers() -> bool:
     """Return whether PostgreSQL answers in time; probes that come together share one answer."""
     try:
-        # A query that times out has to be cancelled at the server, which may take longer than it.
+        # A probe that comes while another one waits is made after that.
         async with asyncio.timeout(TIMEOUT_SECONDS):
             return await _probes.do(None)
     except AWAY:

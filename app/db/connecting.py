@@ -59,6 +59,36 @@ def name_the_server(error: Exception) -> None:
         error.args = ("PostgreSQL does not answer in time",)
 
 
+class _Connection(asyncpg.Connection):
+    """A connection that ends with a commit that takes too long, instead of having it cancelled.
+
+    A commit that waits for a synchronous standby is seen by nobody. One whose wait is cancelled is
+    seen by all, without being on the standby: its request is answered when it is repeated, and its
+    event is sent. A failover to the standby would lose an order that was promised.
+    """
+
+    _is_committing = False
+
+    async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:
+        self._is_committing = query == "COMMIT;"
+        try:
+            return str(await super().execute(query, *args, timeout=timeout))
+        finally:
+            self._is_committing = False
+
+    def _cancel_current_command(self, waiter: Any, cancel_waiter: Any = None) -> None:
+        # A statement outside a transaction commits itself.
+        if self._protocol.is_in_transaction() and not self._is_committing:
+            super()._cancel_current_command(waiter, cancel_waiter)
+        else:
+            self._loop.call_soon(self._end_uncancelled, waiter)
+
+    def _end_uncancelled(self, waiter: asyncio.Future[None]) -> None:
+        if not waiter.done():
+            waiter.set_result(None)
+        self.terminate()
+
+
 class Hosts:
     """The hosts of a database; one that fails moves to the end.
 
@@ -81,7 +111,8 @@ class Hosts:
         failures: list[Exception] = []
         for host in list(self._hosts):
             try:
-                connection = await asyncpg.connect(**options | host, timeout=share)
+                asked = options | host | {"connection_class": _Connection}
+                connection = await asyncpg.connect(**asked, timeout=share)
                 self._choose(host, connection)
                 return _with_socket_options(connection)
             except AWAY as error:

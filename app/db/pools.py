@@ -43,7 +43,8 @@ PLAN_SECONDS = 10
 looking up rows; it would keep that plan until the table is analysed, which may take minutes."""
 
 COMMAND_SECONDS = 10.0
-"""How long a statement of a pool may take; then it is cancelled, and raises TimeoutError."""
+"""How long a statement of a pool may take; then it raises TimeoutError. It is cancelled, unless it
+commits."""
 
 AfterCommit = Callable[[Transaction], Awaitable[None]]
 
