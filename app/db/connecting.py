@@ -19,9 +19,11 @@ DEAD_PEERS = {
     "tcp_keepalives_interval": "2",
     "tcp_keepalives_count": "3",
     "tcp_user_timeout": "15000",
+    "client_connection_check_interval": "5s",
 }
-"""Settings by which the server notices that a worker's machine is gone (seconds; milliseconds).
-Otherwise the locks of its transactions would be held for up to two hours."""
+"""Settings by which the server notices that a worker's machine is gone (seconds; milliseconds), or
+that nobody waits for what it is doing. Otherwise the locks of its transactions would be held for up
+to two hours, and statements would go on. A commit that waits for a standby goes on all the same."""
 SOCKET_OPTIONS = {
     "SO_KEEPALIVE": (socket.SOL_SOCKET, 1),
     "TCP_KEEPIDLE": (socket.IPPROTO_TCP, 5),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app.db.connecting import READ_ONLY
+from app.db.connecting import DEAD_PEERS, READ_ONLY
 from app.db.pools import Database
 from devstack.postgres import Postgres
 from tests.chaos.audit import audit, count
@@ -52,6 +52,7 @@ async def test_a_commit_that_the_standby_lacks_is_seen_by_nobody(
 ) -> None:
     """Otherwise a repeated request would be answered with what a failover loses."""
     monkeypatch.setattr("app.db.pools.COMMAND_SECONDS", 0.5)
+    monkeypatch.setitem(DEAD_PEERS, "client_connection_check_interval", "50ms")
     database = Database({"dsn": deployment.database}, 1)
     await database.open()
     standby.kill()

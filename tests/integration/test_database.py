@@ -12,6 +12,7 @@ from app.db.leadership import leadership
 from app.db.pools import Database
 from app.db.queries import sql
 from tests.chaos.proxy import Proxy
+from tests.chaos.waiting import until
 
 UNANSWERED = (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
 SESSIONS = "select count(*) from pg_stat_activity where application_name = 'still'"
@@ -88,6 +89,23 @@ async def test_a_timeout_tells_that_postgresql_is_meant(
     with pytest.raises(TimeoutError, match="PostgreSQL"):
         async with leading as connection:
             await connection.execute("select pg_sleep(60)", timeout=0.1)
+
+
+async def test_a_statement_that_nobody_waits_for_ends(database: Database) -> None:
+    """It is not cancelled, since it may be one that commits."""
+    impatient = Database(database._dsn, 1, "impatient")
+    await impatient.open()
+    with pytest.raises(TimeoutError):
+        async with impatient.connection() as connection:
+            await connection.execute("select pg_sleep(600)", timeout=0.1)
+
+    async def is_gone() -> bool:
+        sessions = "select count(*) from pg_stat_activity where application_name = 'impatient'"
+        async with database.connection() as connection:
+            return bool(await connection.fetchval(sessions) == 0)
+
+    await until(is_gone, "the server notices it")
+    await impatient.close()
 
 
 async def test_where_one_host_is_silent_the_next_is_asked(
