@@ -20,8 +20,16 @@ PATIENCE = 30.0
 PER_ADDRESS, PER_ACCOUNT = parse("5/minute"), parse("3/15 minutes")
 
 
+@pytest.fixture
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have limits that are made afterwards wait for a Redis that is slow, not away."""
+    monkeypatch.setattr("app.resilience.redis_breaker.TIMEOUT_SECONDS", PATIENCE)
+
+
 @pytest.fixture(params=["with Redis", "without Redis"])
-async def limits(request: pytest.FixtureRequest, redis: Redis) -> AsyncIterator[RateLimits]:
+async def limits(
+    request: pytest.FixtureRequest, patience: None, redis: Redis
+) -> AsyncIterator[RateLimits]:
     url = redis.url if request.param == "with Redis" else NOWHERE
     limits = RateLimits(url, PER_ADDRESS, PER_ACCOUNT)
     yield limits
@@ -122,7 +130,7 @@ async def test_many_failures_at_once_are_no_more_than_many_in_a_row(limits: Rate
     assert sum(isinstance(outcome, TooManyRequests) for outcome in tried) == 27
 
 
-async def test_all_workers_count_together(workers: list[RateLimits]) -> None:
+async def test_all_workers_count_together(patience: None, workers: list[RateLimits]) -> None:
     one, other = workers
     address, email = new_address(), new_email()
     await spend(one, address)
@@ -134,9 +142,8 @@ async def test_all_workers_count_together(workers: list[RateLimits]) -> None:
         await log_in(other, email)
 
 
-async def test_a_burst_is_counted_in_redis(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_burst_is_counted_in_redis(patience: None, redis: Redis) -> None:
     """What a worker would count for itself, nobody else would know of."""
-    monkeypatch.setattr("app.resilience.redis_breaker.TIMEOUT_SECONDS", PATIENCE)
     one, other = (RateLimits(redis.url, MANY, PER_ACCOUNT) for _ in range(2))
     address = new_address()
     burst = (one.count_request(address) for _ in range(AT_ONCE))
@@ -149,9 +156,8 @@ async def test_a_burst_is_counted_in_redis(redis: Redis, monkeypatch: pytest.Mon
 
 
 async def test_a_flood_that_waits_for_redis_is_refused_and_then_counted(
-    redis: Redis, monkeypatch: pytest.MonkeyPatch
+    patience: None, redis: Redis
 ) -> None:
-    monkeypatch.setattr("app.resilience.redis_breaker.TIMEOUT_SECONDS", PATIENCE)
     limits = RateLimits(redis.url, parse(f"{MAX_ARRIVALS}/minute"), PER_ACCOUNT)
     address = new_address()
     with hanging(redis):
@@ -166,7 +172,7 @@ async def test_a_flood_that_waits_for_redis_is_refused_and_then_counted(
 
 
 async def test_failures_at_two_workers_at_once_pass_the_limit_by_one_at_most(
-    workers: list[RateLimits],
+    patience: None, workers: list[RateLimits]
 ) -> None:
     email = new_email()
     attempts = [fail(limits, email) for _ in range(20) for limits in workers]
