@@ -160,12 +160,13 @@ async def test_a_host_that_was_given_up_is_too_late_with_its_answer(
     stalling_first: tuple[str, Proxy], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The new primary's connections are not ended for it."""
-    monkeypatch.setattr("app.db.connecting.CONNECT_SECONDS", 1.0)
     url, former = stalling_first
     database = Database({"dsn": url}, 1)
     former.stall()
+    monkeypatch.setattr("app.db.connecting.CONNECT_SECONDS", 0.4)
     first = asyncio.create_task(database.connect())
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(0)  # it begins, and will give the former host up
+    monkeypatch.setattr("app.db.connecting.CONNECT_SECONDS", 60.0)
     late = asyncio.create_task(database.connect())
     connection = await first
     former.flow()
