@@ -6,9 +6,7 @@ from pathlib import Path
 import pytest
 
 from devstack.stack import Stack
-from tests.chaos.deployment import Deployment
-from tests.conftest import SECRET
-from tests.furnish import furnish
+from tests.chaos.deployment import Deployment, deployed
 from tests.missing import NOT_DURABLE, skip
 
 
@@ -18,10 +16,5 @@ def deployment(tmp_path: Path) -> Iterator[Deployment]:
     with Stack(tmp_path) as stack:
         if not stack.broker.durable:
             skip(NOT_DURABLE)
-        environment = {**stack.environment, "JWT_SECRET": SECRET}
-        furnish(environment, catalogue=True)
-        deployment = Deployment(stack, environment, tmp_path)
-        try:
+        with deployed(stack, tmp_path) as deployment:
             yield deployment
-        finally:
-            deployment.close()

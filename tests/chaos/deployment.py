@@ -4,9 +4,10 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +19,8 @@ from devstack.server import Server
 from devstack.stack import Stack
 from devstack.worker import Worker
 from tests.chaos.waiting import POLL_SECONDS
+from tests.conftest import SECRET
+from tests.furnish import furnish
 
 log = logging.getLogger(__name__)
 
@@ -102,6 +105,23 @@ class Deployment:
             for worker in self.workers:
                 self._kept[worker].tend()
             await asyncio.sleep(POLL_SECONDS)
+
+
+@contextmanager
+def deployed(
+    stack: Stack, folder: Path, more: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[Deployment]:
+    """Give the servers schema, topics and catalogue; no worker runs yet, and none afterwards.
+
+    `more` are variables of workers and commands besides those of the servers.
+    """
+    environment = {**stack.environment, **more, "JWT_SECRET": SECRET}
+    furnish(environment, catalogue=True)
+    deployment = Deployment(stack, environment, folder)
+    try:
+        yield deployment
+    finally:
+        deployment.close()
 
 
 @contextmanager

@@ -11,12 +11,10 @@ from devstack.server import ServerFailed
 from devstack.stack import Stack
 from tests.chaos.audit import audit, count
 from tests.chaos.cluster import Cluster
-from tests.chaos.deployment import Deployment, start_again
+from tests.chaos.deployment import Deployment, deployed, start_again
 from tests.chaos.load import customers
 from tests.chaos.test_kills import WAITING
 from tests.chaos.waiting import until
-from tests.conftest import SECRET
-from tests.furnish import furnish
 from tests.missing import NOT_DURABLE, skip
 
 
@@ -38,14 +36,11 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 @pytest.fixture
 def deployment(tmp_path: Path, cluster: Cluster) -> Iterator[Deployment]:
     """PostgreSQL and Redis beside the brokers, with schema, topics and catalogue, no worker."""
-    with Stack(tmp_path, cluster.environment) as stack:
-        environment = {**stack.environment, **cluster.environment, "JWT_SECRET": SECRET}
-        furnish(environment, catalogue=True)
-        deployment = Deployment(stack, environment, tmp_path)
-        try:
-            yield deployment
-        finally:
-            deployment.close()
+    with (
+        Stack(tmp_path, cluster.environment) as stack,
+        deployed(stack, tmp_path, cluster.environment) as deployment,
+    ):
+        yield deployment
 
 
 async def test_lost_brokers_lose_no_order(cluster: Cluster, deployment: Deployment) -> None:
