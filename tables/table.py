@@ -8,21 +8,19 @@ usual. Before offsets are committed, all entries are written and the producer is
 
 import asyncio
 import logging
-import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any, cast
 
 import faust
 import orjson
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
-from faust.stores.rocksdb import RocksDBOptions
-from rocksdict import AccessType, Rdict, ReadOptions, WriteBatch
+from rocksdict import WriteBatch
 
 from app import app, monitor
+from tables.store import StoreOptions, options_for
 
 log = logging.getLogger(__name__)
 
@@ -32,45 +30,8 @@ NOTE_SECONDS = 1.0
 WRITE_SECONDS = 0.1
 """How long an entry may wait for its batch. A crash before the write loses it."""
 
-TTL_SECONDS = 7 * 24 * 3600
-"""How long RocksDB keeps an entry: as long as the changelog keeps its records."""
-
-MEMORY = 64 * 1024**2
-"""Bytes of memory of one table for all its partitions together: half for the block cache, half for
-write buffers. Faust gives each partition 2 GiB and 192 MiB."""
-BUFFERS = 2
-
 Entries = dict[bytes, bytes]
 """Values by key, encoded."""
-
-
-class StoreOptions(RocksDBOptions):
-    """Faust's options of RocksDB, applied also to a store that exists already.
-
-    rocksdict opens one with the options that it was made with, and without others, such as the size
-    of the cache, unless they are given by column family.
-    """
-
-    def open(self, path: Path, *, read_only: bool = False) -> Any:
-        """Open the store; one that is broken is deleted, and recovered from its changelog."""
-        try:
-            return self._open(path)
-        except Exception as error:  # rocksdict raises nothing more specific
-            if not str(error).startswith("Corruption"):
-                raise
-            log.error("%s is broken, and is made anew from its changelog: %s", path, error)
-            shutil.rmtree(path)
-            return self._open(path)
-
-    def _open(self, path: Path) -> Any:
-        store = Rdict(
-            str(path),
-            options=self.as_options(),
-            column_families={"default": self.as_options()},
-            access_type=AccessType.with_ttl(cast(int, self.ttl)),
-        )
-        store.set_read_options(ReadOptions())
-        return store
 
 
 class Table(faust.Table[str, Any]):
@@ -216,16 +177,6 @@ def _batches(producer: Any, entries: Entries) -> Iterator[Any]:
 
 def _lost(name: str, error: BaseException | str) -> None:
     log.warning("Entries of %s are not in its changelog: %s", name, error)
-
-
-def options_for(partitions: int) -> dict[str, int]:
-    """Return the RocksDB options of each partition, sharing MEMORY between all of them."""
-    return {
-        "block_cache_size": MEMORY // 2 // partitions,
-        "write_buffer_size": MEMORY // 2 // BUFFERS // partitions,
-        "max_write_buffer_number": BUFFERS,
-        "ttl": TTL_SECONDS,
-    }
 
 
 def table(name: str, help: str) -> Table:

@@ -16,26 +16,31 @@ from aiokafka.errors import KafkaError, RequestTimedOutError
 from aiokafka.producer.message_accumulator import BatchBuilder
 from faust.stores.rocksdb import RocksDBOptions, Store
 
+from app import ids
 from app.times import now, rfc3339
 from tables.handled import handled
 from tables.replays import recall, replays
-from tables.table import TTL_SECONDS, StoreOptions, options_for
+from tables.store import COMPACTION_SECONDS, TTL_SECONDS, StoreOptions, options_for
 from tests.chaos.waiting import until
 from tests.integration.batchers import key_of
 
 OPTIONS, KEY = StoreOptions(**options_for(4)), b"stock.reserve/1"
 
 
-async def test_an_entry_leaves_the_disk_once_its_time_is_over(tmp_path: Path) -> None:
+async def test_an_entry_leaves_the_disk_once_its_time_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tables.store.COMPACTION_SECONDS", 1)
     store = StoreOptions(**{**options_for(4), "ttl": 1}).open(tmp_path / "store")
-    store.put(b"stock.reserve/1", b"1")
+    store.put(KEY, b"1")
     store.flush()
 
     async def is_gone() -> bool:
-        store.compact_range(None, None)
-        return store.get(b"stock.reserve/1") is None
+        store.put(b"stock.reserve/2", b"1")
+        store.flush()
+        return store.get(KEY) is None
 
-    await until(is_gone, "RocksDB drops the entry when it compacts")
+    await until(is_gone, "RocksDB rewrites the file, without the entry")
     store.close()
 
 
@@ -48,7 +53,38 @@ def test_a_store_that_exists_is_opened_with_today_s_options(tmp_path: Path) -> N
     newest = max(folder.glob("OPTIONS-*"), key=lambda file: int(file.name.partition("-")[2]))
     lines = [line.strip() for line in newest.read_text().splitlines()]
     assert f"write_buffer_size={today['write_buffer_size']}" in lines
+    assert f"periodic_compaction_seconds={COMPACTION_SECONDS}" in lines
     assert "filter_policy=nullptr" not in lines
+
+
+def test_an_index_and_a_filter_take_no_memory_beside_the_cache(tmp_path: Path) -> None:
+    """Of the entries of a week they would take hundreds of MiB, and nothing would bound them."""
+    few, many = (_memory_beside_the_cache(tmp_path / str(size), size) for size in (1_000, 100_000))
+    assert many <= 2 * few
+
+
+def _memory_beside_the_cache(folder: Path, entries: int) -> int:
+    store = OPTIONS.open(folder)
+    for number in range(entries):
+        store.put(f"{number}/{ids.new_id()}".encode(), b"1")
+    store.flush()
+    store.compact_range(None, None)
+    size = int(store.property_int_value("rocksdb.estimate-table-readers-mem"))
+    store.close()
+    return size
+
+
+def test_the_stores_of_a_table_share_one_cache(tmp_path: Path) -> None:
+    """Each would have a part of its own, and the busiest partition no more than the others."""
+    options = StoreOptions(**options_for(4))
+    one, other = (options.open(tmp_path / name) for name in ("one", "other"))
+    one.put(KEY, b"1")
+    one.flush()
+    assert one.get(KEY) == b"1"
+    used = [store.property_int_value("rocksdb.block-cache-usage") for store in (one, other)]
+    assert used[0] == used[1] > 100
+    one.close()
+    other.close()
 
 
 @pytest.mark.parametrize("broken", ["CURRENT", "MANIFEST-*", "*.sst"])
