@@ -166,7 +166,7 @@ ACTIONS: dict[str, Any] = {
 def _actor(given: dict[str, Any]) -> Actor:
     try:
         name = given["by"] or getpass.getuser()
-    except KeyError:  # in a container, a user may have no name
+    except (KeyError, OSError):  # a container's user may have no name; OSError from 3.13 on
         name = f"user {os.getuid()}"
     return Actor(name, given["reason"].strip(), str(uuid4()))
 

@@ -12,6 +12,17 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 VALID = timedelta(days=1)
+SIGNS_CERTIFICATES = x509.KeyUsage(
+    key_cert_sign=True,
+    crl_sign=True,
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    encipher_only=False,
+    decipher_only=False,
+)
 
 
 class Authority:
@@ -21,8 +32,14 @@ class Authority:
         self._folder = folder
         self._key = new_key(SECP256R1())
         self._name = _name("Tests")
-        can_sign = x509.BasicConstraints(ca=True, path_length=None)
-        own = self._certificate("Tests", self._key).add_extension(can_sign, critical=True)
+        is_authority = x509.BasicConstraints(ca=True, path_length=None)
+        own_key = x509.SubjectKeyIdentifier.from_public_key(self._key.public_key())
+        own = (
+            self._certificate("Tests", self._key)
+            .add_extension(is_authority, critical=True)
+            .add_extension(SIGNS_CERTIFICATES, critical=True)
+            .add_extension(own_key, critical=False)
+        )
         self.file = folder / "authority.pem"
         self.file.write_bytes(own.sign(self._key, SHA256()).public_bytes(Encoding.PEM))
 
@@ -39,6 +56,8 @@ class Authority:
         return file
 
     def _certificate(self, name: str, key: EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+        # From 3.13 on, Python trusts no certificate that does not name its authority's key.
+        authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         begin = datetime.now(UTC) - timedelta(minutes=5)
         return (
             x509.CertificateBuilder()
@@ -48,6 +67,7 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(begin)
             .not_valid_after(begin + VALID)
+            .add_extension(authority, critical=False)
         )
 
 
