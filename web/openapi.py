@@ -5,7 +5,6 @@ https://spec.openapis.org/oas/v3.1.1
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from http import HTTPStatus
 from inspect import cleandoc
 from typing import Any
 
@@ -17,7 +16,6 @@ from app.version import VERSION
 from web.http.endpoint import (
     JSON,
     NOT_FOUND,
-    PROBLEM_JSON,
     TEXT,
     Answer,
     Declaration,
@@ -25,14 +23,31 @@ from web.http.endpoint import (
     Who,
     declaration_of,
 )
-from web.http.problems import TYPES
 from web.http.requests import FORMS
-from web.openapi_headers import ANSWER_HEADERS, EVERY_REQUEST, IDEMPOTENCY_KEY, IF_MATCH, Json
+from web.openapi_headers import (
+    ANSWER_HEADERS,
+    EVERY_REQUEST,
+    IDEMPOTENCY_KEY,
+    IF_MATCH,
+    Json,
+    header_references,
+)
+from web.openapi_problems import problem_answer, problem_examples
 from web.shapes.answers import ProblemDetails
 
 METHODS = ("get", "post", "patch", "put", "delete")
 REFERENCE = "#/components/schemas/{model}"
 BEARER = "bearer"
+TAGS = {
+    "auth": "Accounts and tokens",
+    "monitor": "What the console shows of the workers",
+    "operations": "Health, metrics, and documents such as this one",
+    "orders": "Orders: placed, paid, cancelled, and what became of them",
+    "parked": "Messages that could not be handled and wait for an operator",
+    "products": "The catalogue and its stock",
+    "stripe": "What Stripe reports",
+}
+"""What the operations below each first part of a path are about."""
 
 
 def document(views: Iterable[tuple[str, Any]]) -> Json:
@@ -48,12 +63,16 @@ def document(views: Iterable[tuple[str, Any]]) -> Json:
             "version": VERSION,
             "description": "Event-driven orders: placed and paid over HTTP, carried out by a "
             "pipeline. Every error is application/problem+json (RFC 9457).",
+            "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": "/"}],
-        "tags": [{"name": name} for name in sorted({_tag(path) for path in paths})],
+        "tags": [{"name": name, "description": told} for name, told in TAGS.items()],
         "paths": dict(paths),
         "components": {
             "schemas": _schemas([declaration for _, _, declaration, _ in declared]),
+            "examples": problem_examples(
+                {problem for path, _, one, _ in declared for problem in one.problems(path)}
+            ),
             "headers": ANSWER_HEADERS,
             "securitySchemes": {
                 BEARER: {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
@@ -156,7 +175,7 @@ def _responses(path: str, declared: Declaration) -> Json:
     for problem in sorted(declared.problems(path), key=lambda problem: problem.slug):
         by_status[problem.status].append(problem)
     for status, problems in sorted(by_status.items()):
-        described = _problems(status, problems)
+        described = problem_answer(status, problems)
         if answer := responses.get(str(status)):
             answer["content"] |= described["content"]
         else:
@@ -169,7 +188,10 @@ def _answer(answer: Answer) -> Json:
     content = {
         media: {"schema": schema if media == answer.media[0] else TEXT} for media in answer.media
     }
-    described: Json = {"description": answer.description, "headers": _headers(answer.headers)}
+    described: Json = {
+        "description": answer.description,
+        "headers": header_references(answer.headers),
+    }
     described |= {"content": content} if answer.shape is not None else {}
     links = {link.operation: _link(link) for link in answer.links}
     return described | ({"links": links} if links else {})
@@ -181,34 +203,7 @@ def _schema(shape: Any) -> Json:
     return dict(shape or {})
 
 
-def _headers(names: Iterable[str]) -> Json:
-    return {name: {"$ref": f"#/components/headers/{name}"} for name in ("X-Request-Id", *names)}
-
-
 def _link(link: Link) -> Json:
     told: Json = {"operationId": link.operation}
     told |= {"parameters": dict(link.parameters)} if link.parameters else {}
     return told | ({"requestBody": link.body} if link.body else {})
-
-
-def _problems(status: int, problems: list[type[Problem]]) -> Json:
-    types = [f"{TYPES}{problem.slug}" for problem in problems]
-    schema = {
-        "allOf": [
-            {"$ref": REFERENCE.format(model=ProblemDetails.__name__)},
-            {"properties": {"type": {"enum": types}, "status": {"const": status}}},
-        ]
-    }
-    told = "; ".join(str(problem.__doc__) for problem in problems)
-    return {
-        "description": f"{HTTPStatus(status).phrase}: {told}",
-        "headers": _headers(_problem_headers(status, problems)),
-        "content": {PROBLEM_JSON: {"schema": schema}},
-    }
-
-
-def _problem_headers(status: int, problems: list[type[Problem]]) -> Iterator[str]:
-    if status == HTTPStatus.UNAUTHORIZED:
-        yield "WWW-Authenticate"
-    if any(problem.retry_after for problem in problems):
-        yield "Retry-After"

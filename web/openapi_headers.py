@@ -1,5 +1,6 @@
 """Headers of requests and answers, as the OpenAPI document describes them."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from web.http.requests import KEY, TAGS
@@ -48,7 +49,7 @@ IF_MATCH: Json = {
     "in": "header",
     "description": "`*`, or ETags (RFC 9110), of which the order must have one; weak ones never "
     "match",
-    "schema": {"type": "string", "anyOf": [{"const": "*"}, {"pattern": f"^{TAGS.pattern}$"}]},
+    "schema": {"type": "string", "pattern": rf"^(?:\*|{TAGS.pattern})$"},
 }
 EVERY_REQUEST: list[Json] = [
     {
@@ -67,3 +68,8 @@ EVERY_REQUEST: list[Json] = [
     },
 ]
 """Headers that every request may have; no value is refused."""
+
+
+def header_references(names: Iterable[str]) -> Json:
+    """Return references to an answer's headers; every answer has the request's id."""
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in ("X-Request-Id", *names)}

@@ -2,26 +2,41 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from functools import cache
 from typing import Any
 
 from jsonschema import Draft202012Validator
 
 Json = dict[str, Any]
+PROBLEM_JSON = "application/problem+json"
 
 
 def closed(document: Json) -> Json:
-    """Return the document with answers that have no field but those that it names.
+    """Return the document with answers that have no field and no problem type but those it names.
 
     The document leaves them open, so that a later version may add some; a test is to find those
     that are not documented.
     """
+    document = {**document, "paths": deepcopy(document["paths"])}
+    for path in document["paths"].values():
+        for operation in path.values():
+            for status, response in operation["responses"].items():
+                if problem := response.get("content", {}).get(PROBLEM_JSON):
+                    problem["schema"] = _only_as_in_examples(document, int(status), problem)
     schemas = dict(document["components"]["schemas"])
     for path in document["paths"].values():
         for operation in path.values():
             for name in _referred(document, operation["responses"]):
                 schemas[name] = {"additionalProperties": False, **schemas[name]}
     return {**document, "components": {**document["components"], "schemas": schemas}}
+
+
+def _only_as_in_examples(document: Json, status: int, problem: Json) -> Json:
+    examples = document["components"]["examples"]
+    types = [examples[slug]["value"]["type"] for slug in problem["examples"]]
+    own = {"properties": {"type": {"enum": types}, "status": {"const": status}}}
+    return {"allOf": [problem["schema"], own]}
 
 
 def _referred(document: Json, part: Any) -> Iterator[str]:

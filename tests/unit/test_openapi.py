@@ -1,8 +1,12 @@
 """The OpenAPI document covers everything that is served, and nothing else."""
 
+import json
 import re
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -24,6 +28,7 @@ from web.http.problems import TYPES
 from web.shapes.bodies import MONEY_SCHEMA
 
 Json = dict[str, Any]
+EXAMPLES = "#/components/examples/"
 
 ANYWHERE: dict[type[Problem], str] = {
     Problem: "a bug, which no operation promises",
@@ -57,15 +62,15 @@ def served() -> set[tuple[str, str]]:
 
 
 def problem_types(value: Any) -> Iterator[str]:
-    """Yield the problem types that a part of the document names."""
+    """Yield the problem types of which a part of the document shows an example."""
     if isinstance(value, dict):
         for part in value.values():
             yield from problem_types(part)
     elif isinstance(value, list):
         for part in value:
             yield from problem_types(part)
-    elif isinstance(value, str) and value.startswith(TYPES):
-        yield value.removeprefix(TYPES)
+    elif isinstance(value, str) and value.startswith(EXAMPLES):
+        yield value.removeprefix(EXAMPLES)
 
 
 def test_the_document_is_valid(document: Json) -> None:
@@ -79,6 +84,19 @@ def test_every_route_is_in_the_document_with_every_method(document: Json) -> Non
 def test_every_operation_has_a_name_of_its_own(document: Json) -> None:
     names = Counter(operation["operationId"] for _, _, operation in operations(document))
     assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_a_client_for_every_operation_can_be_generated(document: Json, tmp_path: Path) -> None:
+    """A generator leaves out what it does not understand, and says so."""
+    source, settings, client = (tmp_path / name for name in ("openapi.json", "settings", "client"))
+    source.write_text(json.dumps(document))
+    settings.write_text("post_hooks: []")  # it would format the client
+    generate = [sys.executable, "-m", "openapi_python_client", "generate", "--fail-on-warning"]
+    options = [f"--path={source}", f"--config={settings}", f"--output-path={client}"]
+    done = subprocess.run([*generate, *options], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    made = {file.stem.replace("_", "") for file in client.glob("*/api/*/[a-z]*.py")}
+    assert made == {operation["operationId"].lower() for _, _, operation in operations(document)}
 
 
 def test_every_link_leads_to_an_operation_with_those_parameters(document: Json) -> None:
@@ -106,9 +124,25 @@ def test_every_problem_is_promised_under_its_own_status(document: Json) -> None:
             assert {status[slug] for slug in problem_types(response)} <= {int(code)}
 
 
+def test_every_example_is_a_problem_of_its_type(document: Json) -> None:
+    shape = Draft202012Validator(
+        {
+            "$ref": "#/components/schemas/ProblemDetails",
+            "components": closed(document)["components"],
+        }
+    )
+    problems = {problem.slug: problem for problem in every_problem()}
+    for slug, example in document["components"]["examples"].items():
+        shape.validate(example["value"])
+        assert example["value"]["type"] == TYPES + slug
+        assert example["value"]["status"] == problems[slug].status
+
+
 def test_every_operation_says_what_it_is_for(document: Json) -> None:
     for path, method, operation in operations(document):
         assert operation["summary"] and operation["tags"], (path, method)
+    used = {tag for _, _, operation in operations(document) for tag in operation["tags"]}
+    assert used == {tag["name"] for tag in document["tags"]}
 
 
 def test_who_may_call_an_operation_is_told_as_its_refusals_are(document: Json) -> None:
