@@ -1,8 +1,11 @@
 # The worker and its commands as an image:
 #
 #   docker build -t orders .
-#   docker run --rm --init --env-file .env orders migrate
-#   docker run --init --stop-timeout 40 --env-file .env -p 8080:8080 -v orders:/var/lib/orders orders
+#   docker run --rm --network host --env-file .env orders migrate
+#   docker run --network host --env-file .env --stop-timeout 40 -v orders:/var/lib/orders orders
+#
+# `--network host` is for servers on this machine, such as those of docker-compose.yml. Docker takes
+# the values of an environment file as they are, with quotation marks.
 
 ARG PYTHON=3.11
 
@@ -24,7 +27,7 @@ FROM python:${PYTHON}-slim-bookworm
 RUN useradd --system --uid 10001 orders && install -d -o orders /var/lib/orders
 COPY --from=build /opt/orders /opt/orders
 ENV PATH=/opt/orders/bin:$PATH
-# By number, so that a cluster that runs nothing as root can tell.
+# By number: Kubernetes cannot tell from a name that it is not root.
 USER 10001
 WORKDIR /var/lib/orders
 VOLUME /var/lib/orders

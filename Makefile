@@ -65,6 +65,7 @@ lock: $(VENV)/ready ## Pin the dependencies of pyproject.toml anew
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --all-extras -c requirements/app.txt pyproject.toml -o requirements/dev.txt
 
 $(VENV)/ready: requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c "import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))" || { echo "Python 3.11, 3.12 or 3.13 is needed: make $(MAKECMDGOALS) PYTHON=..."; exit 1; }
 	@echo "Installing the locked dependencies into $(VENV) (about half a minute)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt

@@ -22,12 +22,15 @@ TTL_SECONDS = 7 * 24 * 3600
 
 COMPACTION_SECONDS = 24 * 3600
 """How old a file may grow before RocksDB rewrites it, without the entries whose time is over.
-RocksDB's own thirty days would keep them five times as long as is said."""
+RocksDB's own thirty days would let an entry stay for five weeks."""
 
-MEMORY = 64 * 1024**2
-"""Bytes of memory of one table for all its partitions together: half for the block cache, half for
-write buffers. Faust gives each partition 2 GiB and 192 MiB."""
+CACHE = 16 * 1024**2
+"""Bytes of a table's block cache, which all its partitions share; Faust gives 2 GiB to each."""
+
 BUFFERS = 2
+BUFFER_MEMORY = 32 * 1024**2
+"""Bytes of a table's write buffers, of which each partition has BUFFERS; Faust gives 192 MiB to
+each."""
 
 FILTER_BITS = 10
 """Bits of the Bloom filters for each entry. What is looked up is nearly always new: one in a
@@ -82,11 +85,11 @@ class StoreOptions(RocksDBOptions):
 
 
 def options_for(partitions: int) -> dict[str, int]:
-    """Return the options of a table with so many partitions, which share MEMORY."""
+    """Return the options of a table with so many partitions on one worker."""
     return {
-        "block_cache_size": MEMORY // 2,
+        "block_cache_size": CACHE,
         "bloom_filter_size": FILTER_BITS,
-        "write_buffer_size": MEMORY // 2 // BUFFERS // partitions,
+        "write_buffer_size": BUFFER_MEMORY // BUFFERS // partitions,
         "max_write_buffer_number": BUFFERS,
         "ttl": TTL_SECONDS,
     }

@@ -11,6 +11,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from functools import partial
+from time import monotonic
 from typing import Any, cast
 
 import faust
@@ -30,6 +31,10 @@ NOTE_SECONDS = 1.0
 WRITE_SECONDS = 0.1
 """How long an entry may wait for its batch. A crash before the write loses it."""
 
+FLUSH_SECONDS = 3600.0
+"""How long a written entry may be in none of RocksDB's files. Only from files does it drop what is
+over its time, and a partition's write buffer may take weeks to fill."""
+
 Entries = dict[bytes, bytes]
 """Values by key, encoded."""
 
@@ -45,6 +50,8 @@ class Table(faust.Table[str, Any]):
         """By partition: the entries that were put and are not written yet."""
         self._unsent: dict[int, Entries] = defaultdict(dict)
         """By partition: the entries that are written and not sent to the changelog yet."""
+        self._flushed = monotonic()
+        """When RocksDB was last told to write its files, in seconds of `monotonic`."""
         self._writing: asyncio.TimerHandle | None = None
         self._send_lock = asyncio.Lock()
 
@@ -120,6 +127,10 @@ class Table(faust.Table[str, Any]):
             self._write_disk(partition, entries)
             self._unsent[partition].update(entries)
         self._unwritten = defaultdict(dict)
+        if monotonic() - self._flushed > FLUSH_SECONDS:
+            self._flushed = monotonic()
+            for database in cast(Any, self.data)._dbs.values():
+                database.flush(wait=False)
 
     def _write_disk(self, partition: int, entries: Entries) -> None:
         # A partition that has moved to another worker meanwhile must not be opened again.

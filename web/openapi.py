@@ -38,7 +38,7 @@ from web.shapes.answers import ProblemDetails
 METHODS = ("get", "post", "patch", "put", "delete")
 REFERENCE = "#/components/schemas/{model}"
 BEARER = "bearer"
-TAGS = {
+TAG_DESCRIPTIONS = {
     "auth": "Accounts and tokens",
     "monitor": "What the console shows of the workers",
     "operations": "Health, metrics, and documents such as this one",
@@ -66,7 +66,7 @@ def document(views: Iterable[tuple[str, Any]]) -> Json:
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": "/"}],
-        "tags": [{"name": name, "description": told} for name, told in TAGS.items()],
+        "tags": [{"name": name, "description": told} for name, told in TAG_DESCRIPTIONS.items()],
         "paths": dict(paths),
         "components": {
             "schemas": _schemas([declaration for _, _, declaration, _ in declared]),

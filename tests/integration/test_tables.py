@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from aiokafka import TopicPartition
@@ -25,23 +25,6 @@ from tests.chaos.waiting import until
 from tests.integration.batchers import key_of
 
 OPTIONS, KEY = StoreOptions(**options_for(4)), b"stock.reserve/1"
-
-
-async def test_an_entry_leaves_the_disk_once_its_time_is_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tables.store.COMPACTION_SECONDS", 1)
-    store = StoreOptions(**{**options_for(4), "ttl": 1}).open(tmp_path / "store")
-    store.put(KEY, b"1")
-    store.flush()
-
-    async def is_gone() -> bool:
-        store.put(b"stock.reserve/2", b"1")
-        store.flush()
-        return store.get(KEY) is None
-
-    await until(is_gone, "RocksDB rewrites the file, without the entry")
-    store.close()
 
 
 def test_a_store_that_exists_is_opened_with_today_s_options(tmp_path: Path) -> None:
@@ -201,6 +184,14 @@ def producer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Produc
             db.close()
 
 
+@pytest.fixture
+def brief_stores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the time of entries, of files and of write buffers be over after a second."""
+    monkeypatch.setitem(cast(dict[str, Any], handled.options), "ttl", 1)
+    monkeypatch.setattr("tables.store.COMPACTION_SECONDS", 1)
+    monkeypatch.setattr("tables.table.FLUSH_SECONDS", 1)
+
+
 def stored(partition: int, key: str) -> bool:
     """Return whether the disk has the entry."""
     return handled.data._dbs[partition].get(handled.data._encode_key(key)) is not None
@@ -214,6 +205,21 @@ async def test_an_entry_is_found_in_its_own_partition(producer: Producer) -> Non
         assert not handled.holds(0, "stock.reserve/3")
         await handled.write()
     assert stored(0, "stock.reserve/1") and stored(1, "stock.reserve/2")
+
+
+async def test_an_entry_leaves_the_disk_once_its_time_is_over(
+    brief_stores: None, producer: Producer
+) -> None:
+    handled.put([(0, "stock.reserve/1", 1)])
+    await handled.write()
+    assert stored(0, "stock.reserve/1")
+
+    async def is_gone() -> bool:
+        handled.put([(0, "stock.reserve/2", 1)])
+        await handled.write()
+        return not stored(0, "stock.reserve/1")
+
+    await until(is_gone, "RocksDB rewrites the file, without the entry")
 
 
 async def test_what_is_put_is_written_unasked(

@@ -152,7 +152,6 @@ def test_who_may_call_an_operation_is_told_as_its_refusals_are(document: Json) -
 
 
 def test_an_answer_may_get_another_field_in_a_later_version(document: Json) -> None:
-    assert closed(document) != document
     assert sum(map(is_closed, closed(document)["components"]["schemas"].values())) > 20
     closed_now = [n for n, one in document["components"]["schemas"].items() if is_closed(one)]
     assert set(closed_now) == {"Cancel", "Pay", "ProductChanges"}, "bodies of optional fields"
