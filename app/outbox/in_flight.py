@@ -21,6 +21,7 @@ from app.db.rows import OutboxRow
 from app.kafka.producing import TOO_LARGE, Sent, begin_send
 from app.metrics import PUBLISHED
 from app.outbox.rows import headers_of
+from app.outbox.silence import Destination, Silence
 
 MAX_IN_FLIGHT = 5000
 """The most events in flight."""
@@ -37,9 +38,6 @@ REFUSALS = (InvalidTopicError, *TOO_LARGE, UnicodeError)
 
 TOPIC = re.compile("[a-zA-Z0-9._-]{1,249}")
 """The topic names that Kafka allows."""
-
-Destination = tuple[str, int | None]
-"""A topic and its partition, None if that is not known."""
 
 
 class Sending(NamedTuple):
@@ -91,14 +89,8 @@ class InFlight:
         """The events that the broker refuses for good and that are not parked yet."""
         self.failed: list[BaseException] = []
         """Why other events could not be sent, for the log."""
-        self._last_acknowledged = monotonic()
-        """When the broker last acknowledged an event."""
-        self._last_failed: float | None = None
-        """When an event last failed with nothing acknowledged since it was sent."""
-        self._silent_since: float | None = None
-        """Since when events have been sent without an acknowledgement; None if none are waiting."""
-        self._stuck_since: dict[Destination, float] = {}
-        """The same by partition."""
+        self.silence = Silence()
+        """How long the broker has not answered."""
 
     @property
     def room(self) -> int:
@@ -106,19 +98,9 @@ class InFlight:
         return max(0, MAX_IN_FLIGHT - len(self._sending))
 
     @property
-    def silent_seconds(self) -> float:
-        """How long events have been sent without any acknowledgement, whether they fail or hang."""
-        return 0.0 if self._silent_since is None else monotonic() - self._silent_since
-
-    @property
-    def stuck_seconds(self) -> float:
-        """How long one of the partitions has been sent events without any acknowledgement."""
-        return monotonic() - min(self._stuck_since.values()) if self._stuck_since else 0.0
-
-    @property
     def is_held_up(self) -> bool:
         """Whether the broker, or a partition, does not keep up with what is sent."""
-        return bool(self._backoffs) or self.silent_seconds > MIN_BACKOFF
+        return bool(self._backoffs) or self.silence.seconds > MIN_BACKOFF
 
     def excluded(self) -> list[UUID]:
         """Return the orders of which nothing may be sent yet."""
@@ -177,9 +159,7 @@ class InFlight:
             self._back_off(row.order_id)
             return False
         begun = monotonic()
-        self._silent_since = self._silent_since or begun
-        if destination[1] is not None:
-            self._stuck_since.setdefault(destination, begun)
+        self.silence.sent(destination)
         sent = self._send(row, destination[1])
         self._sending[row.order_id] = sending = Sending(row, destination, begun, sent)
         self._per_partition[destination] += 1
@@ -223,22 +203,16 @@ class InFlight:
         self._on_result()
 
     def _end_silence(self, destination: Destination) -> None:
-        """Note that the broker has answered; what is in flight is waited for from now on."""
-        if not self._sending:
-            self._silent_since = None
-        self._stuck_since.pop(destination, None)
-        if self._per_partition[destination] and destination[1] is not None:
-            self._stuck_since[destination] = monotonic()
+        more, more_there = bool(self._sending), self._per_partition[destination] > 0
+        self.silence.answered(destination, more=more, more_there=more_there)
 
     def _acknowledge(self, sending: Sending) -> None:
         row = sending.row
-        self._last_acknowledged = self._silent_since = monotonic()
-        is_back = self._last_failed is not None and sending.begun > self._last_failed
+        self.silence.acknowledged()
         has_room_again = self._per_partition[sending.destination] == MAX_PER_PARTITION - 1
-        if is_back or has_room_again:
-            # The broker is back, or the partition has room again: end all backoffs.
+        if self.silence.is_over(sending.begun) or has_room_again:
             self._backoffs.clear()
-            self._last_failed = None
+            self.silence.forgive()
         self._backoffs.pop(row.order_id, None)
         self.acknowledged[row.order_id, row.sequence] = row
         known = self._known.pop(row.order_id, 0)
@@ -254,8 +228,7 @@ class InFlight:
 
     def _fail(self, sending: Sending, error: BaseException) -> None:
         self._behind.pop(sending.row.order_id, None)
-        if self._last_acknowledged < sending.begun:
-            self._last_failed = monotonic()
+        self.silence.failed(sending.begun)
         self._back_off(sending.row.order_id)
         self.failed.append(error)
 

@@ -241,9 +241,9 @@ class Relay:
 
 def _check(producer: AIOKafkaProducer, in_flight: InFlight) -> None:
     """Raise _CannotSend if another worker, or another producer, may be able to send."""
-    if in_flight.silent_seconds > SILENT_SECONDS:
+    if in_flight.silence.seconds > SILENT_SECONDS:
         raise _CannotSend(f"nothing was acknowledged for {SILENT_SECONDS:.0f} s")
-    if in_flight.stuck_seconds > STUCK_SECONDS:
+    if in_flight.silence.seconds_of_a_partition > STUCK_SECONDS:
         raise _CannotSend(f"a partition acknowledged nothing for {STUCK_SECONDS:.0f} s")
     if producing.has_ended(producer):
         raise _CannotSend("a task of the producer has ended")

@@ -9,7 +9,7 @@ import pytest
 from aiokafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
 
 from app.db.rows import OutboxRow
-from app.outbox import in_flight
+from app.outbox import in_flight, silence
 from app.outbox.in_flight import MAX_BACKOFF, MAX_IN_FLIGHT, MIN_BACKOFF, InFlight
 
 ANN, BOB = uuid4(), uuid4()
@@ -55,7 +55,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(in_flight, "monotonic", clock)
+    for module in (in_flight, silence):
+        monkeypatch.setattr(module, "monotonic", clock)
     return clock
 
 
@@ -374,18 +375,18 @@ async def test_where_too_many_are_in_flight_the_next_are_looked_for(
 async def test_it_tells_for_how_long_nothing_was_acknowledged(clock: Clock) -> None:
     broker = Broker(silent=None)
     events = in_flight_to(broker)
-    assert events.silent_seconds == 0
+    assert events.silence.seconds == 0
     events.send([row(1, ANN, "silent")])
     clock.now += 10
-    assert round(events.silent_seconds) == 10
+    assert round(events.silence.seconds) == 10
     events.send([row(1, BOB)])
     await come_down()
     clock.now += 3
-    assert round(events.silent_seconds) == 3
+    assert round(events.silence.seconds) == 3
     broker.waiting[0].set_result(None)
     await come_down()
     clock.now += 5
-    assert events.silent_seconds == 0
+    assert events.silence.seconds == 0
 
 
 async def test_it_tells_for_how_long_one_partition_acknowledged_nothing(clock: Clock) -> None:
@@ -396,20 +397,20 @@ async def test_it_tells_for_how_long_one_partition_acknowledged_nothing(clock: C
         clock.now += 10
         events.send([row(1, uuid4()), row(1, uuid4(), "large")])
         await come_down()
-    assert round(events.stuck_seconds) == 30
+    assert round(events.silence.seconds_of_a_partition) == 30
     events.send([row(1, BOB, "silent")])
     broker.waiting[0].set_result(None)
     await come_down()
     clock.now += 5
-    assert round(events.stuck_seconds) == 5
+    assert round(events.silence.seconds_of_a_partition) == 5
     broker.waiting[1].set_exception(KafkaTimeoutError())
     await come_down()
     clock.now += 5
-    assert round(events.stuck_seconds) == 10, "a failure is no acknowledgement"
+    assert round(events.silence.seconds_of_a_partition) == 10, "a failure is no acknowledgement"
     broker.answers.clear()
     events.send([row(1, BOB, "silent")])
     await come_down()
-    assert events.stuck_seconds == 0
+    assert events.silence.seconds_of_a_partition == 0
 
 
 async def test_the_partition_that_is_silent_for_longest_is_told_of(clock: Clock) -> None:
@@ -418,7 +419,7 @@ async def test_the_partition_that_is_silent_for_longest_is_told_of(clock: Clock)
     clock.now += 10
     events.send([row(1, BOB, "slow")])
     clock.now += 5
-    assert round(events.stuck_seconds) == 15
+    assert round(events.silence.seconds_of_a_partition) == 15
     events.abandon()
 
 
