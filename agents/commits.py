@@ -38,7 +38,7 @@ class Batch:
         return {order_id_of(message) for message in self.messages}
 
 
-async def _commit(batch: Batch) -> list[Message]:
+async def _commit_alone(batch: Batch) -> list[Message]:
     """Handle the messages that are not behind a parked one, commit, and return them."""
     async with agent_pool.transaction(batch.handler.name) as transaction:
         # Lock parked messages before orders, as a replay does, so that the two cannot deadlock.
@@ -50,7 +50,7 @@ async def _commit(batch: Batch) -> list[Message]:
 
 
 async def _commit_together(batches: Sequence[Batch]) -> list[list[Message] | None]:
-    """Return what `_commit` would return for each batch; None if it has to be committed alone."""
+    """Return for each batch what `_commit_alone` would, or None where that has to be done."""
     shared = _apart(batches)
     names = [batch.handler.name for batch in shared]
     admitted: list[list[Message]] = []
@@ -106,4 +106,4 @@ def _apart(batches: Sequence[Batch]) -> list[Batch]:
     return shared
 
 
-commits: Batcher[Batch, list[Message]] = Batcher(_commit_together, _commit)
+commits: Batcher[Batch, list[Message]] = Batcher(_commit_together, _commit_alone)
