@@ -210,7 +210,8 @@ class InFlight:
         row = sending.row
         self.silence.acknowledged()
         has_room_again = self._per_partition[sending.destination] == MAX_PER_PARTITION - 1
-        if self.silence.is_over(sending.begun) or has_room_again:
+        if self.silence.ends_failure(sending.begun) or has_room_again:
+            # Whatever others back off for is over, too.
             self._backoffs.clear()
             self.silence.forgive()
         self._backoffs.pop(row.order_id, None)

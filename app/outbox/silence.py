@@ -32,8 +32,8 @@ class Silence:
         """The same for the partition that has been silent for longest."""
         return monotonic() - min(self._since_there.values()) if self._since_there else 0.0
 
-    def is_over(self, begun: float) -> bool:
-        """Whether an acknowledgement of an event that was sent at `begun` follows a failure."""
+    def ends_failure(self, begun: float) -> bool:
+        """Return whether the acknowledgement of an event sent at `begun` shows the broker back."""
         return self._last_failed is not None and begun > self._last_failed
 
     def sent(self, destination: Destination) -> None:
